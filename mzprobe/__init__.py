@@ -1,0 +1,47 @@
+"""What has a MuZero model really learned, and does it help planning?
+
+The names listed here are the public ones. They are imported when first used: `import mzprobe` itself is quick.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Environment": "mzprobe.envs",
+    "EnvironmentSpec": "mzprobe.envs",
+    "Outcome": "mzprobe.envs",
+    "check_env": "mzprobe.envs",
+    "make": "mzprobe.envs",
+    "MuZeroNetwork": "mzprobe.networks",
+    "TrainableNetwork": "mzprobe.networks",
+    "check_network": "mzprobe.networks",
+    "LearnedModel": "mzprobe.search",
+    "PlanningModel": "mzprobe.search",
+    "SearchResult": "mzprobe.search",
+    "search": "mzprobe.search",
+    "BehaviourPolicy": "mzprobe.behaviour",
+    "Checkpoint": "mzprobe.checkpoints",
+    "read_checkpoint": "mzprobe.checkpoints",
+    "HorizonConfig": "mzprobe.config",
+    "RunConfig": "mzprobe.config",
+    "SearchConfig": "mzprobe.config",
+    "load_preset": "mzprobe.config",
+    "Trainer": "mzprobe.training.trainer",
+    "load_agent": "mzprobe.probes.sampling",
+    "measure_horizon": "mzprobe.probes.horizon",
+    "score_horizon": "mzprobe.probes.horizon",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mzprobe' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m mzprobe`."""
+
+from mzprobe.cli import main
+
+main()

@@ -1,0 +1,24 @@
+"""The one place where functions are compiled: options, cache and types of numba kernels."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kernel(function: F) -> F:
+    """Compiles an exact kernel: IEEE arithmetic in the order written, released GIL, cached on disk."""
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def inlined(function: F) -> F:
+    """Compiles an exact kernel that is inlined into the kernels that call it."""
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")(function))
+
+
+def fast_kernel(function: F) -> F:
+    """Compiles float32 arithmetic that may fuse and reorder: for network code, never for trees or truth."""
+    compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)(function)
+    return cast(F, compiled)

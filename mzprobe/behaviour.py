@@ -1,0 +1,107 @@
+"""Policies as objects, and the playing of whole episodes by them."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mzprobe.config import SearchConfig
+from mzprobe.envs.core import Environment, concatenate
+from mzprobe.search.mcts import actions_from_uniforms, search
+from mzprobe.search.models import PlanningModel
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+
+class Policy(Protocol):
+    """A stationary policy in the real environment."""
+
+    def distribution(self, states: Any) -> Float64:
+        """pi(a | s), `[B, A]`, for a batch of states."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class BehaviourPolicy:
+    """pi^MuZero: acts by the visit counts of a search, without root noise (the paper's Eq. 1)."""
+
+    environment: Environment
+    model: PlanningModel
+    config: SearchConfig
+    temperature: float
+
+    def distribution(self, states: Any) -> Float64:
+        """N^(1/T) / sum N^(1/T), `[B, A]`."""
+        observations = self.environment.observe(states)
+        return search(self.model, observations, config=self.config).policy(self.temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episodes:
+    """E whole episodes."""
+
+    returns: Float64  # [E], undiscounted sum of rewards, environment units
+    lengths: Int64  # [E], steps
+    terminated: NDArray[np.bool_]  # [E], else truncated at the time limit
+    states: Any  # all states that were acted in, time step by time step, where kept
+    episode: Int64  # the episode of each
+    time: Int64  # the time step of each
+
+
+def play_episodes(
+    environment: Environment,
+    policy: Policy,
+    *,
+    seeds: Int64,
+    uniforms: Float64,
+    keep_states: bool = False,
+) -> Episodes:
+    """Plays one episode a seed, all side by side, until the last has ended.
+
+    Args:
+        environment: where.
+        policy: who acts.
+        seeds: `[E]`, of the starts.
+        uniforms: `[E, time limit]` numbers in [0, 1), one an action: an episode does not depend on its neighbours.
+        keep_states: whether to keep the states acted in.
+    """
+    E = len(seeds)
+    returns, lengths = np.zeros(E), np.zeros(E, np.int64)
+    terminated = np.zeros(E, np.bool_)
+    alive = np.arange(E)
+    states = environment.reset(seeds)
+    kept: list[Any] = []
+    episode: list[Int64] = []
+    time: list[Int64] = []
+    for t in range(environment.spec.time_limit):
+        if keep_states:
+            kept.append(states)
+            episode.append(alive)
+            time.append(np.full(len(alive), t))
+        actions = actions_from_uniforms(policy.distribution(states), uniforms[alive, t])
+        states, outcome = environment.step(states, actions)
+        returns[alive] += outcome.reward
+        lengths[alive] += 1
+        terminated[alive] = outcome.terminated
+        if outcome.terminated.any():
+            remaining = np.flatnonzero(~outcome.terminated)
+            alive, states = alive[remaining], states.take(remaining)
+        if not len(alive):
+            break
+    none = np.zeros(0, np.int64)
+    return Episodes(
+        returns=returns,
+        lengths=lengths,
+        terminated=terminated,
+        states=concatenate(kept) if kept else None,
+        episode=np.concatenate(episode) if episode else none,
+        time=np.concatenate(time) if time else none,
+    )
+
+
+def draw_episode_numbers(generator: np.random.Generator, episodes: int, time_limit: int) -> tuple[Int64, Float64]:
+    """Start seeds `[E]` and action numbers `[E, time limit]` for `play_episodes`."""
+    seeds = generator.integers(2**31, size=episodes)
+    return seeds, generator.random((episodes, time_limit))

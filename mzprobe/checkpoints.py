@@ -1,0 +1,246 @@
+"""Checkpoints on disk: `<root>/<run>/seed-<s>/step-<0000000>/`, weights as safetensors and a record as JSON.
+
+Nothing is ever unpickled. Both files are covered by a SHA-256, so that a truncated or edited checkpoint is refused.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from mzprobe import envs, networks
+from mzprobe.config import RunConfig, validated
+from mzprobe.envs import Environment
+from mzprobe.errors import CheckpointError, UsageError
+from mzprobe.files import canonical_json, read_bytes, sha256, write_directory
+from mzprobe.networks import TrainableNetwork
+from mzprobe.provenance import versions
+
+FORMAT = 1
+RECORD, WEIGHTS = "checkpoint.json", "model.safetensors"
+_STEP = re.compile(r"step-(\d{7,})")
+_SEED = re.compile(r"seed-(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """An agent at one training step."""
+
+    run: str
+    seed: int
+    training_step: int
+    environment_steps: int
+    config: RunConfig
+    environment: dict[str, Any]  # the environment's spec
+    metrics: dict[str, Any]  # of training so far
+    versions: dict[str, str]
+    command: str  # that trained it
+    weights: dict[str, NDArray[Any]]
+    weights_sha256: str
+
+    def make_environment(self) -> Environment:
+        """The environment it was trained in.
+
+        Raises:
+            CheckpointError: if this installation's environment of that name is another one.
+        """
+        environment = envs.make(self.config.environment.name, **self.config.environment.options)
+        here = spec_record(environment)
+        for key, value in self.environment.items():
+            if here.get(key) != value:
+                raise CheckpointError(
+                    f"the checkpoint was trained in {self.environment['name']} with {key}={value}, but this "
+                    f"installation's has {here.get(key)}: install mzprobe {self.versions.get('mzprobe')}"
+                )
+        return environment
+
+    def make_network(self, environment: Environment, device: str | torch.device = "cpu") -> TrainableNetwork:
+        """The network with its weights, in evaluation mode.
+
+        Raises:
+            CheckpointError: if the weights do not fit the network that the configuration describes.
+        """
+        network = networks.build(self.config.network, environment.spec, torch.Generator())
+        weights = {name: torch.from_numpy(array.copy()) for name, array in self.weights.items()}
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as reason:
+            said = str(reason).replace("\n", " ")
+            raise CheckpointError(f"the weights do not fit network {self.config.network.kind}: {said}") from None
+        return network.eval().to(device)
+
+
+def spec_record(environment: Environment) -> dict[str, Any]:
+    """An environment's spec as JSON."""
+    spec = environment.spec
+    return {
+        "name": spec.name,
+        "source": spec.source,
+        "observation_shape": list(spec.observation_shape),
+        "num_actions": spec.num_actions,
+        "gamma": spec.gamma,
+        "time_limit": spec.time_limit,
+    }
+
+
+def agent_folder(root: Path, run: str, seed: int) -> Path:
+    """Where an agent's checkpoints lie."""
+    return root / run / f"seed-{seed}"
+
+
+def write_checkpoint(
+    folder: Path,
+    *,
+    run: str,
+    seed: int,
+    training_step: int,
+    environment_steps: int,
+    config: RunConfig,
+    environment: Environment,
+    metrics: Mapping[str, Any],
+    command: str,
+    weights: Mapping[str, NDArray[Any]],
+) -> Path:
+    """Writes one checkpoint into an agent's folder; gives its path."""
+    data = save_arrays(dict(weights))
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "run": run,
+        "seed": seed,
+        "training_step": training_step,
+        "environment_steps": environment_steps,
+        "config": config.model_dump(mode="json"),
+        "environment": spec_record(environment),
+        "metrics": dict(metrics),
+        "versions": versions(),
+        "command": command,
+        "weights_sha256": sha256(data),
+    }
+    path = folder / f"step-{training_step:07d}"
+    write_directory(path, {WEIGHTS: data, RECORD: sealed(record)})
+    return path
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint and verifies it.
+
+    Raises:
+        CheckpointError: if it is missing, truncated, edited, of a newer format or not a checkpoint.
+    """
+    remedy = "give the folder of a checkpoint, such as checkpoints/cartpole/seed-0/step-0001000"
+    record = unsealed(read_bytes(path / RECORD, error=CheckpointError, remedy=remedy), path / RECORD)
+    data = read_bytes(path / WEIGHTS, error=CheckpointError, remedy="copy the checkpoint again or train it again")
+    if sha256(data) != record["weights_sha256"]:
+        raise CheckpointError(
+            f"{path / WEIGHTS} is truncated or edited (its sha256 is not the recorded one): "
+            "copy the checkpoint again or train it again"
+        )
+    try:
+        weights = load_arrays(data)
+    except SafetensorError as reason:
+        raise CheckpointError(f"{path / WEIGHTS} is not a safetensors file ({reason}): train it again") from None
+    config = validated(RunConfig, record["config"], str(path / RECORD))
+    fields = (
+        "run",
+        "seed",
+        "training_step",
+        "environment_steps",
+        "environment",
+        "metrics",
+        "versions",
+        "command",
+    )
+    return Checkpoint(
+        **{name: record[name] for name in fields},
+        config=config,
+        weights=weights,
+        weights_sha256=record["weights_sha256"],
+    )
+
+
+def sealed(record: dict[str, Any]) -> bytes:
+    """A JSON record that carries the SHA-256 of its own content."""
+    digest = sha256(canonical_json(record).encode())
+    return canonical_json({**record, "record_sha256": digest}).encode()
+
+
+def unsealed(data: bytes, path: Path) -> dict[str, Any]:
+    """Reads back what `sealed` gave, and verifies it.
+
+    Raises:
+        CheckpointError: if it is not JSON, edited or of a newer format.
+    """
+    remedy = "copy it again, or remove its folder and train again"
+    try:
+        record = json.loads(data)
+        digest = record.pop("record_sha256")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise CheckpointError(f"{path} is truncated or not a record of mzprobe: {remedy}") from None
+    if isinstance(record.get("format"), int) and record["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {record['format']} and this mzprobe reads up to {FORMAT}: install a newer mzprobe"
+        )
+    if sha256(canonical_json(record).encode()) != digest:
+        raise CheckpointError(f"{path} was edited (its sha256 is not the recorded one): {remedy}")
+    result: dict[str, Any] = record
+    return result
+
+
+def steps_of(agent: Path) -> list[Path]:
+    """The checkpoints in an agent's folder, by step."""
+    found = [p for p in agent.iterdir() if _STEP.fullmatch(p.name)] if agent.is_dir() else []
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The training step in a checkpoint folder's name."""
+    match = _STEP.fullmatch(checkpoint.name)
+    if not match:
+        raise UsageError(f"{checkpoint} is not the folder of a checkpoint: its name should be like step-0001000")
+    return int(match[1])
+
+
+def find_agents(path: Path) -> list[Path]:
+    """The agents' folders at a path: one agent, or all agents of a run, by seed.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: give an agent's folder, or a run's, or train one with mzprobe train")
+    if steps_of(path):
+        return [path]
+    agents = [p for p in path.iterdir() if _SEED.fullmatch(p.name) and steps_of(p)] if path.is_dir() else []
+    if not agents:
+        raise UsageError(
+            f"{path} holds no checkpoints: give an agent's folder (seed-0) or a run's, made by mzprobe train"
+        )
+    return sorted(agents, key=seed_of)
+
+
+def seed_of(agent: Path) -> int:
+    """The seed in an agent folder's name."""
+    match = _SEED.fullmatch(agent.name)
+    if not match:
+        raise UsageError(f"{agent} is not an agent's folder: its name should be like seed-0")
+    return int(match[1])
+
+
+def newest_run(root: Path) -> Path:
+    """The run under a folder of checkpoints that was written to last.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    agents = [a for a in root.glob("*/seed-*") if steps_of(a)]
+    if not agents:
+        raise UsageError(f"there is no run under {root}: train one with mzprobe train, or give a path")
+    return max(agents, key=lambda a: max(p.stat().st_mtime_ns for p in steps_of(a))).parent

@@ -1,0 +1,293 @@
+"""One typed, frozen, documented configuration: presets, overrides by key, and the record beside every result."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mzprobe.errors import UsageError
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Config(BaseModel):
+    """Frozen, unknown keys refused, no infinite or missing numbers."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, strict=False
+    )
+
+
+class EnvironmentConfig(Config):
+    """Which environment, as `envs.make` takes it."""
+
+    name: str = "cartpole"
+    """A registered name, or `module:attribute` of a factory of your own."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the environment, such as gamma or time_limit."""
+
+
+class NetworkConfig(Config):
+    """Which network, as `networks.build` takes it."""
+
+    kind: str = "mlp"
+    """A registered kind, or `module:attribute` of a factory of your own."""
+    latent: PositiveInt = 32
+    """Entries of the latent, L."""
+    hidden: PositiveInt = 64
+    """Width of every hidden layer, H."""
+    support_minimum: float = -20.0
+    """Lowest atom of the reward and value heads, transformed units."""
+    support_maximum: float = 20.0
+    """Highest atom, transformed units."""
+    atoms: Annotated[int, Field(ge=2)] = 21
+    """Number of atoms."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.support_minimum < self.support_maximum:
+            raise ValueError("support_minimum must be below support_maximum")
+        return self
+
+
+class SearchConfig(Config):
+    """Constants of the search (the paper's Eq. 2; MuZero, appendix B)."""
+
+    simulations: PositiveInt = 50
+    """N, simulations a search."""
+    c1: NonNegative = 1.25
+    """Weight of the prior."""
+    c2: Positive = 19652.0
+    """Visits at which the weight of the prior begins to grow."""
+    dirichlet_alpha: Positive = 0.25
+    """Concentration of the root noise (collecting data only)."""
+    dirichlet_fraction: Share = 0.25
+    """Share of the noise in the root prior (collecting data only)."""
+    normalisation_floor: Positive = 1e-8
+    """Smallest divisor when Q is scaled by the tree's range, environment units."""
+
+
+class TrainingConfig(Config):
+    """The training loop."""
+
+    steps: NonNegativeInt = 20_000
+    """Training steps (optimiser updates) at which the run is complete."""
+    checkpoint_interval: PositiveInt = 1000
+    """Training steps between checkpoints; the first and the last step always have one."""
+    checkpoint_steps: tuple[NonNegativeInt, ...] = ()
+    """Further steps with a checkpoint."""
+    resume_interval: PositiveInt = 1000
+    """Training steps between saves of the state from which a killed run resumes."""
+    environments: PositiveInt = 16
+    """Episodes played side by side, one search batch."""
+    training_ratio: Positive = 0.25
+    """Training steps for each environment step."""
+    warmup_environment_steps: NonNegativeInt = 1000
+    """Environment steps before the first training step."""
+    batch_size: PositiveInt = 128
+    """Positions in a training batch."""
+    unroll_steps: PositiveInt = 10
+    """K, steps that the model is unrolled in training."""
+    n_step: PositiveInt = 50
+    """n, real rewards before the value target bootstraps."""
+    learning_rate: Positive = 3e-3
+    """AdamW's step size at the start."""
+    learning_rate_decay: Share = 0.9
+    """Factor on the step size every 1000 training steps, applied smoothly."""
+    weight_decay: NonNegative = 1e-4
+    """AdamW's decoupled decay."""
+    gradient_clip: Positive = 5.0
+    """Largest global norm of the gradient."""
+    value_loss_weight: NonNegative = 0.25
+    """Weight of the value loss."""
+    replay_capacity: PositiveInt = 100_000
+    """Positions kept; the oldest episodes leave first."""
+    priority_alpha: NonNegative = 0.5
+    """Exponent on priorities; 0 samples uniformly."""
+    priority_beta: NonNegative = 1.0
+    """Exponent on importance weights; 1 undoes the sampling's bias."""
+    temperatures: tuple[tuple[NonNegativeInt, Positive], ...] = ((0, 1.0), (5000, 0.5), (7500, 0.25))
+    """Pairs (first training step, T) for the behaviour policy, in order."""
+    evaluation_interval: PositiveInt = 1000
+    """Training steps between evaluations of the behaviour policy without root noise."""
+    evaluation_episodes: NonNegativeInt = 20
+    """Episodes an evaluation; 0 for none."""
+    threads: PositiveInt = 1
+    """CPU threads; bits repeat for an equal number."""
+
+    @model_validator(mode="after")
+    def _temperatures_in_order(self) -> Self:
+        steps = [step for step, _ in self.temperatures]
+        if not steps or steps[0] != 0 or steps != sorted(set(steps)):
+            raise ValueError("temperatures must begin at step 0 and be in increasing order")
+        return self
+
+    def temperature(self, step: int) -> float:
+        """T of the behaviour policy at a training step."""
+        return [T for first, T in self.temperatures if first <= step][-1]
+
+    def is_checkpoint(self, step: int) -> bool:
+        """Whether a checkpoint is due at a training step."""
+        return step == self.steps or step % self.checkpoint_interval == 0 or step in self.checkpoint_steps
+
+
+class RunConfig(Config):
+    """All that decides a run; with a seed, all that decides an agent."""
+
+    environment: EnvironmentConfig = EnvironmentConfig()
+    network: NetworkConfig = NetworkConfig()
+    search: SearchConfig = SearchConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+class HorizonConfig(Config):
+    """Settings of the horizon probe (Figure 3)."""
+
+    states: PositiveInt = 200
+    """S, states sampled for each agent and checkpoint."""
+    episodes: PositiveInt = 20
+    """Episodes of the behaviour policy that the states are drawn from."""
+    horizon: PositiveInt | None = None
+    """Largest h; without one, the unroll length of training."""
+    enumerate_up_to: NonNegativeInt = 1024
+    """Enumerate all A^h sequences exactly while there are no more than this; sample beyond."""
+    sequences: PositiveInt = 64
+    """m, sequences sampled for each state where enumeration is too much."""
+    seed: NonNegativeInt = 0
+    """Seed of the episodes, states and sequences; the agent's own seed is mixed in."""
+
+
+class StudyConfig(Config):
+    """Which agents and probes, on which configuration."""
+
+    preset: str
+    """Preset of the run."""
+    seeds: tuple[NonNegativeInt, ...]
+    """One agent each."""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """Dotted keys of the run's configuration and their values."""
+    horizon: HorizonConfig = HorizonConfig()
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def load_preset(name: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a preset (a shipped name or a path of a TOML file), with `key=value` overrides.
+
+    Raises:
+        UsageError: if the preset, a key or a value is wrong.
+    """
+    values = _read_toml(name, "presets")
+    for key, value in map(_split, overrides):
+        set_key(RunConfig, values, key, value)
+    return validated(RunConfig, values, name)
+
+
+def load_study(name: str) -> tuple[StudyConfig, RunConfig]:
+    """A study (a shipped name or a path of a TOML file) and the configuration of its run."""
+    study = validated(StudyConfig, _read_toml(name, "presets/studies"), name)
+    values = _read_toml(study.preset, "presets")
+    for key, value in study.overrides.items():
+        set_key(RunConfig, values, key, value)
+    return study, validated(RunConfig, values, name)
+
+
+def with_overrides(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
+    """A copy of a configuration with `key=value` overrides."""
+    values = config.model_dump()
+    for key, value in map(_split, overrides):
+        set_key(type(config), values, key, value)
+    return validated(type(config), values, "--set")
+
+
+def shipped(kind: str = "presets") -> tuple[str, ...]:
+    """Names of the presets (or `presets/studies`) that come with the package."""
+    folder = resources.files("mzprobe").joinpath(kind)
+    return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
+
+
+def set_key(model: type[Config], values: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key in nested values.
+
+    Raises:
+        UsageError: if the model has no such key; names the nearest one.
+    """
+    known = dict(keys(model))
+    parts = key.split(".")
+    inside_options = any(key.startswith(f"{name}.") for name, free in known.items() if free)
+    if key not in known and not inside_options:
+        leaves = {name.rsplit(".", 1)[-1]: name for name in known}
+        near = difflib.get_close_matches(key, known, n=1) or [
+            leaves[name] for name in difflib.get_close_matches(parts[-1], leaves, n=1)
+        ]
+        hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+        raise UsageError(f"there is no configuration key {key}: {hint}")
+    for part in parts[:-1]:
+        values = values.setdefault(part, {})
+    values[parts[-1]] = value
+
+
+def keys(model: type[Config], prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """All dotted keys of a configuration, and whether each is a free dictionary."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Config):
+            yield from keys(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, kind == dict[str, Any]
+
+
+def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> AnyConfig:
+    """Builds a configuration, or says in one sentence what is wrong with it."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as reason:
+        first = reason.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            set_key(model, {}, key, None)
+        said = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{source}: {key or 'configuration'} is not valid: {said}") from None
+
+
+def _split(override: str) -> tuple[str, Any]:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise UsageError(f"--set takes key=value, such as training.batch_size=64, not {override!r}")
+    try:
+        return key.strip(), json.loads(text)
+    except json.JSONDecodeError:
+        return key.strip(), text
+
+
+def _read_toml(name: str, kind: str) -> dict[str, Any]:
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise UsageError(f"{name} does not exist: give the path of a TOML file or one of {_listed(kind)}")
+        text = path.read_text("utf-8")
+    elif name in shipped(kind):
+        text = resources.files("mzprobe").joinpath(kind, f"{name}.toml").read_text("utf-8")
+    else:
+        near = difflib.get_close_matches(name, shipped(kind), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there is {_listed(kind)}"
+        what = "study" if kind.endswith("studies") else "preset"
+        raise UsageError(f"there is no {what} {name}: {hint}")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as reason:
+        raise UsageError(f"{name} is not valid TOML: {reason}") from None
+
+
+def _listed(kind: str) -> str:
+    return ", ".join(shipped(kind))

@@ -1,0 +1,62 @@
+"""What the command line shows: the progress of agents, and signals that stop work without losing any."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from mzprobe.training.trainer import Progress as TrainingProgress
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def progress_bars() -> Progress:
+    """Bars with steps done, a note, and the time gone and left; on stderr, so that output can be piped."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=errors,
+    )
+
+
+def training_note(progress: TrainingProgress) -> str:
+    """Returns so far, in a few words."""
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.0f}"
+
+    return f"return {shown(progress.recent_return)}, evaluated {shown(progress.evaluation)}"
+
+
+@contextmanager
+def stopping(stop: Callable[[], Any]) -> Iterator[None]:
+    """Within it, Ctrl-C and SIGTERM call `stop` once; a second one interrupts at once."""
+
+    def handle(number: int, _frame: Any) -> None:
+        stop()
+        for sign, before in previous.items():
+            signal.signal(sign, before)
+        errors.print(f"{signal.Signals(number).name} received: finishing the step and saving")
+
+    previous = {sign: signal.signal(sign, handle) for sign in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for sign, before in previous.items():
+            signal.signal(sign, before)

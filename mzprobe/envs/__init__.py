@@ -1,0 +1,99 @@
+"""The truth side: environments whose states are values, and how to make one by name."""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any, cast
+
+from mzprobe.envs.cartpole import CartPole
+from mzprobe.envs.check import check_env
+from mzprobe.envs.core import Environment, EnvironmentSpec, Outcome, States, concatenate
+from mzprobe.envs.tabular import TabularEnvironment, random_mdp
+from mzprobe.errors import UsageError
+
+__all__ = [
+    "CartPole",
+    "Environment",
+    "EnvironmentSpec",
+    "Outcome",
+    "States",
+    "TabularEnvironment",
+    "check_env",
+    "concatenate",
+    "make",
+    "random_mdp",
+    "registered",
+]
+
+_REGISTRY: dict[str, Callable[..., Environment]] = {"cartpole": CartPole, "tabular": random_mdp}
+
+
+def registered() -> tuple[str, ...]:
+    """Names that `make` knows, sorted."""
+    return tuple(sorted(_REGISTRY))
+
+
+def make(name: str, **options: Any) -> Environment:
+    """Makes an environment.
+
+    Args:
+        name: a registered name, or `module:attribute` of a class or function of your own that returns one.
+        **options: passed on to it.
+
+    Raises:
+        UsageError: if nothing has that name, or it does not take those options.
+    """
+    factory = _imported(name) if ":" in name else _known(name)
+    _refuse_bad_options(name, factory, options)
+    try:
+        return factory(**options)
+    except (TypeError, ValueError) as error:
+        if not options:
+            raise
+        given = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        raise UsageError(f"environment '{name}' cannot be made with {given}: {error}") from error
+
+
+def _known(name: str) -> Callable[..., Environment]:
+    if name not in _REGISTRY:
+        known = ", ".join(registered())
+        own = "your own is named 'module:attribute'"
+        raise UsageError(f"no environment '{name}'{_nearest(name, registered())}; known are {known}; {own}")
+    return _REGISTRY[name]
+
+
+def _imported(name: str) -> Callable[..., Environment]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"environment '{name}': cannot import '{module_name}' ({error})") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        hint = _nearest(attribute, tuple(vars(module)))
+        raise UsageError(f"environment '{name}': module '{module_name}' has no callable '{attribute}'{hint}")
+    return cast(Callable[..., Environment], factory)
+
+
+def _refuse_bad_options(name: str, factory: Callable[..., Environment], options: dict[str, Any]) -> None:
+    """Compares option names with the signature: a TypeError would not say which one was wrong."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # some built-in callables have no signature
+        return
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for option in options:
+            if option not in named:
+                known = ", ".join(sorted(named)) or "none"
+                hint = _nearest(option, tuple(named))
+                raise UsageError(f"environment '{name}' has no option '{option}'{hint}; it takes {known}")
+    for p in parameters:
+        if p.name in named and p.default is p.empty and p.name not in options:
+            raise UsageError(f"environment '{name}' needs the option '{p.name}'")
+
+
+def _nearest(word: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(word, sorted(known), n=1)
+    return f", did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,255 @@
+"""CartPole: the truth equals Gymnasium's CartPole-v1 bit for bit, a batch of states at a time."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mzprobe._kernel import inlined, kernel
+from mzprobe.envs.check import integers, valid_actions, valid_seeds, valid_spec
+from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Outcome
+
+_GRAVITY = 9.8  # m / s^2
+_MASS_POLE = 0.1  # kg
+_MASS_TOTAL = 0.1 + 1.0  # kg, pole and cart
+_LENGTH = 0.5  # m, half the pole
+_POLE_MASS_LENGTH = _MASS_POLE * _LENGTH  # kg m
+_FORCE = 10.0  # N
+_TAU = 0.02  # s, one step
+_POSITION_LIMIT = 2.4  # m
+_ANGLE_LIMIT = 12 * 2 * math.pi / 360  # rad
+_START_BOUND = 0.05  # every component of a start is uniform in +-0.05
+
+
+@dataclass(frozen=True, eq=False)
+class CartPoleStates:
+    """A batch of cart-pole states; the arrays become read-only."""
+
+    position: Float64  # [B, 4]: cart position (m), its velocity (m/s), pole angle (rad), its velocity (rad/s)
+    done: Bool  # [B], whether the state is terminal
+
+    def __post_init__(self) -> None:
+        self.position.setflags(write=False)
+        self.done.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.done)
+
+    def take(self, indices: ArrayLike) -> Self:
+        """Selects, repeats or reorders: integer indices `[M]` give `M` states."""
+        rows = integers(indices, "indices")
+        return type(self)(self.position[rows], self.done[rows])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Joins batches in order."""
+        return cls(np.concatenate([part.position for part in parts]), np.concatenate([part.done for part in parts]))
+
+
+@inlined
+def advance(
+    x: float, x_dot: float, theta: float, theta_dot: float, action: int
+) -> tuple[float, float, float, float, bool]:
+    """One Euler step of one state, operations in Gymnasium's order; for use inside other kernels.
+
+    Args:
+        x: cart position, m.
+        x_dot: cart velocity, m/s.
+        theta: pole angle from upright, rad.
+        theta_dot: pole velocity, rad/s.
+        action: 0 pushes left, 1 pushes right.
+
+    Returns:
+        The next four numbers in the same units, and whether that state is terminal.
+    """
+    force = _FORCE if action == 1 else -_FORCE
+    cosine = math.cos(theta)
+    sine = math.sin(theta)
+    # Gymnasium squares with np.square, which is one multiplication; `**` could become a call to pow.
+    temp = (force + _POLE_MASS_LENGTH * (theta_dot * theta_dot) * sine) / _MASS_TOTAL
+    theta_acceleration = (_GRAVITY * sine - cosine * temp) / (
+        _LENGTH * (4.0 / 3.0 - _MASS_POLE * (cosine * cosine) / _MASS_TOTAL)
+    )
+    x_acceleration = temp - _POLE_MASS_LENGTH * theta_acceleration * cosine / _MASS_TOTAL
+    next_x = x + _TAU * x_dot
+    next_x_dot = x_dot + _TAU * x_acceleration
+    next_theta = theta + _TAU * theta_dot
+    next_theta_dot = theta_dot + _TAU * theta_acceleration
+    fallen = (
+        next_x < -_POSITION_LIMIT or next_x > _POSITION_LIMIT or next_theta < -_ANGLE_LIMIT or next_theta > _ANGLE_LIMIT
+    )
+    return next_x, next_x_dot, next_theta, next_theta_dot, fallen
+
+
+@kernel
+def _step_batch(position: Float64, done: Bool, actions: Int64) -> tuple[Float64, Bool, Float64]:
+    """Steps every state that is not terminal; gives next `[B, 4]`, terminal `[B]` and reward `[B]`."""
+    batch = actions.shape[0]
+    next_position = np.empty((batch, 4), dtype=np.float64)
+    next_done = np.empty(batch, dtype=np.bool_)
+    reward = np.empty(batch, dtype=np.float64)
+    for i in range(batch):
+        if done[i]:
+            next_position[i, :] = position[i, :]
+            next_done[i] = True
+            reward[i] = 0.0
+        else:
+            x, x_dot, theta, theta_dot, fallen = advance(
+                position[i, 0], position[i, 1], position[i, 2], position[i, 3], actions[i]
+            )
+            next_position[i, 0] = x
+            next_position[i, 1] = x_dot
+            next_position[i, 2] = theta
+            next_position[i, 3] = theta_dot
+            next_done[i] = fallen
+            reward[i] = 1.0
+    return next_position, next_done, reward
+
+
+# The starts are what `Generator(PCG64(SeedSequence(seed))).uniform` draws. Building those objects takes 10 us
+# a seed, many times what all the steps of a short episode take, so the two algorithms, which NumPy promises
+# never to change, are written out: a hash of 32-bit words kept in 64 bits, then a 128-bit congruence.
+_WORD = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+_SHIFT = np.uint64(16)
+_ONE = np.uint64(1)
+_MULTIPLIER_HIGH = np.uint64(0x2360ED051FC65DA4)
+_MULTIPLIER_LOW = np.uint64(0x4385DF649FCCF645)
+
+
+@inlined
+def _hash(value: np.uint64, constant: np.uint64, following: np.uint64) -> np.uint64:
+    """Hashes a 32-bit word with one constant of a sequence and the constant that follows it."""
+    value = ((value ^ constant) * following) & _WORD
+    return value ^ (value >> _SHIFT)
+
+
+@kernel
+def _seed_words(seed: np.uint64, words: NDArray[np.uint64]) -> None:
+    """Writes `SeedSequence(seed).generate_state(4, uint64)` into `[4]`."""
+    pool = np.empty(4, dtype=np.uint64)
+    grow = np.uint64(0x931E8875)
+    constant = np.uint64(0x43B0D7E5)
+    entropy = seed
+    for i in range(4):
+        following = (constant * grow) & _WORD
+        pool[i] = _hash(entropy & _WORD, constant, following)
+        constant = following
+        entropy >>= _HALF
+    for source in range(4):
+        for target in range(4):
+            if source != target:
+                following = (constant * grow) & _WORD
+                hashed = _hash(pool[source], constant, following)
+                mixed = (np.uint64(0xCA01F9DD) * pool[target] - np.uint64(0x4973F715) * hashed) & _WORD
+                pool[target] = mixed ^ (mixed >> _SHIFT)
+                constant = following
+    grow = np.uint64(0x58F38DED)
+    constant = np.uint64(0x8B51F9DD)
+    for i in range(8):
+        following = (constant * grow) & _WORD
+        hashed = _hash(pool[i % 4], constant, following)
+        words[i // 2] = hashed if i % 2 == 0 else words[i // 2] | (hashed << _HALF)
+        constant = following
+
+
+@kernel
+def _congruence(
+    high: np.uint64, low: np.uint64, added_high: np.uint64, added_low: np.uint64
+) -> tuple[np.uint64, np.uint64]:
+    """PCG64's state times its multiplier plus an increment, modulo 2^128, in halves of 64 bits."""
+    a, b = low >> _HALF, low & _WORD
+    c, d = _MULTIPLIER_LOW >> _HALF, _MULTIPLIER_LOW & _WORD
+    middle = a * d + (b * d >> _HALF)
+    other = b * c + (middle & _WORD)
+    carried = a * c + (middle >> _HALF) + (other >> _HALF)
+    product_low = low * _MULTIPLIER_LOW
+    product_high = carried + high * _MULTIPLIER_LOW + low * _MULTIPLIER_HIGH
+    sum_low = product_low + added_low
+    carry = _ONE if sum_low < product_low else np.uint64(0)
+    return product_high + added_high + carry, sum_low
+
+
+@kernel
+def _starts(seeds: Int64) -> Float64:
+    """The starts `[B, 4]` of seeds `[B]`."""
+    starts = np.empty((seeds.shape[0], 4), dtype=np.float64)
+    words = np.empty(4, dtype=np.uint64)
+    for i in range(seeds.shape[0]):
+        _seed_words(np.uint64(seeds[i]), words)
+        step_high = (words[2] << _ONE) | (words[3] >> np.uint64(63))
+        step_low = (words[3] << _ONE) | _ONE
+        # From state 0 one step gives the increment; the seed is added, and one more step is taken.
+        low = step_low + words[1]
+        high = step_high + words[0] + (_ONE if low < step_low else np.uint64(0))
+        high, low = _congruence(high, low, step_high, step_low)
+        for j in range(4):
+            high, low = _congruence(high, low, step_high, step_low)
+            folded, turn = high ^ low, high >> np.uint64(58)
+            drawn = (folded >> turn) | (folded << ((np.uint64(64) - turn) & np.uint64(63)))
+            unit = (drawn >> np.uint64(11)) * (1.0 / 9007199254740992.0)  # 53 bits, [0, 1)
+            starts[i, j] = -_START_BOUND + (_START_BOUND + _START_BOUND) * unit
+    return starts
+
+
+class CartPole:
+    """Balance a pole on a cart: reward 1 a step, the one that ends the episode included.
+
+    Resets, float64 states, observations, rewards and ends equal those of Gymnasium's CartPole-v1 for the same
+    seed and actions, wherever numba and NumPy agree on every sine and cosine, which the tests assert.
+
+    Args:
+        gamma: discount, in (0, 1].
+        time_limit: steps after which whoever plays calls the episode truncated.
+
+    Raises:
+        ValueError: if the discount or the time limit is out of range.
+    """
+
+    def __init__(self, gamma: float = 0.997, time_limit: int = 500) -> None:
+        self._spec = valid_spec(
+            EnvironmentSpec(
+                name="cartpole",
+                observation_shape=(4,),
+                num_actions=2,
+                gamma=gamma,
+                time_limit=time_limit,
+                action_meanings=("push left", "push right"),
+                source="Gymnasium CartPole-v1",
+            )
+        )
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """Names, shapes and constants."""
+        return self._spec
+
+    def reset(self, seeds: ArrayLike) -> CartPoleStates:
+        """Starts fresh episodes: seeds `[B]`, each the same start as `reset(seed=...)` in Gymnasium.
+
+        Raises:
+            ValueError: if the seeds are not a list of integers >= 0.
+        """
+        numbers = valid_seeds(seeds)
+        return CartPoleStates(_starts(numbers), np.zeros(len(numbers), dtype=np.bool_))
+
+    def step(self, states: CartPoleStates, actions: ArrayLike) -> tuple[CartPoleStates, Outcome]:
+        """Applies actions `[B]` (0 left, 1 right); a terminal state stays as it is, with reward 0.
+
+        Raises:
+            ValueError: if there is not one action a state, or an action is neither 0 nor 1.
+        """
+        chosen = valid_actions(actions, batch=len(states), num_actions=2)
+        position, done, reward = _step_batch(states.position, states.done, chosen)
+        return CartPoleStates(position, done), Outcome(reward=reward, terminated=done)
+
+    def observe(self, states: CartPoleStates) -> Float32:
+        """The state rounded to float32, `[B, 4]`, in the state's units."""
+        return states.position.astype(np.float32)
+
+    def terminal(self, states: CartPoleStates) -> Bool:
+        """Whether the cart has left the track or the pole has fallen, bool `[B]`."""
+        return states.done

@@ -1,0 +1,343 @@
+"""Does an environment keep the protocol? `check_env` asks; below it, the argument checks that ours share."""
+
+import hashlib
+import multiprocessing
+import pickle
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mzprobe.envs.core import Environment, EnvironmentSpec, Int64, concatenate
+from mzprobe.errors import CheckFailed
+
+_BATCH = 5  # states that walk side by side
+_BRANCHES = 8  # points of the walk that are branched from
+
+_Look = Mapping[str, NDArray[Any]]  # what can be seen of a batch, by name, each [B, ...]
+
+
+def check_env(env: Environment, *, steps: int = 64, seed: int = 0, processes: bool = True) -> None:
+    """Tests an environment for everything that the protocol asks: silent if it passes.
+
+    It walks a few episodes with random actions; give it enough steps to meet an end, or that rule is idle.
+
+    Args:
+        env: the environment.
+        steps: length of the walk.
+        seed: seeds the starts and the actions.
+        processes: whether to compare with a fresh process, for which the environment is pickled.
+
+    Raises:
+        CheckFailed: at the first broken rule, in one sentence that names it and says what was seen.
+        ValueError: if there is nothing to walk.
+    """
+    if steps < 1:
+        raise ValueError(f"check_env needs steps >= 1, not {steps}")
+    case = _Case(env, steps, seed)
+    for rule, test in _RULES.items():
+        if test is _same_in_every_process and not processes:
+            continue
+        try:
+            test(case)
+        except _Broken as broken:
+            raise CheckFailed(f"{type(env).__name__} breaks the rule '{rule}': {broken}") from None
+        except Exception as error:
+            seen = f"it raised {type(error).__name__}: {error}"
+            raise CheckFailed(f"{type(env).__name__} breaks the rule '{rule}': {seen}") from error
+
+
+class _Broken(Exception):  # noqa: N818
+    """What was seen where a rule was broken."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """The environment under test and the random walk that it is tested along."""
+
+    env: Environment
+    steps: int
+    seed: int
+
+    @cached_property
+    def seeds(self) -> Int64:
+        """Seeds of the starts, `[B]`."""
+        return np.arange(self.seed, self.seed + _BATCH)
+
+    @cached_property
+    def actions(self) -> Int64:
+        """Actions of the walk, `[steps, B]`."""
+        generator = np.random.default_rng(self.seed)
+        return generator.integers(self.env.spec.num_actions, size=(self.steps, _BATCH))
+
+    @cached_property
+    def walk(self) -> tuple[list[Any], list[_Look]]:
+        """States along the walk, `steps + 1` batches, and what was seen of each when it was reached."""
+        return _walk(self.env, self.seeds, self.actions)
+
+
+def _look(env: Environment, states: Any) -> _Look:
+    """What can be seen of states, copied, since an environment may hand out its own buffers."""
+    return {"observation": np.array(env.observe(states)), "terminal": np.array(env.terminal(states))}
+
+
+def _step(env: Environment, states: Any, actions: ArrayLike) -> tuple[Any, _Look]:
+    following, outcome = env.step(states, actions)
+    reward, terminated = np.array(outcome.reward), np.array(outcome.terminated)
+    return following, {"reward": reward, "terminated": terminated, **_look(env, following)}
+
+
+def _walk(env: Environment, seeds: Int64, actions: Int64) -> tuple[list[Any], list[_Look]]:
+    states = [env.reset(seeds)]
+    looks: list[_Look] = [_look(env, states[0])]
+    for chosen in actions:
+        following, look = _step(env, states[-1], chosen)
+        states.append(following)
+        looks.append(look)
+    return states, looks
+
+
+def _rows(look: _Look, rows: ArrayLike) -> _Look:
+    return {name: array[np.asarray(rows)] for name, array in look.items()}
+
+
+def _same(seen: _Look, expected: _Look, where: str) -> None:
+    """Compares bit by bit and, if they differ, says the first number that does."""
+    for name, wanted in expected.items():
+        got = seen[name]
+        if got.shape != wanted.shape or got.dtype != wanted.dtype:
+            raise _Broken(f"{where}, {name} is {_kind(got)}, not {_kind(wanted)}")
+        if got.tobytes() != wanted.tobytes():
+            unequal = np.argwhere(got != wanted)
+            first = tuple(unequal[0].tolist()) if len(unequal) else ()
+            pair = f"{got[first]}, not {wanted[first]}" if first else "equal in value but not in bits"
+            raise _Broken(f"{where}, {name}{list(first)} is {pair}")
+
+
+def _kind(array: NDArray[Any]) -> str:
+    return f"{array.dtype} {list(array.shape)}"
+
+
+def _typed(value: object, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+    if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != dtype:
+        seen = _kind(value) if isinstance(value, np.ndarray) else type(value).__name__
+        raise _Broken(f"{name} is {seen}, not {np.dtype(dtype)} {list(shape)}")
+    if not np.isfinite(value).all():
+        raise _Broken(f"{name} holds a number that is not finite")
+
+
+def _specification(case: _Case) -> None:
+    try:
+        valid_spec(case.env.spec)
+    except ValueError as error:
+        raise _Broken(str(error)) from None
+
+
+def _types_and_shapes(case: _Case) -> None:
+    env = case.env
+    states = env.reset(case.seeds)
+    for t, chosen in enumerate([None, *case.actions]):
+        if chosen is not None:
+            states, outcome = env.step(states, chosen)
+            _typed(outcome.reward, f"reward of step {t}", (_BATCH,), np.float64)
+            _typed(outcome.terminated, f"terminated of step {t}", (_BATCH,), np.bool_)
+        if len(states) != _BATCH:
+            raise _Broken(f"len(states) after {t} steps is {len(states)}, not {_BATCH}")
+        shape = (_BATCH, *env.spec.observation_shape)
+        _typed(env.observe(states), f"observation after {t} steps", shape, np.float32)
+        _typed(env.terminal(states), f"terminal after {t} steps", (_BATCH,), np.bool_)
+
+
+def _reset_by_seed(case: _Case) -> None:
+    env, first = case.env, _look(case.env, case.env.reset(case.seeds))
+    _same(_look(env, env.reset(case.seeds)), first, "on the second reset with the same seeds")
+    backwards = _look(env, env.reset(case.seeds[::-1].copy()))
+    _same(_rows(backwards, np.arange(_BATCH)[::-1]), first, "with the seeds in reverse order")
+    for i, seed in enumerate(case.seeds):
+        _same(_look(env, env.reset([seed])), _rows(first, [i]), f"with seed {seed} alone")
+
+
+def _states_unchanged(case: _Case) -> None:
+    env, states = case.env, case.env.reset(case.seeds)
+    for t, chosen in enumerate(case.actions):
+        before = _look(env, states)
+        following, _ = env.step(states, chosen)
+        _same(_look(env, states), before, f"of the states given to step {t + 1}, looked at after it")
+        states = following
+    kept, looks = case.walk
+    for t, look in enumerate(looks):
+        seen = {name: look[name] for name in ("observation", "terminal")}
+        _same(_look(env, kept[t]), seen, f"of states kept from step {t} to the end of the walk")
+
+
+def _take_and_concatenate(case: _Case) -> None:
+    env = case.env
+    kept, looks = case.walk
+    times = sorted({0, case.steps // 2, case.steps})
+    order = [_BATCH - 1, 0, 0, 2]
+    for t in times:
+        before = _look(env, kept[t])
+        taken = kept[t].take(order)
+        if len(taken) != len(order):
+            raise _Broken(f"take({order}) has len {len(taken)}, not {len(order)}")
+        _same(_look(env, taken), _rows(before, order), f"of take({order}) at step {t}")
+        _same(_look(env, kept[t]), before, f"of the states at step {t} after take")
+        if t < case.steps:
+            _, stepped = _step(env, taken, case.actions[t][order])
+            _same(stepped, _rows(looks[t + 1], order), f"after stepping take({order}) at step {t}")
+    joined = concatenate([kept[t] for t in times])
+    if len(joined) != len(times) * _BATCH:
+        raise _Broken(f"concatenate of {len(times)} batches of {_BATCH} has len {len(joined)}")
+    parts = [_look(env, kept[t]) for t in times]
+    expected = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    _same(_look(env, joined), expected, "of joined batches")
+
+
+def _branching(case: _Case) -> None:
+    """Tries every action in both orders and the states one at a time; the walk is one of the branches."""
+    env, every_action = case.env, range(case.env.spec.num_actions)
+    kept, looks = case.walk
+    for t in sorted({int(t) for t in np.linspace(0, case.steps - 1, _BRANCHES)}):
+        first = [_step(env, kept[t], np.full(_BATCH, a))[1] for a in every_action]
+        for a in reversed(every_action):
+            where = f"after action {a} from step {t}"
+            _same(_step(env, kept[t], np.full(_BATCH, a))[1], first[a], f"{where}, tried again")
+            for i in range(_BATCH):
+                alone = _step(env, kept[t].take([i]), [a])[1]
+                _same(alone, _rows(first[a], [i]), f"{where}, state {i} alone instead of in its batch")
+            rows = np.flatnonzero(case.actions[t] == a)
+            _same(_rows(looks[t + 1], rows), _rows(first[a], rows), f"{where}, in the walk")
+
+
+def _replay(case: _Case) -> None:
+    _, again = _walk(case.env, case.seeds, case.actions)
+    for t, (seen, expected) in enumerate(zip(again, case.walk[1], strict=True)):
+        _same(seen, expected, f"at step {t} of the same seeds and actions")
+
+
+def _absorbing_end(case: _Case) -> None:
+    env = case.env
+    kept, looks = case.walk
+    for t, look in enumerate(looks[1:], start=1):
+        if (look["terminated"] != look["terminal"]).any():
+            raise _Broken(f"at step {t}, terminated is {look['terminated']} but terminal is {look['terminal']}")
+        ended = np.flatnonzero(looks[t - 1]["terminal"])
+        if not len(ended):
+            continue
+        still = _rows(looks[t - 1], ended)
+        states = kept[t - 1].take(ended)
+        for a in range(env.spec.num_actions):
+            where = f"after action {a} in a terminal state"
+            _, stepped = _step(env, states, np.full(len(ended), a))
+            if stepped["reward"].any():
+                raise _Broken(f"{where}, reward is {stepped['reward']}, not 0")
+            if not stepped["terminated"].all():
+                raise _Broken(f"{where}, terminated is {stepped['terminated']}")
+            _same(stepped, {name: still[name] for name in ("observation", "terminal")}, where)
+
+
+def _same_in_every_process(case: _Case) -> None:
+    remedy = "make it picklable, or pass processes=False"
+    try:
+        pickled = pickle.dumps(case.env)
+    except Exception as error:
+        raise _Broken(f"it cannot be pickled ({error}); {remedy}") from error
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+            there = pool.submit(_digest_of_pickled, pickled, case.seeds, case.actions).result()
+    except BrokenProcessPool as error:
+        guard = "guard your script with `if __name__ == '__main__'`, or pass processes=False"
+        raise _Broken(f"the fresh process died before it could answer; {guard}") from error
+    here = _digest(case.walk[1])
+    if there != here:
+        raise _Broken(f"the walk's sha256 is {there[:12]} in a fresh process and {here[:12]} in this one")
+
+
+def _digest_of_pickled(pickled: bytes, seeds: Int64, actions: Int64) -> str:
+    # Unpickled here, not by the pool, whose process would die of an error instead of reporting it.
+    return _digest(_walk(pickle.loads(pickled), seeds, actions)[1])
+
+
+def _digest(looks: list[_Look]) -> str:
+    digest = hashlib.sha256()
+    for look in looks:
+        for name in sorted(look):
+            digest.update(look[name].tobytes())
+    return digest.hexdigest()
+
+
+_RULES: dict[str, Callable[[_Case], None]] = {
+    "the specification is consistent": _specification,
+    "results have the right types and shapes": _types_and_shapes,
+    "the same seed is the same start": _reset_by_seed,
+    "step leaves the given states unchanged": _states_unchanged,
+    "take, concatenate and len agree": _take_and_concatenate,
+    "branching comes back to the same": _branching,
+    "seed and actions replay to the same bits": _replay,
+    "a terminal state is absorbing": _absorbing_end,
+    "every process sees the same": _same_in_every_process,
+}
+
+
+def valid_spec(spec: EnvironmentSpec) -> EnvironmentSpec:
+    """Gives the specification back if it is consistent.
+
+    Raises:
+        ValueError: naming the field that is not.
+    """
+    if spec.num_actions < 1:
+        raise ValueError(f"num_actions must be at least 1, not {spec.num_actions}")
+    if not 0 < spec.gamma <= 1:
+        raise ValueError(f"gamma must lie in (0, 1], not {spec.gamma}")
+    if spec.time_limit < 1:
+        raise ValueError(f"time_limit must be at least 1 step, not {spec.time_limit}")
+    if len(spec.action_meanings) != spec.num_actions:
+        raise ValueError(f"action_meanings must name {spec.num_actions} actions, not {len(spec.action_meanings)}")
+    if any(size < 1 for size in spec.observation_shape):
+        raise ValueError(f"observation_shape must hold sizes of at least 1, not {spec.observation_shape}")
+    return spec
+
+
+def integers(values: ArrayLike, what: str) -> Int64:
+    """Gives a list of integers as an int64 array `[n]`, contiguous.
+
+    Raises:
+        ValueError: if it is not one-dimensional or holds anything but integers.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"{what} must be integers of shape [n], not {_kind(array)}")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def valid_seeds(seeds: ArrayLike) -> Int64:
+    """Gives seeds as an int64 array `[B]`.
+
+    Raises:
+        ValueError: if they are not integers from 0 to 2^63 - 1.
+    """
+    numbers = integers(seeds, "seeds")
+    if numbers.size and numbers.min() < 0:
+        raise ValueError(f"seeds must lie in 0..2^63 - 1, not {np.asarray(seeds)[numbers.argmin()]}")
+    return numbers
+
+
+def valid_actions(actions: ArrayLike, *, batch: int, num_actions: int) -> Int64:
+    """Gives actions as an int64 array `[B]`.
+
+    Raises:
+        ValueError: if there is not one a state, or one lies outside 0..A-1.
+    """
+    chosen = integers(actions, "actions")
+    if len(chosen) != batch:
+        raise ValueError(f"step needs one action a state: {batch} states, {len(chosen)} actions")
+    if batch and (chosen.min() < 0 or chosen.max() >= num_actions):
+        wrong = chosen[(chosen < 0) | (chosen >= num_actions)][0]
+        raise ValueError(f"actions must lie in 0..{num_actions - 1}, not {wrong}")
+    return chosen

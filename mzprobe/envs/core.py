@@ -1,0 +1,94 @@
+"""The environment protocol: a deterministic MDP whose states are values.
+
+Keep a state, branch from it, come back to it. `step` is functional and never changes the states that it was given;
+a terminal state is absorbing; the time limit is no part of the MDP (who plays episodes counts steps and calls the
+end truncated).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentSpec:
+    """What an agent must know of an environment before it meets it."""
+
+    name: str
+    observation_shape: tuple[int, ...]
+    num_actions: int  # A
+    gamma: float  # discount, in (0, 1]
+    time_limit: int  # steps after which an episode is truncated
+    action_meanings: tuple[str, ...]  # length A
+    source: str  # what the dynamics equal, with its version
+
+
+class Outcome(NamedTuple):
+    """What one step of a batch gave."""
+
+    reward: Float64  # [B], environment units
+    terminated: Bool  # [B], whether the *next* state is terminal
+
+
+class States(Protocol):
+    """A batch of states, immutable; how a state is kept is the environment's secret."""
+
+    def __len__(self) -> int:
+        """Number of states, B."""
+        ...
+
+    def take(self, indices: ArrayLike) -> Self:
+        """Selects, repeats or reorders: integer indices `[M]` give a batch of `M` states."""
+        ...
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Joins batches in order."""
+        ...
+
+
+class Environment(Protocol):
+    """A deterministic MDP over batches of states. `check_env` tests an implementation for all of this."""
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """Names, shapes and constants."""
+        ...
+
+    def reset(self, seeds: ArrayLike) -> Any:
+        """Starts fresh episodes: integer seeds `[B]`; the same seed is the same start on every machine."""
+        ...
+
+    def step(self, states: Any, actions: ArrayLike) -> tuple[Any, Outcome]:
+        """Applies integer actions `[B]`; gives new states and leaves the given ones as they were."""
+        ...
+
+    def observe(self, states: Any) -> Float32:
+        """Observations, float32 `[B, *observation_shape]`."""
+        ...
+
+    def terminal(self, states: Any) -> Bool:
+        """Whether each state is terminal, bool `[B]`."""
+        ...
+
+
+AnyStates = TypeVar("AnyStates", bound=States)
+
+
+def concatenate(parts: Sequence[AnyStates]) -> AnyStates:
+    """Joins batches of states of one environment in order.
+
+    Raises:
+        ValueError: if there is nothing to join.
+    """
+    if not parts:
+        raise ValueError("concatenate needs at least one batch of states")
+    return parts[0] if len(parts) == 1 else type(parts[0]).concatenate(parts)

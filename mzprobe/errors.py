@@ -1,0 +1,31 @@
+"""What a user can get wrong, each said in one sentence that names the thing and the remedy."""
+
+
+class MzprobeError(Exception):
+    """A failure that the command line prints as one sentence, without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(MzprobeError):
+    """The request itself was wrong: a path, a key, a value."""
+
+    exit_code = 2
+
+
+class CheckpointError(MzprobeError):
+    """A checkpoint is truncated, edited, foreign or of a newer format."""
+
+
+class CheckFailed(MzprobeError):  # noqa: N818 - reads as the outcome of check_env and check_network
+    """A plug-in does not keep its protocol."""
+
+
+class TrainingDiverged(MzprobeError):  # noqa: N818
+    """The loss stopped being finite."""
+
+
+class Interrupted(MzprobeError):  # noqa: N818
+    """A signal asked the work to stop; what was done is on disk."""
+
+    exit_code = 130

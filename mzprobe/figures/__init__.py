@@ -1,0 +1,98 @@
+"""Figures: (table) -> matplotlib Figure, and the folder in which a run's figures lie. Never touches a model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mzprobe.errors import UsageError
+from mzprobe.figures.horizon import aggregate_horizon, draw_horizon
+from mzprobe.figures.style import rendered
+from mzprobe.files import write_file
+from mzprobe.probes.tables import Table, read_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a figure comes from a probe's table."""
+
+    name: str  # of the files
+    probe: str
+    command: str  # that makes the table
+    aggregate: Callable[[pd.DataFrame], pd.DataFrame]
+    draw: Callable[..., Figure]
+
+
+PLANS = (
+    Plan(
+        name="fig3-horizon",
+        probe="horizon",
+        command="mzprobe eval-horizon",
+        aggregate=aggregate_horizon,
+        draw=draw_horizon,
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """What became of one file, or of one figure that has no table."""
+
+    what: str
+    status: Literal["written", "unchanged", "replaced", "missing"]
+    remedy: str = ""
+
+
+def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
+    """Draws every figure of a run whose table exists, each as PNG, SVG and the CSV of its numbers.
+
+    A file that is there and would change is replaced, and said to be.
+
+    Raises:
+        UsageError: if the run has no table at all.
+    """
+    done: list[Drawn] = []
+    for plan in PLANS:
+        table = read_run(analyses, run, plan.probe)
+        if table is None:
+            done.append(Drawn(what=plan.name, status="missing", remedy=f"{plan.command} checkpoints/{run}"))
+            continue
+        cells = plan.aggregate(table.frame)
+        environments = {record["environment"]["name"] for record in table.record["agents"]}
+        figure = plan.draw(cells, title=_TITLES.get(name := "/".join(sorted(environments)), name))
+        files = {suffix: rendered(figure, suffix) for suffix in ("png", "svg")}
+        files["csv"] = (_provenance(table) + cells.to_csv(index=False, lineterminator="\n")).encode()
+        for suffix, data in files.items():
+            path = figures / run / f"{plan.name}.{suffix}"
+            done.append(Drawn(what=str(path), status=_replace(path, data)))
+    if all(drawn.status == "missing" for drawn in done):
+        raise UsageError(f"there are no tables of run {run} under {analyses}: make one with {done[0].remedy}")
+    return done
+
+
+def _provenance(table: Table) -> str:
+    """Comment lines of a CSV: what made its numbers."""
+    records = table.record["agents"]
+    commands = list(dict.fromkeys(record["command"] for record in records))
+    made = [f"# command: {command}" for command in commands]
+    made.append(f"# seeds: {', '.join(str(record['seed']) for record in records)}")
+    settings = records[0]["settings"]
+    made.append("# settings: " + ", ".join(f"{key}={value}" for key, value in settings.items()))
+    made.append("# versions: " + ", ".join(f"{key} {value}" for key, value in records[0]["versions"].items()))
+    return "\n".join(made) + "\n"
+
+
+def _replace(path: Path, data: bytes) -> Literal["written", "unchanged", "replaced"]:
+    if not path.exists():
+        write_file(path, data)
+        return "written"
+    if path.read_bytes() == data:
+        return "unchanged"
+    write_file(path, data)
+    return "replaced"
+
+
+_TITLES = {"cartpole": "CartPole"}

@@ -1,0 +1,55 @@
+"""Figure 3: value prediction error of the behaviour policy, by training step and horizon."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import ticker
+from matplotlib.figure import Figure
+
+from mzprobe.figures.style import figure_style
+from mzprobe.stats import over_agents
+
+
+def aggregate_horizon(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard error over agents of the error, one row a training step and horizon."""
+    return over_agents(frame, by=["training_step", "h"], column="error")
+
+
+def draw_horizon(cells: pd.DataFrame, *, title: str) -> Figure:
+    """Draws the aggregate: one line a horizon, mean over agents, band of one standard error.
+
+    Args:
+        cells: what `aggregate_horizon` gives.
+        title: of the environment.
+    """
+    horizons = np.sort(cells["h"].unique())
+    colours = sns.color_palette("viridis_r", len(horizons) + 1)[1:]
+    with figure_style():
+        figure = Figure(figsize=(4.6, 3.1), layout="constrained")
+        axes = figure.subplots()
+        for h, colour in zip(horizons, colours, strict=True):
+            line = cells[cells["h"] == h]
+            x, y, error = (line[name].to_numpy() for name in ("training_step", "mean", "standard_error"))
+            axes.plot(x, y, color=colour, marker="o", markersize=2.5, linewidth=1.2, label=str(h))
+            axes.fill_between(x, y - error, y + error, color=colour, alpha=0.2, linewidth=0)
+        agents = int(cells["agents"].max())
+        axes.set_title(f"{title}, {agents} agent{'s' if agents > 1 else ''}")
+        axes.set_xlabel("Training steps")
+        axes.set_ylabel("Value prediction error\n(discounted reward)")
+        axes.xaxis.set_major_formatter(ticker.FuncFormatter(_thousands))
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y")
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend(
+            handles[::-1],
+            labels[::-1],
+            title="Horizon h",
+            frameon=False,
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+        )
+    return figure
+
+
+def _thousands(step: float, _position: int) -> str:
+    return f"{step / 1000:g}K" if step else "0"

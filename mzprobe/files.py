@@ -1,0 +1,107 @@
+"""Files that are whole or not there: atomic writes, digests, and errors that name the file."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mzprobe.errors import MzprobeError
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and fixed layout: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes `data` so that after a crash `path` holds either the old bytes or all of the new ones.
+
+    Raises:
+        MzprobeError: if the disk is full or the place cannot be written.
+    """
+    with _said(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+            _sync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_directory(path: Path, files: dict[str, bytes]) -> None:
+    """Writes a folder of files that appears under its name only when all of it is on disk.
+
+    A folder already there is replaced: it is renamed away first, so that no reader sees a mixture.
+
+    Raises:
+        MzprobeError: if the disk is full or the place cannot be written.
+    """
+    with _said(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            for name, data in files.items():
+                write_file(temporary / name, data)
+            os.chmod(temporary, 0o755)
+            if path.exists():
+                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+                os.replace(path, old / path.name)
+                os.replace(temporary, path)
+                shutil.rmtree(old)
+            else:
+                os.replace(temporary, path)
+            _sync_directory(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_bytes(path: Path, *, error: Callable[[str], MzprobeError], remedy: str) -> bytes:
+    """Reads a file, or raises `error` with one sentence that ends in `remedy`."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise error(f"{path} does not exist: {remedy}") from None
+    except OSError as reason:
+        raise error(f"{path} cannot be read ({reason.strerror}): {remedy}") from None
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Turns an operating system's refusal into one sentence about `path`."""
+    try:
+        yield
+    except OSError as reason:
+        if reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            said = f"no space left to write {path}: free some and run the same command again, it resumes"
+        else:
+            said = f"{path} cannot be written ({reason.strerror}): choose another place with --out"
+        raise MzprobeError(said) from reason
+
+
+def _sync_directory(path: Path) -> None:
+    """Makes a rename durable; platforms that cannot open a folder have nothing to sync."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,43 @@
+"""The learned model: the protocol, a check for implementations, and the networks that come with mzprobe."""
+
+import torch
+
+from mzprobe._plugins import load_attribute
+from mzprobe.config import NetworkConfig
+from mzprobe.envs.core import EnvironmentSpec
+from mzprobe.errors import UsageError
+from mzprobe.networks.check import check_network
+from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork, Unroll
+from mzprobe.networks.mlp import MLPNetwork
+from mzprobe.networks.support import Support
+
+__all__ = ["MLPNetwork", "MuZeroNetwork", "Support", "TrainableNetwork", "Unroll", "build", "check_network"]
+
+
+def build(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generator) -> TrainableNetwork:
+    """A fresh network for an environment.
+
+    Args:
+        config: `kind` is `mlp`, or `module:attribute` of a callable that takes (config, spec, generator).
+        spec: of the environment.
+        generator: draws the initial weights.
+
+    Raises:
+        UsageError: if the kind is unknown.
+    """
+    if ":" in config.kind:
+        network: TrainableNetwork = load_attribute(config.kind)(config, spec, generator)
+        return network
+    if config.kind != "mlp":
+        raise UsageError(f"there is no network {config.kind}: use mlp, or module:attribute of a factory of your own")
+    size = 1
+    for entries in spec.observation_shape:
+        size *= entries
+    return MLPNetwork(
+        observation_size=size,
+        num_actions=spec.num_actions,
+        latent=config.latent,
+        hidden=config.hidden,
+        support=Support(minimum=config.support_minimum, maximum=config.support_maximum, atoms=config.atoms),
+        generator=generator,
+    )

@@ -1,0 +1,75 @@
+"""`check_network`: what every implementation of the network protocol must keep."""
+
+import torch
+from torch import Tensor
+
+from mzprobe.envs.core import EnvironmentSpec
+from mzprobe.errors import CheckFailed
+from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
+
+
+@torch.no_grad()
+def check_network(network: MuZeroNetwork, spec: EnvironmentSpec, *, device: str = "cpu", seed: int = 0) -> None:
+    """Tests shapes, finiteness, determinism, independence of the rows of a batch, and that inputs are left alone.
+
+    Args:
+        network: what to test, on `device`.
+        spec: of an environment that it is for.
+        device: where it lives.
+        seed: of the random observations.
+
+    Raises:
+        CheckFailed: one sentence that names the rule and what was seen.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    B, A = 6, spec.num_actions
+    observations = torch.randn(B, *spec.observation_shape, generator=generator).to(device)
+    actions = torch.randint(A, (B,), generator=generator).to(device)
+    kept = observations.clone()
+    latents = network.represent(observations)
+    _rule(len(latents) == B, f"represent must give {B} latents for {B} observations, not {len(latents)}")
+    before = latents.clone()
+    following, reward = network.dynamics(latents, actions)
+    logits, value = network.predict(latents)
+    _rule(following.shape == latents.shape, f"dynamics must keep the latents' shape {tuple(latents.shape)}")
+    _shape("reward", reward, (B,))
+    _shape("policy logits", logits, (B, A))
+    _shape("value", value, (B,))
+    for name, x in (("latents", latents), ("reward", reward), ("policy logits", logits), ("value", value)):
+        _rule(bool(torch.isfinite(x).all()), f"{name} must be finite")
+    _rule(torch.equal(observations, kept), "represent must not change the observations that it is given")
+    _rule(torch.equal(latents, before), "dynamics and predict must not change the latents that they are given")
+    again = network.dynamics(network.represent(observations), actions)
+    _rule(torch.equal(again[1], reward), "the same input must give the same output: is it in training mode?")
+    alone = network.dynamics(network.represent(observations[2:3]), actions[2:3])
+    _rule(
+        torch.allclose(alone[1], reward[2:3], atol=1e-4, rtol=1e-4),
+        "a row must not depend on the others of its batch: is a batch norm in training mode?",
+    )
+    if isinstance(network, TrainableNetwork):
+        _check_unroll(network, observations, actions)
+
+
+def _check_unroll(network: TrainableNetwork, observations: Tensor, actions: Tensor) -> None:
+    """The unroll that the loss sees must agree with the functions that the search calls."""
+    K, B = 3, len(observations)
+    unroll = network.unroll(observations, actions.expand(K, B))
+    latents = network.represent(observations)
+    for k in range(K):
+        latents, reward = network.dynamics(latents, actions)
+        seen = network.support.scalar(unroll.reward_logits[k])
+        _rule(torch.allclose(seen, reward, atol=1e-3, rtol=1e-3), f"unroll and dynamics disagree at k = {k + 1}")
+    logits, _ = network.predict(latents)
+    _rule(
+        torch.allclose(unroll.policy_logits[K], logits, atol=1e-3, rtol=1e-3),
+        "unroll and predict disagree on the policy",
+    )
+
+
+def _shape(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
+    _rule(tuple(x.shape) == shape, f"{name} must have shape {shape}, not {tuple(x.shape)}")
+
+
+def _rule(kept: bool, sentence: str) -> None:
+    if not kept:
+        raise CheckFailed(sentence)

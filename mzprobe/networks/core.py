@@ -1,0 +1,114 @@
+"""The network protocol, the training interface on top of it, and the pieces that networks share."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from mzprobe.networks.support import Support
+
+
+@runtime_checkable
+class MuZeroNetwork(Protocol):
+    """The learned model, as everyone but the loss sees it: batched functions that give scalars.
+
+    `check_network` tests an implementation. To probe a network of your own, these three are enough.
+    """
+
+    def represent(self, observations: Tensor) -> Tensor:
+        """h_theta: observations `[B, *shape]` -> latents `[B, ...]`."""
+        ...
+
+    def dynamics(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """g_theta: latents `[B, ...]`, int64 actions `[B]` -> next latents, reward `[B]` in environment units."""
+        ...
+
+    def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """f_theta: latents `[B, ...]` -> policy logits `[B, A]`, value `[B]` in environment units."""
+        ...
+
+
+class Unroll(NamedTuple):
+    """What a network predicts along recorded actions; index k counts steps in the model."""
+
+    reward_logits: Tensor  # [K, B, atoms], k = 1..K
+    policy_logits: Tensor  # [K + 1, B, A], k = 0..K
+    value_logits: Tensor  # [K + 1, B, atoms], k = 0..K
+
+
+class TrainableNetwork(nn.Module, ABC):
+    """A network that the trainer can train: it also gives the categorical logits that the loss compares.
+
+    A subclass defines `represent`, `transition`, `reward_logits` and `prediction_logits`; the protocol's
+    scalar functions and the unroll follow from them.
+    """
+
+    support: Support
+    num_actions: int
+
+    @abstractmethod
+    def represent(self, observations: Tensor) -> Tensor:
+        """h_theta, as in the protocol."""
+
+    @abstractmethod
+    def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """The state part of g_theta: latents `[B, ...]`, actions `[B]` -> next latents."""
+
+    @abstractmethod
+    def reward_logits(self, next_latents: Tensor) -> Tensor:
+        """The reward part of g_theta, read from the latent that the step led to: `[B, atoms]`."""
+
+    @abstractmethod
+    def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """f_theta before the value's inverse: policy logits `[B, A]`, value logits `[B, atoms]`."""
+
+    def dynamics(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """g_theta, as in the protocol."""
+        following = self.transition(latents, actions)
+        return following, self.support.scalar(self.reward_logits(following))
+
+    def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """f_theta, as in the protocol."""
+        policy, value = self.prediction_logits(latents)
+        return policy, self.support.scalar(value)
+
+    def unroll(self, observations: Tensor, actions: Tensor) -> Unroll:
+        """Predictions along actions `[K, B]` from observations `[B, *shape]`.
+
+        Half of the gradient passes each step of the dynamics (MuZero, appendix G). The heads run once over
+        all K + 1 latents.
+        """
+        latents = [self.represent(observations)]
+        for chosen in actions:
+            latents.append(self.transition(halve_gradient(latents[-1]), chosen))
+        K, B = actions.shape
+        every = torch.cat(latents)
+        policy, value = self.prediction_logits(every)
+        reward = self.reward_logits(every[B:])
+        return Unroll(reward.view(K, B, -1), policy.view(K + 1, B, -1), value.view(K + 1, B, -1))
+
+
+class _HalveGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004 - autograd's signature
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        return gradients[0] * 0.5
+
+
+def halve_gradient(x: Tensor) -> Tensor:
+    """The identity, through which half of the gradient passes."""
+    result: Tensor = _HalveGradient.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+def minmax_scale(latents: Tensor) -> Tensor:
+    """Scales each latent vector `[B, L]` to [0, 1] (MuZero, appendix G); 1e-5 keeps a constant one finite."""
+    low, high = torch.aminmax(latents, dim=-1, keepdim=True)
+    return (latents - low) / (high - low + MINMAX_EPSILON)
+
+
+MINMAX_EPSILON = 1e-5

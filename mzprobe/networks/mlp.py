@@ -1,0 +1,135 @@
+"""A network of small perceptrons, for vector observations."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mzprobe.networks.core import TrainableNetwork, minmax_scale
+from mzprobe.networks.support import Support
+
+Array = NDArray[np.float32]
+
+
+class MLPNetwork(TrainableNetwork):
+    """Five perceptrons with one hidden layer each: representation, dynamics, and three heads.
+
+    Latents are min-max scaled to [0, 1]. The dynamics read the latent and the action one-hot; the reward is
+    read from the latent that the step led to.
+
+    Args:
+        observation_size: entries of the flattened observation.
+        num_actions: A.
+        latent: entries of the latent, L.
+        hidden: width of every hidden layer, H.
+        support: atoms of the reward and value heads.
+        generator: draws the initial weights; required, so that a seed decides them.
+    """
+
+    def __init__(
+        self,
+        *,
+        observation_size: int,
+        num_actions: int,
+        latent: int = 32,
+        hidden: int = 64,
+        support: Support,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.num_actions = num_actions
+        self.support = support
+        self.latent = latent
+        self.representation = Perceptron(observation_size, hidden, latent)
+        self.dynamics_function = Perceptron(latent + num_actions, hidden, latent)
+        self.reward_head = Perceptron(latent, hidden, support.atoms)
+        self.policy_head = Perceptron(latent, hidden, num_actions)
+        self.value_head = Perceptron(latent, hidden, support.atoms)
+        for body in (self.representation, self.dynamics_function):
+            body.initialise(generator, zero_output=False)
+        for head in (self.reward_head, self.policy_head, self.value_head):
+            head.initialise(generator, zero_output=True)
+
+    def represent(self, observations: Tensor) -> Tensor:
+        """h_theta: float32 `[B, *shape]` -> latents `[B, L]`."""
+        return minmax_scale(self.representation(observations.flatten(1)))
+
+    def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """The state part of g_theta: latents `[B, L]`, int64 actions `[B]` -> next latents `[B, L]`."""
+        chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)
+        return minmax_scale(self.dynamics_function(torch.cat((latents, chosen), dim=1)))
+
+    def reward_logits(self, next_latents: Tensor) -> Tensor:
+        """Reward logits `[B, atoms]` of the step that led to `next_latents`."""
+        logits: Tensor = self.reward_head(next_latents)
+        return logits
+
+    def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Policy logits `[B, A]` and value logits `[B, atoms]`."""
+        return self.policy_head(latents), self.value_head(latents)
+
+    def perceptrons(self) -> "tuple[Perceptron, ...]":
+        """The five bodies, in the order of `MLPWeights`."""
+        return (
+            self.representation,
+            self.dynamics_function,
+            self.reward_head,
+            self.policy_head,
+            self.value_head,
+        )
+
+    def weights(self) -> "MLPWeights":
+        """The parameters as numpy views, for the fused CPU kernels; they follow the training in place."""
+        return MLPWeights(*(body.layers() for body in self.perceptrons()))
+
+
+class Layers(NamedTuple):
+    """One perceptron's parameters, float32, as `x @ w + b` takes them."""
+
+    w1: Array  # [inputs, H]
+    b1: Array  # [H]
+    w2: Array  # [H, outputs]
+    b2: Array  # [outputs]
+
+
+class MLPWeights(NamedTuple):
+    """All parameters of an `MLPNetwork`."""
+
+    representation: Layers
+    dynamics: Layers
+    reward: Layers
+    policy: Layers
+    value: Layers
+
+
+class Perceptron(nn.Module):
+    """relu(x @ w1 + b1) @ w2 + b2. Weights lie `[inputs, outputs]`, the layout in which small products are fastest."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.w1 = nn.Parameter(torch.zeros(inputs, hidden))
+        self.b1 = nn.Parameter(torch.zeros(hidden))
+        self.w2 = nn.Parameter(torch.zeros(hidden, outputs))
+        self.b2 = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, inputs]` -> `[B, outputs]`."""
+        return torch.addmm(self.b2, torch.relu(torch.addmm(self.b1, x, self.w1)), self.w2)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator, *, zero_output: bool) -> None:
+        """Uniform within 1/sqrt(fan in); a head whose output starts at zero claims nothing."""
+        for weight, bias in ((self.w1, self.b1), (self.w2, self.b2)):
+            bound = 1 / math.sqrt(len(weight))
+            weight.uniform_(-bound, bound, generator=generator)
+            bias.uniform_(-bound, bound, generator=generator)
+        if zero_output:
+            self.w2.zero_()
+            self.b2.zero_()
+
+    def layers(self) -> Layers:
+        """The parameters as numpy views."""
+        return Layers(*(p.detach().numpy() for p in (self.w1, self.b1, self.w2, self.b2)))

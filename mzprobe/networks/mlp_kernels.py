@@ -1,0 +1,103 @@
+"""The arithmetic of `MLPNetwork` in numba, for batches too small to be worth a torch call.
+
+Matrix products go to BLAS. Callers pass a multiple of four rows: with that, a row's result does not depend on how
+many rows stand beside it (tested), so that no answer depends on a batch size.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mzprobe._kernel import fast_kernel
+from mzprobe.networks.core import MINMAX_EPSILON
+from mzprobe.networks.mlp import Layers
+from mzprobe.networks.support import EPSILON
+
+Float32 = NDArray[np.float32]
+
+_EPSILON = np.float32(MINMAX_EPSILON)
+_LOG2_E = np.float32(1.4426950408889634)
+_LN2_HIGH = np.float32(0.693359375)
+_LN2_LOW = np.float32(-2.12194440e-4)
+_SMALLEST = np.float32(-87.0)
+
+
+@fast_kernel
+def perceptron(x: Float32, layers: Layers, hidden: Float32, out: Float32) -> None:
+    """Out = relu(x @ w1 + b1) @ w2 + b2; `hidden` is left holding the activations."""
+    np.dot(x, layers.w1, hidden)
+    for i in range(hidden.shape[0]):
+        for j in range(hidden.shape[1]):
+            hidden[i, j] = max(hidden[i, j] + layers.b1[j], np.float32(0))
+    np.dot(hidden, layers.w2, out)
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] += layers.b2[j]
+
+
+@fast_kernel
+def minmax_rows(x: Float32, scale: Float32) -> None:
+    """Scales each row to [0, 1] in place; `scale[i]` is left holding 1 / (max - min + eps)."""
+    for i in range(x.shape[0]):
+        low = x[i, 0]
+        high = x[i, 0]
+        for j in range(1, x.shape[1]):
+            low = min(low, x[i, j])
+            high = max(high, x[i, j])
+        scale[i] = np.float32(1) / (high - low + _EPSILON)
+        for j in range(x.shape[1]):
+            x[i, j] = (x[i, j] - low) * scale[i]
+
+
+@fast_kernel
+def exponentials(x: Float32, powers: NDArray[np.int32]) -> None:
+    """X = exp(x) in place for x <= 0, to about one unit in the last place; vectorises, unlike a libm call.
+
+    exp(x) = 2^n exp(f), |f| <= ln(2)/2, the latter by a polynomial of degree 6 (Cephes' expf).
+    """
+    scales = powers.view(np.float32)
+    for i in range(x.size):
+        bounded = max(x[i], _SMALLEST)
+        n = np.int32(bounded * _LOG2_E - np.float32(0.5))
+        f = bounded - np.float32(n) * _LN2_HIGH
+        f -= np.float32(n) * _LN2_LOW
+        y = np.float32(1.9875691500e-4)
+        y = y * f + np.float32(1.3981999507e-3)
+        y = y * f + np.float32(8.3334519073e-3)
+        y = y * f + np.float32(4.1665795894e-2)
+        y = y * f + np.float32(1.6666665459e-1)
+        y = y * f + np.float32(5.0000001201e-1)
+        x[i] = y * f * f + f + np.float32(1)
+        powers[i] = (n + np.int32(127)) << np.int32(23)
+    for i in range(x.size):
+        x[i] *= scales[i]
+
+
+@fast_kernel
+def softmax_rows(x: Float32, powers: NDArray[np.int32]) -> None:
+    """Turns each row of logits into probabilities in place; `powers` has as many entries as x."""
+    for i in range(x.shape[0]):
+        high = x[i, 0]
+        for j in range(1, x.shape[1]):
+            high = max(high, x[i, j])
+        for j in range(x.shape[1]):
+            x[i, j] -= high
+    exponentials(x.reshape(x.size), powers)
+    for i in range(x.shape[0]):
+        total = np.float32(0)
+        for j in range(x.shape[1]):
+            total += x[i, j]
+        inverse = np.float32(1) / total
+        for j in range(x.shape[1]):
+            x[i, j] *= inverse
+
+
+@fast_kernel
+def mean_atom(probabilities: Float32, i: int, minimum: float, spacing: float) -> float:
+    """h^-1 of the mean of row i, in environment units (`Support.scalar`)."""
+    mean = np.float32(0)
+    for j in range(probabilities.shape[1]):
+        mean += probabilities[i, j] * np.float32(minimum + spacing * j)
+    size = abs(mean)
+    linear = 1 + 2 * EPSILON
+    q = 2 * size / (linear + np.sqrt(linear * linear + 4 * EPSILON * size))
+    return float(np.sign(mean) * (q * q + 2 * q))

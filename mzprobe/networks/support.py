@@ -1,0 +1,66 @@
+"""Scalars and categorical distributions: the value transform, the two-hot support, and their inverses.
+
+Equations: h(x) = sign(x) (sqrt(|x| + 1) - 1) + eps x (Pohlen et al. 2018, Prop. A.2; MuZero, appendix F).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EPSILON = 0.001
+
+
+def transform(x: Tensor) -> Tensor:
+    """h: compresses returns, any shape, environment units -> transformed units."""
+    return torch.sign(x) * (torch.sqrt(torch.abs(x) + 1) - 1) + EPSILON * x
+
+
+def inverse_transform(y: Tensor) -> Tensor:
+    """The inverse of `transform`, in the form that does not cancel near 0.
+
+    With q = sqrt(|x| + 1) - 1, |h| = q + eps (q^2 + 2 q), a quadratic in q whose positive root is taken.
+    """
+    size = torch.abs(y)
+    linear = 1 + 2 * EPSILON
+    q = 2 * size / (linear + torch.sqrt(linear * linear + 4 * EPSILON * size))
+    return torch.sign(y) * (q * q + 2 * q)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Support:
+    """Evenly spaced atoms in transformed units."""
+
+    minimum: float
+    maximum: float
+    atoms: int
+
+    def __post_init__(self) -> None:
+        if self.atoms < 2 or not self.minimum < self.maximum:
+            raise ValueError(f"a support needs two atoms or more and minimum < maximum, not {self}")
+
+    @property
+    def spacing(self) -> float:
+        """Distance between neighbouring atoms, transformed units."""
+        return (self.maximum - self.minimum) / (self.atoms - 1)
+
+    def points(self, like: Tensor) -> Tensor:
+        """The atoms `[atoms]`, on the device and in the precision of `like`."""
+        steps = torch.arange(self.atoms, dtype=like.dtype, device=like.device)
+        return self.minimum + self.spacing * steps
+
+    def two_hot(self, scalars: Tensor) -> Tensor:
+        """Scalars `[...]` in environment units -> probabilities `[..., atoms]` whose mean is h(scalar).
+
+        What lies outside the support is moved to its end.
+        """
+        place = (transform(scalars).clamp(self.minimum, self.maximum) - self.minimum) / self.spacing
+        low = place.floor().clamp(max=self.atoms - 2)
+        share = (place - low).unsqueeze(-1)
+        index = low.long().unsqueeze(-1)
+        result = torch.zeros(*scalars.shape, self.atoms, dtype=scalars.dtype, device=scalars.device)
+        return result.scatter_(-1, index, 1 - share).scatter_(-1, index + 1, share)
+
+    def scalar(self, logits: Tensor) -> Tensor:
+        """Logits `[..., atoms]` -> scalars `[...]` in environment units: h^-1 of the distribution's mean."""
+        return inverse_transform(torch.softmax(logits, dim=-1) @ self.points(logits))

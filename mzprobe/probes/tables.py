@@ -1,0 +1,78 @@
+"""Tables on disk: long Parquet files that carry their units, their settings and what made them."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.files import read_bytes, write_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One probe of one agent."""
+
+    frame: pd.DataFrame  # long, one row an observation
+    units: dict[str, str]  # of every column
+    record: dict[str, Any]  # probe, settings, checkpoints, configuration, versions, command
+
+
+def table_path(analyses: Path, run: str, probe: str, seed: int) -> Path:
+    """Where the table of a probe of an agent lies."""
+    return analyses / run / probe / f"seed-{seed}.parquet"
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Writes a table; equal tables give equal bytes.
+
+    Raises:
+        ValueError: if a column has no unit.
+    """
+    missing = set(table.frame.columns) - set(table.units)
+    if missing:
+        raise ValueError(f"columns without a unit: {', '.join(sorted(missing))}")
+    arrow = pa.Table.from_pandas(table.frame, preserve_index=False)
+    metadata = {b"mzprobe": json.dumps({"units": table.units, **table.record}, sort_keys=True).encode()}
+    buffer = io.BytesIO()
+    pq.write_table(arrow.replace_schema_metadata(metadata), buffer, compression="zstd")
+    write_file(path, buffer.getvalue())
+
+
+def read_table(path: Path) -> Table:
+    """Reads a table back.
+
+    Raises:
+        MzprobeError: if it is missing, truncated or not a table of mzprobe.
+    """
+    data = read_bytes(path, error=UsageError, remedy="make it with the probe's command")
+    try:
+        arrow = pq.read_table(io.BytesIO(data))
+        record = json.loads(arrow.schema.metadata[b"mzprobe"])
+        units = record.pop("units")
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        raise MzprobeError(
+            f"{path} is truncated or not a table of mzprobe: remove it and run its probe again"
+        ) from None
+    return Table(frame=arrow.to_pandas(), units=units, record=record)
+
+
+def read_run(analyses: Path, run: str, probe: str) -> Table | None:
+    """The tables of all agents of a run as one, or None where there are none; `seed` tells the agents apart."""
+    paths = sorted((analyses / run / probe).glob("seed-*.parquet"), key=lambda p: (len(p.name), p.name))
+    if not paths:
+        return None
+    tables = [read_table(path) for path in paths]
+    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    return Table(frame=frame, units=tables[0].units, record={"agents": [table.record for table in tables]})
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Names of settings that are not equal."""
+    return sorted(key for key in {*old, *new} if old.get(key) != new.get(key))

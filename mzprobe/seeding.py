@@ -1,0 +1,22 @@
+"""One seed, many independent generators: each named role has its own stream."""
+
+import numpy as np
+import torch
+
+ROLES = ("network", "play", "replay", "evaluation", "probe")
+
+
+def sequence(seed: int, role: str, *keys: int) -> np.random.SeedSequence:
+    """The seed sequence of a role of an agent; further keys branch it (an episode, a state)."""
+    return np.random.SeedSequence(seed, spawn_key=(ROLES.index(role), *keys))
+
+
+def numpy_generator(seed: int, role: str, *keys: int) -> np.random.Generator:
+    """A numpy generator for a role."""
+    return np.random.Generator(np.random.PCG64(sequence(seed, role, *keys)))
+
+
+def torch_generator(seed: int, role: str) -> torch.Generator:
+    """A torch generator for a role (initial weights)."""
+    word = int(sequence(seed, role).generate_state(1, np.uint64)[0])
+    return torch.Generator().manual_seed(word >> 1)

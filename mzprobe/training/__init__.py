@@ -1,0 +1,1 @@
+"""Training MuZero: self-play, replay, targets, loss, and the loop that joins them."""

@@ -1,0 +1,121 @@
+"""One optimiser step: loss, gradient, clipping, AdamW."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mzprobe.config import TrainingConfig
+from mzprobe.networks import MLPNetwork, TrainableNetwork
+from mzprobe.networks.mlp import Layers, MLPWeights
+from mzprobe.training.fused import Workspace, fused_gradient, workspace
+from mzprobe.training.losses import muzero_loss
+from mzprobe.training.targets import Batch
+
+Float32 = NDArray[np.float32]
+Losses = dict[str, float]
+
+
+class Learner:
+    """Updates a network in place. An `MLPNetwork` on the CPU takes the fused gradient, all else autograd.
+
+    Args:
+        network: on `device`.
+        config: learning rate, clipping, batch and unroll sizes.
+        device: where the network lives.
+        fused: whether to use the fused gradient where there is one.
+    """
+
+    def __init__(
+        self, network: TrainableNetwork, config: TrainingConfig, *, device: str = "cpu", fused: bool = True
+    ) -> None:
+        self.network = network
+        self.config = config
+        self.device = torch.device(device)
+        self.parameters = list(network.parameters())
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self._fused: _FusedGradient | None = None
+        if fused and type(network) is MLPNetwork and self.device.type == "cpu":
+            self._fused = _FusedGradient(network, config)
+
+    def step(self, batch: Batch, step: int) -> tuple[Losses, Float32]:
+        """One update at training step `step`; gives the losses and v_theta(root) `[B]` before it.
+
+        With a gradient that is not finite nothing is updated; the norm among the losses says so.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * self.config.learning_rate_decay ** (step / 1000)
+        losses, root_values = self._fused.run(batch) if self._fused else self._autograd(batch)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip))
+        losses["gradient_norm"] = norm
+        if np.isfinite(norm):
+            self.optimiser.step()
+        return losses, root_values
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Weights and the optimiser's moments, as arrays."""
+        arrays = {f"weights/{name}": x.detach().cpu().numpy() for name, x in self.network.state_dict().items()}
+        for index, moments in self.optimiser.state_dict()["state"].items():
+            arrays |= {f"moments/{index}/{name}": x.cpu().numpy() for name, x in moments.items()}
+        return arrays
+
+    @torch.no_grad()
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Takes back what `state` gave."""
+        weights = {
+            name.removeprefix("weights/"): torch.from_numpy(array)
+            for name, array in arrays.items()
+            if name.startswith("weights/")
+        }
+        self.network.load_state_dict(weights)
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, array in arrays.items():
+            if name.startswith("moments/"):
+                _, index, moment = name.split("/")
+                state.setdefault(int(index), {})[moment] = torch.from_numpy(array.copy())
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+
+    def _autograd(self, batch: Batch) -> tuple[Losses, Float32]:
+        self.optimiser.zero_grad()
+        losses = muzero_loss(self.network, batch, self.device)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        numbers = torch.stack((losses.reward, losses.value, losses.policy)).tolist()
+        return dict(zip(LOSSES, numbers, strict=True)), losses.root_values.cpu().numpy()
+
+
+LOSSES = ("reward_loss", "value_loss", "policy_loss")
+
+
+class _FusedGradient:
+    """Memory of the fused gradient: the workspace, and views of weights and gradients."""
+
+    def __init__(self, network: MLPNetwork, config: TrainingConfig) -> None:
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self.support = network.support
+        self.weights = network.weights()
+        self.gradients = MLPWeights(
+            *(
+                Layers(*(p.grad.numpy() for p in (body.w1, body.b1, body.w2, body.b2) if p.grad is not None))
+                for body in network.perceptrons()
+            )
+        )
+        self.work: Workspace = workspace(self.weights, B=config.batch_size, K=config.unroll_steps)
+
+    def run(self, batch: Batch) -> tuple[Losses, Float32]:
+        B = len(batch.observations)
+        root_values = np.empty(B, np.float32)
+        flat = batch._replace(observations=batch.observations.reshape(B, -1))
+        numbers = fused_gradient(
+            self.weights,
+            self.gradients,
+            self.support.minimum,
+            self.support.spacing,
+            flat,
+            self.work,
+            root_values,
+        )
+        return dict(zip(LOSSES, numbers, strict=True)), root_values

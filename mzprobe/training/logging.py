@@ -1,0 +1,38 @@
+"""TensorBoard curves, on request."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mzprobe.errors import UsageError
+from mzprobe.training.trainer import Progress
+
+
+def tensorboard_logger(folder: Path, *, every: int = 50) -> Callable[[Progress], None]:
+    """A function that writes losses and returns into `folder/tensorboard`, by training step.
+
+    Raises:
+        UsageError: if TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UsageError("--tensorboard needs TensorBoard: pip install 'mzprobe[tensorboard]'") from None
+    writer = SummaryWriter(str(folder / "tensorboard"))
+    last = -1
+
+    def log(progress: Progress) -> None:
+        nonlocal last
+        if progress.step == last or (progress.step % every and progress.step != progress.steps):
+            return
+        last = progress.step
+        numbers = {f"loss/{name}": value for name, value in progress.losses.items()}
+        numbers["environment_steps"] = progress.environment_steps
+        if progress.recent_return is not None:
+            numbers["return/self_play"] = progress.recent_return
+        if progress.evaluation is not None:
+            numbers["return/evaluation"] = progress.evaluation
+        for name, value in numbers.items():
+            writer.add_scalar(name, value, progress.step)
+        writer.flush()
+
+    return log

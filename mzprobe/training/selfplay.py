@@ -1,0 +1,133 @@
+"""Collecting data: episodes played side by side, one batched search a step."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mzprobe.config import SearchConfig
+from mzprobe.envs.core import Environment, concatenate
+from mzprobe.search.mcts import sample_actions, search
+from mzprobe.search.models import PlanningModel
+from mzprobe.training.replay import Episode
+
+
+class SelfPlay:
+    """E episodes in progress, with root noise and temperature; finished ones are handed over and restarted.
+
+    Args:
+        environment: where to play.
+        search: constants of the search.
+        environments: E.
+        generator: draws start seeds, root noise and actions.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        search: SearchConfig,
+        environments: int,
+        generator: np.random.Generator,
+    ) -> None:
+        spec = environment.spec
+        self.environment = environment
+        self.search = search
+        self.generator = generator
+        E, T = environments, spec.time_limit
+        self.seeds = generator.integers(2**31, size=E)
+        self.lengths = np.zeros(E, np.int64)
+        self.observations = np.zeros((E, T + 1, *spec.observation_shape), np.float32)
+        self.actions = np.zeros((E, T), np.int64)
+        self.rewards = np.zeros((E, T))
+        self.policies = np.zeros((E, T + 1, spec.num_actions))
+        self.root_values = np.zeros((E, T + 1))
+        self.states = environment.reset(self.seeds)
+
+    def step(self, model: PlanningModel, temperature: float) -> list[Episode]:
+        """Plays one step of every episode; gives those that it finished."""
+        environment = self.environment
+        E = np.arange(len(self.lengths))
+        observations = environment.observe(self.states)
+        result = search(model, observations, config=self.search, generator=self.generator)
+        actions = sample_actions(result.policy(temperature), self.generator)
+        states, outcome = environment.step(self.states, actions)
+        at = (E, self.lengths)
+        self.observations[at] = observations
+        self.actions[at] = actions
+        self.rewards[at] = outcome.reward
+        self.policies[at] = result.policy(1.0)
+        self.root_values[at] = result.root_value
+        self.lengths += 1
+        truncated = ~outcome.terminated & (self.lengths == environment.spec.time_limit)
+        ended = np.flatnonzero(outcome.terminated | truncated)
+        if not len(ended):
+            self.states = states
+            return []
+        self._see_last(model, states, outcome.terminated, ended)
+        episodes = [self._episode(int(e), bool(outcome.terminated[e])) for e in ended]
+        self.states = self._restart(states, ended)
+        return episodes
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """All that is kept, as arrays and as JSON."""
+        longest = int(self.lengths.max()) if len(self.lengths) else 0
+        arrays = {name: getattr(self, name)[:, :longest] for name in _PER_STEP}
+        return {**arrays, "seeds": self.seeds, "lengths": self.lengths}, dict(self.generator.bit_generator.state)
+
+    def restore(self, arrays: dict[str, NDArray[Any]], generator: dict[str, Any]) -> None:
+        """Takes back what `state` gave; the real states are replayed from their seeds and actions."""
+        self.seeds = arrays["seeds"].copy()
+        self.lengths = arrays["lengths"].copy()
+        for name in _PER_STEP:
+            getattr(self, name)[:, : arrays[name].shape[1]] = arrays[name]
+        self.generator.bit_generator.state = generator
+        self.states = self._replayed()
+
+    def _see_last(self, model: PlanningModel, states: Any, terminated: NDArray[np.bool_], ended: Any) -> None:
+        """Records the state each ended episode was left in; a truncated one needs a search to bootstrap from."""
+        at = (ended, self.lengths[ended])
+        observations = self.environment.observe(states.take(ended))
+        self.observations[at] = observations
+        self.policies[at] = 0
+        self.root_values[at] = 0
+        cut = np.flatnonzero(~terminated[ended])
+        if len(cut):
+            result = search(model, observations[cut], config=self.search)
+            at = (ended[cut], self.lengths[ended[cut]])
+            self.policies[at] = result.policy(1.0)
+            self.root_values[at] = result.root_value
+
+    def _episode(self, e: int, terminated: bool) -> Episode:
+        T = int(self.lengths[e])
+        return Episode(
+            observations=self.observations[e, : T + 1].copy(),
+            actions=self.actions[e, :T].copy(),
+            rewards=self.rewards[e, :T].copy(),
+            policies=self.policies[e, : T + 1].copy(),
+            root_values=self.root_values[e, : T + 1].copy(),
+            terminated=terminated,
+        )
+
+    def _restart(self, states: Any, ended: NDArray[np.int64]) -> Any:
+        """Fresh starts in the places of ended episodes."""
+        self.seeds[ended] = self.generator.integers(2**31, size=len(ended))
+        self.lengths[ended] = 0
+        E = len(self.lengths)
+        order = np.arange(E)
+        order[ended] = E + np.arange(len(ended))
+        return concatenate([states, self.environment.reset(self.seeds[ended])]).take(order)
+
+    def _replayed(self) -> Any:
+        """The real states at the end of what was recorded."""
+        current = self.environment.reset(self.seeds)
+        for t in range(int(self.lengths.max(initial=0))):
+            # Episodes already where they were are stepped too, and then put back.
+            moved, _ = self.environment.step(current, self.actions[:, t])
+            E = len(self.lengths)
+            going = t < self.lengths
+            current = concatenate([current, moved]).take(np.where(going, E, 0) + np.arange(E))
+        return current
+
+
+_PER_STEP = ("observations", "actions", "rewards", "policies", "root_values")

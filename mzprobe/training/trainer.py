@@ -1,0 +1,269 @@
+"""The training loop: one agent, synchronous, the same bits for the same seed, interrupted or not."""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mzprobe import envs, networks
+from mzprobe.behaviour import BehaviourPolicy, draw_episode_numbers, play_episodes
+from mzprobe.checkpoints import agent_folder, read_checkpoint, steps_of, write_checkpoint
+from mzprobe.config import RunConfig
+from mzprobe.errors import Interrupted, TrainingDiverged, UsageError
+from mzprobe.search.models import LearnedModel
+from mzprobe.seeding import numpy_generator, torch_generator
+from mzprobe.threads import limited_threads
+from mzprobe.training.learner import Learner
+from mzprobe.training.replay import Replay
+from mzprobe.training.resume import load_resume, save_resume
+from mzprobe.training.selfplay import SelfPlay
+
+RECENT = 20  # self-play episodes in the running mean return
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands, for whoever shows it."""
+
+    step: int  # training steps done
+    steps: int  # training steps in all
+    environment_steps: int
+    recent_return: float | None  # mean of the last self-play episodes, exploration included
+    evaluation: float | None  # mean return of the last evaluation
+    losses: dict[str, float]  # of the last training step
+
+
+class Trainer:
+    """One agent in training.
+
+    Args:
+        config: of the run.
+        seed: of the agent.
+        run: name of the run; with the seed, the folder of the agent under `out`.
+        out: folder of all checkpoints.
+        command: that a reader can type to make this agent.
+        device: of the network.
+    """
+
+    def __init__(self, config: RunConfig, *, seed: int, run: str, out: Path, command: str, device: str = "cpu") -> None:
+        self.config = config
+        self.seed = seed
+        self.run_name = run
+        self.folder = agent_folder(out, run, seed)
+        self.command = command
+        training = config.training
+        self.environment = envs.make(config.environment.name, **config.environment.options)
+        spec = self.environment.spec
+        self.network = networks.build(config.network, spec, torch_generator(seed, "network")).to(device)
+        self.learner = Learner(self.network, training, device=device)
+        self.model = LearnedModel(self.network, num_actions=spec.num_actions, gamma=spec.gamma, device=device)
+        self.replay = Replay(
+            training,
+            observation_shape=spec.observation_shape,
+            num_actions=spec.num_actions,
+            gamma=spec.gamma,
+        )
+        self.replay_generator = numpy_generator(seed, "replay")
+        self.play = SelfPlay(
+            self.environment,
+            search=config.search,
+            environments=training.environments,
+            generator=numpy_generator(seed, "play"),
+        )
+        self.step = 0
+        self.environment_steps = 0
+        self.recent: deque[float] = deque(maxlen=RECENT)
+        self.evaluations: list[dict[str, float]] = []
+        self.last_losses: dict[str, float] = {}
+        self.stop = False  # set by whoever wants the run to stop at the next whole step
+
+    def train(self, on_progress: Callable[[Progress], None] = lambda _: None) -> None:
+        """Trains to the last step, from the saved state if there is one.
+
+        Raises:
+            TrainingDiverged: if a loss, a gradient or a weight stops being finite.
+            Interrupted: if `stop` was set; the state is saved.
+            UsageError: if the folder holds a run of another configuration.
+        """
+        training = self.config.training
+        with limited_threads(training.threads):
+            if not self._resume():
+                self._at_step()
+            while self.step < training.steps:
+                if self.stop:
+                    self.save()
+                    raise Interrupted(
+                        f"stopped at step {self.step} of {training.steps}: run the same command again to resume"
+                    )
+                if self.step < self._due():
+                    self._train_step()
+                    self._at_step()
+                else:
+                    self._play_step()
+                on_progress(self.progress())
+        on_progress(self.progress())
+
+    def progress(self) -> Progress:
+        """Where the run stands."""
+        return Progress(
+            step=self.step,
+            steps=self.config.training.steps,
+            environment_steps=self.environment_steps,
+            recent_return=float(np.mean(self.recent)) if self.recent else None,
+            evaluation=self.evaluations[-1]["mean_return"] if self.evaluations else None,
+            losses=self.last_losses,
+        )
+
+    def evaluate(self, episodes: int) -> dict[str, float]:
+        """Return of pi^MuZero without root noise, at the temperature of this training step."""
+        temperature = self.config.training.temperature(self.step)
+        policy = BehaviourPolicy(
+            environment=self.environment, model=self.model, config=self.config.search, temperature=temperature
+        )
+        generator = numpy_generator(self.seed, "evaluation", self.step)
+        limit = self.environment.spec.time_limit
+        seeds, uniforms = draw_episode_numbers(generator, episodes, limit)
+        returns = play_episodes(self.environment, policy, seeds=seeds, uniforms=uniforms).returns
+        return {
+            "step": self.step,
+            "environment_steps": self.environment_steps,
+            "temperature": temperature,
+            "episodes": episodes,
+            "mean_return": float(returns.mean()),
+            "min_return": float(returns.min()),
+        }
+
+    def save(self) -> None:
+        """Writes the state to resume from."""
+        arrays: dict[str, Any] = {}
+        play_arrays, play_generator = self.play.state()
+        replay_arrays, replay_counts = self.replay.state()
+        for part, found in (
+            ("play", play_arrays),
+            ("replay", replay_arrays),
+            ("learner", self.learner.state()),
+        ):
+            arrays |= {f"{part}/{name}": array for name, array in found.items()}
+        record = {
+            "config": self.config.model_dump(mode="json"),
+            "step": self.step,
+            "environment_steps": self.environment_steps,
+            "recent": list(self.recent),
+            "evaluations": self.evaluations,
+            "last_losses": self.last_losses,
+            "play": play_generator,
+            "replay": replay_counts,
+            "replay_generator": self.replay_generator.bit_generator.state,
+        }
+        save_resume(
+            self.folder,
+            step=self.step,
+            environment_steps=self.environment_steps,
+            arrays=arrays,
+            record=record,
+        )
+
+    def _resume(self) -> bool:
+        loaded = load_resume(self.folder)
+        if loaded is None:
+            if steps_of(self.folder):
+                # Killed between the first checkpoint and the first state: the same bytes are written again.
+                self._refuse_other(None)
+            return False
+        arrays, record = loaded
+        self._refuse_other(record["config"])
+
+        def part(name: str) -> dict[str, Any]:
+            return {key.partition("/")[2]: a for key, a in arrays.items() if key.startswith(f"{name}/")}
+
+        self.step, self.environment_steps = record["step"], record["environment_steps"]
+        self.recent.extend(record["recent"])
+        self.evaluations = record["evaluations"]
+        self.last_losses = record["last_losses"]
+        self.play.restore(part("play"), record["play"])
+        self.replay.restore(part("replay"), record["replay"])
+        self.replay_generator.bit_generator.state = record["replay_generator"]
+        self.learner.restore(part("learner"))
+        return True
+
+    def _refuse_other(self, saved: dict[str, Any] | None) -> None:
+        """A run may be taken further (more steps), but never on with another configuration."""
+        mine = self.config.model_dump(mode="json")
+        if saved is None:
+            saved = read_checkpoint(steps_of(self.folder)[0]).config.model_dump(mode="json")
+        differing = [
+            f"{section}.{key}"
+            for section in mine
+            for key in mine[section]
+            if (section, key) != ("training", "steps") and saved.get(section, {}).get(key) != mine[section][key]
+        ]
+        if differing:
+            raise UsageError(
+                f"{self.folder} holds an agent of another configuration ({', '.join(differing)}): "
+                "choose another --name or --out, or remove that folder"
+            )
+
+    def _due(self) -> int:
+        """Training steps that the environment steps so far call for."""
+        if self.replay.positions == 0:
+            return 0
+        training = self.config.training
+        return math.floor((self.environment_steps - training.warmup_environment_steps) * training.training_ratio)
+
+    def _play_step(self) -> None:
+        temperature = self.config.training.temperature(self.step)
+        for episode in self.play.step(self.model, temperature):
+            self.replay.add(episode)
+            self.recent.append(float(episode.rewards.sum()))
+        self.environment_steps += self.config.training.environments
+
+    def _train_step(self) -> None:
+        slots, batch = self.replay.sample(self.replay_generator)
+        losses, root_values = self.learner.step(batch, self.step)
+        if not all(map(math.isfinite, losses.values())):
+            said = ", ".join(f"{name} {value}" for name, value in losses.items())
+            raise TrainingDiverged(
+                f"training step {self.step + 1} gave a number that is not finite ({said}): the last checkpoint is "
+                "intact; lower training.learning_rate or training.gradient_clip and train again under another --name"
+            )
+        self.replay.prioritise(slots, np.abs(root_values - batch.values[0]))
+        self.step += 1
+        self.last_losses = losses
+
+    def _at_step(self) -> None:
+        """Evaluates, writes the checkpoint and saves the state, whichever are due."""
+        training = self.config.training
+        if training.evaluation_episodes and self.step % training.evaluation_interval == 0:
+            self.evaluations.append(self.evaluate(training.evaluation_episodes))
+        if training.is_checkpoint(self.step):
+            self._write_checkpoint()
+        if self.step % training.resume_interval == 0 or training.is_checkpoint(self.step):
+            self.save()
+
+    def _write_checkpoint(self) -> None:
+        weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
+        if not all(np.isfinite(array).all() for array in weights.values()):
+            raise TrainingDiverged(
+                f"the weights are not finite at training step {self.step}: the last checkpoint is intact; "
+                "lower training.learning_rate and train again under another --name"
+            )
+        write_checkpoint(
+            self.folder,
+            run=self.run_name,
+            seed=self.seed,
+            training_step=self.step,
+            environment_steps=self.environment_steps,
+            config=self.config,
+            environment=self.environment,
+            metrics={
+                "evaluations": self.evaluations,
+                "recent_return": float(np.mean(self.recent)) if self.recent else None,
+                "losses": self.last_losses,
+            },
+            command=self.command,
+            weights=weights,
+        )
