@@ -1,32 +1,249 @@
-import sys, time, numpy as np, torch
-from mzprobe.config import SearchConfig
-from mzprobe.networks.mlp import MLPNetwork
-from mzprobe.networks.support import Support
-from mzprobe.search.mcts import *
-from mzprobe.search.models import LearnedModel
+"""Search speed on one core against mctx, same network and sizes, compile time left out.
 
-torch.set_num_threads(1)
-g = torch.Generator().manual_seed(0)
-net = MLPNetwork(observation_size=4, num_actions=2, support=Support(minimum=-10, maximum=10, atoms=21), generator=g)
-with torch.no_grad():
-    for p in net.parameters():
-        p.uniform_(-0.3, 0.3, generator=g)
-m = LearnedModel(net, num_actions=2, gamma=0.997)
-rng = np.random.default_rng(0)
-t0 = time.time()
-search(m, np.zeros((2, 4), "f4"), config=SearchConfig(), generator=rng)
-print("compile", time.time() - t0)
-for B, N in ((64, 50), (256, 200), (1, 50)):
-    obs = rng.normal(size=(B, 4)).astype("f4")
-    for path in ("fused", "general"):
-        r = np.random.default_rng(1)
-        ts = []
-        for _ in range(15 if path == "fused" else 4):
-            t = time.perf_counter()
-            res = search(m, obs, config=SearchConfig(simulations=N), generator=r, path=path)
-            sample_actions(res.policy(1.0), r)
-            ts.append(time.perf_counter() - t)
-        print(B, N, path, f"{B * N / np.median(ts):.3g} sims/s")
-    a = search(m, obs, config=SearchConfig(simulations=N), path="fused")
-    b = search(m, obs, config=SearchConfig(simulations=N), path="general")
-    print("equal visits", (a.visit_counts == b.visit_counts).all(), np.abs(a.root_value - b.root_value).max())
+    make bench        (or: python benchmarks/search_speed.py, with mzprobe[bench] installed)
+
+Without mctx it prints our own numbers only. The network: latent 32, hidden 64, 21 atoms, 2 actions, 26 kflop a
+simulation. Two sets of weights, since a peer's speed depends on how deep the trees grow: an agent after 2,000 training
+steps on CartPole, trained in the run (what a user searches in; the targets are for this one), and random weights, whose
+trees are shallow. The last line says where the time of the fused path goes.
+"""
+
+from _timing import interleaved, pin_to_one_core  # isort: skip - sets the threads before numpy loads
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mzprobe._kernel import kernel
+from mzprobe.config import SearchConfig, load_preset
+from mzprobe.envs import CartPole
+from mzprobe.networks import MLPNetwork, Support
+from mzprobe.networks.mlp import MLPWeights
+from mzprobe.networks.mlp_kernels import mean_atom, minmax_rows, perceptron, softmax_rows
+from mzprobe.search import LearnedModel, sample_actions, search
+from mzprobe.search.fused import BLOCK
+from mzprobe.training.trainer import Trainer
+
+LATENT, HIDDEN, ACTIONS, ATOMS, OBSERVATION = 32, 64, 2, 21, 4
+CASES = ((64, 50, 4.0), (256, 200, 6.0), (1, 50, 4.0))  # B, N, ratio to reach against mctx
+FLOP = 2 * ((LATENT + ACTIONS) * HIDDEN + 4 * LATENT * HIDDEN + HIDDEN * (2 * ATOMS + ACTIONS))
+
+
+def make_network() -> MLPNetwork:
+    generator = torch.Generator().manual_seed(0)
+    network = MLPNetwork(
+        observation_size=OBSERVATION,
+        num_actions=ACTIONS,
+        latent=LATENT,
+        hidden=HIDDEN,
+        support=Support(minimum=-10, maximum=10, atoms=ATOMS),
+        generator=generator,
+    )
+    with torch.no_grad():  # heads start at zero: give the tree something to disagree about
+        for parameter in network.parameters():
+            parameter.uniform_(-0.3, 0.3, generator=generator)
+    return network
+
+
+def trained_network() -> MLPNetwork:
+    """An agent's network after 2,000 training steps on CartPole."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = load_preset("cartpole", ["training.steps=2000", "training.evaluation_episodes=0"])
+        trainer = Trainer(config, seed=0, run="benchmark", out=Path(folder), command="benchmark")
+        trainer.train()
+    assert isinstance(trainer.network, MLPNetwork)
+    return trainer.network
+
+
+def visited_observations(B: int) -> np.ndarray:
+    """Observations of CartPole some random steps after its start."""
+    environment = CartPole()
+    states = environment.reset(np.arange(B))
+    generator = np.random.default_rng(1)
+    for _ in range(8):
+        states, _ = environment.step(states, generator.integers(ACTIONS, size=B))
+    return environment.observe(states)
+
+
+def mean_depth(model: LearnedModel, observations: np.ndarray, N: int) -> float:
+    """Mean depth of the nodes that a search expands."""
+    tree = search(model, observations, config=SearchConfig(simulations=N), keep_tree=True).tree
+    assert tree is not None
+    depth = np.zeros(tree.visits.shape)
+    for slot in range(1, N + 1):
+        depth[:, slot] = depth[np.arange(len(depth)), tree.parent[:, slot]] + 1
+    return float(depth[:, 1:].mean())
+
+
+def ours(model: LearnedModel, observations: np.ndarray, N: int, path: Any) -> Callable[[], object]:
+    """Search with root noise, and the action."""
+    generator = np.random.default_rng(0)
+    config = SearchConfig(simulations=N)
+
+    def act() -> object:
+        result = search(model, observations, config=config, generator=generator, path=path)
+        return sample_actions(result.policy(1.0), generator)
+
+    return act
+
+
+def peer(network: MLPNetwork, observations: np.ndarray, N: int) -> Callable[[], object] | None:
+    """The `muzero_policy` of mctx over the same weights, jitted; None where mctx is not installed."""
+    try:
+        import jax
+        import jax.numpy as jnp
+        import mctx
+    except ImportError:
+        return None
+    params = {name: jnp.asarray(x.detach().numpy()) for name, x in network.named_parameters()}
+    atoms = jnp.linspace(network.support.minimum, network.support.maximum, ATOMS)
+
+    def perceptron(p: Any, body: str, x: Any) -> Any:
+        return jax.nn.relu(x @ p[f"{body}.w1"] + p[f"{body}.b1"]) @ p[f"{body}.w2"] + p[f"{body}.b2"]
+
+    def scaled(z: Any) -> Any:
+        low, high = z.min(-1, keepdims=True), z.max(-1, keepdims=True)
+        return (z - low) / (high - low + 1e-5)
+
+    def scalar(logits: Any) -> Any:
+        y = jax.nn.softmax(logits) @ atoms
+        size, eps = jnp.abs(y), 0.001
+        q = 2 * size / (1 + 2 * eps + jnp.sqrt((1 + 2 * eps) ** 2 + 4 * eps * size))
+        return jnp.sign(y) * (q * q + 2 * q)
+
+    def predict(p: Any, z: Any) -> tuple[Any, Any]:
+        return perceptron(p, "policy_head", z), scalar(perceptron(p, "value_head", z))
+
+    def recurrent(p: Any, _key: Any, action: Any, z: Any) -> tuple[Any, Any]:
+        z = scaled(perceptron(p, "dynamics_function", jnp.concatenate([z, jax.nn.one_hot(action, ACTIONS)], -1)))
+        reward = scalar(perceptron(p, "reward_head", z))
+        logits, value = predict(p, z)
+        output = mctx.RecurrentFnOutput(
+            reward=reward, discount=jnp.full_like(reward, 0.997), prior_logits=logits, value=value
+        )
+        return output, z
+
+    @partial(jax.jit, static_argnums=3)
+    def run(p: Any, key: Any, o: Any, n: int) -> Any:
+        z = scaled(perceptron(p, "representation", o))
+        logits, value = predict(p, z)
+        root = mctx.RootFnOutput(prior_logits=logits, value=value, embedding=z)
+        return mctx.muzero_policy(p, key, root, recurrent, n).action
+
+    key, given = jax.random.PRNGKey(0), jnp.asarray(observations)
+    return lambda: run(params, key, given, N).block_until_ready()
+
+
+def gemm_rate() -> float:
+    """float32 operations a second of a large matrix product on one core."""
+    a = torch.randn(768, 768)
+    out = torch.empty(768, 768)
+    seconds = interleaved({"gemm": lambda: torch.mm(a, a, out=out)}, repetitions=9)["gemm"]
+    return 2 * 768**3 / seconds
+
+
+@kernel
+def products(rows: int, times: int, weights: MLPWeights) -> None:
+    """The matrix products of `times` simulations of `rows` trees, and nothing else."""
+    x = np.zeros((rows, weights.dynamics.w1.shape[0]), np.float32)
+    hidden = np.zeros((rows, weights.dynamics.w1.shape[1]), np.float32)
+    z = np.zeros((rows, weights.dynamics.w2.shape[1]), np.float32)
+    atoms = np.zeros((rows, weights.value.w2.shape[1]), np.float32)
+    policy = np.zeros((rows, weights.policy.w2.shape[1]), np.float32)
+    for _ in range(times):
+        np.dot(x, weights.dynamics.w1, hidden)
+        np.dot(hidden, weights.dynamics.w2, z)
+        np.dot(z, weights.policy.w1, hidden)
+        np.dot(hidden, weights.policy.w2, policy)
+        np.dot(z, weights.value.w1, hidden)
+        np.dot(hidden, weights.value.w2, atoms)
+        np.dot(z, weights.reward.w1, hidden)
+        np.dot(hidden, weights.reward.w2, atoms)
+
+
+@kernel
+def network_only(rows: int, times: int, weights: MLPWeights) -> float:
+    """All of the network's arithmetic for the same simulations."""
+    x = np.zeros((rows, weights.dynamics.w1.shape[0]), np.float32)
+    hidden = np.zeros((rows, weights.dynamics.w1.shape[1]), np.float32)
+    z = np.zeros((rows, weights.dynamics.w2.shape[1]), np.float32)
+    atoms = np.zeros((rows, weights.value.w2.shape[1]), np.float32)
+    policy = np.zeros((rows, weights.policy.w2.shape[1]), np.float32)
+    scale = np.zeros(rows, np.float32)
+    powers, powers_policy = np.zeros(atoms.size, np.int32), np.zeros(policy.size, np.int32)
+    total = 0.0
+    for _ in range(times):
+        perceptron(x, weights.dynamics, hidden, z)
+        minmax_rows(z, scale)
+        perceptron(z, weights.policy, hidden, policy)
+        softmax_rows(policy, powers_policy)
+        perceptron(z, weights.value, hidden, atoms)
+        softmax_rows(atoms, powers)
+        for i in range(rows):
+            total += mean_atom(atoms, i, -10.0, 1.0)
+        perceptron(z, weights.reward, hidden, atoms)
+        softmax_rows(atoms, powers)
+        for i in range(rows):
+            total += mean_atom(atoms, i, -10.0, 1.0)
+    return total
+
+
+def breakdown(network: MLPNetwork) -> None:
+    """Where a simulation's time goes, at B = 64 and N = 50."""
+    B, N = 64, 50
+    observations = visited_observations(B)
+    model = LearnedModel(network, num_actions=ACTIONS, gamma=0.997)
+    weights = network.weights()
+    one = SearchConfig(simulations=1)
+    medians = interleaved(
+        {
+            "products": lambda: products(BLOCK, N * B // BLOCK, weights),
+            "network": lambda: network_only(BLOCK, N * B // BLOCK, weights),
+            "search": ours(model, observations, N, "fused"),
+            "call": lambda: search(model, observations, config=one),
+        },
+        repetitions=31,
+    )
+    per = {name: seconds / (B * N) * 1e9 for name, seconds in medians.items()}
+    print(f"B = {B}, N = {N}: {per['search']:.0f} ns a simulation: matrix products {per['products']:.0f}", end="")
+    print(f", biases, ReLU and softmax {per['network'] - per['products']:.0f}", end="")
+    print(f", tree and copies {per['search'] - per['network'] - per['call']:.0f}, the call {per['call']:.0f}")
+
+
+def main() -> None:
+    pin_to_one_core()
+    torch.set_num_threads(1)
+    rate = gemm_rate()
+    print(f"arithmetic: {FLOP / 1e3:.0f} kflop a simulation, {rate / 1e9:.0f} GFLOP/s: at most {rate / FLOP:.2g}/s")
+    for kind, network in (("trained", trained_network()), ("random", make_network())):
+        compare(kind, network, rate)
+    breakdown(network)
+
+
+def compare(kind: str, network: MLPNetwork, rate: float) -> None:
+    """All cases with one set of weights."""
+    model = LearnedModel(network, num_actions=ACTIONS, gamma=0.997)
+    for B, N, target in CASES:
+        observations = visited_observations(B)
+        functions: dict[str, Callable[[], object]] = {
+            "fused": ours(model, observations, N, "fused"),
+            "general": ours(model, observations, N, "general"),
+        }
+        other = peer(network, observations, N)
+        if other:
+            functions["mctx"] = other
+        medians = interleaved(functions, repetitions=11)
+        speed = {name: B * N / seconds for name, seconds in medians.items()}
+        shown = ", ".join(f"{name} {value:.3g}" for name, value in speed.items())
+        case = f"{kind}, B = {B}, N = {N}, mean depth {mean_depth(model, observations, N):.1f}"
+        print(f"{case}: simulations/s {shown}; {speed['fused'] * FLOP / rate:.0%} of the arithmetic", end="")
+        print(f"; fused/mctx {speed['fused'] / speed['mctx']:.1f} (target {target:g})" if other else "")
+
+
+if __name__ == "__main__":
+    main()

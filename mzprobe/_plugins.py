@@ -1,6 +1,8 @@
 """Factories that a user names as `module:attribute`."""
 
+import difflib
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 from mzprobe.errors import UsageError
@@ -12,10 +14,20 @@ def load_attribute(name: str) -> Any:
     Raises:
         UsageError: if there is no such module or attribute.
     """
-    module, _, attribute = name.partition(":")
+    module_name, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except ImportError as reason:
-        raise UsageError(f"{name} cannot be imported ({reason}): is the module on PYTHONPATH?") from reason
-    except AttributeError:
-        raise UsageError(f"{name} cannot be imported: module {module} has no {attribute}") from None
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as reason:
+        raise UsageError(f"{name}: cannot import '{module_name}' ({reason}), is it on PYTHONPATH?") from reason
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise UsageError(
+            f"{name}: module '{module_name}' has no callable '{attribute}'{nearest(attribute, vars(module))}"
+        )
+    return factory
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`, did you mean ...?`, or nothing where no known name is near."""
+    close = difflib.get_close_matches(word, sorted(known), n=1)
+    return f", did you mean '{close[0]}'?" if close else ""

@@ -23,12 +23,14 @@ What has a MuZero model really learned, and does it help planning?
 
 Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a probe), and draw the answers:
 
-  mzprobe train cartpole --seed 0           train an agent (resumes if it was interrupted)
+\b
+  mzprobe train cartpole --seed 0             train an agent (resumes if it was interrupted)
   mzprobe eval-horizon checkpoints/cartpole   value prediction error by horizon
-  mzprobe figures cartpole                  draw the figures whose tables exist
+  mzprobe figures cartpole                    draw the figures whose tables exist
 
-or all of it for a shipped study:
+Or all of it, for a shipped study:
 
+\b
   mzprobe study cartpole-quick
 
 Outputs lie in checkpoints/, analyses/ and figures/, by run. Every command has --help with an example.

@@ -73,6 +73,15 @@ def write_directory(path: Path, files: dict[str, bytes]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process left half-written in a folder; such names begin with a dot."""
+    for path in folder.glob(".*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def read_bytes(path: Path, *, error: Callable[[str], MzprobeError], remedy: str) -> bytes:
     """Reads a file, or raises `error` with one sentence that ends in `remedy`."""
     try:

@@ -1,11 +1,10 @@
 """The truth side: environments whose states are values, and how to make one by name."""
 
-import difflib
-import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
+from mzprobe._plugins import load_attribute, nearest
 from mzprobe.envs.cartpole import CartPole
 from mzprobe.envs.check import check_env
 from mzprobe.envs.core import Environment, EnvironmentSpec, Outcome, States, concatenate
@@ -44,7 +43,7 @@ def make(name: str, **options: Any) -> Environment:
     Raises:
         UsageError: if nothing has that name, or it does not take those options.
     """
-    factory = _imported(name) if ":" in name else _known(name)
+    factory = load_attribute(name) if ":" in name else _known(name)
     _refuse_bad_options(name, factory, options)
     try:
         return factory(**options)
@@ -59,21 +58,8 @@ def _known(name: str) -> Callable[..., Environment]:
     if name not in _REGISTRY:
         known = ", ".join(registered())
         own = "your own is named 'module:attribute'"
-        raise UsageError(f"no environment '{name}'{_nearest(name, registered())}; known are {known}; {own}")
+        raise UsageError(f"no environment '{name}'{nearest(name, registered())}; known are {known}; {own}")
     return _REGISTRY[name]
-
-
-def _imported(name: str) -> Callable[..., Environment]:
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"environment '{name}': cannot import '{module_name}' ({error})") from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        hint = _nearest(attribute, tuple(vars(module)))
-        raise UsageError(f"environment '{name}': module '{module_name}' has no callable '{attribute}'{hint}")
-    return cast(Callable[..., Environment], factory)
 
 
 def _refuse_bad_options(name: str, factory: Callable[..., Environment], options: dict[str, Any]) -> None:
@@ -87,13 +73,8 @@ def _refuse_bad_options(name: str, factory: Callable[..., Environment], options:
         for option in options:
             if option not in named:
                 known = ", ".join(sorted(named)) or "none"
-                hint = _nearest(option, tuple(named))
+                hint = nearest(option, tuple(named))
                 raise UsageError(f"environment '{name}' has no option '{option}'{hint}; it takes {known}")
     for p in parameters:
         if p.name in named and p.default is p.empty and p.name not in options:
             raise UsageError(f"environment '{name}' needs the option '{p.name}'")
-
-
-def _nearest(word: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, sorted(known), n=1)
-    return f", did you mean '{close[0]}'?" if close else ""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mzprobe._kernel import inlined, kernel
-from mzprobe.envs.check import integers, valid_actions, valid_seeds, valid_spec
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Outcome
+from mzprobe.envs.validation import integers, valid_actions, valid_seeds, valid_spec
 
 _GRAVITY = 9.8  # m / s^2
 _MASS_POLE = 0.1  # kg
@@ -109,90 +109,10 @@ def _step_batch(position: Float64, done: Bool, actions: Int64) -> tuple[Float64,
     return next_position, next_done, reward
 
 
-# The starts are what `Generator(PCG64(SeedSequence(seed))).uniform` draws. Building those objects takes 10 us
-# a seed, many times what all the steps of a short episode take, so the two algorithms, which NumPy promises
-# never to change, are written out: a hash of 32-bit words kept in 64 bits, then a 128-bit congruence.
-_WORD = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
-_SHIFT = np.uint64(16)
-_ONE = np.uint64(1)
-_MULTIPLIER_HIGH = np.uint64(0x2360ED051FC65DA4)
-_MULTIPLIER_LOW = np.uint64(0x4385DF649FCCF645)
-
-
-@inlined
-def _hash(value: np.uint64, constant: np.uint64, following: np.uint64) -> np.uint64:
-    """Hashes a 32-bit word with one constant of a sequence and the constant that follows it."""
-    value = ((value ^ constant) * following) & _WORD
-    return value ^ (value >> _SHIFT)
-
-
-@kernel
-def _seed_words(seed: np.uint64, words: NDArray[np.uint64]) -> None:
-    """Writes `SeedSequence(seed).generate_state(4, uint64)` into `[4]`."""
-    pool = np.empty(4, dtype=np.uint64)
-    grow = np.uint64(0x931E8875)
-    constant = np.uint64(0x43B0D7E5)
-    entropy = seed
-    for i in range(4):
-        following = (constant * grow) & _WORD
-        pool[i] = _hash(entropy & _WORD, constant, following)
-        constant = following
-        entropy >>= _HALF
-    for source in range(4):
-        for target in range(4):
-            if source != target:
-                following = (constant * grow) & _WORD
-                hashed = _hash(pool[source], constant, following)
-                mixed = (np.uint64(0xCA01F9DD) * pool[target] - np.uint64(0x4973F715) * hashed) & _WORD
-                pool[target] = mixed ^ (mixed >> _SHIFT)
-                constant = following
-    grow = np.uint64(0x58F38DED)
-    constant = np.uint64(0x8B51F9DD)
-    for i in range(8):
-        following = (constant * grow) & _WORD
-        hashed = _hash(pool[i % 4], constant, following)
-        words[i // 2] = hashed if i % 2 == 0 else words[i // 2] | (hashed << _HALF)
-        constant = following
-
-
-@kernel
-def _congruence(
-    high: np.uint64, low: np.uint64, added_high: np.uint64, added_low: np.uint64
-) -> tuple[np.uint64, np.uint64]:
-    """PCG64's state times its multiplier plus an increment, modulo 2^128, in halves of 64 bits."""
-    a, b = low >> _HALF, low & _WORD
-    c, d = _MULTIPLIER_LOW >> _HALF, _MULTIPLIER_LOW & _WORD
-    middle = a * d + (b * d >> _HALF)
-    other = b * c + (middle & _WORD)
-    carried = a * c + (middle >> _HALF) + (other >> _HALF)
-    product_low = low * _MULTIPLIER_LOW
-    product_high = carried + high * _MULTIPLIER_LOW + low * _MULTIPLIER_HIGH
-    sum_low = product_low + added_low
-    carry = _ONE if sum_low < product_low else np.uint64(0)
-    return product_high + added_high + carry, sum_low
-
-
-@kernel
-def _starts(seeds: Int64) -> Float64:
-    """The starts `[B, 4]` of seeds `[B]`."""
-    starts = np.empty((seeds.shape[0], 4), dtype=np.float64)
-    words = np.empty(4, dtype=np.uint64)
-    for i in range(seeds.shape[0]):
-        _seed_words(np.uint64(seeds[i]), words)
-        step_high = (words[2] << _ONE) | (words[3] >> np.uint64(63))
-        step_low = (words[3] << _ONE) | _ONE
-        # From state 0 one step gives the increment; the seed is added, and one more step is taken.
-        low = step_low + words[1]
-        high = step_high + words[0] + (_ONE if low < step_low else np.uint64(0))
-        high, low = _congruence(high, low, step_high, step_low)
-        for j in range(4):
-            high, low = _congruence(high, low, step_high, step_low)
-            folded, turn = high ^ low, high >> np.uint64(58)
-            drawn = (folded >> turn) | (folded << ((np.uint64(64) - turn) & np.uint64(63)))
-            unit = (drawn >> np.uint64(11)) * (1.0 / 9007199254740992.0)  # 53 bits, [0, 1)
-            starts[i, j] = -_START_BOUND + (_START_BOUND + _START_BOUND) * unit
-    return starts
+def _start(seed: int) -> Float64:
+    """What Gymnasium draws for a seed, `[4]`."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+    return generator.uniform(-_START_BOUND, _START_BOUND, size=4)
 
 
 class CartPole:
@@ -234,7 +154,8 @@ class CartPole:
             ValueError: if the seeds are not a list of integers >= 0.
         """
         numbers = valid_seeds(seeds)
-        return CartPoleStates(_starts(numbers), np.zeros(len(numbers), dtype=np.bool_))
+        position = np.array([_start(int(seed)) for seed in numbers]).reshape(-1, 4)
+        return CartPoleStates(position, np.zeros(len(numbers), dtype=np.bool_))
 
     def step(self, states: CartPoleStates, actions: ArrayLike) -> tuple[CartPoleStates, Outcome]:
         """Applies actions `[B]` (0 left, 1 right); a terminal state stays as it is, with reward 0.

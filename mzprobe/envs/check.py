@@ -2,18 +2,19 @@
 
 import hashlib
 import multiprocessing
-import pickle
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
+from pickle import PicklingError
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mzprobe.envs.core import Environment, EnvironmentSpec, Int64, concatenate
+from mzprobe.envs.core import Environment, Int64, concatenate
+from mzprobe.envs.validation import kind_of, valid_spec
 from mzprobe.errors import CheckFailed
 
 _BATCH = 5  # states that walk side by side
@@ -111,7 +112,7 @@ def _same(seen: _Look, expected: _Look, where: str) -> None:
     for name, wanted in expected.items():
         got = seen[name]
         if got.shape != wanted.shape or got.dtype != wanted.dtype:
-            raise _Broken(f"{where}, {name} is {_kind(got)}, not {_kind(wanted)}")
+            raise _Broken(f"{where}, {name} is {kind_of(got)}, not {kind_of(wanted)}")
         if got.tobytes() != wanted.tobytes():
             unequal = np.argwhere(got != wanted)
             first = tuple(unequal[0].tolist()) if len(unequal) else ()
@@ -119,13 +120,9 @@ def _same(seen: _Look, expected: _Look, where: str) -> None:
             raise _Broken(f"{where}, {name}{list(first)} is {pair}")
 
 
-def _kind(array: NDArray[Any]) -> str:
-    return f"{array.dtype} {list(array.shape)}"
-
-
 def _typed(value: object, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != dtype:
-        seen = _kind(value) if isinstance(value, np.ndarray) else type(value).__name__
+        seen = kind_of(value) if isinstance(value, np.ndarray) else type(value).__name__
         raise _Broken(f"{name} is {seen}, not {np.dtype(dtype)} {list(shape)}")
     if not np.isfinite(value).all():
         raise _Broken(f"{name} holds a number that is not finite")
@@ -242,26 +239,23 @@ def _absorbing_end(case: _Case) -> None:
 
 
 def _same_in_every_process(case: _Case) -> None:
-    remedy = "make it picklable, or pass processes=False"
-    try:
-        pickled = pickle.dumps(case.env)
-    except Exception as error:
-        raise _Broken(f"it cannot be pickled ({error}); {remedy}") from error
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-            there = pool.submit(_digest_of_pickled, pickled, case.seeds, case.actions).result()
+            there = pool.submit(_digest_of_walk, case.env, case.seeds, case.actions).result()
     except BrokenProcessPool as error:
         guard = "guard your script with `if __name__ == '__main__'`, or pass processes=False"
         raise _Broken(f"the fresh process died before it could answer; {guard}") from error
+    except (AttributeError, TypeError, PicklingError) as error:
+        remedy = "make it picklable, or pass processes=False"
+        raise _Broken(f"it cannot be pickled ({error}); {remedy}") from error
     here = _digest(case.walk[1])
     if there != here:
         raise _Broken(f"the walk's sha256 is {there[:12]} in a fresh process and {here[:12]} in this one")
 
 
-def _digest_of_pickled(pickled: bytes, seeds: Int64, actions: Int64) -> str:
-    # Unpickled here, not by the pool, whose process would die of an error instead of reporting it.
-    return _digest(_walk(pickle.loads(pickled), seeds, actions)[1])
+def _digest_of_walk(env: Environment, seeds: Int64, actions: Int64) -> str:
+    return _digest(_walk(env, seeds, actions)[1])
 
 
 def _digest(looks: list[_Look]) -> str:
@@ -283,61 +277,3 @@ _RULES: dict[str, Callable[[_Case], None]] = {
     "a terminal state is absorbing": _absorbing_end,
     "every process sees the same": _same_in_every_process,
 }
-
-
-def valid_spec(spec: EnvironmentSpec) -> EnvironmentSpec:
-    """Gives the specification back if it is consistent.
-
-    Raises:
-        ValueError: naming the field that is not.
-    """
-    if spec.num_actions < 1:
-        raise ValueError(f"num_actions must be at least 1, not {spec.num_actions}")
-    if not 0 < spec.gamma <= 1:
-        raise ValueError(f"gamma must lie in (0, 1], not {spec.gamma}")
-    if spec.time_limit < 1:
-        raise ValueError(f"time_limit must be at least 1 step, not {spec.time_limit}")
-    if len(spec.action_meanings) != spec.num_actions:
-        raise ValueError(f"action_meanings must name {spec.num_actions} actions, not {len(spec.action_meanings)}")
-    if any(size < 1 for size in spec.observation_shape):
-        raise ValueError(f"observation_shape must hold sizes of at least 1, not {spec.observation_shape}")
-    return spec
-
-
-def integers(values: ArrayLike, what: str) -> Int64:
-    """Gives a list of integers as an int64 array `[n]`, contiguous.
-
-    Raises:
-        ValueError: if it is not one-dimensional or holds anything but integers.
-    """
-    array = np.asarray(values)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise ValueError(f"{what} must be integers of shape [n], not {_kind(array)}")
-    return np.ascontiguousarray(array, dtype=np.int64)
-
-
-def valid_seeds(seeds: ArrayLike) -> Int64:
-    """Gives seeds as an int64 array `[B]`.
-
-    Raises:
-        ValueError: if they are not integers from 0 to 2^63 - 1.
-    """
-    numbers = integers(seeds, "seeds")
-    if numbers.size and numbers.min() < 0:
-        raise ValueError(f"seeds must lie in 0..2^63 - 1, not {np.asarray(seeds)[numbers.argmin()]}")
-    return numbers
-
-
-def valid_actions(actions: ArrayLike, *, batch: int, num_actions: int) -> Int64:
-    """Gives actions as an int64 array `[B]`.
-
-    Raises:
-        ValueError: if there is not one a state, or one lies outside 0..A-1.
-    """
-    chosen = integers(actions, "actions")
-    if len(chosen) != batch:
-        raise ValueError(f"step needs one action a state: {batch} states, {len(chosen)} actions")
-    if batch and (chosen.min() < 0 or chosen.max() >= num_actions):
-        wrong = chosen[(chosen < 0) | (chosen >= num_actions)][0]
-        raise ValueError(f"actions must lie in 0..{num_actions - 1}, not {wrong}")
-    return chosen

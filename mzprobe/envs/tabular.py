@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mzprobe.envs.check import integers, valid_actions, valid_seeds, valid_spec
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Outcome
+from mzprobe.envs.validation import integers, valid_actions, valid_seeds, valid_spec
 
 _IMPROVEMENT = 1e-12  # policy iteration stops where no action gains more than this share of the largest value
 

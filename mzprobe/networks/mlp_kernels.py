@@ -94,9 +94,10 @@ def softmax_rows(x: Float32, powers: NDArray[np.int32]) -> None:
 @fast_kernel
 def mean_atom(probabilities: Float32, i: int, minimum: float, spacing: float) -> float:
     """h^-1 of the mean of row i, in environment units (`Support.scalar`)."""
-    mean = np.float32(0)
+    place = np.float32(0)
     for j in range(probabilities.shape[1]):
-        mean += probabilities[i, j] * np.float32(minimum + spacing * j)
+        place += probabilities[i, j] * np.float32(j)
+    mean = minimum + spacing * place
     size = abs(mean)
     linear = 1 + 2 * EPSILON
     q = 2 * size / (linear + np.sqrt(linear * linear + 4 * EPSILON * size))

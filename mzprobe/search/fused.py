@@ -15,7 +15,7 @@ from mzprobe.search.tree import Tree, backup, expand, plant, select
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-BLOCK = 16  # trees that share one matrix product; a multiple of four (see mlp_kernels)
+BLOCK = 32  # trees that share one matrix product; a multiple of four (see mlp_kernels)
 
 
 @kernel

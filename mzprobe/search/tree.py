@@ -11,6 +11,7 @@ where Q'(s, a) is r + gamma V(child) scaled by the smallest and largest Q seen i
 and N(s) counts the visit that expanded s. Ties go to the lowest action.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -40,24 +41,31 @@ class Tree(NamedTuple):
 def new_tree(batch: int, nodes: int, num_actions: int) -> Tree:
     """Room for `batch` trees of up to `nodes` nodes, none expanded."""
     node, edge = (batch, nodes), (batch, nodes, num_actions)
-    return Tree(
+    tree = Tree(
         visits=np.zeros(node, np.int32),
         value_sum=np.zeros(node),
-        parent=np.full(node, -1, np.int32),
-        parent_action=np.full(node, -1, np.int32),
-        child=np.full(edge, -1, np.int32),
+        parent=np.empty(node, np.int32),
+        parent_action=np.empty(node, np.int32),
+        child=np.empty(edge, np.int32),
         edge_visits=np.zeros(edge, np.int32),
         reward=np.zeros(edge),
         prior=np.zeros(edge),
         q=np.zeros(edge),
-        bounds=np.tile(np.array([np.inf, -np.inf]), (batch, 1)),
+        bounds=np.empty((batch, 2)),
     )
+    for index in (tree.parent, tree.parent_action, tree.child):
+        index.fill(-1)
+    tree.bounds[:] = (np.inf, -np.inf)
+    return tree
 
 
+@lru_cache(maxsize=64)
 def exploration_table(simulations: int, *, c1: float, c2: float) -> Float64:
-    """sqrt(N) (c1 + log((N + c2 + 1) / c2)) for N = 0 .. simulations + 1."""
+    """sqrt(N) (c1 + log((N + c2 + 1) / c2)) for N = 0 .. simulations + 1; read-only, since it is kept."""
     N = np.arange(simulations + 2, dtype=np.float64)
-    return np.asarray(np.sqrt(N) * (c1 + np.log((N + c2 + 1) / c2)))
+    table = np.asarray(np.sqrt(N) * (c1 + np.log((N + c2 + 1) / c2)))
+    table.setflags(write=False)
+    return table
 
 
 @inlined

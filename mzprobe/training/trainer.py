@@ -14,6 +14,7 @@ from mzprobe.behaviour import BehaviourPolicy, draw_episode_numbers, play_episod
 from mzprobe.checkpoints import agent_folder, read_checkpoint, steps_of, write_checkpoint
 from mzprobe.config import RunConfig
 from mzprobe.errors import Interrupted, TrainingDiverged, UsageError
+from mzprobe.files import remove_leftovers
 from mzprobe.search.models import LearnedModel
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.threads import limited_threads
@@ -168,6 +169,8 @@ class Trainer:
         )
 
     def _resume(self) -> bool:
+        for folder in (self.folder, self.folder / "resume"):
+            remove_leftovers(folder)
         loaded = load_resume(self.folder)
         if loaded is None:
             if steps_of(self.folder):

@@ -1,0 +1,71 @@
+"""What environments refuse: an inconsistent spec, seeds or actions that are not what they should be."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mzprobe.envs.core import EnvironmentSpec, Int64
+
+
+def valid_spec(spec: EnvironmentSpec) -> EnvironmentSpec:
+    """Gives the specification back if it is consistent.
+
+    Raises:
+        ValueError: naming the field that is not.
+    """
+    if spec.num_actions < 1:
+        raise ValueError(f"num_actions must be at least 1, not {spec.num_actions}")
+    if not 0 < spec.gamma <= 1:
+        raise ValueError(f"gamma must lie in (0, 1], not {spec.gamma}")
+    if spec.time_limit < 1:
+        raise ValueError(f"time_limit must be at least 1 step, not {spec.time_limit}")
+    if len(spec.action_meanings) != spec.num_actions:
+        raise ValueError(f"action_meanings must name {spec.num_actions} actions, not {len(spec.action_meanings)}")
+    if any(size < 1 for size in spec.observation_shape):
+        raise ValueError(f"observation_shape must hold sizes of at least 1, not {spec.observation_shape}")
+    return spec
+
+
+def integers(values: ArrayLike, what: str) -> Int64:
+    """Gives a list of integers as an int64 array `[n]`, contiguous.
+
+    Raises:
+        ValueError: if it is not one-dimensional or holds anything but integers.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"{what} must be integers of shape [n], not {kind_of(array)}")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def valid_seeds(seeds: ArrayLike) -> Int64:
+    """Gives seeds as an int64 array `[B]`.
+
+    Raises:
+        ValueError: if they are not integers from 0 to 2^63 - 1.
+    """
+    numbers = integers(seeds, "seeds")
+    if numbers.size and numbers.min() < 0:
+        raise ValueError(f"seeds must lie in 0..2^63 - 1, not {np.asarray(seeds)[numbers.argmin()]}")
+    return numbers
+
+
+def valid_actions(actions: ArrayLike, *, batch: int, num_actions: int) -> Int64:
+    """Gives actions as an int64 array `[B]`.
+
+    Raises:
+        ValueError: if there is not one a state, or one lies outside 0..A-1.
+    """
+    chosen = integers(actions, "actions")
+    if len(chosen) != batch:
+        raise ValueError(f"step needs one action a state: {batch} states, {len(chosen)} actions")
+    if batch and (chosen.min() < 0 or chosen.max() >= num_actions):
+        wrong = chosen[(chosen < 0) | (chosen >= num_actions)][0]
+        raise ValueError(f"actions must lie in 0..{num_actions - 1}, not {wrong}")
+    return chosen
+
+
+def kind_of(array: NDArray[Any]) -> str:
+    """The dtype and shape of an array, in words."""
+    return f"{array.dtype} {list(array.shape)}"
