@@ -45,9 +45,9 @@ class NetworkConfig(Config):
     """Entries of the latent, L."""
     hidden: PositiveInt = 64
     """Width of every hidden layer, H."""
-    support_minimum: float = -20.0
+    support_minimum: float = -10.0
     """Lowest atom of the reward and value heads, transformed units."""
-    support_maximum: float = 20.0
+    support_maximum: float = 10.0
     """Highest atom, transformed units."""
     atoms: Annotated[int, Field(ge=2)] = 21
     """Number of atoms."""
@@ -89,7 +89,7 @@ class TrainingConfig(Config):
     """Training steps between saves of the state from which a killed run resumes."""
     environments: PositiveInt = 16
     """Episodes played side by side, one search batch."""
-    training_ratio: Positive = 0.25
+    training_ratio: Positive = 0.125
     """Training steps for each environment step."""
     warmup_environment_steps: NonNegativeInt = 1000
     """Environment steps before the first training step."""
@@ -101,7 +101,7 @@ class TrainingConfig(Config):
     """n, real rewards before the value target bootstraps."""
     learning_rate: Positive = 3e-3
     """AdamW's step size at the start."""
-    learning_rate_decay: Share = 0.9
+    learning_rate_decay: Share = 0.85
     """Factor on the step size every 1000 training steps, applied smoothly."""
     weight_decay: NonNegative = 1e-4
     """AdamW's decoupled decay."""
@@ -109,11 +109,11 @@ class TrainingConfig(Config):
     """Largest global norm of the gradient."""
     value_loss_weight: NonNegative = 0.25
     """Weight of the value loss."""
-    replay_capacity: PositiveInt = 100_000
+    replay_capacity: PositiveInt = 30_000
     """Positions kept; the oldest episodes leave first."""
     priority_alpha: NonNegative = 0.5
     """Exponent on priorities; 0 samples uniformly."""
-    priority_beta: NonNegative = 1.0
+    priority_beta: NonNegative = 0.4
     """Exponent on importance weights; 1 undoes the sampling's bias."""
     temperatures: tuple[tuple[NonNegativeInt, Positive], ...] = ((0, 1.0), (5000, 0.5), (7500, 0.25))
     """Pairs (first training step, T) for the behaviour policy, in order."""
