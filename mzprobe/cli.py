@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBars
     from rich.progress import TaskID
 
-    from mzprobe.config import HorizonConfig
+    from mzprobe.config import Config
 
 GUIDE = """
 What has a MuZero model really learned, and does it help planning?
@@ -116,12 +116,12 @@ def train(
 
         trainer.train(show)
     progress = trainer.progress()
+    if progress.step > config.training.steps:
+        errors.print(f"the agent is already trained to step {progress.step}, further than {config.training.steps}")
     console.print(
         f"{trainer.folder}: {progress.step} training steps, {progress.environment_steps} environment steps, "
         f"{training_note(progress)}"
     )
-    if progress.step > config.training.steps:
-        errors.print(f"the agent was already trained to step {progress.step}: nothing to do")
 
 
 @app.command("eval-horizon", epilog="Example: mzprobe eval-horizon checkpoints/cartpole/seed-0 --out analyses")
@@ -244,7 +244,7 @@ def main() -> None:
 
 def _probe(
     probe: Any,
-    config: "HorizonConfig",
+    config: "Config",
     path: Path | None,
     checkpoints: Path,
     out: Path,

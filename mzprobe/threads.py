@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import scipy.linalg.cython_blas  # noqa: F401 - the BLAS of numba's np.dot: a limit reaches only what is loaded
 import torch
 from threadpoolctl import threadpool_limits
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mzprobe.checkpoints import Checkpoint, read_checkpoint, seed_of, step_of, steps_of
-from mzprobe.config import Config, HorizonConfig
+from mzprobe.config import Config
 from mzprobe.errors import UsageError
 from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
 from mzprobe.probes.horizon import measure_horizon
@@ -33,7 +33,7 @@ HORIZON = Probe(name="horizon", units=HORIZON_UNITS, measure=measure_horizon)
 def run_probe(
     probe: Probe,
     agent: Path,
-    config: HorizonConfig,
+    config: Config,
     *,
     analyses: Path,
     command: str,
@@ -135,6 +135,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-__all__ = ["HORIZON", "Config", "Probe", "run_probe"]

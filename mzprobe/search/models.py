@@ -77,7 +77,9 @@ class LearnedModel:
         """Encodes observations `[B, *shape]` into the roots."""
         observations = torch.as_tensor(roots, dtype=torch.float32, device=self.device)
         latents = self.network.represent(observations)
-        arena = LatentArena(latents.new_empty((capacity, *latents.shape)), torch.arange(len(latents)))
+        arena = LatentArena(
+            latents.new_empty((capacity, *latents.shape)), torch.arange(len(latents), device=self.device)
+        )
         arena.latents[0] = latents
         reward = torch.zeros(len(latents), device=self.device)
         return arena, self._leaf(reward, latents)
@@ -85,7 +87,7 @@ class LearnedModel:
     @torch.inference_mode()
     def expand(self, arena: "LatentArena", nodes: Int32, actions: Int32, slot: int) -> Leaf:
         """One dynamics and one prediction call for the whole batch."""
-        parents = arena.latents[torch.from_numpy(nodes).to(self.device), arena.trees.to(self.device)]
+        parents = arena.latents[torch.from_numpy(nodes).to(self.device), arena.trees]
         chosen = torch.from_numpy(actions).to(self.device, torch.int64)
         latents, reward = self.network.dynamics(parents, chosen)
         arena.latents[slot] = latents
