@@ -182,13 +182,14 @@ def unsealed(data: bytes, path: Path) -> dict[str, Any]:
     try:
         record = json.loads(data)
         digest = record.pop("record_sha256")
+        found = sha256(canonical_json(record).encode())
     except (ValueError, KeyError, AttributeError, TypeError):
         raise CheckpointError(f"{path} is truncated or not a record of mzprobe: {remedy}") from None
     if isinstance(record.get("format"), int) and record["format"] > FORMAT:
         raise CheckpointError(
             f"{path} has format {record['format']} and this mzprobe reads up to {FORMAT}: install a newer mzprobe"
         )
-    if sha256(canonical_json(record).encode()) != digest:
+    if found != digest:
         raise CheckpointError(f"{path} was edited (its sha256 is not the recorded one): {remedy}")
     result: dict[str, Any] = record
     return result

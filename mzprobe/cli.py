@@ -102,7 +102,8 @@ def train(
     config = load_preset(preset, given)
     run = name or Path(preset).stem
     sets = [part for override in given for part in ("--set", override)]
-    command = shlex.join(["mzprobe", "train", preset, "--seed", str(seed), *sets])
+    named = [] if name is None else ["--name", name]
+    command = shlex.join(["mzprobe", "train", preset, "--seed", str(seed), *named, *sets])
     trainer = Trainer(config, seed=seed, run=run, out=out, command=command, device=device)
     log = tensorboard_logger(trainer.folder) if tensorboard else None
     with progress_bars() as bars, stopping(lambda: setattr(trainer, "stop", True)):
@@ -217,7 +218,7 @@ def main() -> None:
     """Runs the command line; errors become one sentence and an exit code."""
     debug = "--debug" in sys.argv
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except MzprobeError as error:
         if debug:
             raise

@@ -171,11 +171,17 @@ class StudyConfig(Config):
 
     preset: str
     """Preset of the run."""
-    seeds: tuple[NonNegativeInt, ...]
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
     """One agent each."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Dotted keys of the run's configuration and their values."""
     horizon: HorizonConfig = HorizonConfig()
+
+    @model_validator(mode="after")
+    def _one_agent_a_seed(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds must differ")
+        return self
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -234,6 +240,8 @@ def set_key(model: type[Config], values: dict[str, Any], key: str, value: Any) -
         raise UsageError(f"there is no configuration key {key}: {hint}")
     for part in parts[:-1]:
         values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"{key} cannot be set: {part} is {values!r}, not a section with keys")
     values[parts[-1]] = value
 
 
@@ -275,7 +283,7 @@ def _read_toml(name: str, kind: str) -> dict[str, Any]:
         path = Path(name)
         if not path.is_file():
             raise UsageError(f"{name} does not exist: give the path of a TOML file or one of {_listed(kind)}")
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8", errors="replace")
     elif name in shipped(kind):
         text = resources.files("mzprobe").joinpath(kind, f"{name}.toml").read_text("utf-8")
     else:

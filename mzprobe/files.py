@@ -7,9 +7,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mzprobe.errors import MzprobeError
 
@@ -36,9 +36,7 @@ def write_file(path: Path, data: bytes) -> None:
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                _write_through(file, data)
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
             _sync_directory(path.parent)
@@ -59,18 +57,35 @@ def write_directory(path: Path, files: dict[str, bytes]) -> None:
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
             for name, data in files.items():
-                write_file(temporary / name, data)
+                with (temporary / name).open("wb") as file:
+                    _write_through(file, data)
+                os.chmod(temporary / name, 0o644)
+            _sync_directory(temporary)
             os.chmod(temporary, 0o755)
             if path.exists():
-                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-                os.replace(path, old / path.name)
-                os.replace(temporary, path)
-                shutil.rmtree(old)
+                _swap(temporary, path)
             else:
                 os.replace(temporary, path)
             _sync_directory(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Puts a folder in the place of another, which comes back if that fails."""
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    old = aside / path.name
+    try:
+        os.replace(path, old)
+        try:
+            os.replace(new, path)
+        except OSError:
+            os.replace(old, path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        with suppress(OSError):
+            aside.rmdir()
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -103,6 +118,13 @@ def _said(path: Path) -> Iterator[None]:
         else:
             said = f"{path} cannot be written ({reason.strerror}): choose another place with --out"
         raise MzprobeError(said) from reason
+
+
+def _write_through(file: IO[bytes], data: bytes) -> None:
+    """Writes, and waits until it is on disk."""
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _sync_directory(path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mzprobe.checkpoints import Checkpoint, read_checkpoint, seed_of, step_of, steps_of
+from mzprobe.checkpoints import Checkpoint, read_checkpoint, step_of, steps_of
 from mzprobe.config import Config
 from mzprobe.errors import UsageError
 from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
@@ -63,7 +63,7 @@ def run_probe(
     """
     chosen = _chosen(agent, steps)
     first = read_checkpoint(chosen[0])
-    path = table_path(analyses, first.run, probe.name, seed_of(agent))
+    path = table_path(analyses, first.run, probe.name, first.seed)
     record: dict[str, Any] = {
         "probe": probe.name,
         "run": first.run,

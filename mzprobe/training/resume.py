@@ -25,8 +25,10 @@ _NAME = re.compile(r"\d{8}-\d{10}")
 def save_resume(agent: Path, *, step: int, environment_steps: int, arrays: Arrays, record: dict[str, Any]) -> None:
     """Writes the state and then removes older ones."""
     folder = agent / "resume"
-    data = save_arrays({name: array.copy(order="C") for name, array in arrays.items()})
     name = f"{step:08d}-{environment_steps:010d}"
+    if (folder / name).exists():  # the same state: rewriting it would only risk it
+        return
+    data = save_arrays({name: array.copy(order="C") for name, array in arrays.items()})
     sealed_record = sealed({**record, "format": FORMAT, "arrays_sha256": sha256(data)})
     write_directory(folder / name, {"state.safetensors": data, "state.json": sealed_record})
     for old in _states(folder):

@@ -1,0 +1,102 @@
+"""A configuration small enough to train in a second, an agent trained on it, and ways to run the command line."""
+
+import sys
+
+import pytest
+
+from mzprobe import cli
+from mzprobe.config import load_preset
+from mzprobe.training.trainer import Trainer
+
+TINY = {
+    "network.hidden": 16,
+    "network.latent": 8,
+    "search.simulations": 8,
+    "training.batch_size": 16,
+    "training.unroll_steps": 3,
+    "training.n_step": 5,
+    "training.environments": 4,
+    "training.warmup_environment_steps": 100,
+    "training.replay_capacity": 2000,
+    "training.evaluation_episodes": 2,
+    "training.evaluation_interval": 20,
+    "training.checkpoint_interval": 20,
+    "training.resume_interval": 10,
+    "training.steps": 40,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_keys():
+    """Dotted keys and values of the tiny configuration, on top of the preset `cartpole`."""
+    return dict(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """Makes the tiny configuration, with further `key=value` overrides."""
+
+    def make(*overrides):
+        return load_preset("cartpole", [*(f"{key}={value}" for key, value in TINY.items()), *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_arguments():
+    """Makes the `--set` arguments of the tiny configuration, with other values where asked."""
+
+    def make(**changes):
+        values = TINY | {key.replace("__", "."): value for key, value in changes.items()}
+        return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_trainer():
+    """Makes a trainer whose records hold the same run name and command wherever it writes."""
+
+    def make(config, out, *, seed=0):
+        return Trainer(config, seed=seed, run="tiny", out=out, command="mzprobe train tiny")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tiny_config, make_trainer):
+    """Folder of all checkpoints, with one agent trained to the end without interruption. Only for reading."""
+    root = tmp_path_factory.mktemp("trained")
+    make_trainer(tiny_config(), root).train()
+    return root
+
+
+@pytest.fixture(scope="session")
+def agent(trained):
+    """That agent's folder. Only for reading."""
+    return trained / "tiny" / "seed-0"
+
+
+@pytest.fixture(scope="session")
+def contents():
+    """Reads the bytes of every file of an agent's checkpoints."""
+
+    def read(folder):
+        return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("step-*/*"))}
+
+    return read
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capsys):
+    """Runs the command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mzprobe", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_info:
+            cli.main()
+        output = capsys.readouterr()
+        return exit_info.value.code, output.out, output.err
+
+    return run

@@ -1,0 +1,249 @@
+"""One configuration: what it takes, what it refuses, and in which words."""
+
+import pytest
+from pydantic import ValidationError
+
+from mzprobe.config import (
+    EnvironmentConfig,
+    HorizonConfig,
+    NetworkConfig,
+    RunConfig,
+    SearchConfig,
+    TrainingConfig,
+    keys,
+    load_preset,
+    load_study,
+    shipped,
+    validated,
+    with_overrides,
+)
+from mzprobe.errors import UsageError
+
+
+def refused(*overrides):
+    """The one sentence with which `--set` is refused."""
+    with pytest.raises(UsageError) as reason:
+        load_preset("cartpole", overrides)
+    assert "\n" not in str(reason.value)
+    return str(reason.value)
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("training.batch_sise", "training.batch_size"),
+        ("batch_size", "training.batch_size"),
+        ("search.simulation", "search.simulations"),
+        ("trainning.learning_rate", "training.learning_rate"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_one(given, meant):
+    assert refused(f"{given}=1") == f"there is no configuration key {given}: did you mean {meant}?"
+
+
+def test_a_key_like_no_other_lists_them_all():
+    said = refused("xyzzy=1")
+    assert all(name in said for name, _ in keys(RunConfig))
+
+
+def test_a_section_is_not_a_key():
+    assert "there is no configuration key training" in refused("training=1")
+
+
+def test_an_unknown_key_of_a_file_names_the_nearest_one(tmp_path):
+    (tmp_path / "own.toml").write_text("[search]\nsimulatons = 3\n")
+    with pytest.raises(UsageError, match=r"no configuration key search\.simulatons: did you mean search\.simulations"):
+        load_preset(str(tmp_path / "own.toml"))
+
+
+def test_options_of_an_environment_have_free_keys():
+    config = load_preset("cartpole", ["environment.options.of_my_own=[1, 2]", "environment.options.gamma=0.5"])
+    assert config.environment.options == {"gamma": 0.5, "of_my_own": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "overrides", [("environment.options.gamma.x=1",), ("environment.options=5", "environment.options.gamma=0.9")]
+)
+def test_a_key_inside_a_number_is_a_usage_error(overrides):
+    assert "environment.options" in refused(*overrides)
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("training.batch_size=0", "training.batch_size"),
+        ("training.batch_size=1.5", "training.batch_size"),
+        ("training.batch_size=many", "training.batch_size"),
+        ("training.learning_rate=-1", "training.learning_rate"),
+        ("training.learning_rate=Infinity", "training.learning_rate"),
+        ("training.learning_rate=NaN", "training.learning_rate"),
+        ("training.learning_rate_decay=1.1", "training.learning_rate_decay"),
+        ("training.steps=-1", "training.steps"),
+        ("network.atoms=1", "network.atoms"),
+        ("network.support_minimum=20", "support_minimum must be below support_maximum"),
+        ("training.temperatures=[[1, 1.0]]", "temperatures must begin at step 0"),
+        ("training.temperatures=[[0, 1.0], [9, 1.0], [5, 1.0]]", "temperatures must begin at step 0"),
+        ("training.temperatures=[[0, 1.0], [0, 0.5]]", "temperatures must begin at step 0"),
+        ("training.temperatures=[]", "temperatures must begin at step 0"),
+        ("training.temperatures=[[0, 0.0]]", "training.temperatures"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_its_key(override, key):
+    said = refused(override)
+    assert key in said
+    assert "is not valid" in said
+
+
+@pytest.mark.parametrize("override", ["training.batch_size", "=64", ""])
+def test_an_override_that_is_no_assignment_shows_how_one_looks(override):
+    assert refused(override) == f"--set takes key=value, such as training.batch_size=64, not {override!r}"
+
+
+def test_values_are_json_or_else_text():
+    config = load_preset(
+        "cartpole",
+        [
+            "training.temperatures=[[0, 2.0], [10, 0.5]]",
+            "training.checkpoint_steps=[1, 5]",
+            "search.c1=2",
+            "network.kind=own.module:factory",
+            'environment.name="tabular"',
+            "environment.options={}",
+        ],
+    )
+    assert config.training.temperatures == ((0, 2.0), (10, 0.5))
+    assert config.training.checkpoint_steps == (1, 5)
+    assert config.search.c1 == 2.0
+    assert config.network.kind == "own.module:factory"
+    assert (config.environment.name, config.environment.options) == ("tabular", {})
+
+
+def test_a_text_may_hold_the_sign_of_assignment():
+    assert load_preset("cartpole", ["environment.name=a=b"]).environment.name == "a=b"
+
+
+def test_the_last_of_two_overrides_counts():
+    assert load_preset("cartpole", ["search.c1=2", "search.c1=3"]).search.c1 == 3.0
+
+
+def test_overrides_leave_the_configuration_they_start_from():
+    before = HorizonConfig()
+    assert with_overrides(before, ["states=7", "horizon=3"]) == HorizonConfig(states=7, horizon=3)
+    assert before == HorizonConfig()
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        RunConfig().training.steps = 3
+
+
+def test_json_takes_a_configuration_back_to_itself(tiny_config):
+    config = tiny_config("training.checkpoint_steps=[3]")
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+    assert validated(RunConfig, config.model_dump(mode="json"), "here") == config
+
+
+def test_every_key_is_described():
+    for model in (NetworkConfig, SearchConfig, TrainingConfig, EnvironmentConfig, HorizonConfig):
+        assert [name for name, field in model.model_fields.items() if not field.description] == []
+
+
+# Schedules
+
+
+def test_the_temperature_changes_at_its_step():
+    config = TrainingConfig(temperatures=((0, 1.0), (10, 0.5), (20, 0.25)))
+    assert [config.temperature(step) for step in (0, 9, 10, 19, 20, 10**6)] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_checkpoints_are_at_the_interval_at_further_steps_and_at_both_ends():
+    config = TrainingConfig(steps=25, checkpoint_interval=10, checkpoint_steps=(3,))
+    assert [step for step in range(26) if config.is_checkpoint(step)] == [0, 3, 10, 20, 25]
+
+
+# Presets and studies
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_preset_is_valid(name):
+    assert isinstance(load_preset(name), RunConfig)
+
+
+@pytest.mark.parametrize("name", shipped("presets/studies"))
+def test_every_shipped_study_is_valid(name):
+    study, config = load_study(name)
+    assert study.seeds
+    given = {key: config.model_dump()[key.split(".")[0]][key.split(".")[1]] for key in study.overrides}
+    assert {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()} == study.overrides
+
+
+def test_there_are_shipped_presets_and_studies():
+    assert "cartpole" in shipped()
+    assert "cartpole-quick" in shipped("presets/studies")
+
+
+def test_an_unknown_preset_names_the_nearest_one_or_lists_them():
+    with pytest.raises(UsageError, match="there is no preset cartpol: did you mean cartpole"):
+        load_preset("cartpol")
+    with pytest.raises(UsageError, match=r"there is no preset zzz: there is .*cartpole"):
+        load_preset("zzz")
+    with pytest.raises(UsageError, match="there is no study cartpole-quik: did you mean cartpole-quick"):
+        load_study("cartpole-quik")
+
+
+def test_a_preset_of_ones_own_is_a_path(tmp_path):
+    (tmp_path / "own.toml").write_text("[training]\nsteps = 3\ntemperatures = [[0, 0.5]]\n")
+    config = load_preset(str(tmp_path / "own.toml"), ["search.simulations=9"])
+    assert (config.training.steps, config.training.temperatures, config.search.simulations) == (3, ((0, 0.5),), 9)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "does not exist: give the path of a TOML file or one of"),
+        (b"[training\n", "is not valid TOML"),
+        (b"\xff\xfe\x00", "is not valid TOML"),
+        (b"training = 5\n", "training is not valid"),
+    ],
+)
+def test_a_preset_that_is_not_a_configuration_is_refused_by_its_path(tmp_path, content, said):
+    path = tmp_path / "own.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=said) as reason:
+        load_preset(str(path))
+    assert str(path) in str(reason.value)
+
+
+def study_file(folder, text):
+    (folder / "own.toml").write_text(f'preset = "cartpole"\n{text}\n')
+    return str(folder / "own.toml")
+
+
+def test_a_study_of_ones_own_overrides_its_preset(tmp_path):
+    path = study_file(tmp_path, 'seeds = [4, 5]\n[overrides]\n"training.steps" = 7\n[horizon]\nstates = 3')
+    study, config = load_study(path)
+    assert (study.seeds, study.horizon.states, config.training.steps) == ((4, 5), 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seeds = [-1]", "seeds"),
+        ("seeds = []", "seeds"),
+        ("seeds = [1, 1]", "seeds"),
+        ("", "seeds"),
+        ("seeds = [0]\nseed = 1", "no configuration key seed: did you mean seeds"),
+        ('seeds = [0]\n[overrides]\n"training.stepps" = 7', r"did you mean training\.steps"),
+        ("seeds = [0]\n[horizon]\nstate = 7", r"did you mean horizon\.states"),
+    ],
+)
+def test_a_study_that_cannot_be_run_is_refused_by_its_key(tmp_path, text, said):
+    with pytest.raises(UsageError, match=said):
+        load_study(study_file(tmp_path, text))

@@ -1,0 +1,194 @@
+"""Figures: numbers over agents worked by hand, lines that show them, and the same bytes for the same table."""
+
+import dataclasses
+import io
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PolyCollection
+
+from mzprobe import figures
+from mzprobe.errors import UsageError
+from mzprobe.figures import draw_run
+from mzprobe.figures.horizon import aggregate_horizon, draw_horizon
+from mzprobe.figures.style import rendered
+from mzprobe.probes.tables import Table, write_table
+from mzprobe.stats import over_agents
+
+# Written by hand: two agents, the second with a state more; two training steps; h = 1, 2, 3.
+GOLDEN = Path(__file__).parent / "golden" / "horizon.csv"
+# Each agent's mean at (step 0, h = 1) is 2 and 4; at the same step h = 2: 3 and 6; and so on.
+MEANS = {(0, 1): (2.0, 4.0), (0, 2): (3.0, 6.0), (0, 3): (4.0, 7.0)}
+MEANS |= {(1000, 1): (0.5, 2.0), (1000, 2): (1.5, 2.5), (1000, 3): (2.0, 4.0)}
+UNITS = {"seed": "agent", "training_step": "steps", "state": "index", "h": "environment steps", "error": "reward"}
+
+
+@pytest.fixture
+def frame():
+    return pd.read_csv(GOLDEN)
+
+
+# Numbers
+
+
+def test_an_agent_with_more_states_weighs_no_more_than_another():
+    frame = pd.DataFrame({"seed": [0, 1, 1, 1], "x": [1.0, 4.0, 5.0, 6.0], "cell": 0})
+    cells = over_agents(frame, by=["cell"], column="x")
+    # Agents' means 1 and 5: mean 3, sd sqrt(8), standard error sqrt(8) / sqrt(2) = 2.
+    assert cells.to_dict("records") == [{"cell": 0, "mean": 3.0, "standard_error": pytest.approx(2.0), "agents": 2}]
+
+
+def test_a_single_agent_has_no_standard_error():
+    cells = over_agents(pd.DataFrame({"seed": [7, 7], "x": [1.0, 3.0], "cell": 0}), by=["cell"], column="x")
+    assert cells["mean"].tolist() == [2.0]
+    assert cells["standard_error"].isna().all()
+    assert cells["agents"].tolist() == [1]
+
+
+def test_a_cell_counts_the_agents_that_are_in_it():
+    frame = pd.DataFrame({"seed": [0, 1, 2, 0], "x": [1.0, 2.0, 3.0, 9.0], "cell": [0, 0, 0, 1]})
+    cells = over_agents(frame, by=["cell"], column="x")
+    assert cells["agents"].tolist() == [3, 1]
+    assert cells["standard_error"].iloc[0] == pytest.approx(1 / np.sqrt(3))
+
+
+def test_the_golden_table_has_the_means_and_errors_worked_by_hand(frame):
+    cells = aggregate_horizon(frame)
+    assert len(cells) == len(MEANS)
+    for row in cells.itertuples():
+        first, second = MEANS[row.training_step, row.h]
+        assert row.mean == pytest.approx((first + second) / 2, abs=1e-12)
+        assert row.standard_error == pytest.approx(abs(first - second) / 2, abs=1e-12)
+        assert row.agents == 2
+
+
+# Drawing
+
+
+def test_a_line_a_horizon_shows_the_means_by_training_step(frame):
+    axes = draw_horizon(aggregate_horizon(frame), title="Golden").axes[0]
+    assert [line.get_label() for line in axes.lines] == ["1", "2", "3"]
+    for line, h in zip(axes.lines, (1, 2, 3), strict=True):
+        assert line.get_xdata().tolist() == [0, 1000]
+        assert line.get_ydata().tolist() == [pytest.approx(np.mean(MEANS[step, h])) for step in (0, 1000)]
+
+
+def test_a_band_a_horizon_spans_one_standard_error(frame):
+    axes = draw_horizon(aggregate_horizon(frame), title="Golden").axes[0]
+    bands = [band for band in axes.collections if isinstance(band, PolyCollection)]
+    for band, h in zip(bands, (1, 2, 3), strict=True):
+        vertices = band.get_paths()[0].vertices
+        for step in (0, 1000):
+            ends = vertices[vertices[:, 0] == step, 1]
+            assert (ends.min(), ends.max()) == pytest.approx(sorted(MEANS[step, h]))
+
+
+def test_title_axes_and_legend_name_what_is_drawn(frame):
+    axes = draw_horizon(aggregate_horizon(frame), title="Golden").axes[0]
+    assert axes.get_title() == "Golden, 2 agents"
+    assert axes.get_xlabel() == "Training steps"
+    assert axes.get_ylabel() == "Value prediction error\n(discounted reward)"
+    assert axes.get_legend().get_title().get_text() == "Horizon h"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["3", "2", "1"]
+    assert axes.get_ylim()[0] == 0
+    assert [axes.xaxis.get_major_formatter()(step, 0) for step in (0, 500, 20_000)] == ["0", "0.5K", "20K"]
+
+
+def test_a_single_agent_is_drawn_without_a_warning(frame):
+    figure = draw_horizon(aggregate_horizon(frame[frame["seed"] == 0]), title="Golden")
+    assert figure.axes[0].get_title() == "Golden, 1 agent"
+    assert rendered(figure, "png").startswith(b"\x89PNG")
+
+
+def test_colours_of_the_horizons_differ(frame):
+    axes = draw_horizon(aggregate_horizon(frame), title="Golden").axes[0]
+    assert len({tuple(line.get_color()) for line in axes.lines}) == 3
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_the_same_table_gives_the_same_bytes(frame, suffix):
+    once, again = (rendered(draw_horizon(aggregate_horizon(frame), title="Golden"), suffix) for _ in range(2))
+    other = rendered(draw_horizon(aggregate_horizon(frame.assign(error=frame["error"] * 2)), title="Golden"), suffix)
+    assert once == again
+    assert once != other
+
+
+def test_drawing_leaves_the_settings_of_matplotlib(frame):
+    before = dict(mpl.rcParams)
+    rendered(draw_horizon(aggregate_horizon(frame), title="Golden"), "svg")
+    assert dict(mpl.rcParams) == before
+
+
+# A run's folder
+
+
+def store(analyses, frame, run="golden"):
+    """Writes the golden table as the probe would: one file an agent."""
+    for seed, rows in frame.groupby("seed"):
+        record = {
+            "environment": {"name": "cartpole"},
+            "command": "mzprobe eval-horizon golden",
+            "seed": int(seed),
+            "settings": {"states": 3},
+            "versions": {"mzprobe": "0.1.0"},
+        }
+        table = Table(frame=rows.reset_index(drop=True), units=UNITS, record=record)
+        write_table(analyses / run / "horizon" / f"seed-{seed}.parquet", table)
+
+
+def statuses(root):
+    drawn = draw_run("golden", analyses=root / "analyses", figures=root / "figures")
+    return {Path(one.what).name: one.status for one in drawn}
+
+
+def test_files_are_written_left_alone_or_replaced_and_it_is_said(tmp_path, frame):
+    names = ("fig3-horizon.png", "fig3-horizon.svg", "fig3-horizon.csv")
+    store(tmp_path / "analyses", frame)
+    assert statuses(tmp_path) == dict.fromkeys(names, "written")
+    before = {name: (tmp_path / "figures" / "golden" / name).stat().st_mtime_ns for name in names}
+    assert statuses(tmp_path) == dict.fromkeys(names, "unchanged")
+    assert {name: (tmp_path / "figures" / "golden" / name).stat().st_mtime_ns for name in names} == before
+    store(tmp_path / "analyses", frame.assign(error=frame["error"] + 1))
+    assert statuses(tmp_path) == dict.fromkeys(names, "replaced")
+    (tmp_path / "figures" / "golden" / names[0]).unlink()
+    assert statuses(tmp_path) == dict.fromkeys(names, "unchanged") | {names[0]: "written"}
+
+
+def test_the_csv_holds_the_numbers_drawn_and_says_what_made_them(tmp_path, frame):
+    store(tmp_path / "analyses", frame)
+    statuses(tmp_path)
+    text = (tmp_path / "figures" / "golden" / "fig3-horizon.csv").read_text("utf-8")
+    assert text.splitlines()[:4] == [
+        "# command: mzprobe eval-horizon golden",
+        "# seeds: 0, 1",
+        "# settings: states=3",
+        "# versions: mzprobe 0.1.0",
+    ]
+    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(text), comment="#"), aggregate_horizon(frame))
+
+
+def test_the_title_is_the_environments(tmp_path, frame):
+    store(tmp_path / "analyses", frame)
+    statuses(tmp_path)
+    drawing = ElementTree.parse(tmp_path / "figures" / "golden" / "fig3-horizon.svg")
+    texts = {"".join(node.itertext()).strip() for node in drawing.iter("{http://www.w3.org/2000/svg}text")}
+    assert "CartPole, 2 agents" in texts
+
+
+def test_a_figure_without_a_table_is_missing_with_the_command_that_makes_it(tmp_path, frame, monkeypatch):
+    store(tmp_path / "analyses", frame)
+    other = dataclasses.replace(figures.PLANS[0], name="fig9-other", probe="other", command="mzprobe eval-other")
+    monkeypatch.setattr(figures, "PLANS", (*figures.PLANS, other))
+    drawn = draw_run("golden", analyses=tmp_path / "analyses", figures=tmp_path / "figures")
+    assert [one.status for one in drawn] == ["written", "written", "written", "missing"]
+    assert (drawn[-1].what, drawn[-1].remedy) == ("fig9-other", "mzprobe eval-other checkpoints/golden")
+
+
+def test_a_run_without_any_table_is_a_usage_error_that_says_how_to_make_one(tmp_path):
+    with pytest.raises(UsageError, match=r"no tables of run golden under .*: make one with mzprobe eval-horizon"):
+        statuses(tmp_path)
+    assert list(tmp_path.iterdir()) == []
