@@ -39,15 +39,24 @@ def check_network(network: MuZeroNetwork, spec: EnvironmentSpec, *, device: str 
         _rule(bool(torch.isfinite(x).all()), f"{name} must be finite")
     _rule(torch.equal(observations, kept), "represent must not change the observations that it is given")
     _rule(torch.equal(latents, before), "dynamics and predict must not change the latents that they are given")
-    again = network.dynamics(network.represent(observations), actions)
-    _rule(torch.equal(again[1], reward), "the same input must give the same output: is it in training mode?")
-    alone = network.dynamics(network.represent(observations[2:3]), actions[2:3])
+    outputs = (following, reward, logits, value)
     _rule(
-        torch.allclose(alone[1], reward[2:3], atol=1e-4, rtol=1e-4),
+        all(map(torch.equal, _outputs(network, observations, actions), outputs)),
+        "the same input must give the same output: is it in training mode?",
+    )
+    alone = _outputs(network, observations[2:3], actions[2:3])
+    _rule(
+        all(torch.allclose(x, y[2:3], atol=1e-4, rtol=1e-4) for x, y in zip(alone, outputs, strict=True)),
         "a row must not depend on the others of its batch: is a batch norm in training mode?",
     )
     if isinstance(network, TrainableNetwork):
         _check_unroll(network, observations, actions)
+
+
+def _outputs(network: MuZeroNetwork, observations: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
+    """Next latents, reward, policy logits and value from the latents of observations."""
+    latents = network.represent(observations)
+    return (*network.dynamics(latents, actions), *network.predict(latents))
 
 
 def _check_unroll(network: TrainableNetwork, observations: Tensor, actions: Tensor) -> None:
@@ -55,15 +64,19 @@ def _check_unroll(network: TrainableNetwork, observations: Tensor, actions: Tens
     K, B = 3, len(observations)
     unroll = network.unroll(observations, actions.expand(K, B))
     latents = network.represent(observations)
-    for k in range(K):
-        latents, reward = network.dynamics(latents, actions)
-        seen = network.support.scalar(unroll.reward_logits[k])
-        _rule(torch.allclose(seen, reward, atol=1e-3, rtol=1e-3), f"unroll and dynamics disagree at k = {k + 1}")
-    logits, _ = network.predict(latents)
-    _rule(
-        torch.allclose(unroll.policy_logits[K], logits, atol=1e-3, rtol=1e-3),
-        "unroll and predict disagree on the policy",
-    )
+    for k in range(K + 1):
+        logits, value = network.predict(latents)
+        unrolled = network.support.scalar(unroll.value_logits[k])
+        _agree(unroll.policy_logits[k], logits, f"unroll and predict disagree on the policy at k = {k}")
+        _agree(unrolled, value, f"unroll and predict disagree on the value at k = {k}")
+        if k < K:
+            latents, reward = network.dynamics(latents, actions)
+            seen = network.support.scalar(unroll.reward_logits[k])
+            _agree(seen, reward, f"unroll and dynamics disagree at k = {k + 1}")
+
+
+def _agree(x: Tensor, y: Tensor, sentence: str) -> None:
+    _rule(torch.allclose(x, y, atol=1e-3, rtol=1e-3), sentence)
 
 
 def _shape(name: str, x: Tensor, shape: tuple[int, ...]) -> None:

@@ -57,7 +57,7 @@ class Support:
         place = (transform(scalars).clamp(self.minimum, self.maximum) - self.minimum) / self.spacing
         low = place.floor().clamp(max=self.atoms - 2)
         share = (place - low).unsqueeze(-1)
-        index = low.long().unsqueeze(-1)
+        index = low.long().clamp(0, self.atoms - 2).unsqueeze(-1)  # a NaN stays inside, and in the share
         result = torch.zeros(*scalars.shape, self.atoms, dtype=scalars.dtype, device=scalars.device)
         return result.scatter_(-1, index, 1 - share).scatter_(-1, index + 1, share)
 

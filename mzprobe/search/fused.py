@@ -49,10 +49,13 @@ def fused_search(
     """
     B, M, A = tree.prior.shape
     L = weights.dynamics.w2.shape[1]
+    H = weights.dynamics.w1.shape[1]
     rows = min(BLOCK, (B + 3) // 4 * 4)
+    if max(L + A, H, observations.shape[1]) > 256:  # BLAS sums so long a row in an order that depends on the block
+        rows = BLOCK
     x = np.zeros((rows, L + A), np.float32)
     seen = np.zeros((rows, observations.shape[1]), np.float32)
-    hidden = np.zeros((rows, weights.dynamics.w1.shape[1]), np.float32)
+    hidden = np.zeros((rows, H), np.float32)
     z = np.zeros((rows, L), np.float32)
     scale = np.zeros(rows, np.float32)
     reward = np.zeros((rows, weights.reward.w2.shape[1]), np.float32)

@@ -260,7 +260,7 @@ def _scalar_gradient(
             x = targets[k, b]
             y = np.sign(x) * (np.sqrt(np.abs(x) + 1) - 1) + EPSILON * x
             place = (min(max(y, minimum), maximum) - minimum) / spacing
-            low = min(int(np.floor(place)), atoms - 2)
+            low = max(0, min(int(np.floor(place)), atoms - 2))  # a NaN stays inside the row
             share = np.float32(place - low)
             weight = weights[k, b]
             row = logits[k * B + b]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mzprobe._kernel import kernel
 from mzprobe.config import TrainingConfig
+from mzprobe.errors import MzprobeError
 from mzprobe.training.targets import Batch, gather_targets, n_step_values, step_scales
 
 Float64 = NDArray[np.float64]
@@ -64,7 +65,12 @@ class Replay:
 
         Raises:
             ValueError: if the episode is longer than the buffer.
+            MzprobeError: if the environment gave a number that is not finite.
         """
+        if not (np.isfinite(episode.observations).all() and np.isfinite(episode.rewards).all()):
+            raise MzprobeError(
+                "the environment gave an observation or a reward that is not finite: test it with mzprobe.check_env"
+            )
         T = len(episode.actions)
         capacity = len(self.left)
         if capacity < T + 1:

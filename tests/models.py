@@ -1,0 +1,149 @@
+"""Planning models without weights, networks with random ones, and made-up episodes and batches."""
+
+import numpy as np
+import torch
+
+from mzprobe.networks import MLPNetwork, Support
+from mzprobe.search import Leaf
+from mzprobe.training.replay import Episode
+from mzprobe.training.targets import Batch
+
+
+class TabularModel:
+    """A planning model over tables; roots are state indices `[B]`, the arena is an int array `[capacity, B]`.
+
+    Args:
+        transitions: next state, int `[S, A]`.
+        rewards: `[S, A]`.
+        prior: `[S, A]`.
+        value: `[S]`.
+        terminal: bool `[S]`; terminal states are absorbing, with reward 0 and value 0.
+        gamma: discount.
+    """
+
+    def __init__(self, transitions, rewards, prior, value, *, terminal=None, gamma):
+        self.transitions = np.array(transitions, np.int64)
+        self.rewards = np.array(rewards, np.float64)
+        self.prior = np.array(prior, np.float64)
+        self.value = np.array(value, np.float64)
+        ended = np.flatnonzero(terminal) if terminal is not None else np.zeros(0, np.int64)
+        self.transitions[ended] = ended[:, None]
+        self.rewards[ended] = 0
+        self.value[ended] = 0
+        self.num_actions = self.transitions.shape[1]
+        self.gamma = gamma
+
+    @classmethod
+    def of_environment(cls, environment):
+        """A `TabularEnvironment`'s own tables, with a uniform prior and value 0."""
+        S, A = environment.transitions.shape
+        return cls(
+            environment.transitions,
+            environment.rewards,
+            np.full((S, A), 1 / A),
+            np.zeros(S),
+            terminal=environment.terminal_states,
+            gamma=environment.spec.gamma,
+        )
+
+    def start(self, roots, capacity):
+        """Puts the roots in slot 0."""
+        arena = np.zeros((capacity, len(roots)), np.int64)
+        arena[0] = roots
+        return arena, Leaf(np.zeros(len(roots)), self.prior[arena[0]], self.value[arena[0]])
+
+    def expand(self, arena, nodes, actions, slot):
+        """Looks the step up."""
+        states = arena[nodes, np.arange(len(nodes))]
+        arena[slot] = self.transitions[states, actions]
+        return Leaf(self.rewards[states, actions], self.prior[arena[slot]], self.value[arena[slot]])
+
+    def callables(self, root):
+        """(start, expand) of one root, as `reference_search` takes them."""
+
+        def start():
+            return root, self.prior[root], self.value[root]
+
+        def expand(state, action):
+            following = self.transitions[state, action]
+            return following, self.rewards[state, action], self.prior[following], self.value[following]
+
+        return start, expand
+
+
+def random_tabular_model(seed, num_states, num_actions, *, gamma=0.9, scale=1.0, ties=False):
+    """Random tables, a fifth of the states terminal; with `ties`, few distinct numbers, so that scores are often equal.
+
+    Args:
+        seed: of the draws.
+        num_states: S.
+        num_actions: A.
+        gamma: discount.
+        scale: of rewards and values.
+        ties: whether rewards and values are small integers times `scale`, and priors uniform.
+    """
+    generator = np.random.default_rng(seed)
+    S, A = num_states, num_actions
+
+    def draw(*shape):
+        return generator.integers(-1, 2, size=shape) if ties else generator.standard_normal(shape)
+
+    return TabularModel(
+        generator.integers(S, size=(S, A)),
+        scale * draw(S, A),
+        np.full((S, A), 1 / A) if ties else generator.dirichlet(np.full(A, 0.7), size=S),
+        scale * draw(S),
+        terminal=generator.random(S) < 0.2,
+        gamma=gamma,
+    )
+
+
+def random_network(seed, *, observation_size=4, num_actions=2, latent=8, hidden=16, atoms=21, spread=0.3, reach=5.0):
+    """An `MLPNetwork` all of whose parameters are random, heads too, which otherwise start at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    network = MLPNetwork(
+        observation_size=observation_size,
+        num_actions=num_actions,
+        latent=latent,
+        hidden=hidden,
+        support=Support(minimum=-reach, maximum=reach, atoms=atoms),
+        generator=generator,
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += spread * torch.randn(parameter.shape, generator=generator)
+    return network.eval()
+
+
+def episode(rewards, root_values, *, terminated, marker=0.0, num_actions=2):
+    """An episode whose observation at t is (marker, t), and whose action at t is t modulo A."""
+    T = len(rewards)
+    observations = np.stack([np.full(T + 1, marker), np.arange(T + 1)], axis=1).astype(np.float32)
+    share = (1 + np.arange(T + 1)) / (T + 2)
+    return Episode(
+        observations=observations,
+        actions=np.arange(T) % num_actions,
+        rewards=np.array(rewards, np.float64),
+        policies=np.stack([share, 1 - share], axis=1),
+        root_values=np.array(root_values, np.float64),
+        terminated=terminated,
+    )
+
+
+def random_batch(seed, *, B, K, A, size=4, reach=40.0):
+    """Numbers of every kind: values beyond the support, and weights of 0 beside others."""
+    generator = np.random.default_rng(seed)
+
+    def weights(*shape):
+        return (generator.random(shape) * (generator.random(shape) < 0.8) / B).astype(np.float32)
+
+    return Batch(
+        observations=generator.standard_normal((B, size)).astype(np.float32),
+        actions=generator.integers(A, size=(K, B)),
+        rewards=generator.normal(scale=3, size=(K, B)).astype(np.float32),
+        values=generator.uniform(-reach, reach, (K + 1, B)).astype(np.float32),
+        policies=generator.dirichlet(np.ones(A), size=(K + 1, B)).astype(np.float32),
+        reward_weights=weights(K, B),
+        value_weights=weights(K + 1, B),
+        policy_weights=weights(K + 1, B),
+    )

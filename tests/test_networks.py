@@ -1,0 +1,382 @@
+"""The value transform and its inverse, the networks, the check that finds faulty ones, and the fused arithmetic."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import random_network
+from torch import nn
+
+from mzprobe import networks
+from mzprobe.config import NetworkConfig
+from mzprobe.envs import CartPole, random_mdp
+from mzprobe.errors import CheckFailed, UsageError
+from mzprobe.networks import MLPNetwork, Support, Unroll, check_network
+from mzprobe.networks.core import halve_gradient, minmax_scale
+from mzprobe.networks.mlp_kernels import exponentials, mean_atom, minmax_rows, perceptron, softmax_rows
+from mzprobe.networks.support import inverse_transform, transform
+from mzprobe.threads import limited_threads
+
+CARTPOLE = CartPole().spec
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Bits repeat for an equal number of threads; training uses one."""
+    with limited_threads(1):
+        yield
+
+
+# The value transform
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 2e-15), (torch.float32, 1e-6)])
+@settings(max_examples=300, deadline=None)
+@given(x=st.floats(-1e6, 1e6))
+def test_the_transform_and_its_inverse_cancel(dtype, tolerance, x):
+    scalar = torch.tensor(x, dtype=dtype)
+    back = inverse_transform(transform(scalar))
+    assert abs(float(back - scalar)) <= tolerance * (1 + abs(x))
+
+
+@settings(max_examples=200, deadline=None)
+@given(x=st.floats(-1e6, 1e6))
+def test_the_transform_is_the_formula_of_the_paper(x):
+    expected = math.copysign(math.sqrt(abs(x) + 1) - 1, x) + 0.001 * x
+    assert float(transform(torch.tensor(x, dtype=torch.float64))) == pytest.approx(expected, rel=1e-14, abs=1e-300)
+
+
+def test_the_transform_is_odd_and_increasing():
+    x = torch.linspace(-1e4, 1e4, 10_001, dtype=torch.float64)
+    y = transform(x)
+    assert torch.equal(y, -transform(-x))
+    assert (y.diff() > 0).all()
+    assert float(transform(torch.tensor(0.0))) == 0
+
+
+# Supports
+
+
+SUPPORT = Support(minimum=-3.0, maximum=5.0, atoms=9)
+
+
+@settings(max_examples=200, deadline=None)
+@given(y=st.floats(-3, 5))
+def test_the_mean_of_a_two_hot_is_the_transformed_scalar(y):
+    x = inverse_transform(torch.tensor([y], dtype=torch.float64))
+    probabilities = SUPPORT.two_hot(x)[0]
+    assert float(probabilities.sum()) == pytest.approx(1, abs=1e-15)
+    assert float(probabilities @ SUPPORT.points(probabilities)) == pytest.approx(y, abs=1e-14)
+    around = probabilities.nonzero().flatten()
+    assert len(around) <= 2
+    assert int(around[-1] - around[0]) <= 1
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 3e-6)])
+def test_scalars_come_back_from_their_two_hot_over_the_whole_support(dtype, tolerance):
+    ends = inverse_transform(torch.tensor([-3.0, 5.0], dtype=torch.float64))
+    x = torch.linspace(float(ends[0]), float(ends[1]), 4001, dtype=dtype)
+    back = SUPPORT.scalar(torch.log(SUPPORT.two_hot(x)))
+    assert ((back - x).abs() <= tolerance * (1 + x.abs())).all()
+
+
+def test_what_lies_outside_a_support_is_moved_to_its_end():
+    probabilities = SUPPORT.two_hot(torch.tensor([-1e6, 1e6], dtype=torch.float64))
+    assert probabilities[0].tolist() == [1] + [0] * 8
+    assert probabilities[1].tolist() == [0] * 8 + [1]
+
+
+def test_atoms_are_evenly_spaced_from_end_to_end():
+    assert SUPPORT.points(torch.zeros(1)).tolist() == [-3, -2, -1, 0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("minimum", "maximum", "atoms"), [(0, 1, 1), (1, 1, 5), (2, 1, 5), (float("nan"), 1, 5)])
+def test_an_impossible_support_is_refused(minimum, maximum, atoms):
+    with pytest.raises(ValueError, match="two atoms or more"):
+        Support(minimum=minimum, maximum=maximum, atoms=atoms)
+
+
+# MLPNetwork
+
+
+def observations_of(batch, size=4, seed=0):
+    return torch.randn(batch, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("spec", [CARTPOLE, random_mdp(1, num_states=5, num_actions=3).spec], ids=lambda s: s.name)
+def test_the_network_that_is_built_keeps_the_protocol(spec):
+    network = networks.build(NetworkConfig(), spec, torch.Generator().manual_seed(0))
+    check_network(network, spec)
+
+
+def test_a_network_with_random_heads_keeps_the_protocol():
+    check_network(random_network(0), CARTPOLE)
+
+
+def test_an_unknown_kind_of_network_is_refused():
+    with pytest.raises(UsageError, match="no network transformer"):
+        networks.build(NetworkConfig(kind="transformer"), CARTPOLE, torch.Generator())
+
+
+def test_latents_lie_between_zero_and_one_and_reach_both_ends():
+    network = random_network(1)
+    latents = network.represent(100 * observations_of(50))
+    for z in (latents, network.transition(latents, torch.arange(50) % 2)):
+        assert (z.amin(dim=1) == 0).all()
+        assert (z.amax(dim=1) <= 1).all()
+        assert (z.amax(dim=1) > 0.999).all()
+
+
+def test_a_constant_latent_is_scaled_to_zero():
+    assert torch.equal(minmax_scale(torch.full((2, 3), 7.0)), torch.zeros(2, 3))
+
+
+def test_an_unroll_equals_stepping_through_the_model():
+    network, K, B = random_network(2), 4, 6
+    observations = observations_of(B)
+    actions = torch.randint(2, (K, B), generator=torch.Generator().manual_seed(1))
+    unroll = network.unroll(observations, actions)
+    latents = network.represent(observations)
+    for k in range(K + 1):
+        logits, value = network.predict(latents)
+        torch.testing.assert_close(unroll.policy_logits[k], logits, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(network.support.scalar(unroll.value_logits[k]), value, atol=1e-5, rtol=1e-5)
+        if k < K:
+            latents, reward = network.dynamics(latents, actions[k])
+            torch.testing.assert_close(network.support.scalar(unroll.reward_logits[k]), reward, atol=1e-5, rtol=1e-5)
+
+
+def test_half_of_the_gradient_passes():
+    x = torch.tensor([3.0, -2.0], requires_grad=True)
+    y = halve_gradient(x)
+    assert torch.equal(y, x)
+    (5 * y).sum().backward()
+    assert x.grad.tolist() == [2.5, 2.5]
+
+
+@pytest.mark.parametrize("K", [1, 2, 3])
+def test_the_representation_gets_the_gradient_of_the_last_step_halved_once_a_step(K):
+    network = random_network(3)
+    observations, actions = observations_of(5), torch.zeros(K, 5, dtype=torch.int64)
+    network.unroll(observations, actions).reward_logits[K - 1].square().sum().backward()
+    halved = network.representation.w1.grad.clone()
+    network.zero_grad()
+    latents = network.represent(observations)
+    for chosen in actions:
+        latents = network.transition(latents, chosen)
+    network.reward_logits(latents).square().sum().backward()
+    whole = network.representation.w1.grad
+    assert whole.abs().max() > 1e-3
+    torch.testing.assert_close(halved * 2**K, whole, rtol=1e-4, atol=1e-5 * float(whole.abs().max()))
+
+
+def initial(seed):
+    network = networks.build(NetworkConfig(), CARTPOLE, torch.Generator().manual_seed(seed))
+    return {name: x.numpy().tobytes() for name, x in network.state_dict().items()}
+
+
+def test_a_seed_decides_the_initial_weights():
+    torch.manual_seed(1)
+    first = initial(7)
+    torch.manual_seed(2)
+    assert initial(7) == first
+    assert initial(8) != first
+
+
+def test_a_fresh_network_predicts_nothing():
+    network = networks.build(NetworkConfig(), CARTPOLE, torch.Generator().manual_seed(0))
+    latents, reward = network.dynamics(network.represent(observations_of(3)), torch.tensor([0, 1, 1]))
+    logits, value = network.predict(latents)
+    assert logits.abs().max() == 0
+    assert max(reward.abs().max(), value.abs().max()) < 1e-6
+
+
+# check_network finds planted faults
+
+
+class Faulty(MLPNetwork):
+    """A sound network; each subclass spoils one function."""
+
+
+class LatentsOfOtherRows(Faulty):
+    def represent(self, observations):
+        return super().represent(observations - observations.mean(dim=0))
+
+
+class ValueOfWrongShape(Faulty):
+    def predict(self, latents):
+        logits, value = super().predict(latents)
+        return logits, value[:, None]
+
+
+class RewardOfWrongShape(Faulty):
+    def dynamics(self, latents, actions):
+        following, reward = super().dynamics(latents, actions)
+        return following, reward[:, None]
+
+
+class LogitsOfWrongShape(Faulty):
+    def predict(self, latents):
+        logits, value = super().predict(latents)
+        return logits[:, :1], value
+
+
+class LatentsOfWrongShape(Faulty):
+    def dynamics(self, latents, actions):
+        following, reward = super().dynamics(latents, actions)
+        return following[:, :-1], reward
+
+
+class TooFewLatents(Faulty):
+    def represent(self, observations):
+        return super().represent(observations)[:-1]
+
+
+class InfiniteValue(Faulty):
+    def predict(self, latents):
+        logits, value = super().predict(latents)
+        return logits, value / 0
+
+
+class ChangedObservations(Faulty):
+    def represent(self, observations):
+        return super().represent(observations.mul_(2))
+
+
+class ChangedLatents(Faulty):
+    def transition(self, latents, actions):
+        return super().transition(latents.mul_(0.5), actions)
+
+
+class RandomLatents(Faulty):
+    def represent(self, observations):
+        return nn.functional.dropout(super().represent(observations), 0.5)
+
+
+class OtherRewardsInTheUnroll(Faulty):
+    def unroll(self, observations, actions):
+        unroll = super().unroll(observations, actions)
+        return Unroll(unroll.reward_logits.flip(0), unroll.policy_logits, unroll.value_logits)
+
+
+class OtherPolicyInTheUnroll(Faulty):
+    def unroll(self, observations, actions):
+        unroll = super().unroll(observations, actions)
+        return Unroll(unroll.reward_logits, unroll.policy_logits.flip(0), unroll.value_logits)
+
+
+class ValueOfOtherRows(Faulty):
+    def predict(self, latents):
+        logits, value = super().predict(latents)
+        return logits, value - value.mean()
+
+
+class RandomValue(Faulty):
+    def predict(self, latents):
+        return super().predict(nn.functional.dropout(latents, 0.5))
+
+
+class OtherValuesInTheUnroll(Faulty):
+    def unroll(self, observations, actions):
+        unroll = super().unroll(observations, actions)
+        return Unroll(unroll.reward_logits, unroll.policy_logits, unroll.value_logits.flip(0))
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (LatentsOfOtherRows, "must not depend on the others"),
+        (ValueOfWrongShape, "value must have shape"),
+        (RewardOfWrongShape, "reward must have shape"),
+        (LogitsOfWrongShape, "policy logits must have shape"),
+        (LatentsOfWrongShape, "keep the latents' shape"),
+        (TooFewLatents, "must give 6 latents"),
+        (InfiniteValue, "value must be finite"),
+        (ChangedObservations, "must not change the observations"),
+        (ChangedLatents, "must not change the latents"),
+        (RandomLatents, "training mode"),
+        (OtherRewardsInTheUnroll, "disagree at k = 1"),
+        (OtherPolicyInTheUnroll, "disagree on the policy"),
+        (ValueOfOtherRows, "must not depend on the others"),
+        (RandomValue, "training mode"),
+        (OtherValuesInTheUnroll, "disagree on the value"),
+    ],
+)
+def test_a_planted_fault_is_found_and_named(fault, sentence):
+    network = random_network(4, spread=1.0)
+    network.__class__ = fault
+    with pytest.raises(CheckFailed, match=sentence) as reason:
+        check_network(network, CARTPOLE)
+    assert "\n" not in str(reason.value)
+
+
+def test_latents_that_depend_on_other_rows_are_found_in_a_fresh_network():
+    network = networks.build(NetworkConfig(), CARTPOLE, torch.Generator().manual_seed(0))
+    network.__class__ = LatentsOfOtherRows
+    with pytest.raises(CheckFailed, match="must not depend on the others"):
+        check_network(network, CARTPOLE)
+
+
+# The fused arithmetic against torch
+
+
+def random_rows(rows, columns, scale=3.0, seed=0):
+    return (scale * np.random.default_rng(seed).standard_normal((rows, columns))).astype(np.float32)
+
+
+def test_the_fused_perceptron_equals_torch():
+    body = random_network(5).reward_head
+    x, hidden, out = random_rows(8, 8), np.zeros((8, 16), np.float32), np.zeros((8, 21), np.float32)
+    perceptron(x, body.layers(), hidden, out)
+    with torch.no_grad():
+        expected = body(torch.from_numpy(x))
+        activations = torch.relu(torch.from_numpy(x) @ body.w1 + body.b1)
+    np.testing.assert_allclose(out, expected, atol=1e-5, rtol=1e-6)
+    np.testing.assert_allclose(hidden, activations, atol=1e-5, rtol=1e-6)
+
+
+def test_fused_exponentials_are_right_to_float32_over_their_whole_range():
+    x = np.linspace(-87, 0, 300_001).astype(np.float32)
+    y = x.copy()
+    exponentials(y, np.zeros(x.size, np.int32))
+    np.testing.assert_allclose(y, np.exp(x.astype(np.float64)), rtol=5e-7)
+    assert y[-1] == 1
+
+
+def test_fused_exponentials_far_below_their_range_are_nearly_zero():
+    x = np.array([-88, -1e3, -1e30], np.float32)
+    exponentials(x, np.zeros(3, np.int32))
+    assert ((x >= 0) & (x < 2e-38)).all()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])
+def test_the_fused_softmax_equals_torch(scale):
+    x = random_rows(9, 7, scale)
+    y = x.copy()
+    softmax_rows(y, np.zeros(x.size, np.int32))
+    np.testing.assert_allclose(y, torch.softmax(torch.from_numpy(x), dim=1), atol=1e-6, rtol=1e-6)
+
+
+def test_the_fused_scaling_of_latents_equals_torch():
+    x = random_rows(6, 5)
+    y, scale = x.copy(), np.zeros(6, np.float32)
+    minmax_rows(y, scale)
+    np.testing.assert_allclose(y, minmax_scale(torch.from_numpy(x)), atol=1e-6)
+    np.testing.assert_allclose(scale, 1 / (x.max(axis=1) - x.min(axis=1) + 1e-5), rtol=1e-5)
+
+
+def test_the_fused_scaling_of_a_constant_latent_is_zero():
+    x = np.full((4, 5), 1000, np.float32)
+    minmax_rows(x, np.zeros(4, np.float32))
+    np.testing.assert_array_equal(x, 0)
+
+
+def test_the_fused_mean_of_atoms_equals_the_support():
+    logits = random_rows(40, 9)
+    probabilities = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
+    decoded = [mean_atom(probabilities, i, SUPPORT.minimum, SUPPORT.spacing) for i in range(40)]
+    expected = SUPPORT.scalar(torch.from_numpy(logits).double())
+    np.testing.assert_allclose(decoded, expected, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,341 @@
+"""The search follows its rule visit for visit, whichever path runs it and whatever stands beside a row."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import TabularModel, random_network, random_tabular_model
+from reference import reference_search
+from regenerate_golden import PATH, model_of, trees
+
+from mzprobe.config import SearchConfig
+from mzprobe.envs import random_mdp
+from mzprobe.networks import MLPNetwork
+from mzprobe.search import LearnedModel, SearchResult, actions_from_uniforms, sample_actions, search
+from mzprobe.threads import limited_threads
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Bits repeat for an equal number of threads; training uses one."""
+    with limited_threads(1):
+        yield
+
+
+def assert_equals_reference(model, roots, config, *, noise_seed=None):
+    """Compares every root's tree with the reference, bit for bit."""
+    generator = None if noise_seed is None else np.random.default_rng(noise_seed)
+    result = search(model, roots, config=config, generator=generator, keep_tree=True, path="general")
+    noise = [None] * len(roots)
+    if noise_seed is not None:
+        alpha = np.full(model.num_actions, config.dirichlet_alpha)
+        noise = np.random.default_rng(noise_seed).dirichlet(alpha, size=len(roots))
+    for b, root in enumerate(roots):
+        start, expand = model.callables(root)
+        node, nodes = reference_search(
+            start,
+            expand,
+            simulations=config.simulations,
+            gamma=model.gamma,
+            c1=config.c1,
+            c2=config.c2,
+            floor=config.normalisation_floor,
+            noise=noise[b],
+            fraction=config.dirichlet_fraction,
+        )
+        assert result.visit_counts[b].tolist() == node.edge_visits
+        assert result.root_value[b] == node.value_sum / node.visits
+        tried = np.array(node.edge_visits) > 0
+        np.testing.assert_array_equal(result.q[b], np.where(tried, node.q, np.nan))
+        assert result.prior[b].tolist() == node.prior
+        tree = result.tree
+        assert tree.visits[b].tolist() == [x.visits for x in nodes]
+        assert tree.value_sum[b].tolist() == [x.value_sum for x in nodes]
+        assert tree.edge_visits[b].tolist() == [x.edge_visits for x in nodes]
+        assert tree.q[b].tolist() == [x.q for x in nodes]
+
+
+# The rule
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_actions=st.integers(1, 5),
+    simulations=st.integers(1, 40),
+    gamma=st.floats(0, 1),
+    c1=st.floats(0, 10),
+    c2=st.floats(0.1, 1e5),
+    floor=st.sampled_from([1e-8, 1e-2, 1.0]),
+    scale=st.sampled_from([1e-12, 1.0, 1e9]),
+    ties=st.booleans(),
+    noise_seed=st.none() | st.integers(0, 1000),
+)
+def test_the_kernels_equal_the_plain_search_bit_for_bit(
+    seed, num_actions, simulations, gamma, c1, c2, floor, scale, ties, noise_seed
+):
+    model = random_tabular_model(seed, 6, num_actions, gamma=gamma, scale=scale, ties=ties)
+    config = SearchConfig(simulations=simulations, c1=c1, c2=c2, normalisation_floor=floor)
+    assert_equals_reference(model, [0, 5, 2], config, noise_seed=noise_seed)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 1.0])
+def test_root_noise_is_mixed_into_the_root_prior_alone(fraction):
+    model = random_tabular_model(4, 6, 3)
+    config = SearchConfig(simulations=20, dirichlet_fraction=fraction)
+    result = search(model, [1, 2], config=config, generator=np.random.default_rng(9), keep_tree=True)
+    noise = np.random.default_rng(9).dirichlet(np.full(3, config.dirichlet_alpha), size=2)
+    np.testing.assert_array_equal(result.prior, (1 - fraction) * model.prior[[1, 2]] + fraction * noise)
+    plain = {tuple(row) for row in model.prior}
+    assert {tuple(row) for row in result.tree.prior[:, 1:].reshape(-1, 3)} <= plain
+
+
+def test_ties_go_to_the_lowest_action():
+    zeros = np.zeros((1, 4))
+    model = TabularModel(zeros, zeros, np.full((1, 4), 0.25), np.zeros(1), gamma=1.0)
+    for simulations, counts in ((1, [1, 0, 0, 0]), (2, [1, 1, 0, 0]), (5, [2, 1, 1, 1]), (8, [2, 2, 2, 2])):
+        result = search(model, [0], config=SearchConfig(simulations=simulations))
+        assert result.visit_counts[0].tolist() == counts
+
+
+@pytest.mark.parametrize("best", range(4))
+def test_the_first_simulation_follows_the_prior(best):
+    prior = np.full((1, 4), 0.2)
+    prior[0, best] = 0.4
+    model = TabularModel(np.zeros((1, 4)), np.ones((1, 4)), prior, np.ones(1), gamma=0.9)
+    result = search(model, [0], config=SearchConfig(simulations=1))
+    assert result.visit_counts[0].argmax() == best
+
+
+def test_a_single_action_is_tried_every_time():
+    model = random_tabular_model(0, 3, 1)
+    assert search(model, [0], config=SearchConfig(simulations=9)).visit_counts.tolist() == [[9]]
+
+
+def test_two_simulations_back_up_the_numbers_worked_out_by_hand():
+    # A chain 0 -> 1 -> 2, one action, rewards 1 and 2, values 10, 20, 30, gamma 1/2.
+    # First: G = 1 + 20/2 = 11. Second: G = 1 + (2 + 30/2)/2 = 9.5. V(1) = (20 + 17) / 2 = 18.5.
+    model = TabularModel([[1], [2], [2]], [[1], [2], [0]], np.ones((3, 1)), [10, 20, 30], gamma=0.5)
+    result = search(model, [0], config=SearchConfig(simulations=2))
+    assert result.root_value[0] == (10 + 11 + 9.5) / 3
+    assert result.q[0, 0] == 1 + 18.5 / 2
+
+
+GAMMA, MARGIN = 0.6, 0.1
+
+
+@pytest.mark.parametrize("num_actions", [2, 3])
+def test_with_many_simulations_the_most_visited_action_is_optimal_where_the_gap_is_wide(num_actions):
+    tested = 0
+    for seed in range(15):
+        environment = random_mdp(seed, num_states=6, num_actions=num_actions, gamma=GAMMA)
+        optimal = environment.optimal_values()
+        q = environment.rewards + GAMMA * optimal[environment.transitions]
+        ordered = np.sort(q, axis=1)
+        roots = np.flatnonzero(ordered[:, -1] - ordered[:, -2] > MARGIN)
+        result = search(TabularModel.of_environment(environment), roots, config=SearchConfig(simulations=2000))
+        np.testing.assert_array_equal(result.visit_counts.argmax(axis=1), q[roots].argmax(axis=1))
+        tested += len(roots)
+    assert tested > 40
+
+
+def test_trees_equal_the_golden_ones():
+    golden = json.loads(PATH.read_text("utf-8"))
+    made = trees(model_of(golden["tables"]), golden["roots"], SearchConfig(**golden["config"]))
+    assert made == golden["tree"]
+
+
+# The fused path
+
+
+def observations_of(seed, batch):
+    return np.random.default_rng(seed).standard_normal((batch, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("noise", [False, True])
+@pytest.mark.parametrize("prior", ["policy", "uniform"])
+@pytest.mark.parametrize("simulations", [1, 2, 25, 50])
+@pytest.mark.parametrize("batch", [1, 3, 4, 16, 17, 40])
+def test_the_fused_path_equals_the_general_path(batch, simulations, prior, noise):
+    num_actions = 2 + batch % 3
+    network = random_network(batch, num_actions=num_actions)
+    model = LearnedModel(network, num_actions=num_actions, gamma=0.97, prior=prior)
+    results = [
+        search(
+            model,
+            observations_of(batch, batch),
+            config=SearchConfig(simulations=simulations),
+            generator=np.random.default_rng(5) if noise else None,
+            path=path,
+        )
+        for path in ("fused", "general")
+    ]
+    fused, general = results
+    np.testing.assert_array_equal(fused.visit_counts, general.visit_counts)
+    np.testing.assert_allclose(fused.root_value, general.root_value, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(fused.q, general.q, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(fused.prior, general.prior, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("latent", "hidden"), [(8, 16), (32, 64), (128, 512)])
+def test_the_fused_answer_for_a_row_does_not_depend_on_its_batch(latent, hidden):
+    network = random_network(3, num_actions=3, latent=latent, hidden=hidden)
+    model = LearnedModel(network, num_actions=3, gamma=0.97)
+    rows = observations_of(3, 33)
+    config = SearchConfig(simulations=25)
+
+    def bits(observations):
+        result = search(model, observations, config=config, path="fused")
+        return [
+            (visits.tobytes(), value.tobytes(), q.tobytes())
+            for visits, value, q in zip(result.visit_counts, result.root_value, result.q, strict=True)
+        ]
+
+    together = bits(rows)
+    assert len(set(together)) == 33
+    assert [bits(rows[i : i + 1])[0] for i in range(33)] == together
+    for size in (3, 16):
+        for first in range(0, 33, size):
+            assert bits(rows[first : first + size]) == together[first : first + size]
+    order = np.random.default_rng(0).permutation(33)
+    assert bits(rows[order]) == [together[i] for i in order]
+
+
+def test_auto_takes_the_fused_path_of_an_mlp():
+    model = LearnedModel(random_network(0), num_actions=2, gamma=0.97)
+    config = SearchConfig(simulations=10)
+    auto, fused = (search(model, observations_of(0, 5), config=config, path=path) for path in ("auto", "fused"))
+    general = search(model, observations_of(0, 5), config=config, path="general")
+    assert auto.root_value.tobytes() == fused.root_value.tobytes()
+    assert auto.root_value.tobytes() != general.root_value.tobytes()
+
+
+def test_the_fused_path_follows_training_in_place():
+    network = random_network(0)
+    model = LearnedModel(network, num_actions=2, gamma=0.97)
+    config = SearchConfig(simulations=5)
+    before = search(model, observations_of(0, 2), config=config, path="fused")
+    with torch.no_grad():
+        network.value_head.b2[-1] += 5
+    after = search(model, observations_of(0, 2), config=config, path="fused")
+    general = search(model, observations_of(0, 2), config=config, path="general")
+    assert (after.root_value > before.root_value + 0.1).all()
+    np.testing.assert_allclose(after.root_value, general.root_value, atol=1e-4, rtol=0)
+
+
+class OwnNetwork(MLPNetwork):
+    """A subclass, which may compute anything: the fused path must not guess."""
+
+
+def test_the_fused_path_is_refused_where_there_is_none():
+    network = random_network(0)
+    network.__class__ = OwnNetwork
+    model = LearnedModel(network, num_actions=2, gamma=0.97)
+    with pytest.raises(ValueError, match="fused path needs"):
+        search(model, observations_of(0, 2), config=SearchConfig(), path="fused")
+    with pytest.raises(ValueError, match="fused path needs"):
+        search(random_tabular_model(0, 3, 2), [0], config=SearchConfig(), path="fused")
+
+
+# What a search gives
+
+
+def test_visit_counts_sum_to_the_number_of_simulations():
+    model = random_tabular_model(1, 8, 4)
+    for simulations in (1, 7, 33):
+        result = search(model, np.arange(8), config=SearchConfig(simulations=simulations))
+        assert result.visit_counts.sum(axis=1).tolist() == [simulations] * 8
+
+
+def test_a_tree_is_consistent_and_only_kept_where_asked_for():
+    model = random_tabular_model(2, 8, 3)
+    assert search(model, [0], config=SearchConfig(simulations=5)).tree is None
+    tree = search(model, np.arange(8), config=SearchConfig(simulations=30), keep_tree=True).tree
+    np.testing.assert_array_equal(tree.visits, 1 + tree.edge_visits.sum(axis=2))
+    assert (tree.parent[:, 0] == -1).all()
+    for b in range(8):
+        for slot in range(1, 31):
+            parent, action = tree.parent[b, slot], tree.parent_action[b, slot]
+            assert parent < slot
+            assert tree.child[b, parent, action] == slot
+            assert tree.edge_visits[b, parent, action] == tree.visits[b, slot]
+            mean = tree.value_sum[b, slot] / tree.visits[b, slot]
+            assert tree.q[b, parent, action] == tree.reward[b, parent, action] + model.gamma * mean
+    np.testing.assert_array_equal(tree.child >= 0, tree.edge_visits > 0)
+    tried = np.where(tree.edge_visits > 0, tree.q, np.nan)
+    assert (np.nanmin(tried, axis=(1, 2)) >= tree.bounds[:, 0]).all()
+    assert (np.nanmax(tried, axis=(1, 2)) <= tree.bounds[:, 1]).all()
+
+
+def test_a_result_is_frozen():
+    result = search(random_tabular_model(0, 3, 2), [0], config=SearchConfig(simulations=2))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.root_value = np.zeros(1)
+
+
+def test_no_roots_are_refused():
+    with pytest.raises(ValueError, match="at least one root"):
+        search(random_tabular_model(0, 3, 2), [], config=SearchConfig())
+
+
+def counted(*rows):
+    """A result with these visit counts."""
+    visits = np.array(rows, np.int32)
+    return SearchResult(visit_counts=visits, root_value=np.zeros(len(rows)), q=visits * 0.0, prior=visits, tree=None)
+
+
+def test_the_policy_is_the_counts_to_the_power_of_one_over_the_temperature():
+    result = counted([3, 1, 0], [0, 20, 30])
+    np.testing.assert_allclose(result.policy(1.0), [[3 / 4, 1 / 4, 0], [0, 2 / 5, 3 / 5]], rtol=1e-15)
+    np.testing.assert_allclose(result.policy(0.5), [[9 / 10, 1 / 10, 0], [0, 4 / 13, 9 / 13]], rtol=1e-15)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 10_000), min_size=1, max_size=6).filter(any),
+    temperature=st.floats(1e-300, 100),
+)
+def test_a_policy_sums_to_one_at_every_temperature(counts, temperature):
+    probabilities = counted(counts).policy(temperature)[0]
+    assert abs(probabilities.sum() - 1) < 1e-12
+    assert (probabilities[np.array(counts) == 0] == 0).all()
+
+
+def test_a_small_temperature_is_greedy_and_shares_between_equals():
+    np.testing.assert_array_equal(counted([5, 4, 0], [4, 1, 4]).policy(1e-6), [[1, 0, 0], [0.5, 0, 0.5]])
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_a_temperature_that_is_not_positive_is_refused(temperature):
+    with pytest.raises(ValueError, match="must be positive"):
+        counted([1, 2]).policy(temperature)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    weights=st.lists(st.sampled_from([0.0, 1e-9, 0.1, 1.0, 3.0]) | st.floats(0, 1), min_size=1, max_size=6).filter(
+        lambda row: sum(row) > 1e-12
+    ),
+    uniform=st.floats(0, 1, exclude_max=True) | st.just(np.nextafter(1, 0)),
+)
+def test_an_action_is_the_first_whose_running_sum_passes_the_number(weights, uniform):
+    total = 0.0
+    sums = [total := total + weight for weight in weights]
+    expected = next(a for a, passed in enumerate(sums) if passed > uniform * total)
+    chosen = actions_from_uniforms(np.array([weights]), np.array([uniform]))[0]
+    assert chosen == expected
+    assert weights[chosen] > 0
+
+
+def test_sampled_actions_have_the_frequencies_of_their_probabilities():
+    probabilities = np.array([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
+    draws = 40_000
+    actions = sample_actions(np.tile(probabilities, (draws, 1)), np.random.default_rng(1))
+    shares = np.bincount(actions, minlength=6) / draws
+    assert (shares[probabilities == 0] == 0).all()
+    # Four standard errors.
+    assert (np.abs(shares - probabilities) <= 4 * np.sqrt(probabilities * (1 - probabilities) / draws)).all()
