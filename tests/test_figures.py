@@ -21,8 +21,8 @@ from mzprobe.stats import over_agents
 
 # Written by hand: two agents, the second with a state more; two training steps; h = 1, 2, 3.
 GOLDEN = Path(__file__).parent / "golden" / "horizon.csv"
-# Each agent's mean at (step 0, h = 1) is 2 and 4; at the same step h = 2: 3 and 6; and so on.
-MEANS = {(0, 1): (2.0, 4.0), (0, 2): (3.0, 6.0), (0, 3): (4.0, 7.0)}
+# Each agent's mean at (step 500, h = 1) is 2 and 4; at the same step h = 2: 3 and 6; and so on.
+MEANS = {(500, 1): (2.0, 4.0), (500, 2): (3.0, 6.0), (500, 3): (4.0, 7.0)}
 MEANS |= {(1000, 1): (0.5, 2.0), (1000, 2): (1.5, 2.5), (1000, 3): (2.0, 4.0)}
 UNITS = {"seed": "agent", "training_step": "steps", "state": "index", "h": "environment steps", "error": "reward"}
 
@@ -73,8 +73,8 @@ def test_a_line_a_horizon_shows_the_means_by_training_step(frame):
     axes = draw_horizon(aggregate_horizon(frame), title="Golden").axes[0]
     assert [line.get_label() for line in axes.lines] == ["1", "2", "3"]
     for line, h in zip(axes.lines, (1, 2, 3), strict=True):
-        assert line.get_xdata().tolist() == [0, 1000]
-        assert line.get_ydata().tolist() == [pytest.approx(np.mean(MEANS[step, h])) for step in (0, 1000)]
+        assert line.get_xdata().tolist() == [500, 1000]
+        assert line.get_ydata().tolist() == [pytest.approx(np.mean(MEANS[step, h])) for step in (500, 1000)]
 
 
 def test_a_band_a_horizon_spans_one_standard_error(frame):
@@ -82,9 +82,23 @@ def test_a_band_a_horizon_spans_one_standard_error(frame):
     bands = [band for band in axes.collections if isinstance(band, PolyCollection)]
     for band, h in zip(bands, (1, 2, 3), strict=True):
         vertices = band.get_paths()[0].vertices
-        for step in (0, 1000):
+        for step in (500, 1000):
             ends = vertices[vertices[:, 0] == step, 1]
             assert (ends.min(), ends.max()) == pytest.approx(sorted(MEANS[step, h]))
+
+
+def test_an_untrained_model_is_said_in_words_where_there_are_trained_ones(frame):
+    with_untrained = frame.assign(training_step=frame["training_step"].replace(500, 0))
+    axes = draw_horizon(aggregate_horizon(with_untrained), title="Golden").axes[0]
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[1000]] * 3
+    assert [text.get_text() for text in axes.texts] == ["untrained (step 0): 3 to 5.5, off the axis"]
+
+
+def test_an_untrained_model_alone_is_drawn(frame):
+    untrained = frame[frame["training_step"] == 500].assign(training_step=0)
+    axes = draw_horizon(aggregate_horizon(untrained), title="Golden").axes[0]
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[0]] * 3
+    assert len(axes.texts) == 0
 
 
 def test_title_axes_and_legend_name_what_is_drawn(frame):

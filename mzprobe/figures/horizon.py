@@ -18,10 +18,18 @@ def aggregate_horizon(frame: pd.DataFrame) -> pd.DataFrame:
 def draw_horizon(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: one line a horizon, mean over agents, band of one standard error.
 
+    An untrained model (step 0) is several times as wrong as any trained one: its errors are said in words, so that the
+    axis can show the others.
+
     Args:
         cells: what `aggregate_horizon` gives.
         title: of the environment.
     """
+    untrained = cells[cells["training_step"] == 0]
+    if len(untrained) < len(cells):
+        cells = cells[cells["training_step"] > 0]
+    else:
+        untrained = untrained.iloc[:0]
     horizons = np.sort(cells["h"].unique())
     colours = sns.color_palette("viridis_r", len(horizons) + 1)[1:]
     with figure_style():
@@ -39,6 +47,10 @@ def draw_horizon(cells: pd.DataFrame, *, title: str) -> Figure:
         axes.xaxis.set_major_formatter(ticker.FuncFormatter(_thousands))
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")
+        if len(untrained):
+            low, high = untrained["mean"].min(), untrained["mean"].max()
+            said = f"untrained (step 0): {low:.2g} to {high:.2g}, off the axis"
+            axes.text(0.98, 0.98, said, transform=axes.transAxes, ha="right", va="top", fontsize=7, color="0.4")
         handles, labels = axes.get_legend_handles_labels()
         axes.legend(
             handles[::-1],
