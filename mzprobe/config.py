@@ -190,11 +190,15 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 def load_preset(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration of a preset (a shipped name or a path of a TOML file), with `key=value` overrides.
 
+    The preset's options are for its own environment: naming another one drops them.
+
     Raises:
         UsageError: if the preset, a key or a value is wrong.
     """
     values = _read_toml(name, "presets")
     for key, value in map(_split, overrides):
+        if key == "environment.name" and value != values.get("environment", {}).get("name"):
+            set_key(RunConfig, values, "environment.options", {})
         set_key(RunConfig, values, key, value)
     return validated(RunConfig, values, name)
 

@@ -247,3 +247,9 @@ def test_a_study_of_ones_own_overrides_its_preset(tmp_path):
 def test_a_study_that_cannot_be_run_is_refused_by_its_key(tmp_path, text, said):
     with pytest.raises(UsageError, match=said):
         load_study(study_file(tmp_path, text))
+
+
+def test_naming_another_environment_drops_the_options_of_the_presets_own():
+    assert load_preset("cartpole", ["environment.name=cartpole"]).environment.options == {"gamma": 0.99}
+    other = load_preset("cartpole", ["environment.name=tabular", "environment.options.seed=3"])
+    assert other.environment.options == {"seed": 3}
