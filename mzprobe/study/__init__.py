@@ -3,9 +3,8 @@
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
@@ -40,6 +39,13 @@ class Report:
     done: int
     total: int
     training: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an agent could not be finished."""
+
+    sentence: str
 
 
 def run_study(
@@ -81,38 +87,85 @@ def run_study(
     ]
     # Spawned, not forked: torch and numba do not survive a fork, and Windows and macOS have none.
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        reports, stop = manager.Queue(), manager.Event()
-        count = min(processes or os.cpu_count() or 1, len(tasks))
-        with ProcessPoolExecutor(count, mp_context=context, initializer=_ignore_interrupts) as pool:
-            futures = [pool.submit(_run_agent, task, reports, stop) for task in tasks]
-            try:
-                _relay(futures, reports, on_report)
-            except (KeyboardInterrupt, Interrupted):
-                stop.set()
-                wait(futures)
-                raise Interrupted("stopped, every agent saved: run the same command again to resume") from None
-            _raise_first(futures)
+    reports, stop = context.Queue(), context.Event()
+    waiting, running = list(tasks), list[Any]()
+    failures: list[Failure] = []
+    count = processes or os.cpu_count() or 1
+    try:
+        while waiting or running:
+            while waiting and len(running) < count:
+                task = waiting.pop(0)
+                running.append(context.Process(target=_run_agent, args=(task, reports, stop), name=f"seed {task.seed}"))
+                running[-1].start()
+            running = [process for process in running if not _has_ended(process, failures)]
+            failures += _relayed(reports, on_report)
+    except (KeyboardInterrupt, Interrupted):
+        stop.set()
+        while any(process.is_alive() for process in running):
+            _relayed(reports, on_report)  # a process ends only when its reports have been taken
+        raise Interrupted("stopped, every agent saved: run the same command again to resume") from None
+    if failures:
+        raise MzprobeError(f"{failures[0].sentence} (the other agents are not affected)")
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; only the parent acts on it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _has_ended(process: Any, failures: list[Failure]) -> bool:
+    """Whether a process is over; one that was killed leaves a failure behind."""
+    if process.is_alive():
+        return False
+    if process.exitcode != 0:
+        failures.append(Failure(f"the process of {process.name} died: run the same command again to resume"))
+    return True
+
+
+def _relayed(reports: Any, on_report: Callable[[Report], None]) -> list[Failure]:
+    """Passes on what there is to report; gives the failures among it."""
+    failures = []
+    try:
+        message = reports.get(timeout=0.1)
+        while True:
+            if isinstance(message, Failure):
+                failures.append(message)
+            else:
+                on_report(message)
+            message = reports.get_nowait()
+    except Empty:
+        return failures
 
 
 def _run_agent(task: AgentTask, reports: Any, stop: Any) -> None:
-    """Runs in a process of its own."""
+    """Runs in a process of its own. Ctrl-C reaches all processes of a terminal; only the parent acts on it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def must_stop() -> bool:
+        return stop.is_set() or not parent.is_alive()
+
+    try:
+        _train_and_probe(task, reports.put, must_stop)
+    except Interrupted:
+        pass  # the parent asked for it, or is gone
+    except MzprobeError as error:
+        reports.put(Failure(f"seed {task.seed}: {error}"))
+    if not parent.is_alive():
+        reports.cancel_join_thread()  # nobody is left to take the reports
+
+
+def _train_and_probe(task: AgentTask, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
     trainer = Trainer(task.config, seed=task.seed, run=task.run, out=task.checkpoints, command=task.command)
+    reported = 0.0
 
     def trained(progress: Progress) -> None:
-        if progress.step % 25 == 0:
-            trainer.stop = stop.is_set()
-            report = Report(seed=task.seed, phase="train", done=progress.step, total=progress.steps, training=progress)
-            reports.put(report)
+        nonlocal reported
+        if time.monotonic() < reported + 0.2 and progress.step < progress.steps:
+            return
+        reported = time.monotonic()
+        trainer.stop = must_stop()
+        report(Report(seed=task.seed, phase="train", done=progress.step, total=progress.steps, training=progress))
 
     def probed(done: int, total: int) -> None:
-        reports.put(Report(seed=task.seed, phase=HORIZON.name, done=done, total=total))
-        if stop.is_set():
+        report(Report(seed=task.seed, phase=HORIZON.name, done=done, total=total))
+        if must_stop():
             raise Interrupted("stopped between two checkpoints of a probe")
 
     trainer.train(trained)
@@ -124,21 +177,3 @@ def _run_agent(task: AgentTask, reports: Any, stop: Any) -> None:
         command=task.command,
         on_checkpoint=probed,
     )
-
-
-def _relay(futures: list[Future[None]], reports: Any, on_report: Callable[[Report], None]) -> None:
-    """Passes reports on until every process is done."""
-    while True:
-        try:
-            on_report(reports.get(timeout=0.2))
-        except Empty:
-            if all(future.done() for future in futures):
-                return
-
-
-def _raise_first(futures: list[Future[None]]) -> None:
-    for future in futures:
-        try:
-            future.result()
-        except BrokenProcessPool:
-            raise MzprobeError("a process of the study was killed: run the same command again to resume") from None
