@@ -8,9 +8,11 @@ the checkpoint's temperature, no root noise) at every checkpoint, and prints a t
 """
 
 import argparse
+import multiprocessing
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -58,13 +60,17 @@ def main() -> None:
     seeds = range(first, last + 1)
     with ThreadPoolExecutor(options.processes) as pool:
         list(pool.map(lambda seed: train(options.preset, seed, options.steps, options.out), seeds))
-    rows = []
-    for seed in seeds:
-        for checkpoint in steps_of(options.out / options.preset / f"seed-{seed}"):
-            if options.first <= step_of(checkpoint) <= options.steps:
-                rows.append(evaluate(checkpoint, options.episodes))
-        print(f"seed {seed}:", " ".join(f"{row['mean_return']:.1f}" for row in rows if row["seed"] == seed), flush=True)
-    table = pd.DataFrame(rows)
+    folders = [options.out / options.preset / f"seed-{seed}" for seed in seeds]
+    checkpoints = [
+        checkpoint
+        for folder in folders
+        for checkpoint in steps_of(folder)
+        if options.first <= step_of(checkpoint) <= options.steps
+    ]
+    with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        table = pd.DataFrame(pool.map(partial(evaluate, episodes=options.episodes), checkpoints))
+    for seed, rows in table.groupby("seed"):
+        print(f"seed {seed}:", " ".join(f"{value:.1f}" for value in rows["mean_return"]))
     path = options.out / f"learning-{options.seeds}-{options.steps}.csv"
     table.to_csv(path, index=False)
     at_first = table[table["training_step"] == options.first]["mean_return"]

@@ -103,7 +103,8 @@ def train(
     run = name or Path(preset).stem
     sets = [part for override in given for part in ("--set", override)]
     named = [] if name is None else ["--name", name]
-    command = shlex.join(["mzprobe", "train", preset, "--seed", str(seed), *named, *sets])
+    placed = [] if device == "cpu" else ["--device", device]
+    command = shlex.join(["mzprobe", "train", preset, "--seed", str(seed), *named, *placed, *sets])
     trainer = Trainer(config, seed=seed, run=run, out=out, command=command, device=device)
     log = tensorboard_logger(trainer.folder) if tensorboard else None
     with progress_bars() as bars, stopping(lambda: setattr(trainer, "stop", True)):

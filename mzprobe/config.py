@@ -101,7 +101,7 @@ class TrainingConfig(Config):
     """n, real rewards before the value target bootstraps."""
     learning_rate: Positive = 3e-3
     """AdamW's step size at the start."""
-    learning_rate_decay: Share = 0.85
+    learning_rate_decay: Share = 0.8
     """Factor on the step size every 1000 training steps, applied smoothly."""
     weight_decay: NonNegative = 1e-4
     """AdamW's decoupled decay."""
