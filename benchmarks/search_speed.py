@@ -133,7 +133,7 @@ def peer(network: MLPNetwork, observations: np.ndarray, N: int) -> Callable[[], 
         z = scaled(perceptron(p, "representation", o))
         logits, value = predict(p, z)
         root = mctx.RootFnOutput(prior_logits=logits, value=value, embedding=z)
-        return mctx.muzero_policy(p, key, root, recurrent, n).action
+        return mctx.muzero_policy(p, key, root, recurrent, n, dirichlet_alpha=0.25).action
 
     key, given = jax.random.PRNGKey(0), jnp.asarray(observations)
     return lambda: run(params, key, given, N).block_until_ready()

@@ -30,6 +30,7 @@ _HOMES = {
     "load_preset": "mzprobe.config",
     "Trainer": "mzprobe.training.trainer",
     "load_agent": "mzprobe.probes.sampling",
+    "sample_states": "mzprobe.probes.sampling",
     "measure_horizon": "mzprobe.probes.horizon",
     "score_horizon": "mzprobe.probes.horizon",
 }

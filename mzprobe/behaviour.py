@@ -64,7 +64,9 @@ def play_episodes(
         environment: where.
         policy: who acts.
         seeds: `[E]`, of the starts.
-        uniforms: `[E, time limit]` numbers in [0, 1), one an action: an episode does not depend on its neighbours.
+        uniforms: `[E, time limit]` numbers in [0, 1), one an action: an episode does not depend on its neighbours,
+            as far as the policy's answer for a state does not (the fused search's does not; torch may round otherwise
+            in another batch).
         keep_states: whether to keep the states acted in.
     """
     E = len(seeds)

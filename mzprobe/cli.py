@@ -182,7 +182,7 @@ def study(
 ) -> None:
     """Train several agents side by side, probe their checkpoints and draw the figures.
 
-    What is done already is not done again: run it again after an interruption, or after removing a part.
+    What is done already is not done again: run it again after an interruption, or after removing a table or an agent.
     """
     from mzprobe.config import load_study
     from mzprobe.console import progress_bars, stopping, training_note
@@ -209,6 +209,7 @@ def study(
                 config,
                 checkpoints=checkpoints,
                 analyses=analyses,
+                command=shlex.join(["mzprobe", "study", name]),
                 processes=processes,
                 on_report=show,
             )
@@ -225,9 +226,7 @@ def main() -> None:
             raise
         _say(str(error))
         code = error.exit_code
-    except typer.Abort:
-        code = Interrupted.exit_code
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):  # typer makes the one of the other inside a command
         _say("interrupted: run the same command again to resume")
         code = Interrupted.exit_code
     except Exception as error:

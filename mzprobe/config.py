@@ -160,8 +160,8 @@ class HorizonConfig(Config):
     """Largest h; without one, the unroll length of training."""
     enumerate_up_to: NonNegativeInt = 1024
     """Enumerate all A^h sequences exactly while there are no more than this; sample beyond."""
-    sequences: PositiveInt = 64
-    """m, sequences sampled for each state where enumeration is too much."""
+    sequences: Annotated[int, Field(ge=2)] = 64
+    """m, sequences sampled for each state where enumeration is too much; one would have no standard error."""
     seed: NonNegativeInt = 0
     """Seed of the episodes, states and sequences; the agent's own seed is mixed in."""
 
@@ -195,21 +195,13 @@ def load_preset(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UsageError: if the preset, a key or a value is wrong.
     """
-    values = _read_toml(name, "presets")
-    for key, value in map(_split, overrides):
-        if key == "environment.name" and value != values.get("environment", {}).get("name"):
-            set_key(RunConfig, values, "environment.options", {})
-        set_key(RunConfig, values, key, value)
-    return validated(RunConfig, values, name)
+    return _preset_with(name, [_split(override) for override in overrides], name)
 
 
 def load_study(name: str) -> tuple[StudyConfig, RunConfig]:
     """A study (a shipped name or a path of a TOML file) and the configuration of its run."""
     study = validated(StudyConfig, _read_toml(name, "presets/studies"), name)
-    values = _read_toml(study.preset, "presets")
-    for key, value in study.overrides.items():
-        set_key(RunConfig, values, key, value)
-    return study, validated(RunConfig, values, name)
+    return study, _preset_with(study.preset, list(study.overrides.items()), name)
 
 
 def with_overrides(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
@@ -270,6 +262,16 @@ def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> An
             set_key(model, {}, key, None)
         said = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{source}: {key or 'configuration'} is not valid: {said}") from None
+
+
+def _preset_with(preset: str, overrides: list[tuple[str, Any]], source: str) -> RunConfig:
+    values = _read_toml(preset, "presets")
+    environment = values.get("environment", {})
+    if dict(overrides).get("environment.name", environment.get("name")) != environment.get("name"):
+        environment.pop("options", None)
+    for key, value in overrides:
+        set_key(RunConfig, values, key, value)
+    return validated(RunConfig, values, source)
 
 
 def _split(override: str) -> tuple[str, Any]:

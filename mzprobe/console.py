@@ -49,10 +49,10 @@ def stopping(stop: Callable[[], Any]) -> Iterator[None]:
     """Within it, Ctrl-C and SIGTERM call `stop` once; a second one interrupts at once."""
 
     def handle(number: int, _frame: Any) -> None:
-        stop()
         for sign, before in previous.items():
             signal.signal(sign, before)
         errors.print(f"{signal.Signals(number).name} received: finishing the step and saving")
+        stop()
 
     previous = {sign: signal.signal(sign, handle) for sign in (signal.SIGINT, signal.SIGTERM)}
     try:

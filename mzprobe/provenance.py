@@ -5,7 +5,7 @@ from importlib import metadata
 
 import mzprobe
 
-PACKAGES = ("numpy", "numba", "torch", "gymnasium")
+PACKAGES = ("numpy", "numba", "scipy", "torch", "gymnasium")
 
 
 def versions() -> dict[str, str]:

@@ -253,3 +253,9 @@ def test_naming_another_environment_drops_the_options_of_the_presets_own():
     assert load_preset("cartpole", ["environment.name=cartpole"]).environment.options == {"gamma": 0.99}
     other = load_preset("cartpole", ["environment.name=tabular", "environment.options.seed=3"])
     assert other.environment.options == {"seed": 3}
+
+
+def test_the_order_of_overrides_does_not_decide_whose_options_are_dropped():
+    overrides = ["environment.options.seed=3", "environment.name=tabular"]
+    forth, back = (load_preset("cartpole", keys) for keys in (overrides, overrides[::-1]))
+    assert forth.environment.options == back.environment.options == {"seed": 3}

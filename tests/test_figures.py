@@ -89,9 +89,18 @@ def test_a_band_a_horizon_spans_one_standard_error(frame):
 
 def test_an_untrained_model_is_said_in_words_where_there_are_trained_ones(frame):
     with_untrained = frame.assign(training_step=frame["training_step"].replace(500, 0))
-    axes = draw_horizon(aggregate_horizon(with_untrained), title="Golden").axes[0]
+    untrained = with_untrained["training_step"] == 0
+    worse = with_untrained.assign(error=with_untrained["error"] + 2 * untrained)
+    axes = draw_horizon(aggregate_horizon(worse), title="Golden").axes[0]
     assert [line.get_xdata().tolist() for line in axes.lines] == [[1000]] * 3
-    assert [text.get_text() for text in axes.texts] == ["untrained (step 0): 3 to 5.5, off the axis"]
+    assert [text.get_text() for text in axes.texts] == ["untrained (step 0): 5 to 7.5, off the axis"]
+
+
+def test_an_untrained_model_no_worse_than_a_trained_one_is_drawn(frame):
+    with_untrained = frame.assign(training_step=frame["training_step"].replace(500, 0))
+    axes = draw_horizon(aggregate_horizon(with_untrained), title="Golden").axes[0]
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[0, 1000]] * 3
+    assert len(axes.texts) == 0
 
 
 def test_an_untrained_model_alone_is_drawn(frame):
@@ -140,16 +149,19 @@ def test_drawing_leaves_the_settings_of_matplotlib(frame):
 # A run's folder
 
 
-def store(analyses, frame, run="golden"):
-    """Writes the golden table as the probe would: one file an agent."""
+def store(analyses, frame, run="golden", **changed_for_the_last):
+    """Writes the golden table as the probe would: one file an agent, the last one's record changed where asked."""
     for seed, rows in frame.groupby("seed"):
         record = {
             "environment": {"name": "cartpole"},
-            "command": "mzprobe eval-horizon golden",
+            "commands": {"500": "mzprobe eval-horizon golden", "1000": "mzprobe eval-horizon golden --step 1000"},
             "seed": int(seed),
             "settings": {"states": 3},
+            "config": {"training": {"steps": 1000 + int(seed)}},
             "versions": {"mzprobe": "0.1.0"},
         }
+        if seed == frame["seed"].max():
+            record |= changed_for_the_last
         table = Table(frame=rows.reset_index(drop=True), units=UNITS, record=record)
         write_table(analyses / run / "horizon" / f"seed-{seed}.parquet", table)
 
@@ -176,13 +188,35 @@ def test_the_csv_holds_the_numbers_drawn_and_says_what_made_them(tmp_path, frame
     store(tmp_path / "analyses", frame)
     statuses(tmp_path)
     text = (tmp_path / "figures" / "golden" / "fig3-horizon.csv").read_text("utf-8")
-    assert text.splitlines()[:4] == [
+    assert text.splitlines()[:6] == [
         "# command: mzprobe eval-horizon golden",
+        "# command: mzprobe eval-horizon golden --step 1000",
         "# seeds: 0, 1",
-        "# settings: states=3",
-        "# versions: mzprobe 0.1.0",
+        '# settings: {"states": 3}',
+        '# config: {"training": {"steps": 1000}}',
+        '# versions: {"mzprobe": "0.1.0"}',
     ]
     pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(text), comment="#"), aggregate_horizon(frame))
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [("settings", "states"), ("config", "search.simulations"), ("versions", "mzprobe")],
+)
+def test_agents_measured_otherwise_are_not_drawn_together(tmp_path, frame, part, name):
+    changed = {"search": {"simulations": 9}} if part == "config" else {name: 4}
+    store(tmp_path / "analyses", frame, **{part: changed})
+    with pytest.raises(
+        UsageError, match=rf"seed-1.parquet and .*seed-0.parquet were made with other {part} \({name}\)"
+    ):
+        statuses(tmp_path)
+    assert not (tmp_path / "figures").exists()
+
+
+def test_cells_with_fewer_agents_show_in_the_title(frame):
+    without_one = frame[(frame["seed"] == 0) | (frame["h"] < 3)]
+    axes = draw_horizon(aggregate_horizon(without_one), title="Golden").axes[0]
+    assert axes.get_title() == "Golden, 1 to 2 agents"
 
 
 def test_the_title_is_the_environments(tmp_path, frame):

@@ -299,7 +299,7 @@ def test_a_table_says_what_made_it(agent, tmp_path):
     record = table.record
     assert table.units == UNITS
     assert set(table.frame.columns) == set(UNITS)
-    assert record["command"] == "mzprobe eval-horizon here"
+    assert record["commands"] == dict.fromkeys(("0", "20", "40"), "mzprobe eval-horizon here")
     assert record["settings"] == SMALL.model_dump(mode="json")
     assert record["versions"]["mzprobe"] == mzprobe.__version__
     assert record["environment"]["name"] == "cartpole"

@@ -282,3 +282,9 @@ def test_a_run_out_of_disk_says_so_and_resumes_to_the_same_bytes(
         read_checkpoint(path)
     make_trainer(tiny_config(), tmp_path).train()
     assert contents(folder) == whole
+
+
+def test_a_replay_too_small_for_an_episode_is_refused_before_training(tmp_path, tiny_config, make_trainer):
+    with pytest.raises(UsageError, match="does not hold an episode of 500 steps and its last state: set it to 501"):
+        make_trainer(tiny_config("training.replay_capacity=500"), tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ def run(tmp_path, tiny_config):
             tiny_config(*overrides),
             checkpoints=tmp_path / "checkpoints",
             analyses=tmp_path / "analyses",
+            command="mzprobe study tiny",
             processes=2,
             on_report=on_report,
         )

@@ -1,5 +1,6 @@
 """Figures: (table) -> matplotlib Figure, and the folder in which a run's figures lie. Never touches a model."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,12 +77,16 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
 def _provenance(table: Table) -> str:
     """Comment lines of a CSV: what made its numbers."""
     records = table.record["agents"]
-    commands = list(dict.fromkeys(record["command"] for record in records))
+    commands = dict.fromkeys(
+        command
+        for record in records
+        for _, command in sorted(record["commands"].items(), key=lambda item: int(item[0]))
+    )
     made = [f"# command: {command}" for command in commands]
     made.append(f"# seeds: {', '.join(str(record['seed']) for record in records)}")
-    settings = records[0]["settings"]
-    made.append("# settings: " + ", ".join(f"{key}={value}" for key, value in settings.items()))
-    made.append("# versions: " + ", ".join(f"{key} {value}" for key, value in records[0]["versions"].items()))
+    # Equal in all agents: read_run refuses others.
+    for part in ("settings", "config", "versions"):
+        made.append(f"# {part}: {json.dumps(records[0][part], sort_keys=True)}")
     return "\n".join(made) + "\n"
 
 

@@ -18,16 +18,17 @@ def aggregate_horizon(frame: pd.DataFrame) -> pd.DataFrame:
 def draw_horizon(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: one line a horizon, mean over agents, band of one standard error.
 
-    An untrained model (step 0) is several times as wrong as any trained one: its errors are said in words, so that the
-    axis can show the others.
+    Where even the least error of an untrained model (step 0) is above all of the trained ones, as on CartPole, its
+    errors are said in words, so that the axis can show the others.
 
     Args:
         cells: what `aggregate_horizon` gives.
         title: of the environment.
     """
-    untrained = cells[cells["training_step"] == 0]
-    if len(untrained) < len(cells):
-        cells = cells[cells["training_step"] > 0]
+    untrained, trained = cells[cells["training_step"] == 0], cells[cells["training_step"] > 0]
+    highest = (trained["mean"] + trained["standard_error"].fillna(0)).max()
+    if len(trained) and len(untrained) and untrained["mean"].min() > highest:
+        cells = trained
     else:
         untrained = untrained.iloc[:0]
     horizons = np.sort(cells["h"].unique())
@@ -40,8 +41,9 @@ def draw_horizon(cells: pd.DataFrame, *, title: str) -> Figure:
             x, y, error = (line[name].to_numpy() for name in ("training_step", "mean", "standard_error"))
             axes.plot(x, y, color=colour, marker="o", markersize=2.5, linewidth=1.2, label=str(h))
             axes.fill_between(x, y - error, y + error, color=colour, alpha=0.2, linewidth=0)
-        agents = int(cells["agents"].max())
-        axes.set_title(f"{title}, {agents} agent{'s' if agents > 1 else ''}")
+        fewest, most = int(cells["agents"].min()), int(cells["agents"].max())
+        count = str(most) if fewest == most else f"{fewest} to {most}"
+        axes.set_title(f"{title}, {count} agent{'s' if most > 1 else ''}")
         axes.set_xlabel("Training steps")
         axes.set_ylabel("Value prediction error\n(discounted reward)")
         axes.xaxis.set_major_formatter(ticker.FuncFormatter(_thousands))

@@ -1,7 +1,7 @@
 """The arithmetic of `MLPNetwork` in numba, for batches too small to be worth a torch call.
 
 Matrix products go to BLAS. Callers pass a multiple of four rows: with that, a row's result does not depend on how
-many rows stand beside it (tested), so that no answer depends on a batch size.
+many rows stand beside it (tested), so that no answer of the fused search depends on a batch size.
 """
 
 import numpy as np

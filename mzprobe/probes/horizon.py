@@ -24,6 +24,7 @@ from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes.sampling import Agent, Sample, sample_states
 from mzprobe.search.mcts import actions_from_uniforms
 from mzprobe.seeding import numpy_generator
+from mzprobe.threads import limited_threads
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -50,6 +51,7 @@ UNITS = {
     "exact": "bool",
 }
 
+SEARCHES = 1 << 13  # trees held at a time
 LARGEST_LEVEL = 1 << 16  # nodes of one tree level held at a time; states are taken in portions to keep to it
 
 
@@ -72,24 +74,21 @@ def measure_horizon(agent: Agent, config: HorizonConfig) -> pd.DataFrame:
     """The probe on one checkpoint: samples states and scores them; columns as in `UNITS`."""
     checkpoint = agent.checkpoint
     generator = numpy_generator(checkpoint.seed, "probe", config.seed)
-    sample = sample_states(
-        agent.environment,
-        agent.policy,
-        states=config.states,
-        episodes=config.episodes,
-        generator=generator,
-    )
     h = config.horizon or checkpoint.config.training.unroll_steps
-    frame = score_horizon(
-        agent.environment,
-        agent.network,
-        agent.policy,
-        sample,
-        horizon=h,
-        sequences=None if is_exact(config, agent.environment.spec.num_actions, h) else config.sequences,
-        generator=generator,
-        device=agent.device,
-    )
+    with limited_threads(checkpoint.config.training.threads):
+        sample = sample_states(
+            agent.environment, agent.policy, states=config.states, episodes=config.episodes, generator=generator
+        )
+        frame = score_horizon(
+            agent.environment,
+            agent.network,
+            agent.policy,
+            sample,
+            horizon=h,
+            sequences=None if is_exact(config, agent.environment.spec.num_actions, h) else config.sequences,
+            generator=generator,
+            device=agent.device,
+        )
     frame.insert(0, "temperature", agent.policy.temperature)
     frame.insert(0, "training_step", checkpoint.training_step)
     frame.insert(0, "seed", checkpoint.seed)
@@ -136,7 +135,7 @@ def score_horizon(
     if widest > 64 * LARGEST_LEVEL:
         raise UsageError(
             f"horizon {horizon} has {widest} sequences a state, too many to hold: "
-            "lower --horizon, horizon.enumerate_up_to or horizon.sequences"
+            "lower --horizon, enumerate_up_to or sequences"
         )
     uniforms = None if sequences is None else generator.random((S, sequences, horizon))
     portion = max(1, LARGEST_LEVEL // widest)
@@ -207,7 +206,7 @@ def _roots(
         states=states,
         terminal=environment.terminal(states),
         latents=network.represent(torch.as_tensor(environment.observe(states), device=device)),
-        policy=policy.distribution(states),
+        policy=_distribution(policy, states),
         value=zeros,
         predicted=zeros,
         alive_predicted=zeros,
@@ -237,7 +236,7 @@ def _follow(
     pi = level.policy[parents]
     moved = np.flatnonzero(~was_terminal)  # an absorbed state is the same state, with the same policy
     if going_on and len(moved):
-        pi[moved] = policy.distribution(states.take(moved))
+        pi[moved] = _distribution(policy, states.take(moved))
     return Level(
         root=level.root[parents],
         weight=weight,
@@ -249,6 +248,12 @@ def _follow(
         predicted=level.predicted[parents] + discount * predicted,
         alive_predicted=level.alive_predicted[parents] + np.where(was_terminal, 0.0, discount * predicted),
     )
+
+
+def _distribution(policy: Policy, states: Any) -> Float64:
+    """Pi at many states, a bounded number at a time: a search keeps a tree for each."""
+    parts = [np.arange(first, min(first + SEARCHES, len(states))) for first in range(0, len(states), SEARCHES)]
+    return np.concatenate([policy.distribution(states.take(part)) for part in parts])
 
 
 def _summarise(level: Level, S: int, sequences: int | None) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from mzprobe.probes.horizon import measure_horizon
 from mzprobe.probes.sampling import Agent, load_agent
 from mzprobe.probes.tables import Table, differing, read_table, table_path, write_table
 from mzprobe.provenance import versions
-from mzprobe.threads import limited_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,25 +71,26 @@ def run_probe(
         "config": first.config.model_dump(mode="json"),
         "environment": first.environment,
         "versions": versions(),
-        "command": command,
-        "checkpoints": {},
+        "commands": {},  # by training step
+        "checkpoints": {},  # by training step, the SHA-256 of the weights
     }
     frames: dict[int, pd.DataFrame] = {}
     if path.exists() and not overwrite:
         old = read_table(path)
         _refuse_other(path, old.record, record)
-        record["checkpoints"] = old.record["checkpoints"]
+        for part in ("commands", "checkpoints"):
+            record[part] = old.record[part]
         frames = {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
-    with limited_threads(first.config.training.threads):
-        for done, folder in enumerate(chosen):
-            on_checkpoint(done, len(chosen))
-            checkpoint = read_checkpoint(folder)
-            if _is_measured(path, record, checkpoint):
-                continue
-            frames[checkpoint.training_step] = probe.measure(load_agent(checkpoint, device), config)
-            record["checkpoints"][str(checkpoint.training_step)] = checkpoint.weights_sha256
-            frame = pd.concat([frames[step] for step in sorted(frames)], ignore_index=True)
-            write_table(path, Table(frame=frame, units=probe.units, record=record))
+    for done, folder in enumerate(chosen):
+        on_checkpoint(done, len(chosen))
+        checkpoint = read_checkpoint(folder)
+        if _is_measured(path, record, checkpoint):
+            continue
+        frames[checkpoint.training_step] = probe.measure(load_agent(checkpoint, device), config)
+        record["commands"][str(checkpoint.training_step)] = command
+        record["checkpoints"][str(checkpoint.training_step)] = checkpoint.weights_sha256
+        frame = pd.concat([frames[step] for step in sorted(frames)], ignore_index=True)
+        write_table(path, Table(frame=frame, units=probe.units, record=record))
     on_checkpoint(len(chosen), len(chosen))
     return path
 
@@ -107,14 +107,9 @@ def _chosen(agent: Path, steps: Sequence[int]) -> list[Path]:
 
 def _refuse_other(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """A table goes on only with the settings, the configuration and the versions that began it."""
-    for part in ("settings", "config", "versions"):
-        keys = differing(_flat(old.get(part, {})), _flat(new[part]))
-        keys = [key for key in keys if key != "training.steps"]
-        if keys:
-            raise UsageError(
-                f"{path} was made with other {part} ({', '.join(keys)}): choose another --out, or replace it with "
-                "--overwrite"
-            )
+    other = differing(old, new)
+    if other:
+        raise UsageError(f"{path} was made with other {other}: choose another --out, or replace it with --overwrite")
 
 
 def _is_measured(path: Path, record: dict[str, Any], checkpoint: Checkpoint) -> bool:
@@ -125,13 +120,3 @@ def _is_measured(path: Path, record: dict[str, Any], checkpoint: Checkpoint) -> 
             "--overwrite"
         )
     return known is not None
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

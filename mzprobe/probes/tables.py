@@ -64,15 +64,42 @@ def read_table(path: Path) -> Table:
 
 
 def read_run(analyses: Path, run: str, probe: str) -> Table | None:
-    """The tables of all agents of a run as one, or None where there are none; `seed` tells the agents apart."""
+    """The tables of all agents of a run as one, or None where there are none; `seed` tells the agents apart.
+
+    Raises:
+        UsageError: if agents were measured with other settings, configurations or versions.
+    """
     paths = sorted((analyses / run / probe).glob("seed-*.parquet"), key=lambda p: (len(p.name), p.name))
     if not paths:
         return None
     tables = [read_table(path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        other = differing(tables[0].record, table.record)
+        if other:
+            raise UsageError(
+                f"{path} and {paths[0]} were made with other {other}: make them alike with --overwrite, or remove one"
+            )
     frame = pd.concat([table.frame for table in tables], ignore_index=True)
     return Table(frame=frame, units=tables[0].units, record={"agents": [table.record for table in tables]})
 
 
-def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Names of settings that are not equal."""
-    return sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What two records do not share, such as `settings (states)`; nothing where their numbers belong together.
+
+    A run may have been taken further, so `training.steps` does not count.
+    """
+    for part in ("settings", "config", "versions"):
+        before, after = _flat(old.get(part, {})), _flat(new.get(part, {}))
+        names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+        names = [name for name in names if name != "training.steps"]
+        if names:
+            return f"{part} ({', '.join(names)})"
+    return ""
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

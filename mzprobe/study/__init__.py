@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ def run_study(
     *,
     checkpoints: Path,
     analyses: Path,
+    command: str,
     processes: int | None = None,
     on_report: Callable[[Report], None] = lambda _: None,
 ) -> None:
@@ -66,6 +68,7 @@ def run_study(
         config: of the run.
         checkpoints: folder of all checkpoints.
         analyses: folder of all tables.
+        command: that a reader can type to make all of it.
         processes: agents at a time; by default as many as there are cores.
         on_report: told of progress.
 
@@ -81,7 +84,7 @@ def run_study(
             horizon=study.horizon,
             checkpoints=checkpoints,
             analyses=analyses,
-            command=f"mzprobe study {name}",
+            command=command,
         )
         for seed in study.seeds
     ]
@@ -147,6 +150,9 @@ def _run_agent(task: AgentTask, reports: Any, stop: Any) -> None:
         pass  # the parent asked for it, or is gone
     except MzprobeError as error:
         reports.put(Failure(f"seed {task.seed}: {error}"))
+    except Exception as error:
+        traceback.print_exc()
+        reports.put(Failure(f"seed {task.seed}: an unexpected {type(error).__name__} ({error})"))
     if not parent.is_alive():
         reports.cancel_join_thread()  # nobody is left to take the reports
 

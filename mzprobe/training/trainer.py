@@ -59,6 +59,11 @@ class Trainer:
         training = config.training
         self.environment = envs.make(config.environment.name, **config.environment.options)
         spec = self.environment.spec
+        if training.replay_capacity <= spec.time_limit:
+            raise UsageError(
+                f"training.replay_capacity={training.replay_capacity} does not hold an episode of {spec.time_limit} "
+                f"steps and its last state: set it to {spec.time_limit + 1} or more"
+            )
         self.network = networks.build(config.network, spec, torch_generator(seed, "network")).to(device)
         self.learner = Learner(self.network, training, device=device)
         self.model = LearnedModel(self.network, num_actions=spec.num_actions, gamma=spec.gamma, device=device)
@@ -91,6 +96,7 @@ class Trainer:
             UsageError: if the folder holds a run of another configuration.
         """
         training = self.config.training
+        self.stop = False
         with limited_threads(training.threads):
             if not self._resume():
                 self._at_step()
@@ -184,7 +190,7 @@ class Trainer:
             return {key.partition("/")[2]: a for key, a in arrays.items() if key.startswith(f"{name}/")}
 
         self.step, self.environment_steps = record["step"], record["environment_steps"]
-        self.recent.extend(record["recent"])
+        self.recent = deque(record["recent"], maxlen=RECENT)
         self.evaluations = record["evaluations"]
         self.last_losses = record["last_losses"]
         self.play.restore(part("play"), record["play"])
