@@ -78,9 +78,7 @@ def _provenance(table: Table) -> str:
     """Comment lines of a CSV: what made its numbers."""
     records = table.record["agents"]
     commands = dict.fromkeys(
-        command
-        for record in records
-        for _, command in sorted(record["commands"].items(), key=lambda item: int(item[0]))
+        record["commands"][step] for record in records for step in sorted(record["commands"], key=int)
     )
     made = [f"# command: {command}" for command in commands]
     made.append(f"# seeds: {', '.join(str(record['seed']) for record in records)}")
