@@ -221,12 +221,14 @@ def main() -> None:
     debug = "--debug" in sys.argv
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if code == Interrupted.exit_code:  # what typer makes of a KeyboardInterrupt inside a command
+            raise KeyboardInterrupt
     except MzprobeError as error:
         if debug:
             raise
         _say(str(error))
         code = error.exit_code
-    except (typer.Abort, KeyboardInterrupt):  # typer makes the one of the other inside a command
+    except (typer.Abort, KeyboardInterrupt):
         _say("interrupted: run the same command again to resume")
         code = Interrupted.exit_code
     except Exception as error:

@@ -280,3 +280,14 @@ def test_a_study_ends_in_figures_and_does_nothing_twice(run_cli, tiny_keys, tmp_
     assert code == 0, said
     assert out.splitlines() == [f"figures/mine/fig3-horizon.{suffix} unchanged" for suffix in ("png", "svg", "csv")]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_ctrl_c_in_a_probe_is_one_sentence(run_cli, agent, tmp_path, monkeypatch):
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mzprobe.probes.runner.run_probe", interrupted)
+    code, _, err = run_cli("eval-horizon", agent, "--out", tmp_path)
+    assert code == 130
+    lines = [line for line in err.splitlines() if line.startswith("error:")]
+    assert lines == ["error: interrupted: run the same command again to resume"]
