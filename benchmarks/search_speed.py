@@ -4,8 +4,8 @@
 
 Without mctx it prints our own numbers only. The network: latent 32, hidden 64, 21 atoms, 2 actions, 26 kflop a
 simulation. Two sets of weights, since a peer's speed depends on how deep the trees grow: an agent after 2,000 training
-steps on CartPole, trained in the run (what a user searches in; the targets are for this one), and random weights, whose
-trees are shallow. The last line says where the time of the fused path goes.
+steps on CartPole, trained in the run (what a user searches in), and random weights, whose trees are shallow; targets
+stand beside both. The last line says where the time of the fused path goes.
 """
 
 from _timing import interleaved, pin_to_one_core  # isort: skip - sets the threads before numpy loads
@@ -148,13 +148,20 @@ def gemm_rate() -> float:
 
 
 @kernel
-def products(rows: int, times: int, weights: MLPWeights) -> None:
-    """The matrix products of `times` simulations of `rows` trees, and nothing else."""
+def buffers(rows: int, weights: MLPWeights) -> tuple[np.ndarray, ...]:
+    """Room for `rows` rows: inputs of the dynamics, hidden, latents, atoms and policy logits."""
     x = np.zeros((rows, weights.dynamics.w1.shape[0]), np.float32)
     hidden = np.zeros((rows, weights.dynamics.w1.shape[1]), np.float32)
     z = np.zeros((rows, weights.dynamics.w2.shape[1]), np.float32)
     atoms = np.zeros((rows, weights.value.w2.shape[1]), np.float32)
     policy = np.zeros((rows, weights.policy.w2.shape[1]), np.float32)
+    return x, hidden, z, atoms, policy
+
+
+@kernel
+def products(rows: int, times: int, weights: MLPWeights) -> None:
+    """The matrix products of `times` simulations of `rows` trees, and nothing else."""
+    x, hidden, z, atoms, policy = buffers(rows, weights)
     for _ in range(times):
         np.dot(x, weights.dynamics.w1, hidden)
         np.dot(hidden, weights.dynamics.w2, z)
@@ -169,11 +176,7 @@ def products(rows: int, times: int, weights: MLPWeights) -> None:
 @kernel
 def network_only(rows: int, times: int, weights: MLPWeights) -> float:
     """All of the network's arithmetic for the same simulations."""
-    x = np.zeros((rows, weights.dynamics.w1.shape[0]), np.float32)
-    hidden = np.zeros((rows, weights.dynamics.w1.shape[1]), np.float32)
-    z = np.zeros((rows, weights.dynamics.w2.shape[1]), np.float32)
-    atoms = np.zeros((rows, weights.value.w2.shape[1]), np.float32)
-    policy = np.zeros((rows, weights.policy.w2.shape[1]), np.float32)
+    x, hidden, z, atoms, policy = buffers(rows, weights)
     scale = np.zeros(rows, np.float32)
     powers, powers_policy = np.zeros(atoms.size, np.int32), np.zeros(policy.size, np.int32)
     total = 0.0
