@@ -24,9 +24,8 @@ from mzprobe.config import SearchConfig, load_preset
 from mzprobe.envs import CartPole
 from mzprobe.networks import MLPNetwork, Support
 from mzprobe.networks.mlp import MLPWeights
-from mzprobe.networks.mlp_kernels import mean_atom, minmax_rows, perceptron, softmax_rows
+from mzprobe.networks.mlp_kernels import BLOCK, mean_atom, minmax_rows, perceptron, softmax_rows
 from mzprobe.search import LearnedModel, sample_actions, search
-from mzprobe.search.fused import BLOCK
 from mzprobe.training.trainer import Trainer
 
 LATENT, HIDDEN, ACTIONS, ATOMS, OBSERVATION = 32, 64, 2, 21, 4

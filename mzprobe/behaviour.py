@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mzprobe.config import SearchConfig
 from mzprobe.envs.core import Environment, concatenate
+from mzprobe.networks.evaluate import Evaluator
 from mzprobe.search.mcts import actions_from_uniforms, search
 from mzprobe.search.models import PlanningModel
 
@@ -25,17 +26,43 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class BehaviourPolicy:
-    """pi^MuZero: acts by the visit counts of a search, without root noise (the paper's Eq. 1)."""
+    """pi^MuZero: acts by the visit counts of a search, without root noise (the paper's Eq. 1).
+
+    The planning model may be the learned one or any other.
+    """
 
     environment: Environment
     model: PlanningModel
     config: SearchConfig
     temperature: float
+    trees: int | None = None  # grown at a time, to bound memory; None grows all
 
     def distribution(self, states: Any) -> Float64:
         """N^(1/T) / sum N^(1/T), `[B, A]`."""
-        observations = self.environment.observe(states)
-        return search(self.model, observations, config=self.config).policy(self.temperature)
+        B = len(states)
+        size = self.trees or max(B, 1)
+        parts = []
+        for first in range(0, max(B, 1), size):
+            chosen = states.take(np.arange(first, min(first + size, B)))
+            roots = self.model.roots(self.environment, chosen)
+            parts.append(search(self.model, roots, config=self.config).policy(self.temperature))
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorPolicy:
+    """The policy network alone: pi_theta(. | h_theta(s)), sampled, or its largest entry."""
+
+    environment: Environment
+    evaluate: Evaluator
+    greedy: bool = False
+
+    def distribution(self, states: Any) -> Float64:
+        """pi_theta, `[B, A]`; where greedy, all on its largest entry, the lowest action on ties."""
+        prior, _ = self.evaluate(self.environment.observe(states))
+        if self.greedy:
+            return np.asarray(np.eye(prior.shape[1])[prior.argmax(axis=1)])
+        return prior
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,13 @@
-"""Planning models without weights, networks with random ones, and made-up episodes and batches."""
+"""Planning models without weights, networks with random ones or none, environments, made-up episodes and batches."""
+
+import dataclasses
 
 import numpy as np
 import torch
 
+from mzprobe.envs import CartPole, concatenate
+from mzprobe.envs.cartpole import CartPoleStates
+from mzprobe.envs.core import rewards_along
 from mzprobe.networks import MLPNetwork, Support
 from mzprobe.search import Leaf
 from mzprobe.training.replay import Episode
@@ -113,6 +118,116 @@ def random_network(seed, *, observation_size=4, num_actions=2, latent=8, hidden=
         for parameter in network.parameters():
             parameter += spread * torch.randn(parameter.shape, generator=generator)
     return network.eval()
+
+
+class WideCartPole(CartPole):
+    """CartPole from starts so far apart that some are lost already."""
+
+    def reset(self, seeds):
+        draws = [np.random.default_rng(seed).uniform(-1, 1, 4) for seed in seeds]
+        return CartPoleStates(np.array(draws) * (2.4, 3.0, 0.2, 4.0), np.zeros(len(draws), dtype=bool))
+
+
+def walked(environment, batch, steps, seed=0):
+    """States along random walks, `batch` a step, past the end where there is one."""
+    generator = np.random.default_rng(seed)
+    states = [environment.reset(range(batch))]
+    for _ in range(steps):
+        actions = generator.integers(environment.spec.num_actions, size=batch)
+        states.append(environment.step(states[-1], actions)[0])
+    return concatenate(states)
+
+
+def numbers_of(states):
+    """Every number of each state, float64 `[B, n]`: the arrays of its dataclass side by side."""
+    arrays = [getattr(states, field.name) for field in dataclasses.fields(states)]
+    return np.concatenate([np.asarray(x, np.float64).reshape(len(states), -1) for x in arrays], axis=1)
+
+
+def states_of(numbers, like):
+    """States of the class of `like` that hold these numbers `[B, n]`."""
+    arrays, first = {}, 0
+    for field in dataclasses.fields(like):
+        array = getattr(like, field.name)
+        width = int(np.prod(array.shape[1:]))
+        columns = np.array(numbers[:, first : first + width], array.dtype, order="C")
+        arrays[field.name] = columns.reshape(-1, *array.shape[1:])
+        first += width
+    return type(like)(**arrays)
+
+
+class RememberingEnvironment:
+    """An environment that keeps the numbers of every state that it has shown, by the bytes of its observation.
+
+    Args:
+        environment: any whose states are a dataclass of arrays.
+    """
+
+    def __init__(self, environment):
+        self.environment = environment
+        self.shown = {}
+
+    @property
+    def spec(self):
+        return self.environment.spec
+
+    def reset(self, seeds):
+        return self.environment.reset(seeds)
+
+    def step(self, states, actions):
+        return self.environment.step(states, actions)
+
+    def terminal(self, states):
+        return self.environment.terminal(states)
+
+    def rewards_along(self, states, actions):
+        return rewards_along(self.environment, states, actions)
+
+    def observe(self, states):
+        """Observations; two states must not look alike to the last bit."""
+        observations = self.environment.observe(states)
+        for observation, numbers in zip(observations, numbers_of(states), strict=True):
+            kept = self.shown.setdefault(observation.tobytes(), numbers)
+            assert kept.tobytes() == numbers.tobytes()
+        return observations
+
+
+class OracleNetwork:
+    """The truth as a `MuZeroNetwork`: latents are whole states in float64, `[B, n]`, rewards are the real ones.
+
+    Policy and value are linear in the observation (a vector), drawn from the seed; a terminal state is worth 0.
+
+    Args:
+        environment: a `RememberingEnvironment`, which has shown whatever is represented.
+        seed: of policy and value.
+        values: observations `[B, size]` -> values `[B]`, instead of the drawn ones.
+    """
+
+    def __init__(self, environment, *, seed=0, values=None):
+        self.environment = environment
+        self.example = environment.reset([0])
+        generator = np.random.default_rng(seed)
+        shape = environment.spec.observation_shape
+        self.policy = generator.standard_normal((*shape, environment.spec.num_actions))
+        direction = generator.standard_normal(shape)
+        self.values = values or (lambda observations: (observations * direction).sum(axis=1))
+
+    def represent(self, observations):
+        """The state that looked like that."""
+        return torch.from_numpy(np.stack([self.environment.shown[x.tobytes()] for x in observations.numpy()]))
+
+    def dynamics(self, latents, actions):
+        """One real step."""
+        states, outcome = self.environment.step(states_of(latents.numpy(), self.example), actions.numpy())
+        return torch.from_numpy(numbers_of(states)), torch.from_numpy(outcome.reward)
+
+    def predict(self, latents):
+        """Sums of products, one row like the other, so that no bit depends on the batch."""
+        states = states_of(latents.numpy(), self.example)
+        observations = self.environment.environment.observe(states).astype(np.float64)
+        logits = (observations[:, :, None] * self.policy).sum(axis=1)
+        value = np.where(self.environment.terminal(states), 0.0, self.values(observations))
+        return torch.from_numpy(logits), torch.from_numpy(value)
 
 
 def episode(rewards, root_values, *, terminated, marker=0.0, num_actions=2):

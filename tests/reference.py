@@ -3,6 +3,9 @@
 The operations on floats stand in the order that `mzprobe/search/tree.py` documents, so equality is bit for bit.
 """
 
+import itertools
+import struct
+
 import numpy as np
 
 
@@ -12,8 +15,9 @@ class Node:
     def __init__(self, state, prior, value):
         self.state = state
         self.prior = [float(p) for p in prior]
+        self.value = float(value)
         self.visits = 1
-        self.value_sum = float(value)
+        self.value_sum = self.value
         self.children = {}  # by action
         self.rewards = {}
         self.edge_visits = [0] * len(self.prior)
@@ -75,6 +79,86 @@ def best_action(node, low, scale, c1, c2):
             score += (q - low) * scale
         scores.append(score)
     return scores.index(max(scores))
+
+
+def assert_same_tree(result, b, root, nodes):
+    """Compares tree b of a `SearchResult` that kept its tree with what `reference_search` gave, bit for bit."""
+    assert result.visit_counts[b].tolist() == root.edge_visits
+    assert result.root_value[b] == root.value_sum / root.visits
+    tried = np.array(root.edge_visits) > 0
+    np.testing.assert_array_equal(result.q[b], np.where(tried, root.q, np.nan))
+    assert result.prior[b].tolist() == root.prior
+    tree = result.tree
+    assert tree.visits[b].tolist() == [x.visits for x in nodes]
+    assert tree.value[b].tolist() == [x.value for x in nodes]
+    assert tree.value_sum[b].tolist() == [x.value_sum for x in nodes]
+    assert tree.edge_visits[b].tolist() == [x.edge_visits for x in nodes]
+    assert tree.q[b].tolist() == [x.q for x in nodes]
+    assert tree.prior[b].tolist() == [x.prior for x in nodes]
+
+
+# Rollouts
+
+WORD = 2**64 - 1
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def mix(x):
+    """SplitMix64's finaliser on 64 bits."""
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & WORD
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & WORD
+    return x ^ x >> 31
+
+
+def rollout_key(observation, seed):
+    """One number after the other goes into the key, as the bits of a float32."""
+    key = mix(seed + GOLDEN & WORD)
+    for x in np.ravel(observation).tolist():
+        (bits,) = struct.unpack("<I", struct.pack("<f", 0.0 if x == 0 else x))
+        key = mix(key + bits + GOLDEN & WORD)
+    return key
+
+
+def rollout_action(key, slot, step, num_actions):
+    """The upper 32 bits of a hash, scaled to 0 .. A - 1."""
+    word = mix(mix(key + slot * GOLDEN & WORD) + step * GOLDEN & WORD)
+    return (word >> 32) * num_actions >> 32
+
+
+def rolled_out(start, expand, *, key, horizon, gamma, num_actions):
+    """(start, expand) of the same model up to a horizon, for one search; values are those of random actions in it.
+
+    Args:
+        start: () -> (state, prior, ignored value) of the root.
+        expand: (state, action) -> (state, reward, prior, ignored value).
+        key: of the root's actions.
+        horizon: steps that count, from the root.
+        gamma: discount.
+        num_actions: A.
+    """
+    slots = itertools.count()
+
+    def value(state, depth):
+        slot, total, discount = next(slots), 0.0, 1.0
+        for t in range(horizon - depth):
+            state, reward, _, _ = expand(state, rollout_action(key, slot, t, num_actions))
+            total += discount * float(reward)
+            discount *= gamma
+        return total
+
+    def start_at_depth_0():
+        state, prior, _ = start()
+        return (state, 0), prior, value(state, 0)
+
+    def expand_one_deeper(node, action):
+        state, reward, prior, _ = expand(node[0], action)
+        depth = node[1] + 1
+        return (state, depth), reward if depth <= horizon else 0.0, prior, value(state, depth)
+
+    return start_at_depth_0, expand_one_deeper
+
+
+# Targets
 
 
 def n_step_value(rewards, root_values, t, n, gamma):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mzprobe.envs import CartPole, TabularEnvironment, check_env, concatenate, make, random_mdp, registered
 from mzprobe.envs.cartpole import CartPoleStates
-from mzprobe.envs.core import Outcome
+from mzprobe.envs.core import Outcome, rewards_along
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.errors import CheckFailed, UsageError
 
@@ -115,6 +115,56 @@ def test_bad_actions_are_refused(name, actions, message):
     env = make(name)
     with pytest.raises(ValueError, match=message):
         env.step(env.reset([0, 1]), actions)
+
+
+def stepped(env, states, actions):
+    """Rewards along actions `[B, T]` by so many calls of `step`, and how many rows have ended by then."""
+    rewards = np.zeros(actions.shape)
+    for t in range(actions.shape[1]):
+        states, outcome = env.step(states, actions[:, t])
+        rewards[:, t] = outcome.reward
+    return rewards, env.terminal(states).sum()
+
+
+@pytest.mark.parametrize(("T", "least_ends", "most_ends"), [(0, 7, 7), (1, 7, 7), (60, 200, 207)])
+def test_rewards_along_are_those_of_stepping_past_the_end_too(T, least_ends, most_ends):
+    env = CartPole()
+    alive = env.reset(range(200))
+    over = CartPoleStates(np.full((7, 4), 3.0), np.ones(7, dtype=bool))
+    states = concatenate([alive, over])
+    actions = np.random.default_rng(T).integers(2, size=(207, T))
+    position = states.position.copy()
+    expected, ends = stepped(env, states, actions)
+    assert env.rewards_along(states, actions).tobytes() == expected.tobytes()
+    assert rewards_along(env, states, actions).tobytes() == expected.tobytes()
+    assert states.position.tobytes() == position.tobytes()
+    assert (expected[200:] == 0).all()
+    assert least_ends <= ends <= most_ends
+
+
+def test_an_environment_without_rewards_along_is_stepped():
+    env = random_mdp(3, num_states=6, num_actions=3, terminal_fraction=0.4)
+    states = env.reset(range(30))
+    actions = np.random.default_rng(0).integers(3, size=(30, 3))
+    expected, ends = stepped(env, states, actions)
+    assert rewards_along(env, states, actions).tobytes() == expected.tobytes()
+    assert 0 < ends < 30
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        ([[0, 1]], "2 states need one action sequence each"),
+        ([0, 1], "2 states need one action sequence each"),
+        ([[[0]], [[1]]], "2 states need one action sequence each"),
+        ([[0, 2], [0, 1]], r"actions must lie in 0\.\.1, not 2"),
+        ([[0.0], [1.0]], "actions must be integers"),
+    ],
+)
+def test_rewards_along_bad_sequences_are_refused(actions, message):
+    env = CartPole()
+    with pytest.raises(ValueError, match=message):
+        env.rewards_along(env.reset([0, 1]), actions)
 
 
 @pytest.mark.parametrize(("seeds", "message"), [([-1], r"0\.\.2\^63 - 1, not -1"), ([0.5], "integers"), (3, "shape")])
@@ -239,6 +289,26 @@ class JoinsBackwards(OtherStates):
             return super().concatenate(parts[::-1])
 
 
+class RewardsAlongPastTheEnd(CartPole):
+    def rewards_along(self, states, actions):
+        return np.ones((len(states), actions.shape[1]))
+
+
+class RewardsAlongOfOtherRows(CartPole):
+    def rewards_along(self, states, actions):
+        return super().rewards_along(states, actions)[::-1]
+
+
+class RewardsAlongOneStepLess(CartPole):
+    def rewards_along(self, states, actions):
+        return super().rewards_along(states, actions)[:, :-1]
+
+
+class RewardsAlongInFloat32(CartPole):
+    def rewards_along(self, states, actions):
+        return super().rewards_along(states, actions).astype(np.float32)
+
+
 class DependsOnTheProcess(CartPole):
     def observe(self, states):
         return super().observe(states) + np.float32(os.getpid())
@@ -280,6 +350,10 @@ class Raises(CartPole):
         (TakesTheFirst, "take, concatenate and len agree.*take"),
         (ForgetsTheEnd, "take, concatenate and len agree.*terminal"),
         (JoinsBackwards, "take, concatenate and len agree.*joined"),
+        (RewardsAlongPastTheEnd, r"rewards_along gives what stepping gives.*from step 0, reward\[.*is 1.0, not 0.0"),
+        (RewardsAlongOfOtherRows, "rewards_along gives what stepping gives"),
+        (RewardsAlongOneStepLess, r"rewards_along gives what stepping gives.*float64 \[5, 63\], not float64 \[5, 64\]"),
+        (RewardsAlongInFloat32, "rewards_along gives what stepping gives.*float32"),
         (CannotBePickled, "cannot be pickled.*processes=False"),
         (WrongMeanings, "specification.*action_meanings must name 2"),
         (Raises, "same seed.*raised IndexError: one seed is too few"),

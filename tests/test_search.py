@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import TabularModel, random_network, random_tabular_model
-from reference import reference_search
+from reference import assert_same_tree, reference_search
 from regenerate_golden import PATH, model_of, trees
 
 from mzprobe.config import SearchConfig
@@ -47,16 +47,7 @@ def assert_equals_reference(model, roots, config, *, noise_seed=None):
             noise=noise[b],
             fraction=config.dirichlet_fraction,
         )
-        assert result.visit_counts[b].tolist() == node.edge_visits
-        assert result.root_value[b] == node.value_sum / node.visits
-        tried = np.array(node.edge_visits) > 0
-        np.testing.assert_array_equal(result.q[b], np.where(tried, node.q, np.nan))
-        assert result.prior[b].tolist() == node.prior
-        tree = result.tree
-        assert tree.visits[b].tolist() == [x.visits for x in nodes]
-        assert tree.value_sum[b].tolist() == [x.value_sum for x in nodes]
-        assert tree.edge_visits[b].tolist() == [x.edge_visits for x in nodes]
-        assert tree.q[b].tolist() == [x.q for x in nodes]
+        assert_same_tree(result, b, node, nodes)
 
 
 # The rule
@@ -309,9 +300,23 @@ def test_a_small_temperature_is_greedy_and_shares_between_equals():
     np.testing.assert_array_equal(counted([5, 4, 0], [4, 1, 4]).policy(1e-6), [[1, 0, 0], [0.5, 0, 0.5]])
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
-def test_a_temperature_that_is_not_positive_is_refused(temperature):
-    with pytest.raises(ValueError, match="must be positive"):
+def test_the_policy_at_temperature_zero_is_shared_by_the_most_visited_actions_alone():
+    result = counted([5, 4, 0], [4, 1, 4], [2, 2, 2], [0, 0, 9])
+    third = 1 / 3
+    expected = [[1, 0, 0], [0.5, 0, 0.5], [third, third, third], [0, 0, 1]]
+    assert result.policy(0).tolist() == result.policy(0.0).tolist() == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(counts=st.lists(st.integers(0, 10_000), min_size=1, max_size=6).filter(any))
+def test_temperature_zero_is_the_limit_of_small_temperatures(counts):
+    # Counts below 10^4 differ by more than 1 in 10^4, and (1 - 10^-4)^(10^9) is 0.
+    np.testing.assert_array_equal(counted(counts).policy(0), counted(counts).policy(1e-9))
+
+
+@pytest.mark.parametrize("temperature", [-1e-300, -1.0, float("-inf"), float("nan")])
+def test_a_negative_temperature_is_refused(temperature):
+    with pytest.raises(ValueError, match="must not be negative"):
         counted([1, 2]).policy(temperature)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from mzprobe._kernel import inlined, kernel
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Outcome
-from mzprobe.envs.validation import integers, valid_actions, valid_seeds, valid_spec
+from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seeds, valid_spec
 
 _GRAVITY = 9.8  # m / s^2
 _MASS_POLE = 0.1  # kg
@@ -109,6 +109,21 @@ def _step_batch(position: Float64, done: Bool, actions: Int64) -> tuple[Float64,
     return next_position, next_done, reward
 
 
+@kernel
+def _rewards_along(position: Float64, done: Bool, actions: Int64) -> Float64:
+    """Rewards `[B, T]` along actions `[B, T]` from positions `[B, 4]`."""
+    rewards = np.zeros(actions.shape)
+    for i in range(actions.shape[0]):
+        x, x_dot, theta, theta_dot = position[i, 0], position[i, 1], position[i, 2], position[i, 3]
+        ended = done[i]
+        for t in range(actions.shape[1]):
+            if ended:
+                break
+            x, x_dot, theta, theta_dot, ended = advance(x, x_dot, theta, theta_dot, actions[i, t])
+            rewards[i, t] = 1.0
+    return rewards
+
+
 def _start(seed: int) -> Float64:
     """What Gymnasium draws for a seed, `[4]`."""
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
@@ -166,6 +181,18 @@ class CartPole:
         chosen = valid_actions(actions, batch=len(states), num_actions=2)
         position, done, reward = _step_batch(states.position, states.done, chosen)
         return CartPoleStates(position, done), Outcome(reward=reward, terminated=done)
+
+    def rewards_along(self, states: CartPoleStates, actions: ArrayLike) -> Float64:
+        """Rewards along action sequences `[B, T]`, `[B, T]`: what as many calls of `step` give, in one.
+
+        Raises:
+            ValueError: if there is not one sequence a state, or an action is neither 0 nor 1.
+        """
+        table = np.asarray(actions)
+        if table.ndim != 2 or len(table) != len(states):
+            raise ValueError(f"{len(states)} states need one action sequence each, not {kind_of(table)}")
+        chosen = valid_actions(table.ravel(), batch=table.size, num_actions=2).reshape(table.shape)
+        return _rewards_along(states.position, states.done, chosen)
 
     def observe(self, states: CartPoleStates) -> Float32:
         """The state rounded to float32, `[B, 4]`, in the state's units."""

@@ -238,6 +238,18 @@ def _absorbing_end(case: _Case) -> None:
             _same(stepped, {name: still[name] for name in ("observation", "terminal")}, where)
 
 
+def _rewards_along(case: _Case) -> None:
+    """Only for an environment with a `rewards_along` of its own."""
+    env = case.env
+    if not hasattr(env, "rewards_along"):
+        return
+    kept, looks = case.walk
+    for t in (0, case.steps // 2):
+        given = np.array(env.rewards_along(kept[t], case.actions[t:].T))
+        expected = np.stack([look["reward"] for look in looks[t + 1 :]], axis=1)
+        _same({"reward": given}, {"reward": expected}, f"of rewards_along from step {t}")
+
+
 def _same_in_every_process(case: _Case) -> None:
     context = multiprocessing.get_context("spawn")
     try:
@@ -275,5 +287,6 @@ _RULES: dict[str, Callable[[_Case], None]] = {
     "branching comes back to the same": _branching,
     "seed and actions replay to the same bits": _replay,
     "a terminal state is absorbing": _absorbing_end,
+    "rewards_along gives what stepping gives": _rewards_along,
     "every process sees the same": _same_in_every_process,
 }

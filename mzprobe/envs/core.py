@@ -92,3 +92,18 @@ def concatenate(parts: Sequence[AnyStates]) -> AnyStates:
     if not parts:
         raise ValueError("concatenate needs at least one batch of states")
     return parts[0] if len(parts) == 1 else type(parts[0]).concatenate(parts)
+
+
+def rewards_along(environment: Environment, states: Any, actions: Int64) -> Float64:
+    """Real rewards along action sequences: B states, actions `[B, T]` -> `[B, T]`, 0 after an end.
+
+    An environment with a method `rewards_along(states, actions)` does it at once; others are stepped.
+    """
+    own = getattr(environment, "rewards_along", None)
+    if own is not None:
+        return np.asarray(own(states, actions), dtype=np.float64)
+    rewards = np.zeros(actions.shape)
+    for t in range(actions.shape[1]):
+        states, outcome = environment.step(states, actions[:, t])
+        rewards[:, t] = outcome.reward
+    return rewards

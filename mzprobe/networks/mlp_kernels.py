@@ -7,12 +7,15 @@ many rows stand beside it (tested), so that no answer of the fused search depend
 import numpy as np
 from numpy.typing import NDArray
 
-from mzprobe._kernel import fast_kernel
+from mzprobe._kernel import fast_kernel, kernel
 from mzprobe.networks.core import MINMAX_EPSILON
-from mzprobe.networks.mlp import Layers
+from mzprobe.networks.mlp import Layers, MLPWeights
 from mzprobe.networks.support import EPSILON
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+BLOCK = 32  # rows that share one matrix product; a multiple of four
 
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)
@@ -102,3 +105,46 @@ def mean_atom(probabilities: Float32, i: int, minimum: float, spacing: float) ->
     linear = 1 + 2 * EPSILON
     q = 2 * size / (linear + np.sqrt(linear * linear + 4 * EPSILON * size))
     return float(np.sign(mean) * (q * q + 2 * q))
+
+
+@kernel
+def rows_of(batch: int, widest: int) -> int:
+    """Rows of a matrix product for a batch: `BLOCK`, or fewer where that changes no bit.
+
+    Args:
+        batch: rows that there are.
+        widest: longest sum of the product; BLAS adds a long one up in an order that depends on the rows.
+    """
+    return BLOCK if widest > 256 else min(BLOCK, (batch + 3) // 4 * 4)
+
+
+@kernel
+def predict_observations(
+    weights: MLPWeights, minimum: float, spacing: float, observations: Float32, prior: Float64, value: Float64
+) -> None:
+    """pi_theta and v at h_theta(o): observations `[B, size]`; prior `[B, A]` and value `[B]` are filled in place."""
+    B, A = prior.shape
+    L = weights.policy.w1.shape[0]
+    H = weights.policy.w1.shape[1]
+    rows = rows_of(B, max(L + A, H, observations.shape[1]))
+    seen = np.zeros((rows, observations.shape[1]), np.float32)
+    hidden = np.zeros((rows, H), np.float32)
+    z = np.zeros((rows, L), np.float32)
+    scale = np.zeros(rows, np.float32)
+    policy = np.zeros((rows, A), np.float32)
+    atoms = np.zeros((rows, weights.value.w2.shape[1]), np.float32)
+    powers_policy = np.zeros(policy.size, np.int32)
+    powers_atoms = np.zeros(atoms.size, np.int32)
+    for first in range(0, B, rows):
+        count = min(rows, B - first)
+        seen[:count] = observations[first : first + count]
+        perceptron(seen, weights.representation, hidden, z)
+        minmax_rows(z, scale)
+        perceptron(z, weights.policy, hidden, policy)
+        softmax_rows(policy, powers_policy)
+        perceptron(z, weights.value, hidden, atoms)
+        softmax_rows(atoms, powers_atoms)
+        for i in range(count):
+            value[first + i] = mean_atom(atoms, i, minimum, spacing)
+            for a in range(A):
+                prior[first + i, a] = policy[i, a]

@@ -10,6 +10,7 @@ from mzprobe.config import SearchConfig
 from mzprobe.networks.mlp import MLPNetwork, MLPWeights
 from mzprobe.search.fused import fused_search
 from mzprobe.search.models import LearnedModel, PlanningModel
+from mzprobe.search.rollouts import root_keys
 from mzprobe.search.tree import Tree, backup_all, exploration_table, new_tree, plant_all, select_all
 
 Float64 = NDArray[np.float64]
@@ -27,16 +28,18 @@ class SearchResult:
     tree: Tree | None  # all nodes, where asked for
 
     def policy(self, temperature: float) -> Float64:
-        """pi^MuZero (the paper's Eq. 1): N^(1/T) / sum N^(1/T), `[B, A]`.
+        """pi^MuZero (the paper's Eq. 1): N^(1/T) / sum N^(1/T), `[B, A]`; at T = 0 its limit, the most visited.
+
+        Actions that share the most visits share the probability.
 
         Raises:
-            ValueError: if the temperature is not positive.
+            ValueError: if the temperature is negative.
         """
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, not {temperature}")
+        if not temperature >= 0:
+            raise ValueError(f"temperature must not be negative, not {temperature}")
         # Divided by the largest count first: its power cannot overflow.
         share = self.visit_counts / self.visit_counts.max(axis=1, keepdims=True)
-        weight = share ** (1 / temperature)
+        weight = share ** (1 / temperature) if temperature > 0 else (share == 1).astype(np.float64)
         return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 
@@ -53,7 +56,8 @@ def search(
 
     Args:
         model: what to plan in.
-        roots: whatever the model's `start` takes; for `LearnedModel`, observations `[B, *shape]`.
+        roots: whatever the model's `start` takes; for `LearnedModel`, observations `[B, *shape]`, for `TrueModel`
+            B states.
         config: simulations and constants.
         generator: draws Dirichlet noise for the root priors (collecting data); without it there is none.
         keep_tree: whether the result carries all nodes.
@@ -106,11 +110,15 @@ def _fused_search(
 ) -> None:
     assert isinstance(model.network, MLPNetwork)
     support = model.network.support
+    observations = np.ascontiguousarray(roots, np.float32).reshape(len(roots), -1)
+    horizon, keys = -1, np.zeros(0, np.uint64)
+    if model.leaf != "value":
+        horizon, keys = model.leaf.horizon, root_keys(observations, model.leaf.seed)
     fused_search(
         weights,
         support.minimum,
         support.spacing,
-        np.ascontiguousarray(roots, np.float32).reshape(len(roots), -1),
+        observations,
         tree,
         table,
         config.normalisation_floor,
@@ -118,6 +126,8 @@ def _fused_search(
         model.prior == "uniform",
         noise,
         config.dirichlet_fraction,
+        horizon,
+        keys,
     )
 
 

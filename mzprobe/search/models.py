@@ -1,4 +1,4 @@
-"""What a search plans in: the planning-model protocol, and the learned model."""
+"""What a search plans in: the planning-model protocol, the learned model and the true one."""
 
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
@@ -8,12 +8,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mzprobe.envs.core import Environment, concatenate, rewards_along
 from mzprobe.networks.core import MuZeroNetwork
+from mzprobe.networks.evaluate import Evaluator
 from mzprobe.networks.mlp import MLPNetwork, MLPWeights
+from mzprobe.networks.rows import by_rows
+from mzprobe.search.rollouts import Rollout, RolloutArena, discounted
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 Prior = Literal["policy", "uniform"]
+LeafValue = Literal["value"] | Rollout
 
 
 class Leaf(NamedTuple):
@@ -29,6 +35,10 @@ class PlanningModel(Protocol):
 
     num_actions: int
     gamma: float
+
+    def roots(self, environment: Environment, states: Any) -> Any:
+        """What `start` takes, for real states of an environment."""
+        ...
 
     def start(self, roots: Any, capacity: int) -> tuple[Any, Leaf]:
         """Opens an arena with room for `capacity` nodes a tree and puts B roots in slot 0."""
@@ -47,7 +57,10 @@ class LearnedModel:
         num_actions: A.
         gamma: discount.
         prior: the network's policy, or uniform.
+        leaf: the network's value, or random rollouts in the network.
         device: where the network lives.
+        rows: of every call of the network, so that a root's search has the same bits in any batch (see `by_rows`);
+            None calls it with the batch as it is.
     """
 
     def __init__(
@@ -57,13 +70,17 @@ class LearnedModel:
         num_actions: int,
         gamma: float,
         prior: Prior = "policy",
+        leaf: LeafValue = "value",
         device: torch.device | str = "cpu",
+        rows: int | None = None,
     ) -> None:
         self.network = network
         self.num_actions = num_actions
         self.gamma = gamma
         self.prior: Prior = prior
+        self.leaf: LeafValue = leaf
         self.device = torch.device(device)
+        self.rows = rows
 
     @cached_property
     def fused_weights(self) -> MLPWeights | None:
@@ -72,36 +89,58 @@ class LearnedModel:
             return self.network.weights()
         return None
 
+    def roots(self, environment: Environment, states: Any) -> NDArray[np.float32]:
+        """Observations of real states, `[B, *shape]`."""
+        return environment.observe(states)
+
     @torch.inference_mode()
     def start(self, roots: Any, capacity: int) -> tuple["LatentArena", Leaf]:
         """Encodes observations `[B, *shape]` into the roots."""
         observations = torch.as_tensor(roots, dtype=torch.float32, device=self.device)
-        latents = self.network.represent(observations)
+        (latents,) = by_rows(lambda o: (self.network.represent(o),), observations, rows=self.rows)
         arena = LatentArena(
-            latents.new_empty((capacity, *latents.shape)), torch.arange(len(latents), device=self.device)
+            latents.new_empty((capacity, *latents.shape)),
+            torch.arange(len(latents), device=self.device),
+            None if self.leaf == "value" else RolloutArena(self.leaf, np.asarray(roots), capacity),
         )
         arena.latents[0] = latents
-        reward = torch.zeros(len(latents), device=self.device)
-        return arena, self._leaf(reward, latents)
+        return arena, self._leaf(latents.new_zeros(len(latents)), latents, arena, 0)
 
     @torch.inference_mode()
     def expand(self, arena: "LatentArena", nodes: Int32, actions: Int32, slot: int) -> Leaf:
         """One dynamics and one prediction call for the whole batch."""
         parents = arena.latents[torch.from_numpy(nodes).to(self.device), arena.trees]
         chosen = torch.from_numpy(actions).to(self.device, torch.int64)
-        latents, reward = self.network.dynamics(parents, chosen)
+        latents, reward = by_rows(self.network.dynamics, parents, chosen, rows=self.rows)
         arena.latents[slot] = latents
-        return self._leaf(reward, latents)
+        if arena.rollouts is not None:
+            arena.rollouts.place(nodes, slot)
+        return self._leaf(reward, latents, arena, slot)
 
-    def _leaf(self, reward: Tensor, latents: Tensor) -> Leaf:
-        logits, value = self.network.predict(latents)
+    def _leaf(self, reward: Tensor, latents: Tensor, arena: "LatentArena", slot: int) -> Leaf:
+        logits, value = by_rows(self.network.predict, latents, rows=self.rows)
         # One transfer for the three: a copy from the device costs more than the bytes.
         joined = torch.cat((reward[:, None], value[:, None], torch.softmax(logits, dim=1)), dim=1)
         numbers = joined.cpu().numpy().astype(np.float64)
         prior = numbers[:, 2:]
         if self.prior == "uniform":
             prior = np.full_like(prior, 1 / self.num_actions)
-        return Leaf(numbers[:, 0], prior, numbers[:, 1])
+        if arena.rollouts is None:
+            return Leaf(numbers[:, 0], prior, numbers[:, 1])
+        left = arena.rollouts.left(slot)
+        actions = arena.rollouts.actions(slot, self.num_actions)
+        rewards = self._rewards_along(latents, actions)
+        return Leaf(np.where(left < 0, 0.0, numbers[:, 0]), prior, discounted(rewards, left, self.gamma))
+
+    def _rewards_along(self, latents: Tensor, actions: Int64) -> Float64:
+        """Predicted rewards along actions `[B, T]`."""
+        rewards = []
+        for chosen in torch.from_numpy(actions).to(self.device).unbind(dim=1):
+            latents, reward = by_rows(self.network.dynamics, latents, chosen, rows=self.rows)
+            rewards.append(reward)
+        if not rewards:
+            return np.zeros(actions.shape)
+        return np.asarray(torch.stack(rewards, dim=1).cpu().numpy(), np.float64)
 
 
 class LatentArena(NamedTuple):
@@ -109,3 +148,90 @@ class LatentArena(NamedTuple):
 
     latents: Tensor  # [capacity, B, ...]
     trees: Tensor  # [B], 0 .. B - 1
+    rollouts: RolloutArena | None
+
+
+class TrueModel:
+    """Planning in the environment itself: roots and nodes are its states, terminal nodes are absorbing and worth 0.
+
+    Args:
+        environment: the truth.
+        network: whose policy is the prior and whose value may be the leaf's, both at h_theta(o) of the true state;
+            needed for these alone.
+        prior: the network's policy, or uniform.
+        leaf: the network's value, or random rollouts in the environment.
+        device: of the network.
+
+    Raises:
+        ValueError: if a network is needed and there is none.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        network: MuZeroNetwork | None = None,
+        *,
+        prior: Prior = "policy",
+        leaf: LeafValue = "value",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if network is None and (prior == "policy" or leaf == "value"):
+            raise ValueError(
+                "a policy prior and a value leaf need a network: give one, or a uniform prior and rollouts"
+            )
+        self.environment = environment
+        self.num_actions = environment.spec.num_actions
+        self.gamma = environment.spec.gamma
+        self.prior: Prior = prior
+        self.leaf: LeafValue = leaf
+        self._evaluate = None if network is None else Evaluator(network, num_actions=self.num_actions, device=device)
+
+    def roots(self, environment: Environment, states: Any) -> Any:  # noqa: ARG002 - the learned model observes
+        """The states themselves."""
+        return states
+
+    def start(self, roots: Any, capacity: int) -> tuple["StateArena", Leaf]:
+        """Puts B real states in slot 0."""
+        rollouts = None
+        if self.leaf != "value":
+            rollouts = RolloutArena(self.leaf, self.environment.observe(roots), capacity)
+        arena = StateArena(roots, rollouts)
+        return arena, self._leaf(np.zeros(len(roots)), roots, arena, 0)
+
+    def expand(self, arena: "StateArena", nodes: Int32, actions: Int32, slot: int) -> Leaf:
+        """One step of the environment for the whole batch."""
+        states, outcome = self.environment.step(arena.take(nodes), actions)
+        arena.add(states)
+        if arena.rollouts is not None:
+            arena.rollouts.place(nodes, slot)
+        return self._leaf(outcome.reward, states, arena, slot)
+
+    def _leaf(self, reward: Float64, states: Any, arena: "StateArena", slot: int) -> Leaf:
+        A = self.num_actions
+        prior, value = np.full((len(states), A), 1 / A), np.zeros(len(states))
+        if self._evaluate is not None and (self.prior == "policy" or arena.rollouts is None):
+            policy, value = self._evaluate(self.environment.observe(states))
+            prior = policy if self.prior == "policy" else prior
+        if arena.rollouts is None:
+            return Leaf(reward, prior, np.where(self.environment.terminal(states), 0.0, value))
+        left = arena.rollouts.left(slot)
+        actions = arena.rollouts.actions(slot, A)
+        rewards = rewards_along(self.environment, states, actions)
+        return Leaf(np.where(left < 0, 0.0, reward), prior, discounted(rewards, left, self.gamma))
+
+
+class StateArena:
+    """Real states of every node of every tree, slot by slot."""
+
+    def __init__(self, roots: Any, rollouts: RolloutArena | None = None) -> None:
+        self.states = roots
+        self.trees = np.arange(len(roots))
+        self.rollouts = rollouts
+
+    def take(self, nodes: NDArray[Any]) -> Any:
+        """The state of node `nodes[b]` of each tree b, B states."""
+        return self.states.take(nodes * len(self.trees) + self.trees)
+
+    def add(self, states: Any) -> None:
+        """Puts one state a tree in the next slot."""
+        self.states = concatenate([self.states, states])

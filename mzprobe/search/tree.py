@@ -27,6 +27,7 @@ class Tree(NamedTuple):
     """B search trees of at most M nodes; node 0 is the root and node i was expanded by simulation i."""
 
     visits: Int32  # [B, M], N(s)
+    value: Float64  # [B, M], of s as the model gave it, a leaf's
     value_sum: Float64  # [B, M], sum of the returns backed up through s
     parent: Int32  # [B, M], -1 at the root
     parent_action: Int32  # [B, M]
@@ -43,6 +44,7 @@ def new_tree(batch: int, nodes: int, num_actions: int) -> Tree:
     node, edge = (batch, nodes), (batch, nodes, num_actions)
     tree = Tree(
         visits=np.zeros(node, np.int32),
+        value=np.zeros(node),
         value_sum=np.zeros(node),
         parent=np.empty(node, np.int32),
         parent_action=np.empty(node, np.int32),
@@ -72,6 +74,7 @@ def exploration_table(simulations: int, *, c1: float, c2: float) -> Float64:
 def plant(tree: Tree, b: int, value: float) -> None:
     """Counts the visit that expanded the root; its prior is already in place."""
     tree.visits[b, 0] = 1
+    tree.value[b, 0] = value
     tree.value_sum[b, 0] = value
 
 
@@ -115,6 +118,7 @@ def expand(tree: Tree, b: int, slot: int, node: int, action: int, reward: float)
 def backup(tree: Tree, b: int, slot: int, value: float, gamma: float) -> None:
     """Carries the leaf's value to the root: G = r + gamma G, visits and Q on the way."""
     tree.visits[b, slot] = 1
+    tree.value[b, slot] = value
     tree.value_sum[b, slot] = value
     node = slot
     G = value
