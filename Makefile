@@ -20,6 +20,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/env_speed.py
 	$(BIN)/python benchmarks/search_speed.py
 	$(BIN)/python benchmarks/training_speed.py
+	$(BIN)/python benchmarks/probe_speed.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mzprobe needs Python 3.11 or newer: make PYTHON=...")'

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -149,41 +149,6 @@ class RunConfig(Config):
     training: TrainingConfig = TrainingConfig()
 
 
-class HorizonConfig(Config):
-    """Settings of the horizon probe (Figure 3)."""
-
-    states: PositiveInt = 200
-    """S, states sampled for each agent and checkpoint."""
-    episodes: PositiveInt = 20
-    """Episodes of the behaviour policy that the states are drawn from."""
-    horizon: PositiveInt | None = None
-    """Largest h; without one, the unroll length of training."""
-    enumerate_up_to: NonNegativeInt = 1024
-    """Enumerate all A^h sequences exactly while there are no more than this; sample beyond."""
-    sequences: Annotated[int, Field(ge=2)] = 64
-    """m, sequences sampled for each state where enumeration is too much; one would have no standard error."""
-    seed: NonNegativeInt = 0
-    """Seed of the episodes, states and sequences; the agent's own seed is mixed in."""
-
-
-class StudyConfig(Config):
-    """Which agents and probes, on which configuration."""
-
-    preset: str
-    """Preset of the run."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
-    """One agent each."""
-    overrides: dict[str, Any] = Field(default_factory=dict)
-    """Dotted keys of the run's configuration and their values."""
-    horizon: HorizonConfig = HorizonConfig()
-
-    @model_validator(mode="after")
-    def _one_agent_a_seed(self) -> Self:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds must differ")
-        return self
-
-
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
@@ -195,13 +160,18 @@ def load_preset(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UsageError: if the preset, a key or a value is wrong.
     """
-    return _preset_with(name, [_split(override) for override in overrides], name)
+    return preset_with(name, [_split(override) for override in overrides], name)
 
 
-def load_study(name: str) -> tuple[StudyConfig, RunConfig]:
-    """A study (a shipped name or a path of a TOML file) and the configuration of its run."""
-    study = validated(StudyConfig, _read_toml(name, "presets/studies"), name)
-    return study, _preset_with(study.preset, list(study.overrides.items()), name)
+def preset_with(preset: str, overrides: Sequence[tuple[str, Any]], source: str) -> RunConfig:
+    """The configuration of a preset with keys and values on top; `source` is named in errors."""
+    values = read_toml(preset, "presets")
+    environment = values.get("environment", {})
+    if dict(overrides).get("environment.name", environment.get("name")) != environment.get("name"):
+        environment.pop("options", None)
+    for key, value in overrides:
+        set_key(RunConfig, values, key, value)
+    return validated(RunConfig, values, source)
 
 
 def with_overrides(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
@@ -245,8 +215,9 @@ def keys(model: type[Config], prefix: str = "") -> Iterator[tuple[str, bool]]:
     """All dotted keys of a configuration, and whether each is a free dictionary."""
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Config):
-            yield from keys(kind, f"{prefix}{name}.")
+        sections = [part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, Config)]
+        if sections:
+            yield from keys(sections[0], f"{prefix}{name}.")
         else:
             yield prefix + name, kind == dict[str, Any]
 
@@ -257,21 +228,11 @@ def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> An
         return model.model_validate(values)
     except ValidationError as reason:
         first = reason.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(part for part in first["loc"] if isinstance(part, str))
         if first["type"] == "extra_forbidden":
             set_key(model, {}, key, None)
         said = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{source}: {key or 'configuration'} is not valid: {said}") from None
-
-
-def _preset_with(preset: str, overrides: list[tuple[str, Any]], source: str) -> RunConfig:
-    values = _read_toml(preset, "presets")
-    environment = values.get("environment", {})
-    if dict(overrides).get("environment.name", environment.get("name")) != environment.get("name"):
-        environment.pop("options", None)
-    for key, value in overrides:
-        set_key(RunConfig, values, key, value)
-    return validated(RunConfig, values, source)
 
 
 def _split(override: str) -> tuple[str, Any]:
@@ -284,7 +245,12 @@ def _split(override: str) -> tuple[str, Any]:
         return key.strip(), text
 
 
-def _read_toml(name: str, kind: str) -> dict[str, Any]:
+def read_toml(name: str, kind: str) -> dict[str, Any]:
+    """A shipped TOML file of a kind (`presets` or `presets/studies`), or one at a path.
+
+    Raises:
+        UsageError: if there is none, or it is not TOML.
+    """
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():

@@ -44,6 +44,15 @@ def training_note(progress: TrainingProgress) -> str:
     return f"return {shown(progress.recent_return)}, evaluated {shown(progress.evaluation)}"
 
 
+def spelled(seconds: float) -> str:
+    """A duration in words."""
+    if seconds < 60:
+        return f"{max(round(seconds), 1)} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
 @contextmanager
 def stopping(stop: Callable[[], Any]) -> Iterator[None]:
     """Within it, Ctrl-C and SIGTERM call `stop` once; a second one interrupts at once."""

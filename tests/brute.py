@@ -1,4 +1,4 @@
-"""The horizon probe by plain enumeration: slow, short, and without a line of the package's own arithmetic."""
+"""The probes in plain Python: slow, short, and without a line of the package's own arithmetic."""
 
 import itertools
 import math
@@ -6,17 +6,29 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from models import TabularModel
+from reference import reference_search, rolled_out, rollout_action, rollout_key
 from torch import nn
 from torch.nn import functional
 
+from mzprobe.envs import random_mdp
+from mzprobe.envs.tabular import TabularStates
+from mzprobe.probes.sampling import Sample
+
 
 class TabularNetwork(nn.Module):
-    """A learned model given as tables: its latent is the one-hot index of a state that it believes to be in."""
+    """A learned model given as tables: its latent is the one-hot index of a state that it believes to be in.
 
-    def __init__(self, transitions, rewards):
+    Without logits and values it has no preference, and finds nothing worth anything.
+    """
+
+    def __init__(self, transitions, rewards, logits=None, values=None):
         super().__init__()
         self.transitions = torch.tensor(np.array(transitions))  # [S, A]
         self.rewards = torch.tensor(np.array(rewards, np.float64))  # [S, A]
+        S, A = self.rewards.shape
+        self.logits = torch.zeros(S, A) if logits is None else torch.tensor(np.array(logits, np.float64))
+        self.values = torch.zeros(S) if values is None else torch.tensor(np.array(values, np.float64))
 
     def represent(self, observations):
         """The observation is one-hot already."""
@@ -29,9 +41,9 @@ class TabularNetwork(nn.Module):
         return following, self.rewards[index, actions]
 
     def predict(self, latents):
-        """No preference, no value."""
-        B, A = len(latents), self.rewards.shape[1]
-        return torch.zeros(B, A), torch.zeros(B)
+        """Looks logits and value up."""
+        index = latents.argmax(dim=-1)
+        return self.logits[index], self.values[index]
 
 
 @dataclass(frozen=True)
@@ -39,10 +51,48 @@ class TabularPolicy:
     """A policy given as a table of probabilities."""
 
     probabilities: np.ndarray  # [S, A]
+    temperature: float = 1.0
 
     def distribution(self, states):
         """Looks the states up."""
         return self.probabilities[states.index]
+
+
+def wrong_network(seed, num_states, num_actions):
+    """A learned model whose tables are all random, and others than those of the MDP of the same seed."""
+    draw = np.random.default_rng([seed, 1])
+    return TabularNetwork(
+        draw.integers(num_states, size=(num_states, num_actions)),
+        draw.standard_normal((num_states, num_actions)),
+        draw.standard_normal((num_states, num_actions)),
+        draw.standard_normal(num_states),
+    )
+
+
+def random_policy(seed, num_states, num_actions, *, zeros=False):
+    """A random policy; with `zeros`, there is an action in every state that it never takes."""
+    draw = np.random.default_rng([seed, 2])
+    weights = draw.random((num_states, num_actions)) + 0.1
+    if zeros:
+        weights[np.arange(num_states), draw.integers(num_actions, size=num_states)] = 0.0
+    return TabularPolicy(weights / weights.sum(axis=1, keepdims=True))
+
+
+def case(seed, *, num_states=5, num_actions=2, zeros=False):
+    """A random MDP, a random wrong model of it, a random policy, and all its states to start from."""
+    env = random_mdp(seed, num_states=num_states, num_actions=num_actions, terminal_fraction=0.4, gamma=0.9)
+    policy = random_policy(seed, num_states, num_actions, zeros=zeros)
+    everywhere = np.arange(num_states)
+    sample = Sample(states=TabularStates(everywhere), episode=everywhere * 2, time=everywhere * 3)
+    return env, wrong_network(seed, num_states, num_actions), policy, sample
+
+
+def oracle(env):
+    """The model that knows the MDP."""
+    return TabularNetwork(env.transitions, env.rewards)
+
+
+# Action sequences
 
 
 @dataclass(frozen=True)
@@ -86,8 +136,7 @@ def drawn_paths(environment, network, policy, state, uniforms):
     for row in uniforms:
         real, actions = state, []
         for uniform in row:
-            cumulative = np.cumsum(policy.probabilities[real])
-            actions.append(int(np.flatnonzero(uniform * cumulative[-1] < cumulative)[0]))
+            actions.append(drawn(policy.probabilities[real], uniform))
             real = environment.transitions[real, actions[-1]]
         path = follow(environment, network, policy, state, actions)
         paths.append(Path(1 / len(uniforms), path.value, path.predicted, path.alive_predicted, path.alive))
@@ -109,4 +158,128 @@ def summary(paths):
         "signed_error": -expect(difference),
         "alive_error": abs(expect(path.value - path.alive_predicted for path in paths)),
         "alive_probability": expect(float(path.alive) for path in paths),
+    }
+
+
+# Episodes
+
+
+def drawn(probabilities, uniform):
+    """The action at which the cumulative distribution passes a number in [0, 1)."""
+    cumulative = np.cumsum(probabilities)
+    return int(np.flatnonzero(uniform * cumulative[-1] < cumulative)[0])
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode, from its start to its end or to the time limit."""
+
+    states: list  # acted in
+    actions: list
+    total: float  # undiscounted
+    terminated: bool
+
+
+def played(environment, distribution, start, uniforms):
+    """An episode of a policy (state -> probabilities), one step after the other, one number of [0, 1) a step."""
+    state, states, actions, total = int(start), [], [], 0.0
+    for uniform in uniforms:
+        states.append(state)
+        actions.append(drawn(distribution(state), uniform))
+        total += environment.rewards[state, actions[-1]]
+        state = int(environment.transitions[state, actions[-1]])
+        if environment.terminal_states[state]:
+            return Episode(states, actions, total, True)
+    return Episode(states, actions, total, False)
+
+
+# Searches
+
+
+def planned(environment, network, state, *, model, prior, config, rollout=None):
+    """The plain search from a state, in the learned or in the true model: its root, and its nodes in order.
+
+    Args:
+        environment: a `TabularEnvironment`.
+        network: a `TabularNetwork`.
+        state: index of the root.
+        model: learned or true.
+        prior: policy or uniform.
+        config: constants and simulations.
+        rollout: of the leaves, or None for those of the network's value.
+    """
+    S, A = environment.transitions.shape
+    policy = torch.softmax(network.logits, dim=1).double().numpy()
+    tables = TabularModel(
+        environment.transitions if model == "true" else network.transitions.numpy(),
+        environment.rewards if model == "true" else network.rewards.numpy(),
+        policy if prior == "policy" else np.full((S, A), 1 / A),
+        network.values.double().numpy(),
+        terminal=environment.terminal_states if model == "true" else None,
+        gamma=environment.spec.gamma,
+    )
+    calls = tables.callables(state)
+    if rollout is not None:
+        key = rollout_key(np.eye(S, dtype=np.float32)[state], rollout.seed)
+        calls = rolled_out(*calls, key=key, horizon=rollout.horizon, gamma=environment.spec.gamma, num_actions=A)
+    return reference_search(
+        *calls,
+        simulations=config.simulations,
+        gamma=environment.spec.gamma,
+        c1=config.c1,
+        c2=config.c2,
+        floor=config.normalisation_floor,
+    )
+
+
+def visit_policy(root, temperature):
+    """N^(1/T) / sum N^(1/T); at T = 0 the most visited, those of equal visits alike."""
+    if temperature == 0:
+        weights = [float(n == max(root.edge_visits)) for n in root.edge_visits]
+    else:
+        weights = [n ** (1 / temperature) for n in root.edge_visits]
+    return [weight / sum(weights) for weight in weights]
+
+
+def simulated_actions(nodes, key, horizon, num_actions):
+    """For every simulation, the actions of its path in the tree and those of the rollout after it."""
+    above = {id(child): (node, action) for node in nodes for action, child in node.children.items()}
+    for slot, node in enumerate(nodes[1:], start=1):
+        path = []
+        while id(node) in above:
+            node, action = above[id(node)]
+            path.insert(0, action)
+        yield path, [rollout_action(key, slot, t, num_actions) for t in range(horizon - len(path))]
+
+
+def error_along(environment, network, state, actions):
+    """|v - v̂| of actions taken one by one in the truth and in the model."""
+    real, believed, value, predicted = state, state, 0.0, 0.0
+    for t, action in enumerate(actions):
+        value += environment.spec.gamma**t * environment.rewards[real, action]
+        predicted += environment.spec.gamma**t * float(network.rewards[believed, action])
+        real, believed = environment.transitions[real, action], int(network.transitions[believed, action])
+    return abs(value - predicted)
+
+
+def search_summary(environment, network, state, *, prior, simulations, rollout, config):
+    """The columns of the search probe for one state, prior and N, from a search of just these N simulations."""
+    A = environment.spec.num_actions
+    config = config.model_copy(update={"simulations": simulations})
+    root, nodes = planned(environment, network, state, model="learned", prior=prior, config=config, rollout=rollout)
+    key = rollout_key(np.eye(len(environment.transitions), dtype=np.float32)[state], rollout.seed)
+    path_errors, errors, lengths = [], [], []
+    for path, rest in simulated_actions(nodes, key, rollout.horizon, A):
+        counted = path[: rollout.horizon]
+        path_errors.append(error_along(environment, network, state, counted))
+        errors.append(error_along(environment, network, state, counted + rest))
+        lengths.append(len(counted))
+    policy = torch.softmax(network.logits[state], dim=0).tolist()
+    visited = [(1 + n) / (A + sum(root.edge_visits)) for n in root.edge_visits]
+    return {
+        "path_error": math.fsum(path_errors) / simulations,
+        "trajectory_error": math.fsum(errors) / simulations,
+        "path_length": sum(lengths) / simulations,
+        "tv": sum(abs(p - q) for p, q in zip(policy, visited, strict=True)) / 2,
+        "kl": sum(p * math.log(p / q) for p, q in zip(policy, visited, strict=True)),
     }

@@ -15,7 +15,17 @@ from mzprobe.checkpoints import WEIGHTS, read_checkpoint, steps_of
 from mzprobe.errors import UsageError
 from mzprobe.probes.tables import read_table
 
-COMMANDS = ("train", "eval-horizon", "figures", "study")
+COMMANDS = (
+    "train",
+    "eval-online",
+    "eval-horizon",
+    "eval-sequences",
+    "cross-matrix",
+    "eval-search",
+    "eval-planning",
+    "figures",
+    "study",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -198,7 +208,17 @@ def test_train_probe_and_draw_from_start_to_end(run_cli, tiny_arguments, tmp_pat
 
     names = [f"figures/cartpole/fig3-horizon.{suffix}" for suffix in ("png", "svg", "csv")]
     code, out, said = run_cli("figures")
-    assert (code, said) == (0, "")
+    assert code == 0
+    assert [
+        re.fullmatch(r"(.*): no table, make it with mzprobe (\S+) checkpoints/cartpole", line).groups()
+        for line in said.splitlines()
+    ] == [
+        ("fig2-online", "eval-online"),
+        ("fig4-sequences", "eval-sequences"),
+        ("fig5-cross", "cross-matrix"),
+        ("fig6-search", "eval-search"),
+        ("fig7-planning", "eval-planning"),
+    ]
     assert out.splitlines() == ["run cartpole, the newest under checkpoints", *(f"{name} written" for name in names)]
     code, out, _ = run_cli("figures", "cartpole")
     assert out.splitlines() == [f"{name} unchanged" for name in names]
@@ -263,22 +283,49 @@ def test_tensorboard_that_is_not_installed_is_a_wrong_request(refused, monkeypat
 # Studies
 
 
+ALL_PROBES = """
+[steps]
+search = [20]
+planning = [40]
+[online]
+episodes = 2
+[horizon]
+states = 4
+episodes = 2
+[sequences]
+states = 3
+length = 3
+[cross]
+states = 3
+horizon = 2
+[search]
+states = 3
+simulations = [2, 4]
+horizon = 3
+[planning]
+episodes = 2
+simulations = [2, 4]
+horizon = 3
+"""
+FIGURES = ("fig2-online", "fig3-horizon", "fig4-sequences", "fig5-cross", "fig6-search", "fig7-planning")
+
+
 @pytest.mark.slow
 def test_a_study_ends_in_figures_and_does_nothing_twice(run_cli, tiny_keys, tmp_path):
     lines = ['preset = "cartpole"', "seeds = [0, 1]", "[overrides]"]
     lines += [f'"{key}" = {value}' for key, value in tiny_keys.items()]
-    lines += ["[horizon]", "states = 4", "episodes = 2"]
-    (tmp_path / "mine.toml").write_text("\n".join(lines))
+    (tmp_path / "mine.toml").write_text("\n".join(lines) + ALL_PROBES)
     code, out, said = run_cli("study", "mine.toml")
     assert code == 0, said
-    assert out.splitlines() == [f"figures/mine/fig3-horizon.{suffix} written" for suffix in ("png", "svg", "csv")]
-    csv = (tmp_path / "figures" / "mine" / "fig3-horizon.csv").read_text("utf-8")
-    assert "# seeds: 0, 1\n" in csv
+    files = [f"figures/mine/{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg", "csv")]
+    assert out.splitlines() == [f"{file} written" for file in files]
+    for name in FIGURES:
+        assert "# seeds: 0, 1\n" in (tmp_path / "figures" / "mine" / f"{name}.csv").read_text("utf-8")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert len([path for path in before if path.name == WEIGHTS]) == 6
-    code, out, said = run_cli("study", "mine.toml", "--processes", "1")
+    code, out, said = run_cli("study", "mine.toml", "--processes", "2")
     assert code == 0, said
-    assert out.splitlines() == [f"figures/mine/fig3-horizon.{suffix} unchanged" for suffix in ("png", "svg", "csv")]
+    assert out.splitlines() == [f"{file} unchanged" for file in files]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
 
 

@@ -5,19 +5,19 @@ from pydantic import ValidationError
 
 from mzprobe.config import (
     EnvironmentConfig,
-    HorizonConfig,
     NetworkConfig,
     RunConfig,
     SearchConfig,
     TrainingConfig,
     keys,
     load_preset,
-    load_study,
     shipped,
     validated,
     with_overrides,
 )
 from mzprobe.errors import UsageError
+from mzprobe.probes.registry import PROBES
+from mzprobe.settings import HorizonConfig, OnlineConfig, StepsConfig, StudyConfig, load_study
 
 
 def refused(*overrides):
@@ -150,7 +150,8 @@ def test_json_takes_a_configuration_back_to_itself(tiny_config):
 
 
 def test_every_key_is_described():
-    for model in (NetworkConfig, SearchConfig, TrainingConfig, EnvironmentConfig, HorizonConfig):
+    probes = [probe.config for probe in PROBES.values()]
+    for model in (NetworkConfig, SearchConfig, TrainingConfig, EnvironmentConfig, *probes):
         assert [name for name, field in model.model_fields.items() if not field.description] == []
 
 
@@ -242,11 +243,30 @@ def test_a_study_of_ones_own_overrides_its_preset(tmp_path):
         ("seeds = [0]\nseed = 1", "no configuration key seed: did you mean seeds"),
         ('seeds = [0]\n[overrides]\n"training.stepps" = 7', r"did you mean training\.steps"),
         ("seeds = [0]\n[horizon]\nstate = 7", r"did you mean horizon\.states"),
+        ("seeds = [0]\n[planning]\nleaf = 'net'", r"planning\.leaf is not valid: Input should be 'rollout' or 'value'"),
+        ("seeds = [0]\n[search]\nsimulations = [0]", r"search\.simulations is not valid"),
+        ("seeds = [0]\n[steps]\nsearch = [-1]", r"steps\.search is not valid"),
+        ("seeds = [0]\n[steps]\nreturns = [1]", r"no configuration key steps\.returns: "),
     ],
 )
 def test_a_study_that_cannot_be_run_is_refused_by_its_key(tmp_path, text, said):
     with pytest.raises(UsageError, match=said):
         load_study(study_file(tmp_path, text))
+
+
+def test_the_probes_of_a_study_are_those_that_have_a_section(tmp_path):
+    text = "seeds = [0]\n[steps]\nonline = [3]\nsearch = [4]\n[planning]\n[online]\nepisodes = 3"
+    study, _ = load_study(study_file(tmp_path, text))
+    assert study.probes() == {"online": (OnlineConfig(episodes=3), (3,)), "planning": (PROBES["planning"].config(), ())}
+    assert list(study.probes()) == ["online", "planning"]
+
+
+def test_a_study_has_a_section_and_steps_for_every_probe_and_no_other():
+    assert list(StepsConfig.model_fields) == list(PROBES)
+    sections = StudyConfig(preset="cartpole", seeds=(0,), **{name: {} for name in PROBES}).probes()
+    assert {name: type(config) for name, (config, _) in sections.items()} == {
+        name: probe.config for name, probe in PROBES.items()
+    }
 
 
 def test_naming_another_environment_drops_the_options_of_the_presets_own():

@@ -6,7 +6,11 @@ import torch
 
 from mzprobe.config import SearchConfig, load_preset
 from mzprobe.networks import MLPNetwork, Support
-from mzprobe.search import LearnedModel, search
+from mzprobe.probes.registry import PROBES
+from mzprobe.probes.runner import ProbeRun, run_probe
+from mzprobe.probes.tables import read_table
+from mzprobe.search import LearnedModel, Rollout, search
+from mzprobe.settings import HorizonConfig, PlanningConfig, SequencesConfig
 from mzprobe.training.trainer import Trainer
 
 pytestmark = [
@@ -15,7 +19,8 @@ pytestmark = [
 ]
 
 
-def test_search_on_cuda_gives_the_visits_of_the_cpu():
+@pytest.mark.parametrize("leaf", ["value", Rollout(horizon=6)])
+def test_search_on_cuda_gives_the_visits_of_the_cpu(leaf):
     generator = torch.Generator().manual_seed(0)
     support = Support(minimum=-10, maximum=10, atoms=21)
     network = MLPNetwork(observation_size=4, num_actions=3, support=support, generator=generator)
@@ -24,9 +29,11 @@ def test_search_on_cuda_gives_the_visits_of_the_cpu():
             parameter.uniform_(-0.3, 0.3, generator=generator)
     observations = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
     config = SearchConfig(simulations=25)
-    here = search(LearnedModel(network, num_actions=3, gamma=0.99), observations, config=config)
+    here = search(LearnedModel(network, num_actions=3, gamma=0.99, leaf=leaf), observations, config=config)
     there = search(
-        LearnedModel(network.to("cuda"), num_actions=3, gamma=0.99, device="cuda"), observations, config=config
+        LearnedModel(network.to("cuda"), num_actions=3, gamma=0.99, leaf=leaf, device="cuda"),
+        observations,
+        config=config,
     )
     assert np.array_equal(here.visit_counts, there.visit_counts)
 
@@ -36,3 +43,30 @@ def test_training_runs_on_cuda(tmp_path):
     trainer = Trainer(config, seed=0, run="cuda", out=tmp_path, command="test", device="cuda")
     trainer.train()
     assert (trainer.folder / "step-0000005").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("probe", "config"),
+    [
+        ("horizon", HorizonConfig(states=4, episodes=2, horizon=3)),
+        ("sequences", SequencesConfig(states=4, episodes=2, length=3)),
+        ("planning", PlanningConfig(episodes=2, simulations=(4,))),
+    ],
+)
+def test_a_probe_on_cuda_gives_the_same_bytes_whatever_the_batch_size(probe, config, agent, tmp_path):
+    tables = [
+        run_probe(
+            ProbeRun(
+                probe=PROBES[probe],
+                agent=agent,
+                config=config,
+                analyses=tmp_path / str(batch_size),
+                command="test",
+                device="cuda",
+                batch_size=batch_size,
+            )
+        )
+        for batch_size in (3, 1000)
+    ]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+    assert read_table(tables[0]).frame.notna().any(axis=None)

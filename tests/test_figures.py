@@ -1,6 +1,5 @@
-"""Figures: numbers over agents worked by hand, lines that show them, and the same bytes for the same table."""
+"""Statistics over agents, Figure 3, the same bytes for the same table, and the folder of a run's figures."""
 
-import dataclasses
 import io
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -9,27 +8,34 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from drawings import golden
 from matplotlib.collections import PolyCollection
 
-from mzprobe import figures
 from mzprobe.errors import UsageError
-from mzprobe.figures import draw_run
+from mzprobe.figures import PLANS, draw_run
 from mzprobe.figures.horizon import aggregate_horizon, draw_horizon
 from mzprobe.figures.style import rendered
 from mzprobe.probes.tables import Table, write_table
 from mzprobe.stats import over_agents
 
-# Written by hand: two agents, the second with a state more; two training steps; h = 1, 2, 3.
-GOLDEN = Path(__file__).parent / "golden" / "horizon.csv"
+# The table of Figure 3 is written by hand: two agents, the second with a state more; two training steps; h = 1, 2, 3.
 # Each agent's mean at (step 500, h = 1) is 2 and 4; at the same step h = 2: 3 and 6; and so on.
 MEANS = {(500, 1): (2.0, 4.0), (500, 2): (3.0, 6.0), (500, 3): (4.0, 7.0)}
 MEANS |= {(1000, 1): (0.5, 2.0), (1000, 2): (1.5, 2.5), (1000, 3): (2.0, 4.0)}
-UNITS = {"seed": "agent", "training_step": "steps", "state": "index", "h": "environment steps", "error": "reward"}
+HORIZON = [f"fig3-horizon.{suffix}" for suffix in ("png", "svg", "csv")]
+# The others, in order, with what makes their tables.
+MISSING = [
+    ("fig2-online", "mzprobe eval-online checkpoints/golden"),
+    ("fig4-sequences", "mzprobe eval-sequences checkpoints/golden"),
+    ("fig5-cross", "mzprobe cross-matrix checkpoints/golden"),
+    ("fig6-search", "mzprobe eval-search checkpoints/golden"),
+    ("fig7-planning", "mzprobe eval-planning checkpoints/golden"),
+]
 
 
 @pytest.fixture
 def frame():
-    return pd.read_csv(GOLDEN)
+    return golden("horizon")
 
 
 # Numbers
@@ -134,14 +140,6 @@ def test_colours_of_the_horizons_differ(frame):
     assert len({tuple(line.get_color()) for line in axes.lines}) == 3
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_the_same_table_gives_the_same_bytes(frame, suffix):
-    once, again = (rendered(draw_horizon(aggregate_horizon(frame), title="Golden"), suffix) for _ in range(2))
-    other = rendered(draw_horizon(aggregate_horizon(frame.assign(error=frame["error"] * 2)), title="Golden"), suffix)
-    assert once == again
-    assert once != other
-
-
 def test_drawing_leaves_the_settings_of_matplotlib(frame):
     before = dict(mpl.rcParams)
     rendered(draw_horizon(aggregate_horizon(frame), title="Golden"), "svg")
@@ -151,12 +149,12 @@ def test_drawing_leaves_the_settings_of_matplotlib(frame):
 # A run's folder
 
 
-def store(analyses, frame, run="golden", **changed_for_the_last):
-    """Writes the golden table as the probe would: one file an agent, the last one's record changed where asked."""
+def store(analyses, frame, probe="horizon", **changed_for_the_last):
+    """Writes a golden table as its probe would: one file an agent, the last one's record changed where asked."""
     for seed, rows in frame.groupby("seed"):
         record = {
             "environment": {"name": "cartpole"},
-            "commands": {"500": "mzprobe eval-horizon golden", "1000": "mzprobe eval-horizon golden --step 1000"},
+            "commands": {"500": f"mzprobe eval-{probe} golden", "1000": f"mzprobe eval-{probe} golden --step 1000"},
             "seed": int(seed),
             "settings": {"states": 3},
             "config": {"training": {"steps": 1000 + int(seed)}},
@@ -164,17 +162,18 @@ def store(analyses, frame, run="golden", **changed_for_the_last):
         }
         if seed == frame["seed"].max():
             record |= changed_for_the_last
-        table = Table(frame=rows.reset_index(drop=True), units=UNITS, record=record)
-        write_table(analyses / run / "horizon" / f"seed-{seed}.parquet", table)
+        table = Table(frame=rows.reset_index(drop=True), units=dict.fromkeys(frame.columns, "any"), record=record)
+        write_table(analyses / "golden" / probe / f"seed-{seed}.parquet", table)
 
 
 def statuses(root):
+    """What became of every file of the run's figures."""
     drawn = draw_run("golden", analyses=root / "analyses", figures=root / "figures")
-    return {Path(one.what).name: one.status for one in drawn}
+    return {Path(one.what).name: one.status for one in drawn if one.status != "missing"}
 
 
 def test_files_are_written_left_alone_or_replaced_and_it_is_said(tmp_path, frame):
-    names = ("fig3-horizon.png", "fig3-horizon.svg", "fig3-horizon.csv")
+    names = HORIZON
     store(tmp_path / "analyses", frame)
     assert statuses(tmp_path) == dict.fromkeys(names, "written")
     before = {name: (tmp_path / "figures" / "golden" / name).stat().st_mtime_ns for name in names}
@@ -229,16 +228,52 @@ def test_the_title_is_the_environments(tmp_path, frame):
     assert "CartPole, 2 agents" in texts
 
 
-def test_a_figure_without_a_table_is_missing_with_the_command_that_makes_it(tmp_path, frame, monkeypatch):
+def test_figures_without_a_table_are_missing_with_the_command_that_makes_it(tmp_path, frame):
     store(tmp_path / "analyses", frame)
-    other = dataclasses.replace(figures.PLANS[0], name="fig9-other", probe="other", command="mzprobe eval-other")
-    monkeypatch.setattr(figures, "PLANS", (*figures.PLANS, other))
     drawn = draw_run("golden", analyses=tmp_path / "analyses", figures=tmp_path / "figures")
-    assert [one.status for one in drawn] == ["written", "written", "written", "missing"]
-    assert (drawn[-1].what, drawn[-1].remedy) == ("fig9-other", "mzprobe eval-other checkpoints/golden")
+    assert [one.what for one in drawn] == [
+        "fig2-online",
+        *(str(tmp_path / "figures" / "golden" / name) for name in HORIZON),
+        *(name for name, _ in MISSING[1:]),  # and not the optional one
+    ]
+    assert [(one.what, one.remedy) for one in drawn if one.status == "missing"] == MISSING
+    assert [one.status for one in drawn if one.what not in dict(MISSING)] == ["written"] * 3
+
+
+def test_every_figure_of_a_run_is_drawn_in_the_order_of_the_paper(tmp_path):
+    tables = {plan.probe: golden("planning" if plan.optional else plan.probe) for plan in PLANS}
+    for probe, table in tables.items():
+        store(tmp_path / "analyses", table, probe)
+    done = statuses(tmp_path)
+    figures = ("fig2-online", "fig3-horizon", "fig4-sequences", "fig5-cross", "fig6-search", "fig7-planning")
+    names = [f"{name}.{suffix}" for name in (*figures, "fig7-planning-value") for suffix in ("png", "svg", "csv")]
+    assert list(done.items()) == [(name, "written") for name in names]
+    assert set(statuses(tmp_path).values()) == {"unchanged"}
+    for plan in PLANS:
+        text = (tmp_path / "figures" / "golden" / f"{plan.name}.csv").read_text("utf-8")
+        assert text.startswith(f"# command: mzprobe eval-{plan.probe} golden\n")
+        drawn, cells = pd.read_csv(io.StringIO(text), comment="#"), plan.aggregate(tables[plan.probe])
+        pd.testing.assert_frame_equal(drawn.astype(cells.dtypes), cells)
+
+
+def test_only_the_optional_figure_is_enough_for_a_run(tmp_path):
+    store(tmp_path / "analyses", golden("planning"), "planning-value")
+    assert statuses(tmp_path) == {f"fig7-planning-value.{suffix}": "written" for suffix in ("png", "svg", "csv")}
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_the_same_table_gives_the_same_bytes(plan, suffix):
+    table = golden("planning" if plan.optional else plan.probe)
+    once, again = (rendered(plan.draw(plan.aggregate(table), title="Golden"), suffix) for _ in range(2))
+    other = rendered(plan.draw(plan.aggregate(table[table["seed"] == 0]), title="Golden"), suffix)
+    assert once == again
+    assert once != other
 
 
 def test_a_run_without_any_table_is_a_usage_error_that_says_how_to_make_one(tmp_path):
-    with pytest.raises(UsageError, match=r"no tables of run golden under .*: make one with mzprobe eval-horizon"):
+    with pytest.raises(
+        UsageError, match=r"no tables of run golden under .*: make one with mzprobe eval-online checkpoints/golden"
+    ):
         statuses(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,24 +1,54 @@
 """A study whose processes fail, are killed or are interrupted says so, and goes on when it is run again."""
 
+import contextlib
+import itertools
 import multiprocessing
+import os
+import signal
+import threading
+from dataclasses import dataclass, field
 
 import pytest
 
-from mzprobe.config import HorizonConfig, StudyConfig
-from mzprobe.errors import Interrupted, MzprobeError
-from mzprobe.study import run_study
+from mzprobe.errors import Interrupted, MzprobeError, UsageError
+from mzprobe.probes.registry import PROBES
+from mzprobe.probes.tables import read_table
+from mzprobe.settings import (
+    CrossConfig,
+    HorizonConfig,
+    OnlineConfig,
+    PlanningConfig,
+    SearchErrorConfig,
+    SequencesConfig,
+    StepsConfig,
+    StudyConfig,
+)
+from mzprobe.study import AgentTask, processes, run_study
+from mzprobe.study.processes import Failure, Report, run_tasks
 
-STUDY = StudyConfig(preset="cartpole", seeds=(0, 1), horizon=HorizonConfig(states=4, episodes=1, horizon=2))
+HORIZON = HorizonConfig(states=4, episodes=1, horizon=2)
+STUDY = StudyConfig(preset="cartpole", seeds=(0, 1), horizon=HORIZON)
+ALL = StudyConfig(
+    preset="cartpole",
+    seeds=(0,),
+    steps=StepsConfig(search=(20,), planning=(40, 0)),
+    online=OnlineConfig(episodes=2),
+    horizon=HORIZON,
+    sequences=SequencesConfig(states=3, episodes=1, length=3),
+    cross=CrossConfig(states=3, episodes=1, horizon=2),
+    search=SearchErrorConfig(states=3, episodes=1, simulations=(2,), horizon=2),
+    planning=PlanningConfig(episodes=2, simulations=(2,), horizon=2),
+)
 
 
 @pytest.fixture
 def run(tmp_path, tiny_config):
     """Runs the study with overrides of the tiny configuration; gives the folder of its tables."""
 
-    def start(*overrides, on_report=lambda _: None):
+    def start(*overrides, study=STUDY, on_report=lambda _: None):
         run_study(
             "tiny",
-            STUDY,
+            study,
             tiny_config(*overrides),
             checkpoints=tmp_path / "checkpoints",
             analyses=tmp_path / "analyses",
@@ -29,6 +59,202 @@ def run(tmp_path, tiny_config):
         return sorted(path.name for path in (tmp_path / "analyses" / "tiny" / "horizon").iterdir())
 
     return start
+
+
+@pytest.fixture
+def task(tmp_path, tiny_config):
+    """The work on the only agent of the study with all probes, to be run in this process."""
+    return AgentTask(
+        run_name="tiny",
+        seed=0,
+        config=tiny_config(),
+        study=ALL,
+        checkpoints=tmp_path / "checkpoints",
+        analyses=tmp_path / "analyses",
+        command="mzprobe study tiny",
+    )
+
+
+def tables_of(folder):
+    """The bytes of all tables, by path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+
+
+# One agent
+
+
+def test_an_agent_is_trained_and_asked_all_questions_of_the_study(task, tmp_path):
+    reports = []
+    task.run(reports.append, lambda: False)
+    phases = list(dict.fromkeys(report.phase for report in reports))
+    assert phases == ["train", *PROBES]
+    assert all(report.seed == 0 and 0 <= report.done <= report.total for report in reports)
+    last = {report.phase: (report.done, report.total) for report in reports}
+    assert last == {"train": (40, 40), **dict.fromkeys(PROBES, (3, 3)), "search": (1, 1), "planning": (2, 2)}
+    steps = {
+        name: set(read_table(tmp_path / "analyses" / "tiny" / name / "seed-0.parquet").frame["training_step"])
+        for name in PROBES
+    }
+    assert steps == {**{name: {0, 20, 40} for name in PROBES}, "search": {20}, "planning": {0, 40}}
+
+
+@pytest.mark.parametrize("phase", ["online", "horizon", "sequences", "cross", "search", "planning"])
+def test_an_agent_that_is_stopped_in_a_probe_goes_on_to_the_same_tables(task, tmp_path, phase, whole_tables):
+    stop = threading.Event()
+
+    def report(said):
+        if said.phase == phase and said.done > 0:
+            stop.set()
+
+    with pytest.raises(Interrupted, match="the checkpoints that are done are kept"):
+        task.run(report, stop.is_set)
+    done = tables_of(tmp_path / "analyses")
+    earlier = list(PROBES)[: list(PROBES).index(phase)]
+    assert {name for name in PROBES if f"tiny/{name}/seed-0.parquet" in done} - {phase} == set(earlier)
+    assert done != whole_tables
+    phases = []
+    task.run(lambda said: phases.append(said.phase), lambda: False)
+    assert tables_of(tmp_path / "analyses") == whole_tables
+
+
+@pytest.fixture(scope="module")
+def whole_tables(tmp_path_factory, tiny_config):
+    """The tables of that agent, made without a stop."""
+    folder = tmp_path_factory.mktemp("whole")
+    AgentTask(
+        run_name="tiny",
+        seed=0,
+        config=tiny_config(),
+        study=ALL,
+        checkpoints=folder / "checkpoints",
+        analyses=folder / "analyses",
+        command="mzprobe study tiny",
+    ).run(lambda _: None, lambda: False)
+    return tables_of(folder / "analyses")
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize(
+    ("changes", "step", "probe"),
+    [
+        ({"steps": StepsConfig(horizon=(20, 30))}, 30, "horizon"),
+        ({"steps": StepsConfig(horizon=(60,))}, 60, "horizon"),
+        ({"search": SearchErrorConfig()}, 2000, "search"),
+        ({"planning": PlanningConfig(), "steps": StepsConfig(planning=(41,))}, 41, "planning"),
+    ],
+)
+def test_a_study_that_looks_where_there_will_be_no_checkpoint_is_refused_before_it_trains(
+    run, tmp_path, changes, step, probe
+):
+    with pytest.raises(UsageError) as reason:
+        run(study=STUDY.model_copy(update=changes))
+    assert str(reason.value) == (
+        f"the study's probe {probe} looks at step {step}, where there will be no checkpoint: add it to "
+        f"training.checkpoint_steps, or choose others with steps.{probe}"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+# Processes
+
+
+@dataclass(frozen=True)
+class Talker:
+    """Reports as fast as it can, 300 times, or until it is killed in the middle of it."""
+
+    seed: int
+    is_killed: bool
+
+    def run(self, report, _must_stop):
+        if self.is_killed:
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        for done in itertools.count() if self.is_killed else range(300):
+            report(Report(seed=self.seed, phase="talk" * 5000, done=done, total=300))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_while_it_reports_holds_up_no_other():
+    reports, raised = [], []
+
+    def run():
+        try:
+            run_tasks([Talker(0, True), Talker(1, False), Talker(2, False)], processes=2, on_report=reports.append)
+        except MzprobeError as error:
+            raised.append(str(error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(timeout=120)
+    stuck = multiprocessing.active_children()
+    for child in stuck:
+        child.kill()
+    assert stuck == []
+    assert raised == [
+        "the process of seed 0 died: run the same command again to resume (the other agents are not affected)"
+    ]
+    for seed in (1, 2):
+        assert [report.done for report in reports if report.seed == seed] == list(range(300))
+
+
+@dataclass
+class Listener:
+    """Keeps what it is told, after a report of its own."""
+
+    seed: int = 5
+    error: Exception | None = None
+    told: list = field(default_factory=list)
+
+    def run(self, report, must_stop):
+        report(Report(seed=self.seed, phase="listen", done=0, total=1))
+        self.told.append(must_stop())
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    """Both ends of a process's pipe, in this process, which keeps its signals."""
+    monkeypatch.setattr("mzprobe.study.processes.signal.signal", lambda *_: None)
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(end) for end in multiprocessing.Pipe()]
+
+
+def test_a_process_goes_on_until_it_is_told_to_stop(pipe):
+    ours, theirs = pipe
+    task = Listener()
+    processes._run(task, theirs)
+    ours.send("stop")
+    processes._run(task, theirs)
+    assert task.told == [False, True]
+    assert ours.recv() == Report(seed=5, phase="listen", done=0, total=1)
+
+
+def test_a_process_whose_parent_is_gone_is_to_stop(pipe):
+    ours, theirs = pipe
+    ours.close()
+    task = Listener(error=Interrupted("stopped"))
+    processes._run(task, theirs)
+    assert task.told == [True]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MzprobeError("no such thing"), "seed 5: no such thing"),
+        (RuntimeError("by surprise"), "seed 5: an unexpected RuntimeError (by surprise)"),
+    ],
+)
+def test_a_process_says_why_it_fails(pipe, capfd, error, said):
+    ours, theirs = pipe
+    processes._run(Listener(error=error), theirs)
+    ours.recv()
+    assert ours.recv() == Failure(said)
+    assert ("Traceback" in capfd.readouterr().err) == isinstance(error, RuntimeError)
+
+
+# Several agents
 
 
 @pytest.mark.slow

@@ -2,21 +2,20 @@
 
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from mzprobe import __version__
-from mzprobe.errors import Interrupted, MzprobeError, UsageError
+from mzprobe.cli.options import Analyses, Checkpoints, Device, DryRun, Figures, Out, Set, check_device
+from mzprobe.cli.probes import add_commands
+from mzprobe.errors import Interrupted, MzprobeError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as ProgressBars
-    from rich.progress import TaskID
-
-    from mzprobe.config import Config
+    from mzprobe.config import RunConfig
+    from mzprobe.settings import StudyConfig
 
 GUIDE = """
 What has a MuZero model really learned, and does it help planning?
@@ -24,9 +23,14 @@ What has a MuZero model really learned, and does it help planning?
 Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a probe), and draw the answers:
 
 \b
-  mzprobe train cartpole --seed 0             train an agent (resumes if it was interrupted)
-  mzprobe eval-horizon checkpoints/cartpole   value prediction error by horizon
-  mzprobe figures cartpole                    draw the figures whose tables exist
+  mzprobe train cartpole --seed 0               train an agent (resumes if it was interrupted)
+  mzprobe eval-online checkpoints/cartpole      Figure 2: returns with and without search
+  mzprobe eval-horizon checkpoints/cartpole     Figure 3: value prediction error by horizon
+  mzprobe eval-sequences checkpoints/cartpole   Figure 4: the same, of likely and unlikely action sequences
+  mzprobe cross-matrix checkpoints/cartpole     Figure 5: the model of one step, the policy of another
+  mzprobe eval-search checkpoints/cartpole      Figure 6: where the search goes, and how wrong the model is there
+  mzprobe eval-planning checkpoints/cartpole    Figure 7: planning in the learned and in the true model
+  mzprobe figures cartpole                      draw the figures whose tables exist
 
 Or all of it, for a shipped study:
 
@@ -45,17 +49,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-
-Out = Annotated[Path, typer.Option("--out", help="Folder of the output.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; may be given again and again."),
-]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")]
-Checkpoints = Annotated[Path, typer.Option("--checkpoints", help="Folder of all checkpoints.")]
-Analyses = Annotated[Path, typer.Option("--analyses", help="Folder of all tables.")]
-Figures = Annotated[Path, typer.Option("--figures", help="Folder of all figures.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a table that was made with other settings.")]
 
 
 def _version(show: bool) -> None:
@@ -95,7 +88,7 @@ def train(
     from mzprobe.training.logging import tensorboard_logger
     from mzprobe.training.trainer import Progress, Trainer
 
-    _check_device(device)
+    check_device(device)
     given = list(overrides or [])
     if steps is not None:
         given.append(f"training.steps={steps}")
@@ -126,33 +119,7 @@ def train(
     )
 
 
-@app.command("eval-horizon", epilog="Example: mzprobe eval-horizon checkpoints/cartpole/seed-0 --out analyses")
-def eval_horizon(
-    path: Annotated[
-        Path | None, typer.Argument(help="An agent's folder, or a run's; the newest run by default.")
-    ] = None,
-    out: Out = Path("analyses"),
-    step: Annotated[list[int] | None, typer.Option(help="Only this training step; may be given again.")] = None,
-    states: Annotated[int | None, typer.Option(help="S, states for each agent and checkpoint.")] = None,
-    horizon: Annotated[int | None, typer.Option(help="Largest h; the unroll length of training by default.")] = None,
-    overrides: Set = None,
-    checkpoints: Checkpoints = Path("checkpoints"),
-    device: Device = "cpu",
-    overwrite: Overwrite = False,
-) -> None:
-    """Figure 3: how wrong are values under the agent's own behaviour policy, by horizon?
-
-    Truth and model are scored on the same action sequences. A table holds one row a state and horizon; an interrupted
-    command goes on with the checkpoints that are missing.
-    """
-    from mzprobe.config import HorizonConfig, with_overrides
-    from mzprobe.probes.runner import HORIZON
-
-    given = list(overrides or [])
-    given += [] if states is None else [f"states={states}"]
-    given += [] if horizon is None else [f"horizon={horizon}"]
-    config = with_overrides(HorizonConfig(), given)
-    _probe(HORIZON, config, path, checkpoints, out, step or [], device, overwrite)
+add_commands(app)
 
 
 @app.command(epilog="Example: mzprobe figures cartpole")
@@ -179,17 +146,22 @@ def study(
     analyses: Analyses = Path("analyses"),
     out: Figures = Path("figures"),
     processes: Annotated[int | None, typer.Option(min=1, help="Agents at a time; one a core by default.")] = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Train several agents side by side, probe their checkpoints and draw the figures.
 
     What is done already is not done again: run it again after an interruption, or after removing a table or an agent.
     """
-    from mzprobe.config import load_study
     from mzprobe.console import progress_bars, stopping, training_note
-    from mzprobe.study import Report, run_study
+    from mzprobe.settings import load_study
+    from mzprobe.study import run_study
+    from mzprobe.study.processes import Report
 
     settings, config = load_study(name)
     run = Path(name).stem
+    _announce_study(settings, config)
+    if dry_run:
+        return
 
     def interrupt() -> None:
         raise Interrupted("stopped")
@@ -245,49 +217,16 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _probe(
-    probe: Any,
-    config: "Config",
-    path: Path | None,
-    checkpoints: Path,
-    out: Path,
-    steps: list[int],
-    device: str,
-    overwrite: bool,
-) -> None:
-    """Runs a probe over one agent or all of a run, with a bar for each."""
-    from mzprobe.checkpoints import find_agents, newest_run
-    from mzprobe.console import console, progress_bars
-    from mzprobe.probes.runner import run_probe
+def _announce_study(study: "StudyConfig", config: "RunConfig") -> None:
+    """Says what a study does that begins with nothing."""
+    from mzprobe.console import errors, spelled
+    from mzprobe.study.plan import planned
 
-    _check_device(device)
-    if path is None:
-        path = newest_run(checkpoints)
-        console.print(f"run {path.name}, the newest under {checkpoints}")
-    command = shlex.join(["mzprobe", *sys.argv[1:]])
-    tables = []
-    with progress_bars() as bars:
-        for agent in find_agents(path):
-            bar = bars.add_task(f"{agent.parent.name} {agent.name} {probe.name}", total=None, note="checkpoints")
-            tables.append(
-                run_probe(
-                    probe,
-                    agent,
-                    config,
-                    analyses=out,
-                    command=command,
-                    steps=steps,
-                    device=device,
-                    overwrite=overwrite,
-                    on_checkpoint=_updater(bars, bar),
-                )
-            )
-    for table in tables:
-        console.print(f"{table}")
-
-
-def _updater(bars: "ProgressBars", bar: "TaskID") -> Callable[[int, int], None]:
-    return lambda done, total: bars.update(bar, completed=done, total=total)
+    steps, agents = config.training.steps, len(study.seeds)
+    environment_steps = round(steps / config.training.training_ratio) * agents
+    errors.print(f"train: {agents} agents, {steps:,} training steps each, some {environment_steps:,} environment steps")
+    for name, count, cost, seconds in planned(study, config):
+        errors.print(f"{name}: {count} checkpoints, at most {cost}; about {spelled(seconds)} of one core at most")
 
 
 def _draw(run: str, analyses: Path, out: Path) -> None:
@@ -299,17 +238,6 @@ def _draw(run: str, analyses: Path, out: Path) -> None:
             errors.print(f"{drawn.what}: no table, make it with {drawn.remedy}")
         else:
             console.print(f"{drawn.what} {drawn.status}")
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise UsageError(f"there is no device {device}: use cpu, cuda or cuda:1") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError("this machine has no usable CUDA device: use --device cpu")
 
 
 def _say(sentence: str) -> None:

@@ -10,7 +10,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mzprobe.errors import UsageError
+from mzprobe.figures.cross import aggregate_cross, draw_cross
 from mzprobe.figures.horizon import aggregate_horizon, draw_horizon
+from mzprobe.figures.online import aggregate_online, draw_online
+from mzprobe.figures.planning import aggregate_planning, draw_planning
+from mzprobe.figures.search_error import aggregate_search, draw_search
+from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
 from mzprobe.figures.style import rendered
 from mzprobe.files import write_file
 from mzprobe.probes.tables import Table, read_run
@@ -25,15 +30,59 @@ class Plan:
     command: str  # that makes the table
     aggregate: Callable[[pd.DataFrame], pd.DataFrame]
     draw: Callable[..., Figure]
+    optional: bool = False  # not missed where it has no table
 
 
 PLANS = (
+    Plan(
+        name="fig2-online",
+        probe="online",
+        command="mzprobe eval-online",
+        aggregate=aggregate_online,
+        draw=draw_online,
+    ),
     Plan(
         name="fig3-horizon",
         probe="horizon",
         command="mzprobe eval-horizon",
         aggregate=aggregate_horizon,
         draw=draw_horizon,
+    ),
+    Plan(
+        name="fig4-sequences",
+        probe="sequences",
+        command="mzprobe eval-sequences",
+        aggregate=aggregate_sequences,
+        draw=draw_sequences,
+    ),
+    Plan(
+        name="fig5-cross",
+        probe="cross",
+        command="mzprobe cross-matrix",
+        aggregate=aggregate_cross,
+        draw=draw_cross,
+    ),
+    Plan(
+        name="fig6-search",
+        probe="search",
+        command="mzprobe eval-search",
+        aggregate=aggregate_search,
+        draw=draw_search,
+    ),
+    Plan(
+        name="fig7-planning",
+        probe="planning",
+        command="mzprobe eval-planning",
+        aggregate=aggregate_planning,
+        draw=draw_planning,
+    ),
+    Plan(
+        name="fig7-planning-value",
+        probe="planning-value",
+        command="mzprobe eval-planning --leaf value",
+        aggregate=aggregate_planning,
+        draw=draw_planning,
+        optional=True,
     ),
 )
 
@@ -59,7 +108,8 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
     for plan in PLANS:
         table = read_run(analyses, run, plan.probe)
         if table is None:
-            done.append(Drawn(what=plan.name, status="missing", remedy=f"{plan.command} checkpoints/{run}"))
+            if not plan.optional:
+                done.append(Drawn(what=plan.name, status="missing", remedy=f"{plan.command} checkpoints/{run}"))
             continue
         cells = plan.aggregate(table.frame)
         environments = {record["environment"]["name"] for record in table.record["agents"]}

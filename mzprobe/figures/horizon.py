@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from mzprobe.figures.style import figure_style
+from mzprobe.figures.style import agents_in_words, draw_mean, figure_style, thousands
 from mzprobe.stats import over_agents
 
 
@@ -38,16 +38,11 @@ def draw_horizon(cells: pd.DataFrame, *, title: str) -> Figure:
         figure = Figure(figsize=(4.6, 3.1), layout="constrained")
         axes = figure.subplots()
         for h, colour in zip(horizons, colours, strict=True):
-            line = cells[cells["h"] == h]
-            x, y, error = (line[name].to_numpy() for name in ("training_step", "mean", "standard_error"))
-            axes.plot(x, y, color=colour, marker="o", markersize=2.5, linewidth=1.2, label=str(h))
-            axes.fill_between(x, y - error, y + error, color=colour, alpha=0.2, linewidth=0)
-        fewest, most = int(cells["agents"].min()), int(cells["agents"].max())
-        count = str(most) if fewest == most else f"{fewest} to {most}"
-        axes.set_title(f"{title}, {count} agent{'s' if most > 1 else ''}")
+            draw_mean(axes, cells[cells["h"] == h], "training_step", colour=colour, label=str(h), marker="o")
+        axes.set_title(f"{title}, {agents_in_words(cells)}")
         axes.set_xlabel("Training steps")
         axes.set_ylabel("Value prediction error\n(discounted reward)")
-        axes.xaxis.set_major_formatter(ticker.FuncFormatter(_thousands))
+        axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")
         if len(untrained):
@@ -64,7 +59,3 @@ def draw_horizon(cells: pd.DataFrame, *, title: str) -> Figure:
             bbox_to_anchor=(1.0, 0.5),
         )
     return figure
-
-
-def _thousands(step: float, _position: int) -> str:
-    return f"{step / 1000:g}K" if step else "0"

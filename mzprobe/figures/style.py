@@ -1,13 +1,19 @@
-"""How every figure looks, and how it is written so that the same table gives the same bytes."""
+"""How every figure looks, the parts they share, and how one is written so that the same table gives the same bytes."""
 
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 STYLE: Any = {
     "figure.dpi": 100,
@@ -28,6 +34,13 @@ STYLE: Any = {
     "pdf.fonttype": 42,
 }
 
+WIDTH = 7.0  # inches, of a figure of several panels: a page's text
+PANEL_TITLE = 9  # points
+
+# Told apart by the colour-blind, and, as every line has its own marker or dashes too, without colour.
+BLUE, ORANGE, GREEN = sns.color_palette("colorblind", 3)
+GREY = "0.35"  # the policy prior without search
+
 
 @contextmanager
 def figure_style() -> Iterator[None]:
@@ -43,3 +56,71 @@ def rendered(figure: Figure, suffix: str) -> bytes:
     with figure_style():
         figure.savefig(buffer, format=suffix, metadata=metadata)
     return buffer.getvalue()
+
+
+def thousands(step: float, _position: int | None = None) -> str:
+    """A number of training steps as ticks and titles say it: 0, 0.5K, 20K."""
+    return f"{step / 1000:g}K" if step else "0"
+
+
+def agents_in_words(cells: pd.DataFrame) -> str:
+    """How many agents an aggregate is over: `30 agents`, or `28 to 30 agents` where cells differ."""
+    fewest, most = int(cells["agents"].min()), int(cells["agents"].max())
+    count = str(most) if fewest == most else f"{fewest} to {most}"
+    return f"{count} agent{'s' if most > 1 else ''}"
+
+
+def draw_mean(axes: Axes, cells: pd.DataFrame, x: str, *, colour: Any, label: str, **line: Any) -> None:
+    """Draws the means of an aggregate over column `x`, with a band of one standard error; nothing for no cells."""
+    if cells.empty:
+        return
+    at, y, error = (cells[name].to_numpy(dtype=float) for name in (x, "mean", "standard_error"))
+    axes.plot(at, y, color=colour, label=label, **({"linewidth": 1.2, "markersize": 2.5} | line))
+    axes.fill_between(at, y - error, y + error, color=colour, alpha=0.2, linewidth=0)
+
+
+def legend_below(figure: Figure, labels: Iterable[str], *, columns: int) -> None:
+    """One legend below all panels, where no line can pass under it: the lines that any panel has, in this order."""
+    known: dict[str, Any] = {}
+    for axes in figure.axes:
+        lines, names = axes.get_legend_handles_labels()
+        known |= dict(zip(names, lines, strict=True))
+    handles = [known[label] for label in labels if label in known]
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def start_at_zero(axes: Axes, cells: pd.DataFrame) -> None:
+    """Lets the y axis start at 0 unless a mean lies below."""
+    if cells["mean"].min() >= 0:
+        axes.set_ylim(bottom=0)
+
+
+def panel_rows(count: int, *, xlabel: str, columns: int = 3, height: float = 1.9) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels that share their axes, in even rows of at most `columns`.
+
+    Args:
+        count: of panels.
+        xlabel: below the lowest panel of each column.
+        columns: most in a row.
+        height: of a row, in inches.
+    """
+    rows = math.ceil(count / columns)
+    columns = math.ceil(count / rows)
+    figure = Figure(figsize=(WIDTH, height * rows + 0.9), layout="constrained")
+    grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for unused in grid[count:]:
+        unused.remove()
+    for panel in grid[count - columns : count]:  # those with none below
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel(xlabel)
+    return figure, grid[:count]
+
+
+def simulations_axis(axes: Axes, simulations: NDArray[np.int64]) -> None:
+    """A log2 x axis with a tick at every N, of which at most five have their number."""
+    numbers = np.unique(simulations)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(numbers[:: max(1, math.ceil(len(numbers) / 5))])
+    axes.set_xticks(numbers, minor=True)
+    axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%d"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())

@@ -1,7 +1,8 @@
-"""Running a probe over the checkpoints of agents: one table an agent, written after every checkpoint, resumable."""
+"""Running a probe over the checkpoints of an agent: one table, written after every checkpoint, resumable."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,49 +11,64 @@ import pandas as pd
 from mzprobe.checkpoints import Checkpoint, read_checkpoint, step_of, steps_of
 from mzprobe.config import Config
 from mzprobe.errors import UsageError
-from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
-from mzprobe.probes.horizon import measure_horizon
+from mzprobe.probes.cost import Cost
+from mzprobe.probes.cross import columns_of
+from mzprobe.probes.prefixes import BATCH_SIZE
+from mzprobe.probes.registry import Probe
 from mzprobe.probes.sampling import Agent, load_agent
 from mzprobe.probes.tables import Table, differing, read_table, table_path, write_table
 from mzprobe.provenance import versions
+from mzprobe.settings import ProbeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
-    """A question that is asked of every checkpoint by itself."""
+class ProbeRun:
+    """A probe of one agent: what is asked, where the table lies, and what made it."""
 
-    name: str
-    units: dict[str, str]
-    measure: Callable[[Agent, Any], pd.DataFrame]
+    probe: Probe
+    agent: Path  # folder of the agent's checkpoints
+    config: ProbeConfig
+    analyses: Path  # folder of all tables
+    command: str  # that a reader can type to make this table
+    steps: tuple[int, ...] = ()  # training steps; none means the probe's own, or all that there are
+    device: str = "cpu"
+    batch_size: int = BATCH_SIZE
+    overwrite: bool = False  # whether a table made otherwise is replaced
+
+    def path(self) -> Path:
+        """Where the table lies; the recorded run and seed name it, whatever the folders are called."""
+        first = read_checkpoint(self.checkpoints()[0])
+        return table_path(self.analyses, first.run, self.probe.table(self.config), first.seed)
+
+    def load(self, folder: Path) -> Agent:
+        """The agent at a checkpoint."""
+        return load_agent(read_checkpoint(folder), self.device, batch_size=self.batch_size)
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints asked for, by step.
+
+        Raises:
+            UsageError: if a step has none.
+        """
+        there = {step_of(path): path for path in steps_of(self.agent)}
+        if not there:
+            raise UsageError(f"{self.agent} holds no checkpoints: train the agent with mzprobe train")
+        wanted = self.steps or self.probe.steps
+        missing = [step for step in wanted if step not in there]
+        if missing:
+            raise UsageError(
+                f"{self.agent} has no checkpoint at step {missing[0]}: choose with --step among "
+                f"{', '.join(map(str, there))}"
+            )
+        return [there[step] for step in sorted(set(wanted) or there)]
 
 
-HORIZON = Probe(name="horizon", units=HORIZON_UNITS, measure=measure_horizon)
-
-
-def run_probe(
-    probe: Probe,
-    agent: Path,
-    config: Config,
-    *,
-    analyses: Path,
-    command: str,
-    steps: Sequence[int] = (),
-    device: str = "cpu",
-    overwrite: bool = False,
-    on_checkpoint: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Path:
+def run_probe(run: ProbeRun, *, on_progress: Callable[[float, int], None] = lambda _done, _total: None) -> Path:
     """Measures an agent's checkpoints that its table does not hold yet.
 
     Args:
-        probe: what to ask.
-        agent: folder of the agent's checkpoints.
-        config: settings of the probe.
-        analyses: folder of all tables.
-        command: that a reader can type to make this table.
-        steps: training steps; none means all that there are.
-        device: of the network.
-        overwrite: whether a table made otherwise is replaced.
-        on_checkpoint: told how many checkpoints are done, of how many.
+        run: what to do.
+        on_progress: told how many checkpoints are done, of how many, with the share of the current one.
 
     Returns:
         The table's path.
@@ -60,10 +76,71 @@ def run_probe(
     Raises:
         UsageError: if a step has no checkpoint, or the table there was made otherwise.
     """
-    chosen = _chosen(agent, steps)
-    first = read_checkpoint(chosen[0])
-    path = table_path(analyses, first.run, probe.name, first.seed)
-    record: dict[str, Any] = {
+    chosen = run.checkpoints()
+    path, record, frames = _begun(run, chosen)
+    load = lru_cache(maxsize=None if run.probe.pairs else 1)(run.load)
+    for done, folder in enumerate(chosen):
+        on_progress(done, len(chosen))
+        missing = _missing(run.probe, frames, folder, chosen)
+        if not missing:
+            continue
+        agent, others = load(folder), [load(other) for other in missing]
+        rows = run.probe.measure(
+            agent,
+            run.config,
+            *([others] if run.probe.pairs else []),
+            on_progress=lambda share, done=done: on_progress(done + share, len(chosen)),
+        )
+        step = agent.checkpoint.training_step
+        frames[step] = _merged(run.probe, frames.get(step), rows)
+        record["commands"][str(step)] = run.command
+        for seen in (agent, *others):
+            record["checkpoints"][str(seen.checkpoint.training_step)] = seen.checkpoint.weights_sha256
+        frame = pd.concat([frames[step] for step in sorted(frames)], ignore_index=True)
+        write_table(path, Table(frame=frame, units=run.probe.units, record=record))
+    on_progress(len(chosen), len(chosen))
+    return path
+
+
+def remaining_cost(run: ProbeRun) -> tuple[int, Cost]:
+    """Checkpoints that a run has still to measure, and what that costs at most.
+
+    Raises:
+        UsageError: as `run_probe`.
+    """
+    chosen = run.checkpoints()
+    _, _, frames = _begun(run, chosen)
+    left, total = 0, Cost()
+    for folder in chosen:
+        missing = _missing(run.probe, frames, folder, chosen)
+        if missing:
+            left += 1
+            total += run.probe.cost(run.load(folder), run.config, len(missing))
+    return left, total
+
+
+def _begun(run: ProbeRun, chosen: Sequence[Path]) -> tuple[Path, dict[str, Any], dict[int, pd.DataFrame]]:
+    """The table's path, its record and its rows by training step, as far as there are any."""
+    path = run.path()
+    checkpoints = [read_checkpoint(folder) for folder in chosen]
+    record = _record(run.probe, run.config, checkpoints[0])
+    for folder, checkpoint in zip(chosen, checkpoints, strict=True):
+        _refuse_misplaced(folder, checkpoint, record, _record(run.probe, run.config, checkpoint))
+    if not path.exists() or run.overwrite:
+        return path, record, {}
+    old = read_table(path)
+    unlike = differing(old.record, record)
+    if unlike:
+        raise UsageError(f"{path} was made with other {unlike}: choose another --out, or replace it with --overwrite")
+    for part in ("commands", "checkpoints"):
+        record[part] = old.record[part]
+    for checkpoint in checkpoints:
+        _refuse_other_weights(path, record, checkpoint)
+    return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
+
+
+def _record(probe: Probe, config: Config, first: Checkpoint) -> dict[str, Any]:
+    return {
         "probe": probe.name,
         "run": first.run,
         "seed": first.seed,
@@ -74,49 +151,40 @@ def run_probe(
         "commands": {},  # by training step
         "checkpoints": {},  # by training step, the SHA-256 of the weights
     }
-    frames: dict[int, pd.DataFrame] = {}
-    if path.exists() and not overwrite:
-        old = read_table(path)
-        _refuse_other(path, old.record, record)
-        for part in ("commands", "checkpoints"):
-            record[part] = old.record[part]
-        frames = {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
-    for done, folder in enumerate(chosen):
-        on_checkpoint(done, len(chosen))
-        checkpoint = read_checkpoint(folder)
-        if _is_measured(path, record, checkpoint):
-            continue
-        frames[checkpoint.training_step] = probe.measure(load_agent(checkpoint, device), config)
-        record["commands"][str(checkpoint.training_step)] = command
-        record["checkpoints"][str(checkpoint.training_step)] = checkpoint.weights_sha256
-        frame = pd.concat([frames[step] for step in sorted(frames)], ignore_index=True)
-        write_table(path, Table(frame=frame, units=probe.units, record=record))
-    on_checkpoint(len(chosen), len(chosen))
-    return path
 
 
-def _chosen(agent: Path, steps: Sequence[int]) -> list[Path]:
-    there = {step_of(path): path for path in steps_of(agent)}
-    if not there:
-        raise UsageError(f"{agent} holds no checkpoints: train the agent with mzprobe train")
-    missing = [step for step in steps if step not in there]
-    if missing:
-        raise UsageError(f"{agent} has no checkpoint at step {missing[0]}: there are {', '.join(map(str, there))}")
-    return [there[step] for step in sorted(set(steps) or there)]
+def _missing(probe: Probe, frames: dict[int, pd.DataFrame], folder: Path, chosen: Sequence[Path]) -> list[Path]:
+    """The checkpoints that one has still to be asked about: itself, or the policies of others."""
+    rows = frames.get(step_of(folder))
+    if not probe.pairs:
+        return [folder] if rows is None else []
+    known = set() if rows is None else columns_of(rows)
+    return [other for other in chosen if step_of(other) not in known]
 
 
-def _refuse_other(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """A table goes on only with the settings, the configuration and the versions that began it."""
-    other = differing(old, new)
-    if other:
-        raise UsageError(f"{path} was made with other {other}: choose another --out, or replace it with --overwrite")
+def _merged(probe: Probe, old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
+    if old is None or not probe.pairs:
+        return new
+    return pd.concat([old, new]).sort_values(["policy_step", "state"], ignore_index=True)
 
 
-def _is_measured(path: Path, record: dict[str, Any], checkpoint: Checkpoint) -> bool:
+def _refuse_misplaced(folder: Path, checkpoint: Checkpoint, first: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    if step_of(folder) != checkpoint.training_step:
+        raise UsageError(
+            f"{folder} holds step {checkpoint.training_step}: rename it to step-{checkpoint.training_step:07d}"
+        )
+    unlike = differing(first, own) or ", ".join(name for name in ("run", "seed") if first[name] != own[name])
+    if unlike:
+        raise UsageError(
+            f"{folder} is of another agent than the first checkpoint asked for (other {unlike}): choose with --step, "
+            "or move it to a folder of its own"
+        )
+
+
+def _refuse_other_weights(path: Path, record: dict[str, Any], checkpoint: Checkpoint) -> None:
     known = record["checkpoints"].get(str(checkpoint.training_step))
     if known is not None and known != checkpoint.weights_sha256:
         raise UsageError(
             f"{path} holds step {checkpoint.training_step} of other weights: choose another --out, or replace it with "
             "--overwrite"
         )
-    return known is not None

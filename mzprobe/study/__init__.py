@@ -1,52 +1,79 @@
 """Studies: which agents and probes, in what order; agents side by side in processes of their own."""
 
-import multiprocessing
-import os
-import signal
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty
-from typing import Any
 
-from mzprobe.checkpoints import agent_folder
-from mzprobe.config import HorizonConfig, RunConfig, StudyConfig
-from mzprobe.errors import Interrupted, MzprobeError
-from mzprobe.probes.runner import HORIZON, run_probe
+from mzprobe.checkpoints import agent_folder, seed_of
+from mzprobe.config import RunConfig
+from mzprobe.errors import Interrupted, UsageError
+from mzprobe.probes.registry import PROBES
+from mzprobe.probes.runner import ProbeRun, run_probe
+from mzprobe.settings import StudyConfig
+from mzprobe.study.processes import Report, run_tasks
 from mzprobe.training.trainer import Progress, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
-class AgentTask:
-    """What one process does: train an agent, then probe its checkpoints."""
+class ProbeTask:
+    """One probe of an agent."""
 
-    run: str
+    run_of: ProbeRun
+
+    @property
+    def seed(self) -> int:
+        """Of the agent."""
+        return seed_of(self.run_of.agent)
+
+    def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
+        """Measures what its table does not hold yet."""
+        _probe(self.run_of, self.seed, report, must_stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentTask:
+    """An agent of a study: train it, then probe its checkpoints."""
+
+    run_name: str
     seed: int
     config: RunConfig
-    horizon: HorizonConfig
+    study: StudyConfig
     checkpoints: Path
     analyses: Path
     command: str
 
+    def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
+        """Does what is not done yet."""
+        trainer = Trainer(self.config, seed=self.seed, run=self.run_name, out=self.checkpoints, command=self.command)
+        reported = 0.0
 
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What a process says of its agent."""
+        def trained(progress: Progress) -> None:
+            nonlocal reported
+            if time.monotonic() < reported + 0.2 and progress.step < progress.steps:
+                return
+            reported = time.monotonic()
+            trainer.stop = must_stop()
+            steps = {"done": progress.step, "total": progress.steps}
+            report(Report(seed=self.seed, phase="train", **steps, training=progress))
 
-    seed: int
-    phase: str  # train, or the name of a probe
-    done: int
-    total: int
-    training: Progress | None = None
+        trainer.train(trained)
+        for probe in self.probes():
+            _probe(probe, self.seed, report, must_stop)
 
-
-@dataclass(frozen=True)
-class Failure:
-    """Why an agent could not be finished."""
-
-    sentence: str
+    def probes(self) -> list[ProbeRun]:
+        """The probes of the study, on this agent."""
+        return [
+            ProbeRun(
+                probe=PROBES[name],
+                agent=agent_folder(self.checkpoints, self.run_name, self.seed),
+                config=config,
+                analyses=self.analyses,
+                command=self.command,
+                steps=steps,
+            )
+            for name, (config, steps) in self.study.probes().items()
+        ]
 
 
 def run_study(
@@ -74,112 +101,39 @@ def run_study(
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM; every agent has saved its state.
+        UsageError: before anything is done, if a probe looks at a step that will have no checkpoint.
         MzprobeError: the first failure of an agent; the others are finished.
     """
+    _refuse_missing_steps(study, config)
     tasks = [
         AgentTask(
-            run=name,
+            run_name=name,
             seed=seed,
             config=config,
-            horizon=study.horizon,
+            study=study,
             checkpoints=checkpoints,
             analyses=analyses,
             command=command,
         )
         for seed in study.seeds
     ]
-    # Spawned, not forked: torch and numba do not survive a fork, and Windows and macOS have none.
-    context = multiprocessing.get_context("spawn")
-    reports, stop = context.Queue(), context.Event()
-    waiting, running = list(tasks), list[Any]()
-    failures: list[Failure] = []
-    count = processes or os.cpu_count() or 1
-    try:
-        while waiting or running:
-            while waiting and len(running) < count:
-                task = waiting.pop(0)
-                running.append(context.Process(target=_run_agent, args=(task, reports, stop), name=f"seed {task.seed}"))
-                running[-1].start()
-            running = [process for process in running if not _has_ended(process, failures)]
-            failures += _relayed(reports, on_report)
-    except (KeyboardInterrupt, Interrupted):
-        stop.set()
-        while any(process.is_alive() for process in running):
-            _relayed(reports, on_report)  # a process ends only when its reports have been taken
-        raise Interrupted("stopped, every agent saved: run the same command again to resume") from None
-    if failures:
-        raise MzprobeError(f"{failures[0].sentence} (the other agents are not affected)")
+    run_tasks(tasks, processes=processes, on_report=on_report)
 
 
-def _has_ended(process: Any, failures: list[Failure]) -> bool:
-    """Whether a process is over; one that was killed leaves a failure behind."""
-    if process.is_alive():
-        return False
-    if process.exitcode != 0:
-        failures.append(Failure(f"the process of {process.name} died: run the same command again to resume"))
-    return True
+def _refuse_missing_steps(study: StudyConfig, config: RunConfig) -> None:
+    for name, (_, steps) in study.probes().items():
+        for step in steps or PROBES[name].steps:
+            if step > config.training.steps or not config.training.is_checkpoint(step):
+                raise UsageError(
+                    f"the study's probe {name} looks at step {step}, where there will be no checkpoint: add it to "
+                    f"training.checkpoint_steps, or choose others with steps.{name}"
+                )
 
 
-def _relayed(reports: Any, on_report: Callable[[Report], None]) -> list[Failure]:
-    """Passes on what there is to report; gives the failures among it."""
-    failures = []
-    try:
-        message = reports.get(timeout=0.1)
-        while True:
-            if isinstance(message, Failure):
-                failures.append(message)
-            else:
-                on_report(message)
-            message = reports.get_nowait()
-    except Empty:
-        return failures
-
-
-def _run_agent(task: AgentTask, reports: Any, stop: Any) -> None:
-    """Runs in a process of its own. Ctrl-C reaches all processes of a terminal; only the parent acts on it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def must_stop() -> bool:
-        return stop.is_set() or not parent.is_alive()
-
-    try:
-        _train_and_probe(task, reports.put, must_stop)
-    except Interrupted:
-        pass  # the parent asked for it, or is gone
-    except MzprobeError as error:
-        reports.put(Failure(f"seed {task.seed}: {error}"))
-    except Exception as error:
-        traceback.print_exc()
-        reports.put(Failure(f"seed {task.seed}: an unexpected {type(error).__name__} ({error})"))
-    if not parent.is_alive():
-        reports.cancel_join_thread()  # nobody is left to take the reports
-
-
-def _train_and_probe(task: AgentTask, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
-    trainer = Trainer(task.config, seed=task.seed, run=task.run, out=task.checkpoints, command=task.command)
-    reported = 0.0
-
-    def trained(progress: Progress) -> None:
-        nonlocal reported
-        if time.monotonic() < reported + 0.2 and progress.step < progress.steps:
-            return
-        reported = time.monotonic()
-        trainer.stop = must_stop()
-        report(Report(seed=task.seed, phase="train", done=progress.step, total=progress.steps, training=progress))
-
-    def probed(done: int, total: int) -> None:
-        report(Report(seed=task.seed, phase=HORIZON.name, done=done, total=total))
+def _probe(run: ProbeRun, seed: int, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
+    def probed(done: float, total: int) -> None:
+        report(Report(seed=seed, phase=run.probe.name, done=done, total=total))
         if must_stop():
-            raise Interrupted("stopped between two checkpoints of a probe")
+            raise Interrupted("stopped inside a probe: the checkpoints that are done are kept")
 
-    trainer.train(trained)
-    run_probe(
-        HORIZON,
-        agent_folder(task.checkpoints, task.run, task.seed),
-        task.horizon,
-        analyses=task.analyses,
-        command=task.command,
-        on_checkpoint=probed,
-    )
+    run_probe(run, on_progress=probed)

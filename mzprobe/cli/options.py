@@ -1,0 +1,42 @@
+"""Options that several commands share, and what they do with them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mzprobe.errors import UsageError
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the output.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; may be given again and again."),
+]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")]
+Checkpoints = Annotated[Path, typer.Option("--checkpoints", help="Folder of all checkpoints.")]
+Analyses = Annotated[Path, typer.Option("--analyses", help="Folder of all tables.")]
+Figures = Annotated[Path, typer.Option("--figures", help="Folder of all figures.")]
+AgentPath = Annotated[Path | None, typer.Argument(help="An agent's folder, or a run's; the newest run by default.")]
+Step = Annotated[list[int] | None, typer.Option(help="Only this training step; may be given again.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a table that was made with other settings.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do and how long it takes; do nothing.")]
+Processes = Annotated[int, typer.Option(min=1, help="Agents at a time, each in a process of its own.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Sequences and trees held at a time, to bound memory; changes no number.")
+]
+
+
+def check_device(device: str) -> None:
+    """Refuses a device that is not there.
+
+    Raises:
+        UsageError: naming it.
+    """
+    import torch
+
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise UsageError(f"there is no device {device}: use cpu, cuda or cuda:1") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError("this machine has no usable CUDA device: use --device cpu")

@@ -1,0 +1,93 @@
+"""Figure 7: return of planning with the learned and with the true model, guided by the policy or by a uniform prior."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mzprobe.figures.style import (
+    GREEN,
+    GREY,
+    ORANGE,
+    PANEL_TITLE,
+    agents_in_words,
+    draw_mean,
+    figure_style,
+    legend_below,
+    panel_rows,
+    simulations_axis,
+    start_at_zero,
+    thousands,
+)
+from mzprobe.stats import over_agents
+
+_LINES: dict[tuple[str, str], dict[str, Any]] = {
+    ("learned", "policy"): {"label": "learned model, policy prior", "colour": ORANGE, "marker": "o"},
+    ("learned", "uniform"): {
+        "label": "learned model, uniform prior",
+        "colour": ORANGE,
+        "marker": "o",
+        "linestyle": "--",
+    },
+    ("true", "policy"): {"label": "true model, policy prior", "colour": GREEN, "marker": "s"},
+    ("true", "uniform"): {"label": "true model, uniform prior", "colour": GREEN, "marker": "s", "linestyle": "--"},
+}
+_PRIOR_ALONE: tuple[tuple[str, str], ...] = (
+    ("policy prior alone, sampled", "-."),
+    ("policy prior alone, greedy", ":"),
+)
+_LEAVES = {"rollout": "leaf values by random rollout", "value": "leaf values by the value network"}
+
+
+def aggregate_planning(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard error over agents of the return, one row a training step, way to act and N."""
+    by = ["training_step", "model", "prior", "leaf", "horizon", "temperature", "simulations"]
+    return over_agents(frame, by=by, column="return")
+
+
+def draw_planning(cells: pd.DataFrame, *, title: str) -> Figure:
+    """Draws the aggregate: one panel a training step, a colour a model, dashes a prior, band of one standard error.
+
+    The policy prior without search has no N: it is a horizontal line when sampled, and another when greedy.
+
+    Args:
+        cells: what `aggregate_planning` gives.
+        title: of the environment.
+    """
+    steps = np.sort(cells["training_step"].unique())
+    searched = cells[cells["model"] != "none"]
+    with figure_style():
+        figure, panels = panel_rows(len(steps), xlabel="Simulations per step, N")
+        for step, axes in zip(steps, panels, strict=True):
+            _draw_panel(axes, cells[cells["training_step"] == step])
+            axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
+            axes.grid(axis="y")
+        start_at_zero(panels[0], cells)
+        simulations_axis(panels[0], searched["simulations"].to_numpy())
+        figure.suptitle(f"{title}, {agents_in_words(cells)}{_how(searched)}", fontsize=10)
+        figure.supylabel("Return (undiscounted reward)", fontsize=9)
+        labels = [line["label"] for line in _LINES.values()] + [label for label, _ in _PRIOR_ALONE]
+        legend_below(figure, labels, columns=3)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
+    for (model, prior), line in _LINES.items():
+        draw_mean(axes, panel[(panel["model"] == model) & (panel["prior"] == prior)], "simulations", **line)
+    alone = panel[panel["model"] == "none"]
+    for (label, dashes), greedy in zip(_PRIOR_ALONE, (False, True), strict=True):
+        drawn = alone[(alone["temperature"] == 0) == greedy]
+        for mean, error in zip(drawn["mean"], drawn["standard_error"], strict=True):
+            axes.axhline(mean, color=GREY, linestyle=dashes, linewidth=1.2, label=label)
+            if not np.isnan(error):
+                axes.axhspan(mean - error, mean + error, color=GREY, alpha=0.15, linewidth=0)
+
+
+def _how(searched: pd.DataFrame) -> str:
+    """How leaves were valued and how far it was planned, for the title."""
+    if searched.empty:
+        return ""
+    leaf, horizon = searched[["leaf", "horizon"]].iloc[0]
+    return f"; {_LEAVES[leaf]}, {f'planning horizon {horizon}' if horizon else 'unlimited planning horizon'}"

@@ -1,0 +1,111 @@
+"""Figure 4: probability and value prediction error of all action sequences, from the least to the most probable."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mzprobe.figures.style import (
+    BLUE,
+    ORANGE,
+    PANEL_TITLE,
+    agents_in_words,
+    draw_mean,
+    figure_style,
+    legend_below,
+    panel_rows,
+    thousands,
+)
+from mzprobe.stats import over_agents
+
+_LINES: dict[str, dict[str, Any]] = {
+    "probability": {"label": "probability under the behaviour policy (left axis)", "colour": BLUE, "linestyle": "--"},
+    "rank_error": {"label": "value prediction error (right axis)", "colour": ORANGE},
+}
+
+
+def aggregate_sequences(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard error over agents of the quantities `probability` and `rank_error`, by training step and rank.
+
+    A third quantity, `rho`, has no rank: Spearman's correlation of probability and error, over the agents in which it
+    is defined; a training step where it is defined in none has no such row.
+    """
+    parts = [
+        over_agents(frame, by=["training_step", "rank"], column=quantity).assign(quantity=quantity)
+        for quantity in _LINES
+    ]
+    rho = over_agents(frame.dropna(subset=["rho"]), by=["training_step"], column="rho")
+    parts.append(rho.assign(quantity="rho", rank=None))
+    columns = ["training_step", "quantity", "rank", "mean", "standard_error", "agents"]
+    # Nullable, so that ranks stay whole numbers beside the rows without one.
+    parts = [part[columns].astype({"rank": "Int64"}) for part in parts]
+    return pd.concat(parts).sort_values(columns[:3], ignore_index=True)
+
+
+def draw_sequences(cells: pd.DataFrame, *, title: str) -> Figure:
+    """Draws the aggregate: one panel a training step, probability on the left axis, error on the right one.
+
+    All panels share the limits of the probability, which shows how certain the policy grows. They share those of the
+    error too, so that trained models compare; only where the untrained one (step 0) would take more than twice their
+    axis does it get its own, as its panel then says.
+
+    Args:
+        cells: what `aggregate_sequences` gives.
+        title: of the environment.
+    """
+    ranked = cells[cells["quantity"] != "rho"]
+    steps = np.sort(ranked["training_step"].unique())
+    limit, apart = _error_limit(ranked)
+    with figure_style():
+        figure, panels = panel_rows(len(steps), xlabel="Rank (1: least probable)")
+        for step, left in zip(steps, panels, strict=True):
+            panel, right = ranked[ranked["training_step"] == step], left.twinx()
+            for axes, (quantity, line) in zip((left, right), _LINES.items(), strict=True):
+                draw_mean(axes, panel[panel["quantity"] == quantity], "rank", **line)
+            own = apart and step == 0
+            right.set_ylim(0, None if own else limit)
+            said = f"Step {thousands(step)}{' (errors on their own axis)' if own else ''}"
+            left.set_title(f"{said}\n{_rho_in_words(cells, step)}", fontsize=PANEL_TITLE)
+            _finish(left, right, own=own, last=left is panels[-1])
+        panels[0].set_ylim(bottom=0)
+        ranks = int(ranked["rank"].max())
+        panels[0].set_xticks(sorted({1, max(1, ranks // 2), ranks}))
+        figure.suptitle(f"{title}, {agents_in_words(ranked)}", fontsize=10)
+        legend_below(figure, (line["label"] for line in _LINES.values()), columns=2)
+    return figure
+
+
+def _error_limit(ranked: pd.DataFrame) -> tuple[float, bool]:
+    """Top of the shared axis of the errors, and whether the untrained model is left out of it."""
+    errors = ranked[ranked["quantity"] == "rank_error"]
+    tops = (errors["mean"] + errors["standard_error"].fillna(0)).groupby(errors["training_step"]).max()
+    trained = tops[tops.index > 0].max()  # NaN where there is none
+    apart = bool(tops.get(0, 0.0) > 2 * trained)
+    # A model without any error still needs an axis.
+    return float(1.05 * (trained if apart else tops.max()) or 1.0), apart
+
+
+def _rho_in_words(cells: pd.DataFrame, step: int) -> str:
+    here = cells[cells["training_step"] == step]
+    rho = here[here["quantity"] == "rho"]
+    if rho.empty:
+        return "Spearman $\\rho$ undefined"
+    fewer = int(rho["agents"].iloc[0]) < here["agents"].max()
+    # A true minus sign, as on the axes.
+    value = f"{rho['mean'].iloc[0]:.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"Spearman $\\rho$ = {value}{f' ({agents_in_words(rho)})' if fewer else ''}"
+
+
+def _finish(left: Axes, right: Axes, *, own: bool, last: bool) -> None:
+    """Colours the two y axes as their lines, and leaves names and shared numbers to the ends of a row."""
+    place = left.get_subplotspec()
+    assert place is not None
+    right.spines["right"].set_visible(True)
+    left.tick_params(axis="y", colors=BLUE)
+    right.tick_params(axis="y", colors=ORANGE, labelright=own or last or place.is_last_col())
+    if place.is_first_col():
+        left.set_ylabel("Probability", color=BLUE)
+    if place.is_last_col():
+        right.set_ylabel("Value prediction error\n(discounted reward)", color=ORANGE)

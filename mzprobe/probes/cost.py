@@ -1,0 +1,112 @@
+"""What a probe will do, counted before it starts, and how long that takes on this machine."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+
+from mzprobe.behaviour import BehaviourPolicy
+from mzprobe.config import SearchConfig
+from mzprobe.networks.rows import ROWS
+from mzprobe.probes.planning import planning_model
+from mzprobe.probes.prefixes import refuse_too_many
+from mzprobe.probes.sampling import Agent
+from mzprobe.search.models import LeafValue
+from mzprobe.search.rollouts import Rollout
+from mzprobe.threads import limited_threads
+
+Kind = tuple[str, int]  # learned or true model; horizon of its rollouts, 0 for value leaves
+
+_TREES, _SIMULATIONS, _SECONDS = 64, 16, 0.2  # of a measurement of the speed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """An upper bound of the work: episodes may end before the time limit, sequences may have no probability."""
+
+    states: int = 0  # sampled
+    searches: int = 0
+    simulations: dict[Kind, int] = field(default_factory=dict)
+    environment_steps: int = 0  # outside of searches
+    model_steps: int = 0  # rows of the network outside of searches
+
+    def __add__(self, other: Self) -> Self:
+        numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "simulations"}
+        kinds = {*self.simulations, *other.simulations}
+        return replace(
+            self,
+            **{name: number + getattr(other, name) for name, number in numbers.items()},
+            simulations={kind: self.simulations.get(kind, 0) + other.simulations.get(kind, 0) for kind in kinds},
+        )
+
+    def __str__(self) -> str:
+        total = sum(self.simulations.values())
+        parts = [
+            f"{self.states:,} states" if self.states else "",
+            f"{self.searches:,} searches ({total:,} simulations)",
+            f"{self.environment_steps:,} environment steps",
+            f"{self.model_steps:,} network rows" if self.model_steps else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+
+def searches(count: int, config: SearchConfig, kind: Kind = ("learned", 0)) -> Cost:
+    """The cost of a number of searches."""
+    return Cost(searches=count, simulations={kind: count * config.simulations})
+
+
+def episodes(agent: Agent, count: int, config: SearchConfig | None, kind: Kind = ("learned", 0)) -> Cost:
+    """The cost of episodes to the time limit, with a search a step or, without a configuration, the network alone."""
+    steps = count * agent.environment.spec.time_limit
+    acting = Cost(model_steps=steps) if config is None else searches(steps, config, kind)
+    return acting + Cost(environment_steps=steps)
+
+
+def prefixes(S: int, A: int, h: int, sequences: int | None) -> tuple[int, int]:
+    """Inner nodes and edges of S prefix trees of length h, all of them or those of m sequences.
+
+    Raises:
+        UsageError: if the sequences of one state alone are more than fit.
+    """
+    refuse_too_many(A**h if sequences is None else min(A**h, sequences))
+    level = [A**k if sequences is None else min(A**k, sequences) for k in range(h + 1)]
+    return S * sum(level[:-1]), S * sum(level[1:])
+
+
+def seconds(cost: Cost, agent: Agent) -> float:
+    """How long a cost takes on this machine, from short measurements with the agent's own network."""
+    states = agent.environment.reset(np.arange(_TREES))
+    with limited_threads(agent.checkpoint.config.training.threads):
+        total = 0.0
+        for kind, count in cost.simulations.items():
+            total += count * _time(partial(_policy(agent, kind).distribution, states)) / (_TREES * _SIMULATIONS)
+        actions = np.zeros(_TREES, np.int64)
+        total += cost.environment_steps * _time(lambda: agent.environment.step(states, actions)) / _TREES
+        rows = agent.environment.reset(np.arange(ROWS))
+        observations = agent.environment.observe(rows)
+        return total + cost.model_steps * _time(lambda: agent.evaluate(observations)) / ROWS
+
+
+def _policy(agent: Agent, kind: Kind) -> BehaviourPolicy:
+    model, horizon = kind
+    leaf: LeafValue = Rollout(horizon=horizon) if horizon else "value"
+    return BehaviourPolicy(
+        environment=agent.environment,
+        model=planning_model(agent, "true" if model == "true" else "learned", "policy", leaf),
+        config=agent.policy.config.model_copy(update={"simulations": _SIMULATIONS}),
+        temperature=1.0,
+    )
+
+
+def _time(function: Callable[[], Any]) -> float:
+    """Shortest of a few calls, the first of which may compile."""
+    function()
+    best, begun = float("inf"), time.perf_counter()
+    while time.perf_counter() - begun < _SECONDS:
+        start = time.perf_counter()
+        function()
+        best = min(best, time.perf_counter() - start)
+    return best

@@ -1,0 +1,77 @@
+"""Can the model of one training step evaluate the policy of another (Figure 5)?
+
+A row of the matrix is a checkpoint X: its model, and states that its own behaviour policy visits. A column is the
+behaviour policy of a checkpoint Y of the same agent, evaluated in that model from those states, at h = K. States,
+truth and predictions are shared within a row: one prefix tree serves all policies.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
+from mzprobe.probes.horizon import sampled, score_tree
+from mzprobe.probes.prefixes import PrefixTree, portions
+from mzprobe.probes.sampling import Agent, sample_states
+from mzprobe.seeding import numpy_generator
+from mzprobe.settings import CrossConfig
+from mzprobe.threads import limited_threads
+
+UNITS = {
+    "seed": "agent",
+    "training_step": "steps; X, of the model and of the states",
+    "temperature": "1",
+    "policy_step": "steps; Y, of the policy that is evaluated",
+    "policy_temperature": "1",
+    **{name: unit for name, unit in HORIZON_UNITS.items() if name not in ("seed", "training_step", "temperature")},
+}
+
+
+def measure_cross(
+    agent: Agent,
+    config: CrossConfig,
+    others: Sequence[Agent],
+    *,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> pd.DataFrame:
+    """One row of the matrix: the policies of `others` in the model of `agent`; columns as in `UNITS`.
+
+    Args:
+        agent: X, whose model is asked, at states that it visits.
+        config: settings.
+        others: Y, checkpoints of the same agent whose policies are evaluated; X itself may be among them.
+        on_progress: told the share that is done.
+
+    Raises:
+        UsageError: if one state's sequences alone are more than fit.
+    """
+    checkpoint, environment = agent.checkpoint, agent.environment
+    generator = numpy_generator(checkpoint.seed, "probe", config.seed)
+    h, A = config.horizon or checkpoint.config.training.unroll_steps, environment.spec.num_actions
+    sequences = sampled(config, A, h)
+    frames = []
+    with limited_threads(checkpoint.config.training.threads):
+        sample = sample_states(
+            environment, agent.policy, states=config.states, episodes=config.episodes, generator=generator
+        )
+        uniforms = None if sequences is None else generator.random((config.states, sequences, h))
+        parts = portions(config.states, A**h if sequences is None else sequences * len(others), agent.batch_size)
+        for done, chosen in enumerate(parts):
+            tree = PrefixTree(environment, agent.network, sample.states.take(chosen), device=agent.device)
+            draws = None if uniforms is None else uniforms[chosen]
+            for column, other in enumerate(others):
+                on_progress((done + column / len(others)) / len(parts))
+                rows = score_tree(tree, other.policy, sample, chosen, horizon=h, uniforms=draws)
+                frames.append(
+                    rows[rows["h"] == h].assign(
+                        policy_step=other.checkpoint.training_step, policy_temperature=other.policy.temperature
+                    )
+                )
+    frame = pd.concat(frames).sort_values(["policy_step", "state"], ignore_index=True)
+    return agent.label(frame)[list(UNITS)]
+
+
+def columns_of(frame: pd.DataFrame) -> set[int]:
+    """The policies that a row of the matrix holds."""
+    return set(np.unique(frame["policy_step"]).tolist())

@@ -1,0 +1,106 @@
+"""Does the learned model help planning (Figure 7)? Returns of acting by search in it and in the true environment.
+
+Cells are {learned, true} model x {policy, uniform} prior x N. Leaves are random rollouts in that same model, or, which
+the paper left out, the network's value. The policy prior alone, sampled and greedy, is measured beside them. All
+cells start from the same states and draw their actions from the same numbers.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from mzprobe.behaviour import BehaviourPolicy, Policy, PriorPolicy, draw_episode_numbers, play_episodes
+from mzprobe.networks.rows import ROWS
+from mzprobe.probes.online import UNITS as ONLINE_UNITS
+from mzprobe.probes.online import episode_rows
+from mzprobe.probes.sampling import Agent
+from mzprobe.search.models import LeafValue, LearnedModel, PlanningModel, Prior, TrueModel
+from mzprobe.search.rollouts import Rollout
+from mzprobe.seeding import numpy_generator, sequence
+from mzprobe.settings import PlanningConfig
+from mzprobe.threads import limited_threads
+
+Model = Literal["learned", "true"]
+
+UNITS = {
+    "seed": "agent",
+    "training_step": "steps",
+    "model": "that is planned in; none where the policy prior acts alone",
+    "prior": "policy or uniform",
+    "leaf": "rollout or value; none where the policy prior acts alone",
+    "horizon": "environment steps from the root; 0 for no limit",
+    "simulations": "count a step; 0 where the policy prior acts alone",
+    "temperature": "1; 0 takes the most likely action",
+    **{name: ONLINE_UNITS[name] for name in ("episode", "return", "length", "terminated")},
+}
+
+
+def measure_planning(
+    agent: Agent, config: PlanningConfig, *, on_progress: Callable[[float], None] = lambda _: None
+) -> pd.DataFrame:
+    """The probe on one checkpoint, all cells; columns as in `UNITS`."""
+    checkpoint = agent.checkpoint
+    generator = numpy_generator(checkpoint.seed, "probe", config.seed)
+    seeds, uniforms = draw_episode_numbers(generator, config.episodes, agent.environment.spec.time_limit)
+    work = [cell["simulations"] + 1 for cell, _ in cells(agent, config)]
+    frames = []
+    with limited_threads(checkpoint.config.training.threads):
+        for done, (cell, policy) in enumerate(cells(agent, config)):
+            on_progress(sum(work[:done]) / sum(work))
+            played = play_episodes(agent.environment, policy, seeds=seeds, uniforms=uniforms)
+            frames.append(episode_rows(played).assign(**cell))
+    return agent.label(pd.concat(frames, ignore_index=True))[list(UNITS)]
+
+
+def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any], Policy]]:
+    """Every cell's columns, and the policy that acts in it."""
+    alone = {"model": "none", "prior": "policy", "leaf": "none", "horizon": 0, "simulations": 0}
+    for greedy in (False, True):
+        policy = PriorPolicy(environment=agent.environment, evaluate=agent.evaluate, greedy=greedy)
+        yield {**alone, "temperature": 0.0 if greedy else 1.0}, policy
+    temperature = agent.policy.temperature if config.temperature is None else config.temperature
+    for model in get_args(Model):
+        for prior in get_args(Prior):
+            planned = planning_model(agent, model, prior, leaf_of(agent, config))
+            for N in sorted(set(config.simulations)):
+                cell = {"model": model, "prior": prior, "leaf": config.leaf, "simulations": N}
+                horizon = config.horizon if config.leaf == "rollout" else 0
+                yield (
+                    {**cell, "horizon": horizon, "temperature": temperature},
+                    BehaviourPolicy(
+                        environment=agent.environment,
+                        model=planned,
+                        config=agent.policy.config.model_copy(update={"simulations": N}),
+                        temperature=temperature,
+                        trees=agent.policy.trees,
+                    ),
+                )
+
+
+def leaf_of(agent: Agent, config: PlanningConfig) -> LeafValue:
+    """What a leaf of the agent's searches is worth."""
+    if config.leaf == "value":
+        return "value"
+    return Rollout(horizon=config.horizon, seed=rollout_seed(agent, config.seed))
+
+
+def rollout_seed(agent: Agent, seed: int) -> int:
+    """Seed of an agent's rollouts in a probe."""
+    return int(sequence(agent.checkpoint.seed, "probe", seed, 1).generate_state(1)[0])
+
+
+def planning_model(agent: Agent, model: Model, prior: Prior, leaf: LeafValue) -> PlanningModel:
+    """The agent's learned model, or the true one with the agent's policy and value."""
+    if model == "true":
+        return TrueModel(agent.environment, agent.network, prior=prior, leaf=leaf, device=agent.device)
+    spec = agent.environment.spec
+    return LearnedModel(
+        agent.network,
+        num_actions=spec.num_actions,
+        gamma=spec.gamma,
+        prior=prior,
+        leaf=leaf,
+        device=agent.device,
+        rows=ROWS,
+    )

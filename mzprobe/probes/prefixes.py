@@ -1,0 +1,148 @@
+"""Action sequences from sampled states, laid out as a tree of prefixes along the *real* states.
+
+Truth and model are scored on the same tree, so that a perfect model scores exactly 0. A node is one prefix: the real
+state at its end, the latent at its end, and the discounted rewards of both on the way. The tree grows where somebody
+walks, and keeps what it has, so that several policies walked over it share its truth.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mzprobe.behaviour import Policy
+from mzprobe.envs import Environment, concatenate
+from mzprobe.errors import UsageError
+from mzprobe.networks import MuZeroNetwork
+from mzprobe.networks.rows import by_rows
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+BATCH_SIZE = 1 << 16  # sequences held at a time, unless a caller says otherwise
+LARGEST = 1 << 22  # sequences of one state that are still tried
+
+
+class PrefixTree:
+    """Prefixes from S states; nodes 0 .. S - 1 are the states themselves.
+
+    Args:
+        environment: the truth.
+        network: the model.
+        states: S real states.
+        device: of the network.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self, environment: Environment, network: MuZeroNetwork, states: Any, *, device: torch.device | str = "cpu"
+    ) -> None:
+        self.environment = environment
+        self.network = network
+        self.device = device
+        S, zeros = len(states), np.zeros(len(states))
+        observations = torch.as_tensor(environment.observe(states), device=device)
+        self.states = states
+        (self.latents,) = by_rows(lambda o: (network.represent(o),), observations)
+        self.root = np.arange(S)  # [M], which state a prefix starts from
+        self.length = np.zeros(S, np.int64)  # [M], actions in it
+        self.terminal = environment.terminal(states)  # [M]
+        self.value = zeros  # [M], v of the prefix
+        self.predicted = zeros  # [M], v̂ of the prefix
+        self.alive_predicted = zeros  # [M], v̂ without what follows a terminal state
+        self.child = np.full((S, environment.spec.num_actions), -1)  # [M, A]
+
+    def follow(self, nodes: Int64, actions: Int64) -> Int64:
+        """The prefixes one longer: from node `nodes[i]` by `actions[i]`, every pair once; grown where they are new."""
+        new = self.child[nodes, actions] < 0
+        if new.any():
+            self._grow(nodes[new], actions[new])
+        return np.asarray(self.child[nodes, actions])
+
+    @torch.inference_mode()
+    def _grow(self, parents: Int64, actions: Int64) -> None:
+        M, n = len(self.root), len(parents)
+        states, outcome = self.environment.step(self.states.take(parents), actions)
+        latents, reward = by_rows(
+            self.network.dynamics,
+            self.latents[torch.as_tensor(parents, device=self.device)],
+            torch.as_tensor(actions, device=self.device),
+        )
+        discount = self.environment.spec.gamma ** self.length[parents]
+        predicted = discount * reward.cpu().numpy().astype(np.float64)
+        alive = np.where(self.terminal[parents], 0.0, predicted)
+
+        def grown(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+            return np.concatenate([old, new])
+
+        self.states = concatenate([self.states, states])
+        self.latents = torch.cat([self.latents, latents])
+        self.root = grown(self.root, self.root[parents])
+        self.length = grown(self.length, self.length[parents] + 1)
+        self.value = grown(self.value, self.value[parents] + discount * outcome.reward)
+        self.predicted = grown(self.predicted, self.predicted[parents] + predicted)
+        self.alive_predicted = grown(self.alive_predicted, self.alive_predicted[parents] + alive)
+        self.terminal = grown(self.terminal, outcome.terminated)
+        self.child[parents, actions] = M + np.arange(n)
+        self.child = grown(self.child, np.full((n, self.child.shape[1]), -1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """A policy's prefixes of one length."""
+
+    nodes: Int64  # [M], of the tree
+    weight: Float64  # [M], probability given the state it starts from (or share of its samples)
+    policy: Float64  # [M, A], pi at the real state; of the last level, of no meaning
+
+
+def first_level(tree: PrefixTree, policy: Policy, S: int) -> Level:
+    """The S states."""
+    return Level(nodes=np.arange(S), weight=np.ones(S), policy=policy.distribution(tree.states.take(np.arange(S))))
+
+
+def next_level(
+    tree: PrefixTree, policy: Policy, level: Level, parents: Int64, actions: Int64, weight: Float64, *, last: bool
+) -> Level:
+    """The prefixes one longer: child i takes `actions[i]` after prefix `parents[i]` of the level."""
+    nodes = tree.follow(level.nodes[parents], actions)
+    pi = level.policy[parents]
+    # A state that had ended before is the same state, with the same policy.
+    moved = np.flatnonzero(~tree.terminal[level.nodes[parents]])
+    if not last and len(moved):
+        pi[moved] = policy.distribution(tree.states.take(nodes[moved]))
+    return Level(nodes=nodes, weight=weight, policy=pi)
+
+
+def every_action(level: Level, *, unlikely: bool = False) -> tuple[Int64, Int64, Float64]:
+    """Parents, actions and weights of all prefixes one longer; of probability 0 only where `unlikely`."""
+    parents, actions = np.nonzero((level.policy > 0) | unlikely)
+    return parents, actions, level.weight[parents] * level.policy[parents, actions]
+
+
+def portions(S: int, widest: int, batch_size: int) -> list[Int64]:
+    """Parts of S states of which each has up to `widest` sequences, so that few enough are held at a time.
+
+    Raises:
+        UsageError: if those of one state alone are too many.
+    """
+    refuse_too_many(widest)
+    size = max(1, batch_size // widest)
+    return [np.arange(first, min(first + size, S)) for first in range(0, S, size)]
+
+
+def refuse_too_many(widest: int) -> None:
+    """Refuses more sequences of one state than can be held.
+
+    Raises:
+        UsageError: naming how many there are.
+    """
+    if widest > LARGEST:
+        count = f"{widest:,}" if widest < 10**15 else f"about 10^{math.log10(widest):.0f}"
+        raise UsageError(
+            f"{count} action sequences a state are too many to hold (at most {LARGEST:,}): ask for shorter ones, or "
+            "lower enumerate_up_to where there is one, so that they are sampled"
+        )

@@ -1,0 +1,133 @@
+"""The probes by name: what each measures, of how many checkpoints at once, and what that costs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from mzprobe.probes import cost, cross, horizon, online, planning, search_error, sequences
+from mzprobe.probes.cost import Cost
+from mzprobe.probes.sampling import Agent
+from mzprobe.settings import (
+    CrossConfig,
+    HorizonConfig,
+    OnlineConfig,
+    PlanningConfig,
+    ProbeConfig,
+    SearchErrorConfig,
+    SequencesConfig,
+    StatesConfig,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A question that is asked of checkpoints."""
+
+    name: str  # of its tables
+    command: str  # that asks it
+    config: type[ProbeConfig]  # its settings
+    units: dict[str, str]  # of its columns
+    measure: Callable[..., pd.DataFrame]  # (agent, config, *, on_progress), or (agent, config, others, ...) for pairs
+    cost: Callable[[Agent, Any, int], Cost]  # (agent, config, policies): of one checkpoint
+    pairs: bool = False  # whether a checkpoint is asked about the policies of others
+    steps: tuple[int, ...] = ()  # training steps that are looked at unless told; none means all
+
+    def table(self, config: ProbeConfig) -> str:
+        """Name of the table for some settings: planning with value leaves has one of its own."""
+        return f"{self.name}-value" if isinstance(config, PlanningConfig) and config.leaf == "value" else self.name
+
+
+def _sampling(agent: Agent, config: StatesConfig) -> Cost:
+    return cost.episodes(agent, config.episodes, agent.policy.config) + Cost(states=config.states)
+
+
+def _online(agent: Agent, config: OnlineConfig, _: int) -> Cost:
+    acting = cost.episodes(agent, config.episodes, agent.policy.config)
+    return acting + cost.episodes(agent, config.episodes, None)
+
+
+def _horizon(agent: Agent, config: HorizonConfig, policies: int) -> Cost:
+    A, h = agent.environment.spec.num_actions, config.horizon or agent.checkpoint.config.training.unroll_steps
+    m = horizon.sampled(config, A, h)
+    nodes, edges = cost.prefixes(config.states, A, h, m)
+    shared = 1 if m is None else policies
+    tree = Cost(environment_steps=edges * shared, model_steps=config.states + edges * shared)
+    return _sampling(agent, config) + cost.searches(nodes * policies, agent.policy.config) + tree
+
+
+def _sequences(agent: Agent, config: SequencesConfig, _: int) -> Cost:
+    nodes, edges = cost.prefixes(config.states, agent.environment.spec.num_actions, config.length, None)
+    tree = Cost(environment_steps=edges, model_steps=config.states + edges)
+    return _sampling(agent, config) + cost.searches(nodes, agent.policy.config) + tree
+
+
+def _search(agent: Agent, config: SearchErrorConfig, _: int) -> Cost:
+    constants = agent.policy.config.model_copy(update={"simulations": max(config.simulations)})
+    searched = cost.searches(2 * config.states, constants, ("learned", config.horizon))
+    steps = 2 * config.states * max(config.simulations) * config.horizon
+    return _sampling(agent, config) + searched + Cost(environment_steps=steps, model_steps=2 * config.states)
+
+
+def _planning(agent: Agent, config: PlanningConfig, _: int) -> Cost:
+    rollout = config.horizon if config.leaf == "rollout" else 0
+    total = Cost()
+    for cell, policy in planning.cells(agent, config):
+        constants = getattr(policy, "config", None)
+        total += cost.episodes(agent, config.episodes, constants, (cell["model"], rollout))
+    return total
+
+
+ONLINE = Probe(
+    name="online",
+    command="eval-online",
+    config=OnlineConfig,
+    units=online.UNITS,
+    measure=online.measure_online,
+    cost=_online,
+)
+HORIZON = Probe(
+    name="horizon",
+    command="eval-horizon",
+    config=HorizonConfig,
+    units=horizon.UNITS,
+    measure=horizon.measure_horizon,
+    cost=_horizon,
+)
+SEQUENCES = Probe(
+    name="sequences",
+    command="eval-sequences",
+    config=SequencesConfig,
+    units=sequences.UNITS,
+    measure=sequences.measure_sequences,
+    cost=_sequences,
+)
+CROSS = Probe(
+    name="cross",
+    command="cross-matrix",
+    config=CrossConfig,
+    units=cross.UNITS,
+    measure=cross.measure_cross,
+    cost=_horizon,
+    pairs=True,
+)
+SEARCH = Probe(
+    name="search",
+    command="eval-search",
+    config=SearchErrorConfig,
+    units=search_error.UNITS,
+    measure=search_error.measure_search,
+    cost=_search,
+    steps=(2000,),
+)
+PLANNING = Probe(
+    name="planning",
+    command="eval-planning",
+    config=PlanningConfig,
+    units=planning.UNITS,
+    measure=planning.measure_planning,
+    cost=_planning,
+)
+
+PROBES = {probe.name: probe for probe in (ONLINE, HORIZON, SEQUENCES, CROSS, SEARCH, PLANNING)}

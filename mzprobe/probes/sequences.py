@@ -1,0 +1,163 @@
+"""Value prediction error of every action sequence, by how likely the behaviour policy is to take it (Figure 4).
+
+From each sampled state all A^h sequences are scored (the paper's Eq. 3 to 5), their probabilities are the products of
+Eq. 6 along the real states, and they are ranked by them, the least likely first.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from mzprobe.behaviour import Policy
+from mzprobe.envs import Environment
+from mzprobe.networks import MuZeroNetwork
+from mzprobe.probes.prefixes import BATCH_SIZE, PrefixTree, every_action, first_level, next_level, portions
+from mzprobe.probes.sampling import Agent, Sample, sample_states
+from mzprobe.seeding import numpy_generator
+from mzprobe.settings import SequencesConfig
+from mzprobe.threads import limited_threads
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_ROUNDING = 1e-12  # relative; products of the same probabilities in another order differ by less
+
+UNITS = {
+    "seed": "agent",
+    "training_step": "steps",
+    "temperature": "1",
+    "state": "index",
+    "episode": "index",
+    "time": "environment steps",
+    "sequence": "index; its digits in base A are the actions, the first one leading",
+    "rank": "1 for the least probable of the state",
+    "probability": "1",
+    "value": "discounted reward",
+    "predicted_value": "discounted reward",
+    "error": "discounted reward",
+    "rank_error": "discounted reward; mean over the state's sequences of equal probability",
+    "state_rho": "1; Spearman, probability and error within the state",
+    "rho": "1; mean of state_rho over the agent's states at that training step",
+}
+
+
+def measure_sequences(
+    agent: Agent, config: SequencesConfig, *, on_progress: Callable[[float], None] = lambda _: None
+) -> pd.DataFrame:
+    """The probe on one checkpoint: samples states and scores their sequences; columns as in `UNITS`."""
+    checkpoint = agent.checkpoint
+    generator = numpy_generator(checkpoint.seed, "probe", config.seed)
+    with limited_threads(checkpoint.config.training.threads):
+        sample = sample_states(
+            agent.environment, agent.policy, states=config.states, episodes=config.episodes, generator=generator
+        )
+        frame = score_sequences(
+            agent.environment,
+            agent.network,
+            agent.policy,
+            sample,
+            length=config.length,
+            device=agent.device,
+            batch_size=agent.batch_size,
+            on_progress=on_progress,
+        )
+    return agent.label(frame)
+
+
+def score_sequences(
+    environment: Environment,
+    network: MuZeroNetwork,
+    policy: Policy,
+    sample: Sample,
+    *,
+    length: int,
+    device: torch.device | str = "cpu",
+    batch_size: int = BATCH_SIZE,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> pd.DataFrame:
+    """Scores all A^length sequences from the given states.
+
+    Args:
+        environment: the truth.
+        network: the model.
+        policy: whose probabilities rank the sequences.
+        sample: states.
+        length: of the sequences, h.
+        device: of the network.
+        batch_size: sequences held at a time; no number depends on it.
+        on_progress: told the share that is done.
+
+    Returns:
+        One row a state and sequence, ordered so.
+
+    Raises:
+        UsageError: if one state's sequences alone are more than fit.
+    """
+    S, A = len(sample.states), environment.spec.num_actions
+    frames = []
+    for chosen in portions(S, A**length, batch_size):
+        on_progress(chosen[0] / S)
+        tree = PrefixTree(environment, network, sample.states.take(chosen), device=device)
+        level = first_level(tree, policy, len(chosen))
+        for h in range(1, length + 1):
+            # Parents in order and actions in order: the prefixes of a state stay in lexicographic order.
+            parents, actions, weight = every_action(level, unlikely=True)
+            level = next_level(tree, policy, level, parents, actions, weight, last=h == length)
+        shape = (len(chosen), A**length)
+        value, predicted = (x[level.nodes].reshape(shape) for x in (tree.value, tree.predicted))
+        frames.append(_rows(level.weight.reshape(shape), value, predicted, sample.take(chosen), first=int(chosen[0])))
+    rows = pd.concat(frames, ignore_index=True)
+    of_states = rows.loc[rows["sequence"] == 0, "state_rho"]
+    return rows.assign(rho=of_states.mean())
+
+
+def _rows(probability: Float64, value: Float64, predicted: Float64, sample: Sample, *, first: int) -> pd.DataFrame:
+    """Rows of S states with n sequences each; the arrays are `[S, n]`, the first state has number `first`."""
+    S, n = probability.shape
+    error, level = np.abs(value - predicted), _levels(probability)
+    order = np.argsort(level, axis=1, kind="stable")
+    rank = np.empty((S, n), np.int64)
+    np.put_along_axis(rank, order, np.arange(1, n + 1)[None], axis=1)
+    return pd.DataFrame(
+        {
+            "state": np.repeat(first + np.arange(S), n),
+            "episode": np.repeat(sample.episode, n),
+            "time": np.repeat(sample.time, n),
+            "sequence": np.tile(np.arange(n), S),
+            "rank": rank.ravel(),
+            "probability": probability.ravel(),
+            "value": value.ravel(),
+            "predicted_value": predicted.ravel(),
+            "error": error.ravel(),
+            "rank_error": np.concatenate([_tied_means(x, e) for x, e in zip(level, error, strict=True)]),
+            "state_rho": np.repeat([spearman(x, e) for x, e in zip(level, error, strict=True)], n),
+        }
+    )
+
+
+def _levels(probability: Float64) -> Int64:
+    """Numbers `[S, n]` in the order of the probabilities, equal where they are equal but for rounding."""
+    order = np.argsort(probability, axis=1, kind="stable")
+    ordered = np.take_along_axis(probability, order, axis=1)
+    above = np.diff(ordered, axis=1, prepend=ordered[:, :1]) > _ROUNDING * ordered
+    level = np.empty(probability.shape, np.int64)
+    np.put_along_axis(level, order, above.cumsum(axis=1), axis=1)
+    return level
+
+
+def _tied_means(level: Int64, error: Float64) -> Float64:
+    """Each sequence's error averaged over those of equal probability: which of them is ranked first says nothing."""
+    return np.asarray((np.bincount(level, weights=error) / np.bincount(level))[level])
+
+
+def spearman(x: NDArray[Any], y: NDArray[Any]) -> float:
+    """Spearman's rho, ties at their mean rank; NaN where x or y is constant."""
+    ranks = np.stack([rankdata(x), rankdata(y)])
+    centred = ranks - ranks.mean(axis=1, keepdims=True)
+    spread = np.sqrt((centred**2).sum(axis=1).prod())
+    return float((centred[0] * centred[1]).sum() / spread) if spread > 0 else float("nan")

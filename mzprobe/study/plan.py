@@ -1,0 +1,49 @@
+"""What a study will do, before it does it."""
+
+from collections.abc import Iterator
+
+import torch
+
+from mzprobe import envs, networks
+from mzprobe.checkpoints import Checkpoint, spec_record
+from mzprobe.config import RunConfig
+from mzprobe.probes.cost import Cost, seconds
+from mzprobe.probes.registry import PROBES
+from mzprobe.probes.sampling import Agent, load_agent
+from mzprobe.settings import StudyConfig
+
+
+def planned(study: StudyConfig, config: RunConfig) -> Iterator[tuple[str, int, Cost, float]]:
+    """Each probe's name, its checkpoints, what they cost at most, and the seconds of that, for all agents together.
+
+    Counts what there is to do from nothing; a table that is there already is not made again.
+    """
+    agent = _untrained(config)
+    training = config.training
+    every = [step for step in range(training.steps + 1) if training.is_checkpoint(step)]
+    for name, (settings, steps) in study.probes().items():
+        count = len(steps or PROBES[name].steps or every)
+        cost, policies = Cost(), count if PROBES[name].pairs else 1
+        for _ in range(count * len(study.seeds)):
+            cost += PROBES[name].cost(agent, settings, policies)
+        yield name, count * len(study.seeds), cost, seconds(cost, agent)
+
+
+def _untrained(config: RunConfig) -> Agent:
+    """An agent of the run that has learned nothing: as fast as any other."""
+    environment = envs.make(config.environment.name, **config.environment.options)
+    network = networks.build(config.network, environment.spec, torch.Generator().manual_seed(0))
+    checkpoint = Checkpoint(
+        run="planned",
+        seed=0,
+        training_step=0,
+        environment_steps=0,
+        config=config,
+        environment=spec_record(environment),
+        metrics={},
+        versions={},
+        command="",
+        weights={name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()},
+        weights_sha256="",
+    )
+    return load_agent(checkpoint)

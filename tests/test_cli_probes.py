@@ -1,0 +1,290 @@
+"""The six commands that ask checkpoints a question, and one sentence for what can go wrong with them."""
+
+import re
+import shutil
+
+import pytest
+from agents import forged
+
+from mzprobe.checkpoints import RECORD, WEIGHTS, read_checkpoint, steps_of
+from mzprobe.envs import CartPole
+from mzprobe.probes.tables import read_table
+
+# By command: the arguments that keep it small, the table, and the rows of a checkpoint.
+COMMANDS = {
+    "eval-online": (["--episodes", 3], "online", 6),
+    "eval-horizon": (["--states", 4, "--horizon", 2, "--set", "episodes=1"], "horizon", 8),
+    "eval-sequences": (["--states", 4, "--length", 3, "--set", "episodes=1"], "sequences", 32),
+    "cross-matrix": (["--states", 4, "--horizon", 2, "--set", "episodes=1"], "cross", 8),
+    "eval-search": (
+        ["--states", 4, "--simulations", 2, "--simulations", 5, "--horizon", 3, "--set", "episodes=1"],
+        "search",
+        16,
+    ),
+    "eval-planning": (["--episodes", 2, "--simulations", 3, "--horizon", 2], "planning", 12),
+}
+EVERY_COMMAND = pytest.mark.parametrize("command", COMMANDS)
+STEPS = ["--step", 0, "--step", 40]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mzprobe.probes.cost._SECONDS", 0.01)
+
+
+def files_of(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def frame_of(folder, table):
+    return read_table(folder / "tiny" / table / "seed-0.parquet").frame
+
+
+@pytest.fixture
+def refused(run_cli, tmp_path):
+    """Runs a command that must fail and leave nothing behind; gives its exit code and its one line."""
+
+    def run(*arguments):
+        before = files_of(tmp_path)
+        code, out, said = run_cli(*arguments)
+        assert out == ""
+        lines = [line for line in said.splitlines() if line.strip()]
+        assert len(lines) == 1, said
+        assert lines[0].startswith("error: ")
+        assert files_of(tmp_path) == before
+        return code, lines[0]
+
+    return run
+
+
+# From a checkpoint to a table
+
+
+@EVERY_COMMAND
+def test_a_command_makes_its_table_and_says_where_it_lies(run_cli, agent, tmp_path, command):
+    arguments, table, rows = COMMANDS[command]
+    code, out, said = run_cli(command, agent, *arguments, *STEPS, "--out", "tables")
+    assert code == 0, said
+    assert out == f"tables/tiny/{table}/seed-0.parquet\n"
+    assert re.match(rf"{table}: 2 checkpoints of 1 agent, at most .* searches .*; about .* at most\n", said)
+    assert files_of(tmp_path) == [f"tables/tiny/{table}/seed-0.parquet"]
+    found = read_table(tmp_path / "tables" / "tiny" / table / "seed-0.parquet")
+    assert found.frame.groupby("training_step").size().to_dict() == {0: rows, 40: rows}
+    assert found.record["commands"]["40"].startswith(f"mzprobe {command} {agent} ")
+
+    code, out, said = run_cli(command, agent, *arguments, *STEPS, "--out", "tables")
+    assert (code, out) == (0, f"tables/tiny/{table}/seed-0.parquet\n")
+    assert said == f"{table}: the tables hold all of it already\n"
+
+
+@EVERY_COMMAND
+def test_a_dry_run_writes_nothing_and_says_what_there_is_to_do(run_cli, agent, tmp_path, command):
+    arguments, table, _ = COMMANDS[command]
+    code, out, said = run_cli(command, agent, *arguments, *STEPS, "--dry-run")
+    assert (code, out) == (0, "")
+    assert files_of(tmp_path) == []
+    (line,) = said.splitlines()
+    counted = re.fullmatch(
+        rf"{table}: 2 checkpoints of 1 agent, at most (?:\d+ states, )?([\d,]+) searches \(([\d,]+) simulations\), "
+        r"([\d,]+) environment steps, ([\d,]+) network rows; about \d+ (?:s|min) at most",
+        line,
+    )
+    assert counted, line
+    run_cli(command, agent, *arguments, "--step", 0)
+    _, _, said = run_cli(command, agent, *arguments, *STEPS, "--dry-run")
+    assert f"{table}: {2 if command == 'cross-matrix' else 1} checkpoints of 1 agent" in said
+
+
+def test_a_dry_run_counts_all_agents_and_what_is_left_of_them(run_cli, two_agents):
+    ask = ["eval-horizon", two_agents, "--states", 4, "--horizon", 2, "--set", "episodes=1", "--dry-run"]
+    _, _, said = run_cli(*ask, "--step", 0)
+    # 2 times 500 steps of an episode, and 4 states of 1 + 2 searches, 2 + 4 steps and rows, and 1 row of their own.
+    counts = "8 states, 1,024 searches (8,192 simulations), 1,048 environment steps, 56 network rows"
+    assert said.startswith(f"horizon: 2 checkpoints of 2 agents, at most {counts}; about ")
+
+
+@EVERY_COMMAND
+def test_the_batch_size_changes_no_number(run_cli, agent, tmp_path, command):
+    arguments, table, _ = COMMANDS[command]
+    for out, given in (("one", ["--batch-size", 1]), ("all", [])):
+        assert run_cli(command, agent, *arguments, "--step", 40, "--out", out, *given)[0] == 0
+    assert frame_of(tmp_path / "one", table).equals(frame_of(tmp_path / "all", table))
+
+
+def test_without_a_path_the_newest_run_is_asked(run_cli, trained):
+    ask = ["eval-online", "--checkpoints", trained, "--episodes", 1, "--step", 0]
+    code, out, _ = run_cli(*ask)
+    assert code == 0
+    assert out.splitlines() == [f"run tiny, the newest under {trained}", "analyses/tiny/online/seed-0.parquet"]
+
+
+def test_value_leaves_lie_beside_rollouts(run_cli, agent, tmp_path):
+    ask = ["eval-planning", agent, "--episodes", 1, "--simulations", 2, "--horizon", 2, "--step", 0]
+    assert run_cli(*ask)[1] == "analyses/tiny/planning/seed-0.parquet\n"
+    assert run_cli(*ask, "--leaf", "value")[1] == "analyses/tiny/planning-value/seed-0.parquet\n"
+    leaves = {table: set(frame_of(tmp_path / "analyses", table)["leaf"]) for table in ("planning", "planning-value")}
+    assert leaves == {"planning": {"none", "rollout"}, "planning-value": {"none", "value"}}
+
+
+def test_sequences_too_many_to_enumerate_are_sampled(run_cli, agent, tmp_path):
+    ask = ["eval-horizon", agent, "--states", 2, "--horizon", 40, "--step", 40]
+    assert run_cli(*ask, "--set", "episodes=1", "--set", "sequences=5")[0] == 0
+    rows = frame_of(tmp_path / "analyses", "horizon")
+    assert len(rows) == 2 * 40
+    assert set(rows["sequences"]) == {5}
+    assert not rows["exact"].any()
+
+
+@pytest.fixture
+def two_agents(agent, tmp_path_factory):
+    """A run of two agents, the second with the weights of the first under a seed of its own."""
+    run = tmp_path_factory.mktemp("two") / "tiny"
+    shutil.copytree(agent, run / "seed-0")
+    for path in steps_of(agent):
+        forged(run / "seed-1", read_checkpoint(path), seed=1)
+    return run
+
+
+def test_a_run_is_asked_agent_by_agent(run_cli, two_agents):
+    code, out, said = run_cli("eval-online", two_agents, "--episodes", 2, "--step", 20)
+    assert code == 0
+    assert out.splitlines() == [f"analyses/tiny/online/seed-{seed}.parquet" for seed in (0, 1)]
+    assert "online: 2 checkpoints of 2 agents" in said
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_measure_what_one_does(run_cli, two_agents, tmp_path):
+    arguments, table, _ = COMMANDS["eval-search"]
+    ask = ["eval-search", two_agents, *arguments, *STEPS, "--out"]
+    assert run_cli(*ask, "one")[0] == 0
+    code, out, said = run_cli(*ask, "two", "--processes", 2)
+    assert code == 0, said
+    names = [f"two/tiny/{table}/seed-{seed}.parquet" for seed in (0, 1)]
+    assert out.splitlines() == names
+    for seed in (0, 1):
+        one, two = (read_table(tmp_path / out / "tiny" / table / f"seed-{seed}.parquet") for out in ("one", "two"))
+        assert one.frame.equals(two.frame)
+        assert set(one.frame["seed"]) == {seed}
+
+
+# What a user can get wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["eval-horizon", "--states", 0], "eval-horizon: states is not valid: Input should be greater than or equal"),
+        (["eval-search", "--simulations", 0], "eval-search: simulations is not valid"),
+        (["eval-search", "--simulations", 2, "--simulations", 0], "eval-search: simulations is not valid"),
+        (["eval-planning", "--set", "simulations=[]"], "simulations is not valid"),
+        (["eval-planning", "--simulations", "x"], "--simulations"),
+        (["eval-planning", "--leaf", "nonsense"], "leaf is not valid: Input should be 'rollout' or 'value'"),
+        (["eval-planning", "--horizon", 0], "horizon is not valid"),
+        (["eval-planning", "--set", "temperature=-1"], "temperature is not valid"),
+        (["eval-online", "--episodes", -3], "episodes is not valid"),
+        (["eval-online", "--batch-size", 0], "--batch-size"),
+        (["eval-online", "--processes", 0], "--processes"),
+        (["eval-online", "--set", "states=3"], "there is no configuration key states"),
+        (["cross-matrix", "--set", "polices=3"], "there is no configuration key polices: the keys are seed, states"),
+        (["eval-sequences", "--length", 40], "1,099,511,627,776 action sequences a state are too many to hold"),
+        (["eval-sequences", "--length", 40, "--dry-run"], "ask for shorter ones"),
+        (["eval-sequences", "--length", 20000], "about 10^6021 action sequences a state are too many to hold"),
+        (["eval-horizon", "--horizon", 40, "--set", "enumerate_up_to=99999999999999"], "lower enumerate_up_to"),
+        (["eval-search"], "has no checkpoint at step 2000: choose with --step among 0, 20, 40"),
+        (["eval-online", "--step", 5], "has no checkpoint at step 5: choose with --step among 0, 20, 40"),
+    ],
+)
+def test_a_wrong_setting_exits_with_2_and_one_line(refused, agent, arguments, said):
+    code, line = refused(arguments[0], agent, *arguments[1:])
+    assert code == 2
+    assert said in line
+
+
+@EVERY_COMMAND
+def test_a_wrong_path_exits_with_2_and_one_line(refused, agent, tmp_path, command):
+    assert refused(command, "nowhere") == (
+        2,
+        "error: nowhere does not exist: give an agent's folder, or a run's, or train one with mzprobe train",
+    )
+    (tmp_path / "file").write_text("no folder")
+    for path in ("file", agent / "step-0000020"):
+        code, line = refused(command, path)
+        assert (code, f"{path} holds no checkpoints" in line) == (2, True)
+    code, line = refused(command)
+    assert (code, "there is no run under checkpoints" in line) == (2, True)
+
+
+@EVERY_COMMAND
+@pytest.mark.parametrize("spoilt", [WEIGHTS, RECORD])
+def test_a_corrupt_checkpoint_exits_with_1_and_one_line(refused, agent, tmp_path, command, spoilt):
+    copy = shutil.copytree(agent, tmp_path / "seed-0")
+    file = steps_of(copy)[1] / spoilt
+    file.write_bytes(file.read_bytes()[:-9])
+    code, line = refused(command, copy, "--step", 0, "--step", 20)
+    assert code == 1
+    assert f"{file} is truncated" in line
+
+
+@EVERY_COMMAND
+def test_a_checkpoint_of_another_environment_exits_with_1_and_one_line(refused, agent, tmp_path, command):
+    copy = shutil.copytree(agent, tmp_path / "seed-0")
+    forged(copy, read_checkpoint(steps_of(agent)[1]), environment=CartPole(gamma=0.99, time_limit=200))
+    code, line = refused(command, copy, "--step", 20)
+    assert code == 1
+    assert line == (
+        "error: the checkpoint was trained in cartpole with time_limit=200, but this installation's has 500: install "
+        f"mzprobe {read_checkpoint(steps_of(copy)[1]).versions['mzprobe']}"
+    )
+
+
+@EVERY_COMMAND
+def test_checkpoints_of_two_configurations_in_one_folder_exit_with_2_and_one_line(refused, agent, tmp_path, command):
+    copy = shutil.copytree(agent, tmp_path / "seed-0")
+    second = read_checkpoint(steps_of(agent)[1])
+    options = second.config.environment.model_copy(update={"options": {"gamma": 0.5}})
+    forged(
+        copy,
+        second,
+        config=second.config.model_copy(update={"environment": options}),
+        environment=CartPole(gamma=0.5),
+    )
+    code, line = refused(command, copy, "--step", 0, "--step", 20)
+    assert code == 2
+    assert "step-0000020 is of another agent" in line
+    assert "environment.options.gamma" in line
+
+
+@EVERY_COMMAND
+def test_a_table_made_otherwise_is_kept_until_overwrite_is_said(run_cli, refused, agent, command):
+    arguments, _, _ = COMMANDS[command]
+    ask = [command, agent, *arguments, "--step", 0]
+    assert run_cli(*ask)[0] == 0
+    code, line = refused(*ask, "--set", "seed=5")
+    assert code == 2
+    assert "was made with other settings (seed): choose another --out, or replace it with --overwrite" in line
+    assert run_cli(*ask, "--set", "seed=5", "--overwrite")[0] == 0
+
+
+def test_ctrl_c_in_a_probe_keeps_what_is_done_and_says_so(run_cli, agent, tmp_path, monkeypatch):
+    from mzprobe.probes import runner
+
+    real, written = runner.write_table, []
+
+    def write_and_interrupt(path, table):
+        real(path, table)
+        written.append(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "write_table", write_and_interrupt)
+    ask = ["eval-online", agent, "--episodes", 1]
+    code, out, said = run_cli(*ask)
+    assert (code, out) == (130, "")
+    assert [line for line in said.splitlines() if line.startswith("error:")] == [
+        "error: interrupted: run the same command again to resume"
+    ]
+    monkeypatch.setattr(runner, "write_table", real)
+    code, _, said = run_cli(*ask)
+    assert code == 0
+    assert "online: 2 checkpoints of 1 agent" in said
+    assert set(frame_of(tmp_path / "analyses", "online")["training_step"]) == {0, 20, 40}

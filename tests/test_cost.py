@@ -1,0 +1,267 @@
+"""What a probe costs is counted before it starts: by hand, never less than is done, and no more where nothing ends."""
+
+import dataclasses
+
+import pytest
+from agents import made_agent
+from brute import TabularNetwork
+
+from mzprobe import behaviour
+from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.envs import random_mdp
+from mzprobe.envs.core import rewards_along
+from mzprobe.networks.evaluate import Evaluator
+from mzprobe.probes import prefixes, search_error
+from mzprobe.probes.cost import Cost, seconds
+from mzprobe.probes.registry import PROBES
+from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
+from mzprobe.probes.sampling import load_agent
+from mzprobe.settings import (
+    CrossConfig,
+    HorizonConfig,
+    OnlineConfig,
+    PlanningConfig,
+    SearchErrorConfig,
+    SequencesConfig,
+)
+
+VALUE, LEARNED, TRUE, TRUE_VALUE = ("learned", 0), ("learned", 4), ("true", 4), ("true", 0)
+
+# The tiny agent: CartPole, 2 actions, at most 500 steps an episode, searches of 8 simulations, unrolled 3 steps.
+BY_HAND = {
+    "online": (
+        OnlineConfig(episodes=3),
+        Cost(searches=1500, simulations={VALUE: 12000}, environment_steps=3000, model_steps=1500),
+    ),
+    "horizon": (  # 2 episodes; 1 + 2 + 4 searches a state, 2 + 4 + 8 steps, and each state is represented
+        HorizonConfig(states=6, episodes=2),
+        Cost(states=6, searches=1042, simulations={VALUE: 8336}, environment_steps=1084, model_steps=90),
+    ),
+    "horizon sampled": (  # 1 + 2 + 3 + 3 searches a state, 2 + 3 + 3 + 3 steps
+        HorizonConfig(states=6, episodes=2, horizon=4, enumerate_up_to=15, sequences=3),
+        Cost(states=6, searches=1054, simulations={VALUE: 8432}, environment_steps=1066, model_steps=72),
+    ),
+    "sequences": (
+        SequencesConfig(states=5, episodes=1, length=2),
+        Cost(states=5, searches=515, simulations={VALUE: 4120}, environment_steps=530, model_steps=35),
+    ),
+    "cross": (  # two policies, searched each at 1 + 2 nodes a state, on one tree of 2 + 4 steps
+        CrossConfig(states=5, episodes=1, horizon=2),
+        Cost(states=5, searches=530, simulations={VALUE: 4240}, environment_steps=530, model_steps=35),
+    ),
+    "cross sampled": (  # their samples may share nothing
+        CrossConfig(states=5, episodes=1, horizon=2, enumerate_up_to=0, sequences=3),
+        Cost(states=5, searches=530, simulations={VALUE: 4240}, environment_steps=550, model_steps=55),
+    ),
+    "search": (  # two priors, 7 simulations of 4 steps each
+        SearchErrorConfig(states=5, episodes=1, simulations=(2, 7), horizon=4),
+        Cost(
+            states=5,
+            searches=510,
+            simulations={VALUE: 4000, LEARNED: 70},
+            environment_steps=780,
+            model_steps=10,
+        ),
+    ),
+    "planning": (  # the prior twice; two priors with 2 and with 5 simulations in each model
+        PlanningConfig(episodes=2, simulations=(2, 5), horizon=4),
+        Cost(
+            searches=8000,
+            simulations={LEARNED: 14000, TRUE: 14000},
+            environment_steps=10000,
+            model_steps=2000,
+        ),
+    ),
+    "planning value": (
+        PlanningConfig(episodes=1, simulations=(3,), leaf="value", horizon=4),
+        Cost(
+            searches=2000,
+            simulations={VALUE: 3000, TRUE_VALUE: 3000},
+            environment_steps=3000,
+            model_steps=1000,
+        ),
+    ),
+}
+EVERY_PROBE = pytest.mark.parametrize("name", BY_HAND)
+
+
+class CountingEnvironment:
+    """An environment that counts its steps, except those that a search takes."""
+
+    def __init__(self, environment, work):
+        self.environment, self.work = environment, work
+        self.spec = environment.spec
+        self.reset, self.observe, self.terminal = environment.reset, environment.observe, environment.terminal
+
+    def step(self, states, actions):
+        self.work.add("environment_steps", len(states))
+        return self.environment.step(states, actions)
+
+    def rewards_along(self, states, actions):
+        self.work.add("environment_steps", actions.size)
+        return rewards_along(self.environment, states, actions)
+
+
+class Work:
+    """What was really done."""
+
+    def __init__(self):
+        self.searching = False
+        self.counts = dict.fromkeys(("states", "searches", "simulations", "environment_steps", "model_steps"), 0)
+
+    def add(self, name, count):
+        if not self.searching:
+            self.counts[name] += count
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """Counts searches and rows of the network, wherever probes ask for them."""
+    counted = Work()
+    real_search, real_rows, real_call = behaviour.search, prefixes.by_rows, Evaluator.__call__
+
+    def search(model, roots, *, config, **options):
+        counted.add("searches", len(roots))
+        counted.add("simulations", len(roots) * config.simulations)
+        counted.searching = True
+        try:
+            return real_search(model, roots, config=config, **options)
+        finally:
+            counted.searching = False
+
+    def by_rows(function, *inputs):
+        counted.add("model_steps", len(inputs[0]))
+        return real_rows(function, *inputs)
+
+    def call(evaluator, observations):
+        counted.add("model_steps", len(observations))
+        return real_call(evaluator, observations)
+
+    for module in (behaviour, search_error):
+        monkeypatch.setattr(module, "search", search)
+    monkeypatch.setattr(prefixes, "by_rows", by_rows)
+    monkeypatch.setattr(Evaluator, "__call__", call)
+    return counted
+
+
+def counting(agent, work):
+    """The agent in an environment that counts."""
+    environment = CountingEnvironment(agent.environment, work)
+    return dataclasses.replace(
+        agent, environment=environment, policy=dataclasses.replace(agent.policy, environment=environment)
+    )
+
+
+def foretold(name, agent):
+    """The cost of a question, as the work counts it."""
+    probe = PROBES[name.split()[0]]
+    cost = probe.cost(agent, BY_HAND[name][0], 2 if probe.pairs else 1)
+    return dataclasses.asdict(cost) | {"simulations": sum(cost.simulations.values())}
+
+
+def done(name, agent, work):
+    """What measuring does, with two policies where policies are asked for."""
+    probe = PROBES[name.split()[0]]
+    counted = counting(agent, work)
+    others = [[counted, counted]] if probe.pairs else []
+    frame = probe.measure(counted, BY_HAND[name][0], *others)
+    if "state" in frame:
+        work.add("states", frame["state"].nunique())
+    return work.counts
+
+
+@EVERY_PROBE
+def test_the_cost_of_a_probe_is_the_one_worked_by_hand(agent, name):
+    config, expected = BY_HAND[name]
+    probe = PROBES[name.split()[0]]
+    loaded = load_agent(read_checkpoint(steps_of(agent)[1]))
+    assert probe.cost(loaded, config, 2 if probe.pairs else 1) == expected
+
+
+@EVERY_PROBE
+def test_no_probe_does_more_than_it_costs(agent, name, work):
+    loaded = load_agent(read_checkpoint(steps_of(agent)[2]))
+    cost = foretold(name, loaded)
+    found = done(name, loaded, work)
+    assert all(0 < found[part] <= cost[part] for part in cost if cost[part] > 0)
+    assert all(found[part] == 0 for part in cost if cost[part] == 0)
+
+
+@EVERY_PROBE
+def test_a_probe_does_all_that_it_costs_where_nothing_ends_and_every_action_is_taken(name, work):
+    env = random_mdp(0, num_states=4, terminal_fraction=0, time_limit=7)
+    uniform = TabularNetwork(env.transitions, [[0.0, 0.0]] * 4)
+    agent = made_agent(env, uniform)
+    cost, found = foretold(name, agent), done(name, agent, work)
+    if name == "search":  # trajectories that begin deeper in the tree take fewer steps
+        assert cost.pop("environment_steps") > found.pop("environment_steps") > 7
+    if "sampled" in name:  # samples may coincide, and share what they do
+        assert all(found[part] <= cost[part] for part in cost)
+        return
+    assert found == cost
+
+
+def test_costs_add_up_by_kind_of_simulation():
+    one = Cost(states=1, searches=2, simulations={VALUE: 3}, environment_steps=4, model_steps=5)
+    other = Cost(states=10, searches=20, simulations={VALUE: 30, TRUE: 300}, environment_steps=40)
+    expected = Cost(states=11, searches=22, simulations={VALUE: 33, TRUE: 300}, environment_steps=44, model_steps=5)
+    assert one + other == other + one == expected
+    assert sum((one, other), Cost()) == expected
+
+
+def test_a_cost_is_said_in_words():
+    assert str(BY_HAND["horizon"][1]) == (
+        "6 states, 1,042 searches (8,336 simulations), 1,084 environment steps, 90 network rows"
+    )
+    assert str(Cost(searches=2, simulations={VALUE: 4, TRUE: 5}, environment_steps=3)) == (
+        "2 searches (9 simulations), 3 environment steps"
+    )
+
+
+def asked(agent, out, name, **options):
+    config, _ = BY_HAND[name]
+    probe = PROBES[name.split()[0]]
+    return ProbeRun(probe=probe, agent=agent, config=config, analyses=out, command="here", **options)
+
+
+@EVERY_PROBE
+def test_what_is_left_shrinks_to_nothing_as_checkpoints_are_done(agent, tmp_path, name):
+    run = asked(agent, tmp_path, name, steps=(0, 20, 40))
+    lefts = [remaining_cost(run)]
+    for step in (0, 20, 40):
+        run_probe(dataclasses.replace(run, steps=(step,)))
+        lefts.append(remaining_cost(run))
+    run_probe(run)
+    lefts.append(remaining_cost(run))
+    searches = [cost.searches for _, cost in lefts]
+    assert searches == sorted(searches, reverse=True)
+    # A row of the cross matrix is done when all of its columns are, and a diagonal is one of them.
+    counts = [3, 3, 3, 3, 0] if run.probe.pairs else [3, 2, 1, 0, 0]
+    assert [count for count, _ in lefts] == counts
+    assert lefts[-1] == (0, Cost())
+    assert searches[0] > searches[1] > searches[2] > searches[3]
+
+
+def test_the_cost_of_a_row_is_of_the_columns_that_it_lacks(agent, tmp_path):
+    run = asked(agent, tmp_path, "cross")
+    run_probe(dataclasses.replace(run, steps=(0, 20)))
+    loaded = load_agent(read_checkpoint(steps_of(agent)[0]))
+    config, _ = BY_HAND["cross"]
+    expected = [PROBES["cross"].cost(loaded, config, policies) for policies in (1, 1, 3)]
+    assert remaining_cost(run) == (3, sum(expected, Cost()))
+
+
+def test_seconds_are_positive_and_grow_with_the_work(agent, monkeypatch):
+    monkeypatch.setattr("mzprobe.probes.cost._SECONDS", 0.01)
+    loaded = load_agent(read_checkpoint(steps_of(agent)[1]))
+    kinds = (VALUE, LEARNED, TRUE, TRUE_VALUE)
+    one = Cost(searches=1, simulations=dict.fromkeys(kinds, 1000), environment_steps=1000, model_steps=1000)
+    many = Cost(searches=1, simulations=dict.fromkeys(kinds, 10**6), environment_steps=10**6, model_steps=10**6)
+    assert 0 < seconds(one, loaded) < seconds(many, loaded)
+    for alone in (
+        *(Cost(simulations={kind: 1000}) for kind in kinds),
+        Cost(environment_steps=1000),
+        Cost(model_steps=1000),
+    ):
+        assert seconds(alone, loaded) > 0
+    assert seconds(Cost(), loaded) == 0

@@ -1,0 +1,172 @@
+"""The horizon probe equals plain enumeration, its estimates come to it, and a perfect model scores 0."""
+
+import brute
+import numpy as np
+import pandas as pd
+import pytest
+from brute import case, oracle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.envs import TabularEnvironment
+from mzprobe.envs.tabular import TabularStates
+from mzprobe.errors import UsageError
+from mzprobe.probes.horizon import UNITS, mean_magnitude_bias, measure_horizon, sampled, score_horizon
+from mzprobe.probes.prefixes import LARGEST, portions
+from mzprobe.probes.sampling import Sample, load_agent
+from mzprobe.settings import HorizonConfig
+
+ERRORS = ["error", "sequence_error", "signed_error", "alive_error"]
+SMALL = HorizonConfig(states=6, episodes=2, horizon=3)
+
+
+def generator(seed=0):
+    return np.random.default_rng(seed)
+
+
+# Against enumeration
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), num_actions=st.integers(1, 3), h=st.integers(1, 4), zeros=st.booleans())
+def test_exact_scores_equal_the_enumeration_of_all_sequences(seed, num_actions, h, zeros):
+    env, network, policy, sample = case(seed, num_actions=num_actions, zeros=zeros and num_actions > 1)
+    rows = score_horizon(env, network, policy, sample, horizon=h, sequences=None, generator=generator())
+    assert rows[["state", "h"]].to_numpy().tolist() == [[s, k] for s in range(5) for k in range(1, h + 1)]
+    for row in rows.itertuples():
+        paths = brute.all_paths(env, network, policy, row.state, row.h)
+        for column, expected in brute.summary(paths).items():
+            assert abs(getattr(row, column) - expected) <= 1e-12, (column, row.state, row.h)
+        assert row.sequences == sum(path.probability > 0 for path in paths)
+        assert (row.exact, row.standard_error, row.bias) == (True, 0.0, 0.0)
+    assert (rows["episode"] == rows["state"] * 2).all()
+    assert (rows["time"] == rows["state"] * 3).all()
+
+
+def test_sampled_scores_equal_the_average_of_the_same_sequences():
+    env, network, policy, sample = case(4, num_actions=3)
+    m, h = 40, 4
+    rows = score_horizon(env, network, policy, sample, horizon=h, sequences=m, generator=generator(9))
+    uniforms = generator(9).random((5, m, h))
+    for row in rows.itertuples():
+        paths = brute.drawn_paths(env, network, policy, row.state, uniforms[row.state, :, : row.h])
+        for column, expected in brute.summary(paths).items():
+            assert abs(getattr(row, column) - expected) <= 1e-12, (column, row.state, row.h)
+        difference = [path.value - path.predicted for path in paths]
+        assert row.standard_error == pytest.approx(np.std(difference, ddof=1) / np.sqrt(m), abs=1e-7)
+        assert (row.exact, row.sequences) == (False, m)
+    assert (rows["standard_error"] > 0).sum() > len(rows) / 2
+    expected = mean_magnitude_bias(-rows["signed_error"].to_numpy(), rows["standard_error"].to_numpy())
+    assert np.array_equal(rows["bias"], expected)
+
+
+def test_sampled_scores_come_to_the_exact_ones():
+    env, network, policy, sample = case(5, num_actions=3)
+    m, h = 20_000, 4
+    exact, sampled = (
+        score_horizon(env, network, policy, sample, horizon=h, sequences=n, generator=generator(1)) for n in (None, m)
+    )
+    # The second moment bounds the spread of every column below.
+    for column, of in (("signed_error", "difference"), ("sequence_error", "difference"), ("value", "value")):
+        bounds = []
+        for row in exact.itertuples():
+            paths = brute.all_paths(env, network, policy, row.state, row.h)
+            numbers = [path.value - (path.predicted if of == "difference" else 0.0) for path in paths]
+            second = sum(path.probability * x**2 for path, x in zip(paths, numbers, strict=True))
+            bounds.append(5 * np.sqrt(second / m) + 1e-12)
+        assert (np.abs(sampled[column] - exact[column]) <= bounds).all(), column
+    probability = exact["alive_probability"]
+    deviation = np.abs(sampled["alive_probability"] - probability)
+    assert (deviation <= 5 * np.sqrt(probability * (1 - probability) / m) + 1e-12).all()
+
+
+@pytest.mark.parametrize("sequences", [None, 1, 30])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_perfect_model_scores_exactly_0(seed, sequences):
+    env, _, policy, sample = case(seed, num_actions=3)
+    rows = score_horizon(env, oracle(env), policy, sample, horizon=5, sequences=sequences, generator=generator())
+    assert (rows[[*ERRORS, "standard_error", "bias"]] == 0.0).all(axis=None)
+    assert (rows["value"] != 0).any()
+    assert (rows["value"] == rows["predicted_value"]).all()
+
+
+def test_only_what_a_model_predicts_after_the_end_separates_alive_error_from_error():
+    env = TabularEnvironment([[1], [1]], [[1.0], [0.0]], [False, True], starts=[0], gamma=0.5, time_limit=9, name="end")
+    network = brute.TabularNetwork([[1], [1]], [[1.0], [8.0]])
+    policy = brute.TabularPolicy(np.ones((2, 1)))
+    sample = Sample(states=TabularStates(np.array([0])), episode=np.array([0]), time=np.array([0]))
+    rows = score_horizon(env, network, policy, sample, horizon=3, sequences=None, generator=generator())
+    assert rows["value"].tolist() == [1.0, 1.0, 1.0]
+    assert rows["error"].tolist() == [0.0, 4.0, 6.0]
+    assert rows["signed_error"].tolist() == [0.0, 4.0, 6.0]
+    assert rows["alive_error"].tolist() == [0.0, 0.0, 0.0]
+    assert rows["alive_probability"].tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("sequences", [None, 20])
+def test_portions_of_states_change_no_byte(sequences):
+    env, network, policy, sample = case(6, num_actions=3)
+    arguments = {"horizon": 3, "sequences": sequences}
+    whole = score_horizon(env, network, policy, sample, **arguments, generator=generator())
+    for held in (1, 60):
+        parts = score_horizon(env, network, policy, sample, **arguments, generator=generator(), batch_size=held)
+        pd.testing.assert_frame_equal(parts, whole, check_exact=True)
+
+
+@given(S=st.integers(1, 40), widest=st.integers(1, 300), batch_size=st.integers(1, 500))
+def test_portions_hold_every_state_once_and_no_more_sequences_than_asked(S, widest, batch_size):
+    parts = portions(S, widest, batch_size)
+    assert np.concatenate(parts).tolist() == list(range(S))
+    assert all(len(part) == 1 or len(part) * widest <= batch_size for part in parts)
+    assert all((len(part) + 1) * widest > batch_size for part in parts[:-1])
+
+
+def test_more_sequences_than_fit_are_a_usage_error():
+    env, network, policy, sample = case(0)
+    with pytest.raises(UsageError, match="1,073,741,824 action sequences a state are too many to hold") as reason:
+        score_horizon(env, network, policy, sample, horizon=30, sequences=None, generator=generator())
+    assert f"{LARGEST:,}" in str(reason.value)
+
+
+def test_sequences_are_enumerated_while_there_are_no_more_than_asked():
+    config = HorizonConfig(enumerate_up_to=8, sequences=5)
+    assert [sampled(config, 2, h) for h in (1, 3, 4)] == [None, None, 5]
+
+
+@pytest.mark.parametrize(("mean", "error"), [(0.0, 1.0), (0.5, 1.0), (-2.0, 0.7), (3.0, 0.1), (1.0, 0.0)])
+def test_the_bias_of_a_mean_magnitude_equals_its_simulation(mean, error):
+    draws = np.abs(mean + error * generator(3).standard_normal(1_000_000))
+    tolerance = 5 * draws.std() / 1000 + 1e-12
+    assert mean_magnitude_bias(np.array([mean]), np.array([error]))[0] == pytest.approx(
+        draws.mean() - abs(mean), abs=tolerance
+    )
+
+
+# Checkpoints
+
+
+def test_a_measured_checkpoint_has_every_state_and_horizon_under_its_own_name(agent):
+    checkpoint = read_checkpoint(steps_of(agent)[1])
+    rows = measure_horizon(load_agent(checkpoint), SMALL)
+    assert list(rows.columns) == list(UNITS)
+    assert rows[["state", "h"]].to_numpy().tolist() == [[s, h] for s in range(6) for h in range(1, 4)]
+    assert set(rows["training_step"]) == {20}
+    assert set(rows["seed"]) == {0}
+    assert set(rows["temperature"]) == {1.0}
+    assert rows["exact"].all()
+    assert rows.notna().all(axis=None)
+    assert rows["alive_probability"].between(0, 1 + 1e-12).all()
+
+
+def test_without_a_horizon_the_unroll_length_of_training_is_the_largest(agent):
+    rows = measure_horizon(load_agent(read_checkpoint(steps_of(agent)[0])), HorizonConfig(states=2, episodes=1))
+    assert rows["h"].max() == 3
+
+
+def test_true_values_of_cartpole_count_the_steps_it_stays_up(agent):
+    loaded = load_agent(read_checkpoint(steps_of(agent)[0]))
+    rows = measure_horizon(loaded, SMALL)
+    gamma = loaded.environment.spec.gamma
+    assert rows.loc[rows["h"] == 1, "value"].tolist() == pytest.approx([1.0] * 6)
+    assert (rows["value"] <= (1 - gamma ** rows["h"]) / (1 - gamma) + 1e-12).all()

@@ -1,0 +1,137 @@
+"""A network that knows the true environment scores exactly 0, and plans in it as in the truth."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from agents import made_agent
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import OracleNetwork, RememberingEnvironment
+
+from mzprobe.behaviour import draw_episode_numbers, play_episodes
+from mzprobe.envs import CartPole, random_mdp
+from mzprobe.probes.cross import measure_cross
+from mzprobe.probes.horizon import measure_horizon
+from mzprobe.probes.planning import cells, measure_planning
+from mzprobe.probes.search_error import measure_search
+from mzprobe.probes.sequences import measure_sequences
+from mzprobe.settings import CrossConfig, HorizonConfig, PlanningConfig, SearchErrorConfig, SequencesConfig
+from mzprobe.threads import limited_threads
+
+STATES = {"states": 5, "episodes": 2}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Bits repeat for an equal number of threads; training uses one."""
+    with limited_threads(1):
+        yield
+
+
+def oracle_agent(environment, *, seed=0, step=0):
+    """An agent whose network is the environment; policy and value are drawn from the seed."""
+    remembering = RememberingEnvironment(environment)
+    network = OracleNetwork(remembering, seed=seed)
+    return made_agent(remembering, network, step=step, simulations=6, temperature=0.5)
+
+
+def tabular(seed, num_actions=2):
+    return random_mdp(seed, num_states=6, num_actions=num_actions, terminal_fraction=0.3, time_limit=6)
+
+
+ENVIRONMENTS = pytest.mark.parametrize(
+    "environment", [tabular(0), tabular(1, num_actions=3), CartPole(time_limit=40)], ids=["two", "three", "cartpole"]
+)
+
+
+def assert_knows(rows, errors):
+    """All of these columns are 0 to the last bit, and there is something that the truth is worth."""
+    assert (rows[errors] == 0.0).all(axis=None)
+    if "value" in rows:
+        assert (rows["value"] != 0).any()
+        assert rows["value"].tolist() == rows["predicted_value"].tolist()
+
+
+HORIZON_ERRORS = ["error", "sequence_error", "signed_error", "alive_error", "standard_error", "bias"]
+
+
+@ENVIRONMENTS
+@pytest.mark.parametrize("enumerate_up_to", [1024, 0])
+def test_an_oracle_scores_0_in_the_horizon_probe(environment, enumerate_up_to):
+    config = HorizonConfig(**STATES, horizon=4, enumerate_up_to=enumerate_up_to, sequences=10)
+    rows = measure_horizon(oracle_agent(environment), config)
+    assert rows["exact"].all() == (enumerate_up_to > 0)
+    assert_knows(rows, HORIZON_ERRORS)
+
+
+@ENVIRONMENTS
+def test_an_oracle_scores_0_in_every_sequence(environment):
+    rows = measure_sequences(oracle_agent(environment), SequencesConfig(**STATES, length=4))
+    assert_knows(rows, ["error", "rank_error"])
+    assert rows["rho"].isna().all()
+
+
+@ENVIRONMENTS
+@pytest.mark.parametrize("enumerate_up_to", [1024, 0])
+def test_an_oracle_scores_0_in_every_cell_of_its_row(environment, enumerate_up_to):
+    agents = [oracle_agent(environment, seed=step, step=step) for step in (0, 20)]
+    config = CrossConfig(**STATES, horizon=4, enumerate_up_to=enumerate_up_to, sequences=10)
+    rows = measure_cross(agents[0], config, agents)
+    assert set(rows["policy_step"]) == {0, 20}
+    assert_knows(rows, HORIZON_ERRORS)
+
+
+@ENVIRONMENTS
+def test_an_oracle_scores_0_along_every_simulated_trajectory(environment):
+    config = SearchErrorConfig(**STATES, simulations=(1, 4, 20), horizon=5)
+    rows = measure_search(oracle_agent(environment), config)
+    assert_knows(rows, ["path_error", "trajectory_error"])
+    assert (rows["path_length"] > 1).any()
+    assert (rows["tv"] > 0).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**20), num_actions=st.integers(1, 3), length=st.integers(1, 4))
+def test_an_oracle_scores_0_on_any_table(seed, num_actions, length):
+    agent = oracle_agent(tabular(seed, num_actions), seed=seed)
+    assert (measure_horizon(agent, HorizonConfig(**STATES, horizon=length))[HORIZON_ERRORS] == 0).all(axis=None)
+    assert (measure_sequences(agent, SequencesConfig(**STATES, length=length))["error"] == 0).all()
+    rows = measure_search(agent, SearchErrorConfig(**STATES, simulations=(9,), horizon=length))
+    assert (rows[["path_error", "trajectory_error"]] == 0).all(axis=None)
+
+
+# Planning
+
+
+@ENVIRONMENTS
+@pytest.mark.parametrize("leaf", ["rollout", "value"])
+def test_an_oracle_plans_as_in_the_truth(environment, leaf):
+    agent = oracle_agent(environment, seed=3)
+    config = PlanningConfig(episodes=3, simulations=(1, 4, 12), horizon=5, leaf=leaf)
+    rows = measure_planning(agent, config)
+    learned, true = (
+        rows[rows["model"] == model].drop(columns="model").reset_index(drop=True) for model in ("learned", "true")
+    )
+    assert len(learned) == 2 * 3 * 3
+    pd.testing.assert_frame_equal(learned, true, check_exact=True)
+    assert len(set(learned["return"])) > 1
+
+
+@ENVIRONMENTS
+@pytest.mark.parametrize("leaf", ["rollout", "value"])
+def test_an_oracle_takes_the_actions_of_the_truth_one_by_one(environment, leaf):
+    agent = oracle_agent(environment, seed=4)
+    seeds, uniforms = draw_episode_numbers(np.random.default_rng(0), 2, agent.environment.spec.time_limit)
+    config = PlanningConfig(simulations=(2, 10), horizon=4, leaf=leaf, temperature=0.5)
+    distributions = {}
+    for cell, policy in cells(agent, config):
+        if cell["model"] != "none":
+            played = play_episodes(agent.environment, policy, seeds=seeds, uniforms=uniforms, keep_states=True)
+            asked = policy.distribution(played.states)
+            seen = agent.environment.observe(played.states)
+            distributions.setdefault((cell["prior"], cell["simulations"]), []).append((asked, seen))
+    assert len(distributions) == 4
+    for (learned, where), (true, there) in distributions.values():
+        assert where.tobytes() == there.tobytes()
+        assert learned.tobytes() == true.tobytes()
+    assert any((asked.max(axis=1) < 1).any() for (asked, _), _ in distributions.values())

@@ -1,0 +1,131 @@
+"""The same seed gives the same table, byte for byte, in whatever portions its work is done."""
+
+import dataclasses
+import io
+
+import pytest
+import torch
+from agents import searching_policy
+
+from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.networks import MLPNetwork
+from mzprobe.networks.evaluate import Evaluator
+from mzprobe.probes.prefixes import BATCH_SIZE
+from mzprobe.probes.registry import PROBES
+from mzprobe.probes.runner import ProbeRun, run_probe
+from mzprobe.probes.sampling import load_agent
+from mzprobe.settings import (
+    CrossConfig,
+    HorizonConfig,
+    OnlineConfig,
+    PlanningConfig,
+    SearchErrorConfig,
+    SequencesConfig,
+)
+
+CONFIGS = {
+    "online": OnlineConfig(episodes=9),
+    "horizon": HorizonConfig(states=9, episodes=2),
+    "horizon sampled": HorizonConfig(states=9, episodes=2, horizon=5, enumerate_up_to=0, sequences=8),
+    "sequences": SequencesConfig(states=9, episodes=2, length=4),
+    "cross": CrossConfig(states=9, episodes=2),
+    "cross sampled": CrossConfig(states=9, episodes=2, horizon=5, enumerate_up_to=0, sequences=8),
+    "search": SearchErrorConfig(states=9, episodes=2, simulations=(2, 5), horizon=4),
+    "planning": PlanningConfig(episodes=8, simulations=(3,), horizon=3),
+    "planning value": PlanningConfig(episodes=8, simulations=(3,), leaf="value"),
+}
+QUESTIONS = pytest.mark.parametrize("question", CONFIGS)
+
+
+class TorchNetwork(MLPNetwork):
+    """The same network, which the fused kernels do not know: torch runs it."""
+
+
+def table_of(agent, out, question, **options):
+    run = ProbeRun(
+        probe=PROBES[question.split()[0]],
+        agent=agent,
+        config=CONFIGS[question],
+        analyses=out,
+        command="mzprobe here",
+        steps=(0, 40),
+        **options,
+    )
+    return run_probe(run).read_bytes()
+
+
+def by_torch(loaded, network=TorchNetwork):
+    """The agent with its network in another class, and everything that is made from it made again."""
+    twin = network(
+        observation_size=4,
+        num_actions=2,
+        latent=loaded.network.latent,
+        hidden=16,
+        support=loaded.network.support,
+        generator=torch.Generator(),
+    )
+    twin.load_state_dict(loaded.network.state_dict())
+    return dataclasses.replace(
+        loaded,
+        network=twin.eval(),
+        policy=searching_policy(
+            loaded.environment,
+            twin,
+            config=loaded.policy.config,
+            temperature=loaded.policy.temperature,
+            trees=loaded.policy.trees,
+        ),
+        evaluate=Evaluator(twin, num_actions=2),
+    )
+
+
+def measured(path, question, batch_size, network):
+    """The rows of a checkpoint by a network that torch runs."""
+    agents = [by_torch(load_agent(read_checkpoint(p), batch_size=batch_size), network) for p in path]
+    probe = PROBES[question.split()[0]]
+    others = [agents] if probe.pairs else []
+    return probe.measure(agents[-1], CONFIGS[question], *others)
+
+
+def parquet(frame):
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    return buffer.getvalue()
+
+
+@QUESTIONS
+def test_the_batch_size_changes_no_byte_of_a_table(agent, tmp_path, question):
+    whole = table_of(agent, tmp_path / "whole", question)
+    for batch_size in (1, 7, 64):
+        assert table_of(agent, tmp_path / str(batch_size), question, batch_size=batch_size) == whole
+    assert table_of(agent, tmp_path / "again", question) == whole
+
+
+@QUESTIONS
+def test_the_batch_size_changes_no_byte_of_what_torch_measures(agent, question):
+    path = steps_of(agent)[1:]
+    whole = parquet(measured(path, question, BATCH_SIZE, TorchNetwork))
+    for batch_size in (1, 7, 64):
+        assert parquet(measured(path, question, batch_size, TorchNetwork)) == whole
+
+
+@QUESTIONS
+def test_torch_measures_what_the_kernels_measure_but_for_rounding(agent, question):
+    path = steps_of(agent)[1:]
+    torch_rows, kernel_rows = (measured(path, question, BATCH_SIZE, kind) for kind in (TorchNetwork, MLPNetwork))
+    assert len(torch_rows) == len(kernel_rows) > 0
+    for column in torch_rows.columns:
+        if torch_rows[column].dtype == float:
+            assert torch_rows[column].to_numpy() == pytest.approx(kernel_rows[column].to_numpy(), abs=1e-4), column
+        else:
+            assert torch_rows[column].tolist() == kernel_rows[column].tolist(), column
+
+
+@QUESTIONS
+def test_another_seed_gives_other_numbers(agent, question):
+    loaded = load_agent(read_checkpoint(steps_of(agent)[2]))
+    probe, config = PROBES[question.split()[0]], CONFIGS[question]
+    others = [[loaded]] if probe.pairs else []
+    one, again, other = (probe.measure(loaded, config.model_copy(update={"seed": seed}), *others) for seed in (0, 0, 1))
+    assert one.equals(again)
+    assert not one.equals(other)

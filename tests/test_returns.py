@@ -1,0 +1,245 @@
+"""The online and the planning probe: returns of episodes, played one by one by a plain search."""
+
+import itertools
+from typing import get_args
+
+import brute
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from agents import made_agent
+from brute import TabularNetwork, wrong_network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mzprobe.behaviour import BehaviourPolicy, PriorPolicy, draw_episode_numbers, play_episodes
+from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.envs import TabularEnvironment, random_mdp
+from mzprobe.probes.online import UNITS as ONLINE_UNITS
+from mzprobe.probes.online import measure_online
+from mzprobe.probes.planning import UNITS, cells, measure_planning, rollout_seed
+from mzprobe.probes.registry import PLANNING
+from mzprobe.probes.sampling import load_agent
+from mzprobe.search import LearnedModel, Rollout, TrueModel
+from mzprobe.seeding import numpy_generator
+from mzprobe.settings import OnlineConfig, PlanningConfig
+
+CELL = ["model", "prior", "leaf", "horizon", "simulations", "temperature"]
+
+
+def small_mdp(seed, *, num_actions=2):
+    return random_mdp(seed, num_states=6, num_actions=num_actions, terminal_fraction=0.3, time_limit=6)
+
+
+def numbers_of(agent, config):
+    """Starts and action numbers of a probe's episodes."""
+    generator = numpy_generator(0, "probe", config.seed)
+    seeds, uniforms = draw_episode_numbers(generator, config.episodes, agent.environment.spec.time_limit)
+    return agent.environment.reset(seeds).index, uniforms
+
+
+def assert_episodes(rows, env, distribution, starts, uniforms):
+    """Compares rows with the episodes of a policy (state -> probabilities), one after the other."""
+    known = {}
+
+    def remembered(state):
+        if state not in known:
+            known[state] = distribution(state)
+        return known[state]
+
+    assert rows["episode"].tolist() == list(range(len(starts)))
+    for row, start, numbers in zip(rows.to_dict("records"), starts, uniforms, strict=True):
+        episode = brute.played(env, remembered, start, numbers)
+        assert row["return"] == pytest.approx(episode.total, abs=1e-12)
+        assert (row["length"], row["terminated"]) == (len(episode.states), episode.terminated)
+
+
+def policy_network(agent):
+    """State -> pi_theta."""
+    return lambda s: torch.softmax(agent.network.logits[s], dim=0).tolist()
+
+
+def plain_search(agent, **options):
+    """State -> visit distribution of the plain search."""
+    temperature = options.pop("temperature")
+
+    def distribution(state):
+        root, _ = brute.planned(agent.environment, agent.network, state, **options)
+        return brute.visit_policy(root, temperature)
+
+    return distribution
+
+
+# Against plain Python
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**20), num_actions=st.integers(1, 3), temperature=st.sampled_from([1.0, 0.5, 0.25]))
+def test_online_returns_are_those_of_episodes_played_one_by_one(seed, num_actions, temperature):
+    env = small_mdp(seed, num_actions=num_actions)
+    agent = made_agent(env, wrong_network(seed, 6, num_actions), simulations=7, temperature=temperature)
+    config = OnlineConfig(episodes=5, seed=1)
+    rows = measure_online(agent, config)
+    assert list(rows.columns) == list(ONLINE_UNITS)
+    assert rows["policy"].tolist() == ["behaviour"] * 5 + ["prior"] * 5
+    behaviour, prior = rows[:5], rows[5:]
+    assert (set(behaviour["temperature"]), set(prior["temperature"])) == ({temperature}, {1.0})
+    options = {"model": "learned", "prior": "policy", "config": agent.policy.config, "temperature": temperature}
+    assert_episodes(behaviour, env, plain_search(agent, **options), *numbers_of(agent, config))
+    assert_episodes(prior, env, policy_network(agent), *numbers_of(agent, config))
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    seed=st.integers(0, 2**20),
+    num_actions=st.integers(1, 3),
+    leaf=st.sampled_from(["rollout", "value"]),
+    temperature=st.sampled_from([0.0, 0.5, None]),
+    horizon=st.integers(1, 5),
+)
+def test_every_cell_has_the_returns_of_its_own_plain_search(seed, num_actions, leaf, temperature, horizon):
+    env = small_mdp(seed, num_actions=num_actions)
+    agent = made_agent(env, wrong_network(seed, 6, num_actions), temperature=0.25)
+    config = PlanningConfig(episodes=3, simulations=(1, 6), leaf=leaf, horizon=horizon, temperature=temperature, seed=4)
+    rows = measure_planning(agent, config)
+    assert list(rows.columns) == list(UNITS)
+    T, shown = 0.25 if temperature is None else temperature, horizon if leaf == "rollout" else 0
+    searched = itertools.product(("learned", "true"), ("policy", "uniform"), (leaf,), (shown,), (1, 6), (T,))
+    alone = [("none", "policy", "none", 0, 0, 1.0), ("none", "policy", "none", 0, 0, 0.0)]
+    expected = [*alone, *searched]
+    assert list(rows[CELL].drop_duplicates().itertuples(index=False, name=None)) == expected
+    for cell, own in rows.groupby(CELL, sort=False):
+        model, prior, _, _, N, _ = cell
+        if model == "none":
+            distribution = policy_network(agent)
+            if cell[-1] == 0:
+                best = agent.network.logits.argmax(dim=1)
+                distribution = lambda s, best=best: np.eye(num_actions)[best[s]]  # noqa: E731
+        else:
+            distribution = plain_search(
+                agent,
+                model=model,
+                prior=prior,
+                config=agent.policy.config.model_copy(update={"simulations": N}),
+                rollout=Rollout(horizon=horizon, seed=rollout_seed(agent, 4)) if leaf == "rollout" else None,
+                temperature=T,
+            )
+        assert_episodes(own, env, distribution, *numbers_of(agent, config))
+
+
+@pytest.mark.parametrize("leaf", ["rollout", "value"])
+def test_episodes_side_by_side_are_episodes_of_a_batch_of_one(agent, leaf):
+    loaded = load_agent(read_checkpoint(steps_of(agent)[2]))
+    config = PlanningConfig(episodes=4, simulations=(3,), leaf=leaf, horizon=4)
+    rows = measure_planning(loaded, config)
+    seeds, uniforms = draw_episode_numbers(numpy_generator(0, "probe", 0), 4, loaded.environment.spec.time_limit)
+    for (cell, policy), (_, own) in zip(cells(loaded, config), rows.groupby(CELL, sort=False), strict=True):
+        assert {name: own[name].iloc[0] for name in cell} == cell
+        for episode in range(4):
+            alone = play_episodes(loaded.environment, policy, seeds=seeds[[episode]], uniforms=uniforms[[episode]])
+            row = own.iloc[episode]
+            assert (row["return"], row["length"], row["terminated"]) == (
+                alone.returns[0],
+                alone.lengths[0],
+                alone.terminated[0],
+            )
+    assert len(set(rows["return"])) > 1
+
+
+# What acts in a cell
+
+
+def test_a_cell_plans_in_its_own_model_with_its_own_prior(agent):
+    loaded = load_agent(read_checkpoint(steps_of(agent)[1]))
+    found = list(cells(loaded, PlanningConfig(simulations=(2, 9), horizon=5, seed=3)))
+    assert [policy.greedy for _, policy in found[:2]] == [False, True]
+    assert all(isinstance(policy, PriorPolicy) for _, policy in found[:2])
+    for cell, policy in found[2:]:
+        assert isinstance(policy, BehaviourPolicy)
+        assert isinstance(policy.model, {"learned": LearnedModel, "true": TrueModel}[cell["model"]])
+        assert policy.model.prior == cell["prior"]
+        assert policy.model.leaf == Rollout(horizon=5, seed=rollout_seed(loaded, 3))
+        assert (policy.config.simulations, policy.temperature) == (cell["simulations"], 0.0)
+    assert len(found) == 2 + 2 * 2 * 2
+
+
+def test_every_cell_starts_from_the_same_states(agent, monkeypatch):
+    loaded = load_agent(read_checkpoint(steps_of(agent)[1]))
+    starts = []
+
+    def played(environment, policy, *, seeds, uniforms):
+        starts.append((seeds.tolist(), uniforms.tolist()))
+        return play_episodes(environment, policy, seeds=seeds, uniforms=uniforms)
+
+    for module in ("online", "planning"):
+        monkeypatch.setattr(f"mzprobe.probes.{module}.play_episodes", played)
+    measure_planning(loaded, PlanningConfig(episodes=3, simulations=(2,), horizon=2, seed=7))
+    measure_online(loaded, OnlineConfig(episodes=3, seed=7))
+    assert len(starts) == 2 + 4 + 2
+    assert all(start == starts[0] for start in starts)
+    assert len(set(starts[0][0])) == 3
+
+
+def test_temperature_0_takes_the_most_visited_action_and_greedy_the_most_likely():
+    # One action in three pays, in truth and in the model; the network prefers another.
+    env = TabularEnvironment(
+        np.zeros((1, 3), int), [[0.0, 1.0, 0.0]], [False], starts=[0], gamma=0.5, time_limit=10, name="one"
+    )
+    agent = made_agent(env, TabularNetwork([[0, 0, 0]], [[0.0, 1.0, 0.0]], [[2.0, 0.0, 0.0]]))
+    rows = measure_planning(agent, PlanningConfig(episodes=2, simulations=(30,), horizon=1))
+    by_cell = rows.groupby(["model", "prior", "temperature"])["return"].apply(list).to_dict()
+    assert by_cell["none", "policy", 0.0] == [0.0, 0.0]
+    assert all(
+        by_cell[model, prior, 0.0] == [10.0, 10.0] for model in ("learned", "true") for prior in ("policy", "uniform")
+    )
+    assert all(0 < total < 10 for total in by_cell["none", "policy", 1.0])
+
+
+def test_a_model_that_is_wrong_about_the_best_action_loses_what_the_true_one_gains():
+    env = TabularEnvironment(
+        np.zeros((1, 2), int), [[0.0, 1.0]], [False], starts=[0], gamma=0.5, time_limit=10, name="one"
+    )
+    agent = made_agent(env, TabularNetwork([[0, 0]], [[1.0, 0.0]]))
+    rows = measure_planning(agent, PlanningConfig(episodes=1, simulations=(20,), horizon=3))
+    returns = rows[rows["simulations"] == 20].groupby("model")["return"].apply(set).to_dict()
+    assert returns == {"learned": {0.0}, "true": {10.0}}
+
+
+def test_an_episode_that_no_state_ends_is_truncated_at_the_time_limit():
+    env = random_mdp(0, num_states=4, terminal_fraction=0, time_limit=5)
+    rows = measure_online(made_agent(env, wrong_network(0, 4, 2)), OnlineConfig(episodes=3))
+    assert set(rows["length"]) == {5}
+    assert not rows["terminated"].any()
+
+
+# Checkpoints
+
+
+def test_a_measured_checkpoint_of_cartpole_counts_the_steps_it_stays_up(agent):
+    loaded = load_agent(read_checkpoint(steps_of(agent)[1]))
+    for rows in (
+        measure_online(loaded, OnlineConfig(episodes=6)),
+        measure_planning(loaded, PlanningConfig(episodes=2, simulations=(2,), horizon=2)),
+    ):
+        assert (rows["return"] == rows["length"]).all()
+        assert (rows["terminated"] == (rows["length"] < 500)).all()
+        assert rows.notna().all(axis=None)
+        assert (set(rows["training_step"]), set(rows["seed"])) == ({20}, {0})
+
+
+def test_value_leaves_have_a_table_of_their_own():
+    tables = {
+        leaf: PLANNING.table(PlanningConfig(leaf=leaf))
+        for leaf in get_args(PlanningConfig.model_fields["leaf"].annotation)
+    }
+    assert tables == {"rollout": "planning", "value": "planning-value"}
+
+
+@pytest.mark.parametrize("leaf", ["rollout", "value"])
+def test_a_number_of_simulations_does_not_depend_on_the_others(agent, leaf):
+    loaded = load_agent(read_checkpoint(steps_of(agent)[2]))
+    config = PlanningConfig(episodes=3, simulations=(2, 4), leaf=leaf, horizon=3)
+    whole, alone = (measure_planning(loaded, c) for c in (config, config.model_copy(update={"simulations": (4,)})))
+    expected = whole[whole["simulations"] != 2].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, expected, check_exact=True)

@@ -1,0 +1,60 @@
+"""Tables come back as they were written, and nothing else is taken for one."""
+
+import dataclasses
+import json
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.probes.tables import Table, read_run, read_table, write_table
+
+
+@pytest.fixture
+def table():
+    frame = pd.DataFrame({"h": [1, 2], "error": [0.5, 0.25]})
+    return Table(frame=frame, units={"h": "environment steps", "error": "1"}, record={"seed": 0})
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path, table):
+    write_table(tmp_path / "a.parquet", table)
+    back = read_table(tmp_path / "a.parquet")
+    pd.testing.assert_frame_equal(back.frame, table.frame, check_exact=True)
+    assert (back.units, back.record) == (table.units, table.record)
+
+
+def test_a_column_without_a_unit_is_not_written(tmp_path, table):
+    with pytest.raises(ValueError, match="columns without a unit: error"):
+        write_table(tmp_path / "a.parquet", dataclasses.replace(table, units={"h": "environment steps"}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_truncated_and_foreign_tables_are_refused_by_name(tmp_path, table):
+    path = tmp_path / "a.parquet"
+    write_table(path, table)
+    whole = path.read_bytes()
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.table({"h": [1]}), buffer)
+    for data in (whole[:-1], whole[: len(whole) // 2], b"", b"text", json.dumps({}).encode(), buffer.getvalue()):
+        path.write_bytes(data)
+        with pytest.raises(MzprobeError, match="truncated or not a table of mzprobe: remove it") as reason:
+            read_table(path)
+        assert str(path) in str(reason.value)
+    path.unlink()
+    with pytest.raises(UsageError, match="does not exist: make it with the probe's command"):
+        read_table(path)
+
+
+def test_tables_of_a_run_are_joined_in_order_of_seed(tmp_path, table):
+    for seed in (10, 2):
+        frame = table.frame.assign(seed=seed)
+        write_table(
+            tmp_path / "run" / "horizon" / f"seed-{seed}.parquet",
+            Table(frame=frame, units={**table.units, "seed": "agent"}, record={"seed": seed}),
+        )
+    joined = read_run(tmp_path, "run", "horizon")
+    assert joined.frame["seed"].tolist() == [2, 2, 10, 10]
+    assert [record["seed"] for record in joined.record["agents"]] == [2, 10]
+    assert read_run(tmp_path, "other", "horizon") is None
