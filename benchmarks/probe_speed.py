@@ -86,15 +86,16 @@ def report(name: str, measure: Callable[[Agent, Any], Any], agent: Agent, config
     measure(agent, config)
     results = []
     for _ in range(3):
-        start = time.perf_counter()
-        rows = measure(agent, config)
-        results.append((time.perf_counter() - start, {}, len(rows)))
-    if parts:
-        results = [split(measure, agent, config) for _ in range(3)]
-    seconds, spent, rows = min(results, key=lambda result: result[0])
+        if parts:
+            results.append(split(measure, agent, config))
+        else:
+            start = time.perf_counter()
+            rows = measure(agent, config)
+            results.append((time.perf_counter() - start, {}, len(rows)))
+    seconds, spent, count = min(results, key=lambda result: result[0])
     shares = ", ".join(f"{part} {spent[part]:.2f}" for part in spent)
     rest = f", rest {seconds - sum(spent.values()):.2f}" if spent else ""
-    print(f"{name:56s} {seconds:6.2f} s; {rows:,} rows; {shares}{rest}")
+    print(f"{name:56s} {seconds:6.2f} s; {count:,} rows; {shares}{rest}")
 
 
 def planning_cell(agent: Agent, model: str, prior: str) -> None:

@@ -93,7 +93,7 @@ class PlanningConfig(ProbeConfig):
 
 
 class StepsConfig(Config):
-    """The training steps that each probe of a study looks at; none means all."""
+    """The training steps that each probe of a study looks at; none means all, for `search` step 2000 as the paper's."""
 
     online: tuple[NonNegativeInt, ...] = ()
     horizon: tuple[NonNegativeInt, ...] = ()

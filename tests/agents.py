@@ -37,7 +37,14 @@ def made_agent(
     """
     training = TrainingConfig(unroll_steps=unroll_steps, temperatures=((0, temperature),))
     config = RunConfig(search=SearchConfig(simulations=simulations), training=training)
-    searching = searching_policy(environment, network, config=config.search, temperature=temperature, trees=batch_size)
+    spec = environment.spec
+    searching = BehaviourPolicy(
+        environment=environment,
+        model=LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, rows=ROWS),
+        config=config.search,
+        temperature=temperature,
+        trees=batch_size,
+    )
     return Agent(
         checkpoint=Checkpoint(
             run="made",
@@ -56,20 +63,8 @@ def made_agent(
         network=network,
         device=torch.device("cpu"),
         policy=policy or searching,
-        evaluate=Evaluator(network, num_actions=environment.spec.num_actions),
+        evaluate=Evaluator(network, num_actions=spec.num_actions),
         batch_size=batch_size,
-    )
-
-
-def searching_policy(environment, network, *, config, temperature, trees):
-    """The policy of searching in a network, as `load_agent` makes it."""
-    spec = environment.spec
-    return BehaviourPolicy(
-        environment=environment,
-        model=LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, rows=ROWS),
-        config=config,
-        temperature=temperature,
-        trees=trees,
     )
 
 

@@ -8,7 +8,9 @@ from agents import forged
 
 from mzprobe.checkpoints import RECORD, WEIGHTS, read_checkpoint, steps_of
 from mzprobe.envs import CartPole
-from mzprobe.probes.tables import read_table
+from mzprobe.probes.prefixes import BATCH_SIZE
+from mzprobe.probes.runner import run_probe
+from mzprobe.probes.tables import read_table, write_table
 
 # By command: the arguments that keep it small, the table, and the rows of a checkpoint.
 COMMANDS = {
@@ -67,7 +69,7 @@ def test_a_command_makes_its_table_and_says_where_it_lies(run_cli, agent, tmp_pa
     code, out, said = run_cli(command, agent, *arguments, *STEPS, "--out", "tables")
     assert code == 0, said
     assert out == f"tables/tiny/{table}/seed-0.parquet\n"
-    assert re.match(rf"{table}: 2 checkpoints of 1 agent, at most .* searches .*; about .* at most\n", said)
+    assert re.match(rf"{table}: 2 checkpoints of 1 agent, at most .* searches .*; about \d+ (?:s|min)\n", said)
     assert files_of(tmp_path) == [f"tables/tiny/{table}/seed-0.parquet"]
     found = read_table(tmp_path / "tables" / "tiny" / table / "seed-0.parquet")
     assert found.frame.groupby("training_step").size().to_dict() == {0: rows, 40: rows}
@@ -87,13 +89,13 @@ def test_a_dry_run_writes_nothing_and_says_what_there_is_to_do(run_cli, agent, t
     (line,) = said.splitlines()
     counted = re.fullmatch(
         rf"{table}: 2 checkpoints of 1 agent, at most (?:\d+ states, )?([\d,]+) searches \(([\d,]+) simulations\), "
-        r"([\d,]+) environment steps, ([\d,]+) network rows; about \d+ (?:s|min) at most",
+        r"([\d,]+) environment steps, ([\d,]+) network rows; about \d+ (?:s|min)",
         line,
     )
     assert counted, line
     run_cli(command, agent, *arguments, "--step", 0)
     _, _, said = run_cli(command, agent, *arguments, *STEPS, "--dry-run")
-    assert f"{table}: {2 if command == 'cross-matrix' else 1} checkpoints of 1 agent" in said
+    assert f"{table}: {'2 checkpoints' if command == 'cross-matrix' else '1 checkpoint'} of 1 agent" in said
 
 
 def test_a_dry_run_counts_all_agents_and_what_is_left_of_them(run_cli, two_agents):
@@ -105,10 +107,18 @@ def test_a_dry_run_counts_all_agents_and_what_is_left_of_them(run_cli, two_agent
 
 
 @EVERY_COMMAND
-def test_the_batch_size_changes_no_number(run_cli, agent, tmp_path, command):
+def test_the_batch_size_is_passed_on_and_changes_no_number(run_cli, agent, tmp_path, command, monkeypatch):
+    asked = []
+
+    def run(probe_run, **options):
+        asked.append(probe_run.batch_size)
+        return run_probe(probe_run, **options)
+
+    monkeypatch.setattr("mzprobe.probes.runner.run_probe", run)
     arguments, table, _ = COMMANDS[command]
     for out, given in (("one", ["--batch-size", 1]), ("all", [])):
         assert run_cli(command, agent, *arguments, "--step", 40, "--out", out, *given)[0] == 0
+    assert asked == [1, BATCH_SIZE]
     assert frame_of(tmp_path / "one", table).equals(frame_of(tmp_path / "all", table))
 
 
@@ -267,23 +277,18 @@ def test_a_table_made_otherwise_is_kept_until_overwrite_is_said(run_cli, refused
 
 
 def test_ctrl_c_in_a_probe_keeps_what_is_done_and_says_so(run_cli, agent, tmp_path, monkeypatch):
-    from mzprobe.probes import runner
-
-    real, written = runner.write_table, []
-
     def write_and_interrupt(path, table):
-        real(path, table)
-        written.append(path)
+        write_table(path, table)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "write_table", write_and_interrupt)
     ask = ["eval-online", agent, "--episodes", 1]
-    code, out, said = run_cli(*ask)
+    with monkeypatch.context() as patched:
+        patched.setattr("mzprobe.probes.runner.write_table", write_and_interrupt)
+        code, out, said = run_cli(*ask)
     assert (code, out) == (130, "")
     assert [line for line in said.splitlines() if line.startswith("error:")] == [
         "error: interrupted: run the same command again to resume"
     ]
-    monkeypatch.setattr(runner, "write_table", real)
     code, _, said = run_cli(*ask)
     assert code == 0
     assert "online: 2 checkpoints of 1 agent" in said

@@ -5,7 +5,6 @@ import io
 
 import pytest
 import torch
-from agents import searching_policy
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.networks import MLPNetwork
@@ -14,6 +13,7 @@ from mzprobe.probes.prefixes import BATCH_SIZE
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.probes.sampling import load_agent
+from mzprobe.search import LearnedModel, search
 from mzprobe.settings import (
     CrossConfig,
     HorizonConfig,
@@ -22,6 +22,7 @@ from mzprobe.settings import (
     SearchErrorConfig,
     SequencesConfig,
 )
+from mzprobe.threads import limited_threads
 
 CONFIGS = {
     "online": OnlineConfig(episodes=9),
@@ -68,12 +69,9 @@ def by_torch(loaded, network=TorchNetwork):
     return dataclasses.replace(
         loaded,
         network=twin.eval(),
-        policy=searching_policy(
-            loaded.environment,
-            twin,
-            config=loaded.policy.config,
-            temperature=loaded.policy.temperature,
-            trees=loaded.policy.trees,
+        policy=dataclasses.replace(
+            loaded.policy,
+            model=LearnedModel(twin, num_actions=2, gamma=loaded.environment.spec.gamma, rows=loaded.policy.model.rows),
         ),
         evaluate=Evaluator(twin, num_actions=2),
     )
@@ -107,6 +105,19 @@ def test_the_batch_size_changes_no_byte_of_what_torch_measures(agent, question):
     whole = parquet(measured(path, question, BATCH_SIZE, TorchNetwork))
     for batch_size in (1, 7, 64):
         assert parquet(measured(path, question, batch_size, TorchNetwork)) == whole
+
+
+def test_a_root_is_searched_by_torch_to_the_same_bits_in_any_batch(agent):
+    loaded = by_torch(load_agent(read_checkpoint(steps_of(agent)[2])))
+    model, config = loaded.policy.model, loaded.policy.config
+    with limited_threads(1):
+        roots = model.roots(loaded.environment, loaded.environment.reset(range(300)))
+        whole = search(model, roots, config=config, keep_tree=True)
+        for chosen in (slice(0, 1), slice(3, 10), slice(200, 264)):
+            part = search(model, roots[chosen], config=config, keep_tree=True)
+            assert part.root_value.tobytes() == whole.root_value[chosen].tobytes()
+            assert part.tree.reward.tobytes() == whole.tree.reward[chosen].tobytes()
+            assert part.tree.prior.tobytes() == whole.tree.prior[chosen].tobytes()
 
 
 @QUESTIONS

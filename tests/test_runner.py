@@ -9,7 +9,7 @@ from agents import forged
 
 import mzprobe
 from mzprobe.checkpoints import read_checkpoint, steps_of
-from mzprobe.errors import UsageError
+from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.probes.horizon import UNITS, measure_horizon
 from mzprobe.probes.registry import HORIZON, PROBES, SEARCH
 from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
@@ -192,9 +192,20 @@ def test_a_table_says_what_made_it(agent, tmp_path):
 
 
 def test_a_row_of_the_cross_matrix_records_the_weights_of_its_columns(agent, tmp_path):
-    probed(agent, tmp_path, PROBES["cross"], CONFIGS["cross"], steps=(0, 40))
+    def interrupt(done, _total):
+        if done >= 1:
+            raise KeyboardInterrupt
+
+    folder = shutil.copytree(agent, tmp_path / "tiny" / "seed-0")
+    options = {"probe": PROBES["cross"], "config": CONFIGS["cross"], "steps": (0, 40)}
+    with pytest.raises(KeyboardInterrupt):
+        probed(folder, tmp_path, on_progress=interrupt, **options)
     record = read_table(tmp_path / "tiny" / "cross" / "seed-0.parquet").record
-    assert set(record["checkpoints"]) == set(record["commands"]) == {"0", "40"}
+    assert (set(record["commands"]), set(record["checkpoints"])) == ({"0"}, {"0", "40"})
+    last = read_checkpoint(steps_of(agent)[2])
+    forged(folder, last, weights={key: array + 1 for key, array in last.weights.items()})
+    with pytest.raises(UsageError, match="holds step 40 of other weights"):
+        probed(folder, tmp_path, **options)
 
 
 @EVERY_PROBE
@@ -214,14 +225,31 @@ def test_a_table_of_other_settings_is_replaced_only_on_request(agent, tmp_path, 
     assert replaced.frame["episode"].max() <= 3
 
 
-def test_overwriting_begins_from_nothing(agent, tmp_path, probe_calls):
+def test_overwriting_begins_from_nothing_and_goes_on_where_it_was_interrupted(agent, tmp_path, probe_calls):
     probe, calls = probe_calls
+    other = SMALL.model_copy(update={"states": 4})
     probed(agent, tmp_path, probe)
-    left, _ = remaining_cost(asked(agent, tmp_path, probe, steps=(20,), overwrite=True))
-    assert left == 1
-    path = probed(agent, tmp_path, probe, steps=(20,), overwrite=True)
-    assert calls == [0, 20, 40, 20]
-    assert set(read_table(path).frame["training_step"]) == {20}
+    left, _ = remaining_cost(asked(agent, tmp_path, probe, other, overwrite=True))
+    assert left == 3
+
+    def interrupt(done, _total):
+        if done >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        probed(agent, tmp_path, probe, other, overwrite=True, on_progress=interrupt)
+    path = probed(agent, tmp_path, probe, other, overwrite=True)
+    assert calls == [0, 20, 40, 0, 20, 40]
+    assert path.read_bytes() == probed(agent, tmp_path / "new", probe, other).read_bytes()
+
+
+def test_a_corrupt_table_is_replaced_only_on_request(agent, tmp_path):
+    path = probed(agent, tmp_path, steps=(0,))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(MzprobeError, match="is truncated or not a table of mzprobe: remove it"):
+        probed(agent, tmp_path, steps=(0,))
+    assert probed(agent, tmp_path, steps=(0,), overwrite=True).read_bytes() == whole
 
 
 def test_a_table_of_other_versions_is_refused(agent, tmp_path, monkeypatch):
@@ -241,6 +269,8 @@ def test_a_table_of_other_weights_is_refused(agent, tmp_path, name):
     with pytest.raises(UsageError, match="holds step 20 of other weights: choose another --out") as reason:
         probed(folder, tmp_path / "tables", PROBES[name], CONFIGS[name])
     assert str(path) in str(reason.value)
+    probed(folder, tmp_path / "tables", PROBES[name], CONFIGS[name], steps=(20,), overwrite=True)
+    assert set(read_table(path).frame["training_step"]) == {20}
 
 
 # Checkpoints

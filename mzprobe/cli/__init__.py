@@ -224,9 +224,13 @@ def _announce_study(study: "StudyConfig", config: "RunConfig") -> None:
 
     steps, agents = config.training.steps, len(study.seeds)
     environment_steps = round(steps / config.training.training_ratio) * agents
-    errors.print(f"train: {agents} agents, {steps:,} training steps each, some {environment_steps:,} environment steps")
-    for name, count, cost, seconds in planned(study, config):
-        errors.print(f"{name}: {count} checkpoints, at most {cost}; about {spelled(seconds)} of one core at most")
+    probes = list(planned(study, config))
+    many = "s" if agents > 1 else ""
+    errors.print(
+        f"train: {agents} agent{many}, {steps:,} training steps each, some {environment_steps:,} environment steps"
+    )
+    for name, count, cost, seconds in probes:
+        errors.print(f"{name}: {count} checkpoints, at most {cost}; about {spelled(seconds)} on one core")
 
 
 def _draw(run: str, analyses: Path, out: Path) -> None:

@@ -38,5 +38,9 @@ def check_device(device: str) -> None:
         kind = torch.device(device).type
     except RuntimeError:
         raise UsageError(f"there is no device {device}: use cpu, cuda or cuda:1") from None
+    if kind not in ("cpu", "cuda"):
+        raise UsageError(f"device {device} is not supported: use cpu, cuda or cuda:1")
     if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError("this machine has no usable CUDA device: use --device cpu")
+    if kind == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"there is no device {device}: this machine has {torch.cuda.device_count()} CUDA devices")

@@ -69,7 +69,19 @@ def eval_online(
 
     One row an episode. An interrupted command goes on with the checkpoints that are missing.
     """
-    ask = Question("online", path, out, step, overrides, checkpoints, device, processes, batch_size, overwrite, dry_run)
+    ask = Question(
+        name="online",
+        path=path,
+        out=out,
+        step=step,
+        overrides=overrides,
+        checkpoints=checkpoints,
+        device=device,
+        processes=processes,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
     ask.answer(episodes=episodes)
 
 
@@ -93,7 +105,17 @@ def eval_horizon(
     command goes on with the checkpoints that are missing.
     """
     ask = Question(
-        "horizon", path, out, step, overrides, checkpoints, device, processes, batch_size, overwrite, dry_run
+        name="horizon",
+        path=path,
+        out=out,
+        step=step,
+        overrides=overrides,
+        checkpoints=checkpoints,
+        device=device,
+        processes=processes,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        dry_run=dry_run,
     )
     ask.answer(states=states, horizon=horizon)
 
@@ -117,7 +139,17 @@ def eval_sequences(
     One row a state and sequence, ranked by probability within the state.
     """
     ask = Question(
-        "sequences", path, out, step, overrides, checkpoints, device, processes, batch_size, overwrite, dry_run
+        name="sequences",
+        path=path,
+        out=out,
+        step=step,
+        overrides=overrides,
+        checkpoints=checkpoints,
+        device=device,
+        processes=processes,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        dry_run=dry_run,
     )
     ask.answer(states=states, length=length)
 
@@ -141,7 +173,19 @@ def cross_matrix(
     Every checkpoint's model and states (rows) with every checkpoint's policy (columns). A step that is added later
     adds its row and its column.
     """
-    ask = Question("cross", path, out, step, overrides, checkpoints, device, processes, batch_size, overwrite, dry_run)
+    ask = Question(
+        name="cross",
+        path=path,
+        out=out,
+        step=step,
+        overrides=overrides,
+        checkpoints=checkpoints,
+        device=device,
+        processes=processes,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
     ask.answer(states=states, horizon=horizon)
 
 
@@ -167,7 +211,19 @@ def eval_search(
     Errors of the trajectories that a search simulates, and how far the policy network is from where its visits go,
     with the policy prior and with a uniform one.
     """
-    ask = Question("search", path, out, step, overrides, checkpoints, device, processes, batch_size, overwrite, dry_run)
+    ask = Question(
+        name="search",
+        path=path,
+        out=out,
+        step=step,
+        overrides=overrides,
+        checkpoints=checkpoints,
+        device=device,
+        processes=processes,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
     ask.answer(states=states, simulations=simulations or None, horizon=horizon)
 
 
@@ -193,12 +249,22 @@ def eval_planning(
     the policy prior alone. All cells start from the same states.
     """
     ask = Question(
-        "planning", path, out, step, overrides, checkpoints, device, processes, batch_size, overwrite, dry_run
+        name="planning",
+        path=path,
+        out=out,
+        step=step,
+        overrides=overrides,
+        checkpoints=checkpoints,
+        device=device,
+        processes=processes,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        dry_run=dry_run,
     )
     ask.answer(episodes=episodes, simulations=simulations or None, horizon=horizon, leaf=leaf)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """A probe's name and the options that all probes share."""
 
@@ -237,7 +303,7 @@ class Question:
                 agent=agent,
                 config=config,
                 analyses=self.out,
-                command=_recorded(sys.argv[1:]),
+                command=_recorded(sys.argv[1:], [] if self.path else [str(path)]),
                 steps=tuple(self.step or ()),
                 device=self.device,
                 batch_size=self.batch_size or BATCH_SIZE,
@@ -251,15 +317,15 @@ class Question:
             console.print(f"{run.path()}")
 
 
-def _recorded(arguments: Sequence[str]) -> str:
-    """The command as a table keeps it: without the options that change none of its bytes."""
+def _recorded(arguments: Sequence[str], further: Sequence[str]) -> str:
+    """The command as a table keeps it: with the path that was found, without options that change no byte."""
     kept, skip = ["mzprobe"], False
     for argument in arguments:
         option = argument.partition("=")[0] in ("--batch-size", "--processes")
         if not option and not skip:
             kept.append(argument)
         skip = option and "=" not in argument
-    return shlex.join(kept)
+    return shlex.join([*kept, *further])
 
 
 def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
@@ -275,10 +341,11 @@ def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
         errors.print(f"{name}: the tables hold all of it already")
         return False
     agent = runs[0].load(runs[0].checkpoints()[-1])
-    rounds = ceil(len(runs) / processes)
-    duration = spelled(seconds(total, agent) * rounds / len(runs))
-    many = "s" if len(runs) > 1 else ""
-    errors.print(f"{name}: {count} checkpoints of {len(runs)} agent{many}, at most {total}; about {duration} at most")
+    busy = sum(n > 0 for n, _ in costs)
+    needed = seconds(total, agent, trees=runs[0].probe.trees(runs[0].config))
+    duration = spelled(needed * ceil(busy / processes) / busy)
+    what = f"{count} checkpoint{'s' if count > 1 else ''} of {busy} agent{'s' if busy > 1 else ''}"
+    errors.print(f"{name}: {what}, at most {total}; about {duration}")
     return True
 
 

@@ -8,6 +8,11 @@ from torch import Tensor
 ROWS = 256  # of every call that must repeat its bits whatever stands beside a row
 
 
+def search_rows(device: torch.device | str) -> int:
+    """The same for a search: a CPU pays for every row that is filled up, a GPU for every call."""
+    return ROWS if torch.device(device).type == "cuda" else 32
+
+
 def by_rows(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, rows: int | None = ROWS) -> list[Tensor]:
     """Calls a batched function on `rows` rows at a time, the last call filled up with copies of its first row.
 

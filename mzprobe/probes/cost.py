@@ -20,7 +20,8 @@ from mzprobe.threads import limited_threads
 
 Kind = tuple[str, int]  # learned or true model; horizon of its rollouts, 0 for value leaves
 
-_TREES, _SIMULATIONS, _SECONDS = 64, 16, 0.2  # of a measurement of the speed
+TREES = 64  # grown side by side when a speed is measured, unless a probe grows fewer
+_SIMULATIONS, _SECONDS = 16, 0.2  # of a measurement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +77,22 @@ def prefixes(S: int, A: int, h: int, sequences: int | None) -> tuple[int, int]:
     return S * sum(level[:-1]), S * sum(level[1:])
 
 
-def seconds(cost: Cost, agent: Agent) -> float:
-    """How long a cost takes on this machine, from short measurements with the agent's own network."""
-    states = agent.environment.reset(np.arange(_TREES))
+def seconds(cost: Cost, agent: Agent, *, trees: int = TREES) -> float:
+    """How long a cost takes on this machine, about: from short measurements with the agent's own network.
+
+    Args:
+        cost: what there is to do.
+        agent: an agent of the run.
+        trees: that are grown side by side; a simulation costs the more, the fewer there are.
+    """
+    trees = min(trees, agent.policy.trees or trees)
+    states = agent.environment.reset(np.arange(trees))
     with limited_threads(agent.checkpoint.config.training.threads):
         total = 0.0
         for kind, count in cost.simulations.items():
-            total += count * _time(partial(_policy(agent, kind).distribution, states)) / (_TREES * _SIMULATIONS)
-        actions = np.zeros(_TREES, np.int64)
-        total += cost.environment_steps * _time(lambda: agent.environment.step(states, actions)) / _TREES
+            total += count * _time(partial(_policy(agent, kind).distribution, states)) / (trees * _SIMULATIONS)
+        actions = np.zeros(trees, np.int64)
+        total += cost.environment_steps * _time(lambda: agent.environment.step(states, actions)) / trees
         rows = agent.environment.reset(np.arange(ROWS))
         observations = agent.environment.observe(rows)
         return total + cost.model_steps * _time(lambda: agent.evaluate(observations)) / ROWS

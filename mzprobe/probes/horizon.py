@@ -38,11 +38,11 @@ UNITS = {
     "predicted_value": "discounted reward",
     "error": "discounted reward",
     "sequence_error": "discounted reward",
-    "signed_error": "discounted reward",
+    "signed_error": "discounted reward; predicted minus true",
     "alive_error": "discounted reward",
     "alive_probability": "1",
     "standard_error": "discounted reward",
-    "bias": "discounted reward",
+    "bias": "discounted reward; of error, estimated (see mean_magnitude_bias)",
     "sequences": "count",
     "exact": "bool",
 }
@@ -127,9 +127,10 @@ def score_horizon(
 
 
 def mean_magnitude_bias(mean: Float64, standard_error: Float64) -> Float64:
-    """E|X| - |mean| for X ~ N(mean, standard_error^2): how far |sample mean| overstates, estimated by itself.
+    """How far |sample mean| overstates |true mean|, by the folded normal: E|X| - |m| for X ~ N(m, standard_error^2).
 
-    The folded normal's mean; about sqrt(2 / pi) standard errors where the true mean is 0.
+    m is the sample mean, so the estimate is itself too small near 0: where the true mean is 0 it averages about a third
+    of a standard error, and the bias is sqrt(2 / pi) = 0.80 of one, the most it can be.
     """
     safe = np.where(standard_error > 0, standard_error, 1.0)
     ratio = np.abs(mean) / safe

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from mzprobe.behaviour import BehaviourPolicy, Policy, PriorPolicy, draw_episode_numbers, play_episodes
-from mzprobe.networks.rows import ROWS
+from mzprobe.networks.rows import search_rows
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import episode_rows
 from mzprobe.probes.sampling import Agent
@@ -102,5 +102,5 @@ def planning_model(agent: Agent, model: Model, prior: Prior, leaf: LeafValue) ->
         prior=prior,
         leaf=leaf,
         device=agent.device,
-        rows=ROWS,
+        rows=search_rows(agent.device),
     )

@@ -43,16 +43,16 @@ class PrefixTree:
         self.environment = environment
         self.network = network
         self.device = device
-        S, zeros = len(states), np.zeros(len(states))
+        S = len(states)
         observations = torch.as_tensor(environment.observe(states), device=device)
         self.states = states
         (self.latents,) = by_rows(lambda o: (network.represent(o),), observations)
         self.root = np.arange(S)  # [M], which state a prefix starts from
         self.length = np.zeros(S, np.int64)  # [M], actions in it
         self.terminal = environment.terminal(states)  # [M]
-        self.value = zeros  # [M], v of the prefix
-        self.predicted = zeros  # [M], v̂ of the prefix
-        self.alive_predicted = zeros  # [M], v̂ without what follows a terminal state
+        self.value = np.zeros(S)  # [M], v of the prefix
+        self.predicted = np.zeros(S)  # [M], v̂ of the prefix
+        self.alive_predicted = np.zeros(S)  # [M], v̂ without what follows a terminal state
         self.child = np.full((S, environment.spec.num_actions), -1)  # [M, A]
 
     def follow(self, nodes: Int64, actions: Int64) -> Int64:

@@ -34,6 +34,10 @@ class Probe:
     pairs: bool = False  # whether a checkpoint is asked about the policies of others
     steps: tuple[int, ...] = ()  # training steps that are looked at unless told; none means all
 
+    def trees(self, config: ProbeConfig) -> int:
+        """Searches that it runs side by side, for an estimate of its time: its episodes, where it plays no more."""
+        return config.episodes if isinstance(config, OnlineConfig | PlanningConfig) else cost.TREES
+
     def table(self, config: ProbeConfig) -> str:
         """Name of the table for some settings: planning with value leaves has one of its own."""
         return f"{self.name}-value" if isinstance(config, PlanningConfig) and config.leaf == "value" else self.name

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mzprobe.checkpoints import Checkpoint, read_checkpoint, step_of, steps_of
 from mzprobe.config import Config
-from mzprobe.errors import UsageError
+from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.cross import columns_of
 from mzprobe.probes.prefixes import BATCH_SIZE
@@ -126,17 +126,28 @@ def _begun(run: ProbeRun, chosen: Sequence[Path]) -> tuple[Path, dict[str, Any],
     record = _record(run.probe, run.config, checkpoints[0])
     for folder, checkpoint in zip(chosen, checkpoints, strict=True):
         _refuse_misplaced(folder, checkpoint, record, _record(run.probe, run.config, checkpoint))
-    if not path.exists() or run.overwrite:
+    if not path.exists():
         return path, record, {}
+    try:
+        old = _continued(path, record, checkpoints)
+    except MzprobeError:
+        if run.overwrite:
+            return path, record, {}
+        raise
+    for part in ("commands", "checkpoints"):
+        record[part] = old.record[part]
+    return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
+
+
+def _continued(path: Path, record: dict[str, Any], checkpoints: Sequence[Checkpoint]) -> Table:
+    """The table that is there, to be continued; refused where it was made otherwise."""
     old = read_table(path)
     unlike = differing(old.record, record)
     if unlike:
         raise UsageError(f"{path} was made with other {unlike}: choose another --out, or replace it with --overwrite")
-    for part in ("commands", "checkpoints"):
-        record[part] = old.record[part]
     for checkpoint in checkpoints:
-        _refuse_other_weights(path, record, checkpoint)
-    return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
+        _refuse_other_weights(path, old.record, checkpoint)
+    return old
 
 
 def _record(probe: Probe, config: Config, first: Checkpoint) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from mzprobe.checkpoints import Checkpoint
 from mzprobe.envs import Environment
 from mzprobe.networks import TrainableNetwork
 from mzprobe.networks.evaluate import Evaluator
-from mzprobe.networks.rows import ROWS
+from mzprobe.networks.rows import search_rows
 from mzprobe.probes.prefixes import BATCH_SIZE
 from mzprobe.search.models import LearnedModel
 
@@ -61,7 +61,9 @@ def load_agent(checkpoint: Checkpoint, device: str = "cpu", *, batch_size: int =
     spec = environment.spec
     policy = BehaviourPolicy(
         environment=environment,
-        model=LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, device=device, rows=ROWS),
+        model=LearnedModel(
+            network, num_actions=spec.num_actions, gamma=spec.gamma, device=device, rows=search_rows(device)
+        ),
         config=checkpoint.config.search,
         temperature=checkpoint.config.training.temperature(checkpoint.training_step),
         trees=min(SEARCHES, batch_size),

@@ -41,8 +41,8 @@ UNITS = {
     "path_error": "discounted reward; mean over the first N simulations, actions in the tree",
     "trajectory_error": "discounted reward; the same with the rollout that follows, to the planning horizon",
     "path_length": "environment steps; mean over the first N simulations",
-    "tv": "1; total variation between pi_theta and pi_hat",
-    "kl": "nats; KL divergence of pi_hat from pi_theta",
+    "tv": "1; TV[pi_theta, pi_hat], half the sum of |pi_theta - pi_hat|",
+    "kl": "nats; KL[pi_theta, pi_hat] = sum of pi_theta log(pi_theta / pi_hat)",
 }
 
 

@@ -42,7 +42,7 @@ UNITS = {
     "error": "discounted reward",
     "rank_error": "discounted reward; mean over the state's sequences of equal probability",
     "state_rho": "1; Spearman, probability and error within the state",
-    "rho": "1; mean of state_rho over the agent's states at that training step",
+    "rho": "1; mean of state_rho over those of the agent's states at that step that have one",
 }
 
 

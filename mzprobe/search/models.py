@@ -118,7 +118,10 @@ class LearnedModel:
         return self._leaf(reward, latents, arena, slot)
 
     def _leaf(self, reward: Tensor, latents: Tensor, arena: "LatentArena", slot: int) -> Leaf:
-        logits, value = by_rows(self.network.predict, latents, rows=self.rows)
+        if self.prior == "uniform" and arena.rollouts is not None:  # nothing to ask the heads for
+            logits, value = latents.new_zeros((len(latents), self.num_actions)), torch.zeros_like(reward)
+        else:
+            logits, value = by_rows(self.network.predict, latents, rows=self.rows)
         # One transfer for the three: a copy from the device costs more than the bytes.
         joined = torch.cat((reward[:, None], value[:, None], torch.softmax(logits, dim=1)), dim=1)
         numbers = joined.cpu().numpy().astype(np.float64)
@@ -224,14 +227,24 @@ class StateArena:
     """Real states of every node of every tree, slot by slot."""
 
     def __init__(self, roots: Any, rollouts: RolloutArena | None = None) -> None:
-        self.states = roots
+        self.parts = [roots]  # slots in order; every part is longer than the next one
         self.trees = np.arange(len(roots))
         self.rollouts = rollouts
 
     def take(self, nodes: NDArray[Any]) -> Any:
         """The state of node `nodes[b]` of each tree b, B states."""
-        return self.states.take(nodes * len(self.trees) + self.trees)
+        wanted = nodes * len(self.trees) + self.trees
+        found, order, first = [], [], 0
+        for part in self.parts:
+            here = np.flatnonzero((wanted >= first) & (wanted < first + len(part)))
+            if len(here):
+                found.append(part.take(wanted[here] - first))
+                order.append(here)
+            first += len(part)
+        return concatenate(found).take(np.argsort(np.concatenate(order)))
 
     def add(self, states: Any) -> None:
-        """Puts one state a tree in the next slot."""
-        self.states = concatenate([self.states, states])
+        """Puts one state a tree in the next slot; parts are joined so that a state is copied log(slots) times."""
+        self.parts.append(states)
+        while len(self.parts) > 1 and len(self.parts[-2]) <= len(self.parts[-1]):
+            self.parts[-2:] = [concatenate(self.parts[-2:])]

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from mzprobe.checkpoints import agent_folder, seed_of
 from mzprobe.config import RunConfig
-from mzprobe.errors import Interrupted, UsageError
+from mzprobe.errors import Interrupted
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.settings import StudyConfig
+from mzprobe.study.plan import refuse_missing_steps
 from mzprobe.study.processes import Report, run_tasks
 from mzprobe.training.trainer import Progress, Trainer
 
@@ -24,7 +25,7 @@ class ProbeTask:
     @property
     def seed(self) -> int:
         """Of the agent."""
-        return seed_of(self.run_of.agent)
+        return seed_of(self.run_of.path().with_suffix(""))
 
     def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
         """Measures what its table does not hold yet."""
@@ -104,7 +105,7 @@ def run_study(
         UsageError: before anything is done, if a probe looks at a step that will have no checkpoint.
         MzprobeError: the first failure of an agent; the others are finished.
     """
-    _refuse_missing_steps(study, config)
+    refuse_missing_steps(study, config)
     tasks = [
         AgentTask(
             run_name=name,
@@ -118,16 +119,6 @@ def run_study(
         for seed in study.seeds
     ]
     run_tasks(tasks, processes=processes, on_report=on_report)
-
-
-def _refuse_missing_steps(study: StudyConfig, config: RunConfig) -> None:
-    for name, (_, steps) in study.probes().items():
-        for step in steps or PROBES[name].steps:
-            if step > config.training.steps or not config.training.is_checkpoint(step):
-                raise UsageError(
-                    f"the study's probe {name} looks at step {step}, where there will be no checkpoint: add it to "
-                    f"training.checkpoint_steps, or choose others with steps.{name}"
-                )
 
 
 def _probe(run: ProbeRun, seed: int, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:

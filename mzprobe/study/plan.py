@@ -7,6 +7,7 @@ import torch
 from mzprobe import envs, networks
 from mzprobe.checkpoints import Checkpoint, spec_record
 from mzprobe.config import RunConfig
+from mzprobe.errors import UsageError
 from mzprobe.probes.cost import Cost, seconds
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.sampling import Agent, load_agent
@@ -17,7 +18,11 @@ def planned(study: StudyConfig, config: RunConfig) -> Iterator[tuple[str, int, C
     """Each probe's name, its checkpoints, what they cost at most, and the seconds of that, for all agents together.
 
     Counts what there is to do from nothing; a table that is there already is not made again.
+
+    Raises:
+        UsageError: if a probe looks at a step that will have no checkpoint.
     """
+    refuse_missing_steps(study, config)
     agent = _untrained(config)
     training = config.training
     every = [step for step in range(training.steps + 1) if training.is_checkpoint(step)]
@@ -26,7 +31,22 @@ def planned(study: StudyConfig, config: RunConfig) -> Iterator[tuple[str, int, C
         cost, policies = Cost(), count if PROBES[name].pairs else 1
         for _ in range(count * len(study.seeds)):
             cost += PROBES[name].cost(agent, settings, policies)
-        yield name, count * len(study.seeds), cost, seconds(cost, agent)
+        yield name, count * len(study.seeds), cost, seconds(cost, agent, trees=PROBES[name].trees(settings))
+
+
+def refuse_missing_steps(study: StudyConfig, config: RunConfig) -> None:
+    """Refuses a study one of whose probes looks at a step that will have no checkpoint.
+
+    Raises:
+        UsageError: naming the probe and the step.
+    """
+    for name, (_, steps) in study.probes().items():
+        for step in steps or PROBES[name].steps:
+            if step > config.training.steps or not config.training.is_checkpoint(step):
+                raise UsageError(
+                    f"the study's probe {name} looks at step {step}, where there will be no checkpoint: add it to "
+                    f"training.checkpoint_steps, or choose others with steps.{name}"
+                )
 
 
 def _untrained(config: RunConfig) -> Agent:
