@@ -6,7 +6,7 @@ from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.checkpoints import Checkpoint, spec_record, write_checkpoint
 from mzprobe.config import RunConfig, SearchConfig, TrainingConfig
 from mzprobe.networks.evaluate import Evaluator
-from mzprobe.networks.rows import ROWS
+from mzprobe.networks.rows import search_rows
 from mzprobe.probes.prefixes import BATCH_SIZE
 from mzprobe.probes.sampling import Agent
 from mzprobe.search import LearnedModel
@@ -40,7 +40,7 @@ def made_agent(
     spec = environment.spec
     searching = BehaviourPolicy(
         environment=environment,
-        model=LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, rows=ROWS),
+        model=LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, rows=search_rows("cpu")),
         config=config.search,
         temperature=temperature,
         trees=batch_size,

@@ -113,6 +113,7 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
         (["train", "--seed", "x"], "--seed"),
         (["train", "--steps", "-1"], "--steps"),
         (["train", "--device", "gpu"], "there is no device gpu: use cpu, cuda or cuda:1"),
+        (["train", "--device", "meta"], "device meta is not supported: use cpu, cuda or cuda:1"),
         (["train", "--stepps", "3"], "--stepps"),
         (["trian"], "trian"),
         (["eval-horizon"], "there is no run under checkpoints"),
@@ -203,7 +204,7 @@ def test_train_probe_and_draw_from_start_to_end(run_cli, tiny_arguments, tmp_pat
     assert table.frame.groupby(["training_step", "h"])["state"].nunique().to_dict() == {
         (step, h): 5 for step in (0, 20, 40) for h in (1, 2)
     }
-    command = "mzprobe eval-horizon --states 5 --set episodes=2 --horizon 2"
+    command = "mzprobe eval-horizon --states 5 --set episodes=2 --horizon 2 checkpoints/cartpole"
     assert set(table.record["commands"].values()) == {command}
 
     names = [f"figures/cartpole/fig3-horizon.{suffix}" for suffix in ("png", "svg", "csv")]

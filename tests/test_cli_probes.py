@@ -119,14 +119,19 @@ def test_the_batch_size_is_passed_on_and_changes_no_number(run_cli, agent, tmp_p
     for out, given in (("one", ["--batch-size", 1]), ("all", [])):
         assert run_cli(command, agent, *arguments, "--step", 40, "--out", out, *given)[0] == 0
     assert asked == [1, BATCH_SIZE]
-    assert frame_of(tmp_path / "one", table).equals(frame_of(tmp_path / "all", table))
+    one, whole = (read_table(tmp_path / out / "tiny" / table / "seed-0.parquet") for out in ("one", "all"))
+    assert one.frame.equals(whole.frame)
+    assert one.record["commands"]["40"].replace("--out one", "--out all") == whole.record["commands"]["40"]
 
 
-def test_without_a_path_the_newest_run_is_asked(run_cli, trained):
+def test_without_a_path_the_newest_run_is_asked_and_recorded(run_cli, trained, tmp_path):
     ask = ["eval-online", "--checkpoints", trained, "--episodes", 1, "--step", 0]
     code, out, _ = run_cli(*ask)
     assert code == 0
     assert out.splitlines() == [f"run tiny, the newest under {trained}", "analyses/tiny/online/seed-0.parquet"]
+    record = read_table(tmp_path / "analyses" / "tiny" / "online" / "seed-0.parquet").record
+    made = f"mzprobe eval-online --checkpoints {trained} --episodes 1 --step 0 {trained / 'tiny'}"
+    assert record["commands"] == {"0": made}
 
 
 def test_value_leaves_lie_beside_rollouts(run_cli, agent, tmp_path):
@@ -176,6 +181,7 @@ def test_processes_side_by_side_measure_what_one_does(run_cli, two_agents, tmp_p
         one, two = (read_table(tmp_path / out / "tiny" / table / f"seed-{seed}.parquet") for out in ("one", "two"))
         assert one.frame.equals(two.frame)
         assert set(one.frame["seed"]) == {seed}
+        assert "--processes" not in two.record["commands"]["40"]
 
 
 # What a user can get wrong
