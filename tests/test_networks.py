@@ -45,8 +45,9 @@ def test_the_transform_and_its_inverse_cancel(dtype, tolerance, x):
 @settings(max_examples=200, deadline=None)
 @given(x=st.floats(-1e6, 1e6))
 def test_the_transform_is_the_formula_of_the_paper(x):
+    # The root of a number near 1 minus 1 carries a few roundings of 1.
     expected = math.copysign(math.sqrt(abs(x) + 1) - 1, x) + 0.001 * x
-    assert float(transform(torch.tensor(x, dtype=torch.float64))) == pytest.approx(expected, rel=1e-14, abs=1e-300)
+    assert float(transform(torch.tensor(x, dtype=torch.float64))) == pytest.approx(expected, rel=1e-14, abs=1e-15)
 
 
 def test_the_transform_is_odd_and_increasing():

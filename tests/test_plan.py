@@ -1,0 +1,111 @@
+"""A study says what it will do before it does anything, in the numbers that its probes would give themselves."""
+
+import re
+
+import pytest
+
+from mzprobe.config import shipped
+from mzprobe.errors import UsageError
+from mzprobe.probes.cost import TREES, Cost
+from mzprobe.probes.registry import PROBES
+from mzprobe.probes.runner import ProbeRun, remaining_cost
+from mzprobe.settings import (
+    CrossConfig,
+    HorizonConfig,
+    OnlineConfig,
+    PlanningConfig,
+    SearchErrorConfig,
+    SequencesConfig,
+    StepsConfig,
+    StudyConfig,
+    load_study,
+)
+from mzprobe.study.plan import planned, refuse_missing_steps
+
+STUDY = StudyConfig(
+    preset="cartpole",
+    seeds=(0, 1, 7),
+    steps=StepsConfig(search=(20,), planning=(40, 0)),
+    online=OnlineConfig(episodes=2),
+    horizon=HorizonConfig(states=4, episodes=1, horizon=2),
+    sequences=SequencesConfig(states=3, episodes=1, length=3),
+    cross=CrossConfig(states=3, episodes=1, horizon=2),
+    search=SearchErrorConfig(states=3, episodes=1, simulations=(2,), horizon=2),
+    planning=PlanningConfig(episodes=2, simulations=(2,), horizon=2),
+)
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mzprobe.probes.cost._SECONDS", 0.01)
+
+
+def test_a_plan_is_what_the_agents_of_the_study_would_each_have_to_do(agent, tiny_config, tmp_path):
+    found = {name: (count, cost) for name, count, cost, _ in planned(STUDY, tiny_config())}
+    assert list(found) == list(PROBES)
+    for name, (config, steps) in STUDY.probes().items():
+        run = ProbeRun(probe=PROBES[name], agent=agent, config=config, analyses=tmp_path, command="here", steps=steps)
+        count, cost = remaining_cost(run)
+        assert found[name] == (3 * count, sum([cost] * 3, Cost())), name
+
+
+def test_a_plan_takes_time(tiny_config):
+    seconds = {name: needed for name, _, _, needed in planned(STUDY, tiny_config())}
+    assert all(needed > 0 for needed in seconds.values())
+
+
+def test_a_plan_of_a_step_without_a_checkpoint_is_refused(tiny_config):
+    study = STUDY.model_copy(update={"steps": StepsConfig(search=(20,), online=(21,))})
+    with pytest.raises(UsageError, match="the study's probe online looks at step 21, where there will be no checkp"):
+        list(planned(study, tiny_config()))
+
+
+def test_the_speed_is_measured_with_as_many_trees_as_a_probe_grows_side_by_side():
+    grown = {name: PROBES[name].trees(config) for name, (config, _) in STUDY.probes().items()}
+    assert grown == {**dict.fromkeys(PROBES, TREES), "online": 2, "planning": 2}
+
+
+@pytest.fixture
+def study_file(tmp_path, tiny_keys):
+    """Writes a study of the tiny configuration; gives its path."""
+
+    def write(text):
+        lines = ['preset = "cartpole"', *text.splitlines(), "[overrides]"]
+        lines += [f'"{key}" = {value}' for key, value in tiny_keys.items()]
+        (tmp_path / "mine.toml").write_text("\n".join(lines))
+        return "mine.toml"
+
+    return write
+
+
+def test_a_dry_run_of_a_study_writes_nothing_and_says_what_there_is_to_do(run_cli, study_file, tmp_path):
+    path = study_file("seeds = [0, 1]\nonline.episodes = 3\nhorizon.states = 5")
+    code, out, said = run_cli("study", path, "--dry-run")
+    assert (code, out) == (0, "")
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.toml"]
+    train, online, horizon = said.splitlines()
+    assert train == "train: 2 agents, 40 training steps each, some 640 environment steps"
+    # 3 checkpoints of 2 agents; 3 episodes of both policies, 500 steps each, and 8 simulations where there is a search
+    assert re.fullmatch(
+        r"online: 6 checkpoints, at most 9,000 searches \(72,000 simulations\), 18,000 environment steps, "
+        r"9,000 network rows; about \d+ s on one core",
+        online,
+    )
+    assert horizon.startswith("horizon: 6 checkpoints, at most 30 states, ")
+
+
+def test_a_study_that_cannot_be_done_says_so_in_one_line_and_does_nothing(run_cli, study_file, tmp_path):
+    path = study_file("seeds = [0]\nsearch.states = 5")
+    for further in ([], ["--dry-run"]):
+        code, out, said = run_cli("study", path, *further)
+        assert (code, out) == (2, "")
+        (line,) = said.splitlines()
+        assert line.startswith("error: the study's probe search looks at step 2000")
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.toml"]
+
+
+@pytest.mark.parametrize("name", shipped("presets/studies"))
+def test_a_shipped_study_looks_where_there_will_be_checkpoints(name):
+    study, config = load_study(name)
+    refuse_missing_steps(study, config)
