@@ -24,7 +24,7 @@ from mzprobe.checkpoints import read_checkpoint
 from mzprobe.config import load_preset
 from mzprobe.probes.horizon import measure_horizon
 from mzprobe.probes.online import measure_online
-from mzprobe.probes.planning import leaf_of, measure_planning, planning_model
+from mzprobe.probes.planning import leaf_of, planning_model
 from mzprobe.probes.sampling import Agent, load_agent
 from mzprobe.probes.search_error import measure_search
 from mzprobe.probes.sequences import measure_sequences
@@ -123,7 +123,6 @@ def main() -> None:
         report("sequences, 100 states, all 256 of length 8", measure_sequences, agent, SequencesConfig(), parts=True)
         report("online, 100 episodes of both policies", measure_online, agent, OnlineConfig(), parts=True)
         report("search, 200 states, N to 128, both priors", measure_search, agent, SearchErrorConfig(), parts=False)
-        report("planning, 20 episodes, all 30 cells", measure_planning, agent, PlanningConfig(), parts=False)
         for model in ("learned", "true"):
             for prior in ("policy", "uniform"):
                 planning_cell(agent, model, prior)
