@@ -22,7 +22,6 @@ _HOMES = {
     "Rollout": "mzprobe.search",
     "SearchResult": "mzprobe.search",
     "TrueModel": "mzprobe.search",
-    "search": "mzprobe.search",
     "BehaviourPolicy": "mzprobe.behaviour",
     "PriorPolicy": "mzprobe.behaviour",
     "Checkpoint": "mzprobe.checkpoints",
