@@ -24,8 +24,8 @@ from mzprobe.checkpoints import read_checkpoint
 from mzprobe.config import load_preset
 from mzprobe.probes.horizon import measure_horizon
 from mzprobe.probes.online import measure_online
-from mzprobe.probes.planning import leaf_of, planning_model
-from mzprobe.probes.sampling import Agent, load_agent
+from mzprobe.probes.planning import leaf_of
+from mzprobe.probes.sampling import Agent, load_agent, planning_model
 from mzprobe.probes.search_error import measure_search
 from mzprobe.probes.sequences import measure_sequences
 from mzprobe.settings import HorizonConfig, OnlineConfig, PlanningConfig, SearchErrorConfig, SequencesConfig

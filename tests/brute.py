@@ -150,11 +150,13 @@ def summary(paths):
         return math.fsum(path.probability * number for path, number in zip(paths, numbers, strict=True))
 
     difference = [path.value - path.predicted for path in paths]
+    magnitude = expect(abs(x) for x in difference)
     return {
         "value": expect(path.value for path in paths),
         "predicted_value": expect(path.predicted for path in paths),
         "error": abs(expect(difference)),
-        "sequence_error": expect(abs(x) for x in difference),
+        "sequence_error": magnitude,
+        "cancellation": abs(expect(difference)) / magnitude if magnitude else math.nan,
         "signed_error": -expect(difference),
         "alive_error": abs(expect(path.value - path.alive_predicted for path in paths)),
         "alive_probability": expect(float(path.alive) for path in paths),
@@ -254,12 +256,7 @@ def simulated_actions(nodes, key, horizon, num_actions):
 
 def error_along(environment, network, state, actions):
     """|v - v̂| of actions taken one by one in the truth and in the model."""
-    real, believed, value, predicted = state, state, 0.0, 0.0
-    for t, action in enumerate(actions):
-        value += environment.spec.gamma**t * environment.rewards[real, action]
-        predicted += environment.spec.gamma**t * float(network.rewards[believed, action])
-        real, believed = environment.transitions[real, action], int(network.transitions[believed, action])
-    return abs(value - predicted)
+    return abs(curse(environment, network, state, actions))
 
 
 def search_summary(environment, network, state, *, prior, simulations, rollout, config):
@@ -282,4 +279,20 @@ def search_summary(environment, network, state, *, prior, simulations, rollout, 
         "path_length": sum(lengths) / simulations,
         "tv": sum(abs(p - q) for p, q in zip(policy, visited, strict=True)) / 2,
         "kl": sum(p * math.log(p / q) for p, q in zip(policy, visited, strict=True)),
+        "curse": curse(environment, network, state, most_visited_actions(root)[: rollout.horizon]),
     }
+
+
+def most_visited_actions(root):
+    """From the root always the most visited child, the lowest action first among equals."""
+    node, actions = root, []
+    while node.children:
+        actions.append(node.edge_visits.index(max(node.edge_visits)))
+        node = node.children[actions[-1]]
+    return actions
+
+
+def curse(environment, network, state, actions):
+    """v̂ - v of actions taken one by one."""
+    path = follow(environment, network, TabularPolicy(np.ones(environment.rewards.shape)), state, actions)
+    return path.predicted - path.value

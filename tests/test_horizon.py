@@ -7,6 +7,7 @@ import pytest
 from brute import case, oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.envs import TabularEnvironment
@@ -25,6 +26,10 @@ def generator(seed=0):
     return np.random.default_rng(seed)
 
 
+def close(expected):
+    return pytest.approx(expected, rel=0, abs=1e-9, nan_ok=True)
+
+
 # Against enumeration
 
 
@@ -37,7 +42,8 @@ def test_exact_scores_equal_the_enumeration_of_all_sequences(seed, num_actions, 
     for row in rows.itertuples():
         paths = brute.all_paths(env, network, policy, row.state, row.h)
         for column, expected in brute.summary(paths).items():
-            assert abs(getattr(row, column) - expected) <= 1e-12, (column, row.state, row.h)
+            assert getattr(row, column) == close(expected), (column, row.state, row.h)
+        assert (row.signed_low, row.signed_high) == (row.signed_error, row.signed_error)
         assert row.sequences == sum(path.probability > 0 for path in paths)
         assert (row.exact, row.standard_error, row.bias) == (True, 0.0, 0.0)
     assert (rows["episode"] == rows["state"] * 2).all()
@@ -52,9 +58,11 @@ def test_sampled_scores_equal_the_average_of_the_same_sequences():
     for row in rows.itertuples():
         paths = brute.drawn_paths(env, network, policy, row.state, uniforms[row.state, :, : row.h])
         for column, expected in brute.summary(paths).items():
-            assert abs(getattr(row, column) - expected) <= 1e-12, (column, row.state, row.h)
+            assert getattr(row, column) == close(expected), (column, row.state, row.h)
         difference = [path.value - path.predicted for path in paths]
         assert row.standard_error == pytest.approx(np.std(difference, ddof=1) / np.sqrt(m), abs=1e-7)
+        reach = t.ppf(0.975, m - 1) * row.standard_error
+        assert (row.signed_low, row.signed_high) == (close(row.signed_error - reach), close(row.signed_error + reach))
         assert (row.exact, row.sequences) == (False, m)
     assert (rows["standard_error"] > 0).sum() > len(rows) / 2
     expected = mean_magnitude_bias(-rows["signed_error"].to_numpy(), rows["standard_error"].to_numpy())

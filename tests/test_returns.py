@@ -18,9 +18,9 @@ from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import measure_online
-from mzprobe.probes.planning import UNITS, cells, measure_planning, rollout_seed
+from mzprobe.probes.planning import UNITS, cells, measure_planning
 from mzprobe.probes.registry import PLANNING
-from mzprobe.probes.sampling import load_agent
+from mzprobe.probes.sampling import load_agent, rollout_seed
 from mzprobe.search import LearnedModel, Rollout, TrueModel
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import OnlineConfig, PlanningConfig

@@ -16,14 +16,13 @@ from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.config import SearchConfig
 from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.envs.tabular import TabularStates
-from mzprobe.probes.planning import planning_model, rollout_seed
-from mzprobe.probes.sampling import load_agent, sample_states
+from mzprobe.probes.sampling import load_agent, planning_model, rollout_seed, sample_states
 from mzprobe.probes.search_error import UNITS, measure_search, trace
 from mzprobe.search import Rollout, search
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import SearchErrorConfig
 
-COLUMNS = ["path_error", "trajectory_error", "path_length", "tv", "kl"]
+COLUMNS = ["path_error", "trajectory_error", "path_length", "tv", "kl", "curse"]
 
 
 def one_state(rewards, *, actions):

@@ -11,7 +11,8 @@ from agents import made_agent
 from brute import TabularNetwork, TabularPolicy, case
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
+from scipy.optimize import lsq_linear
+from scipy.stats import kendalltau, spearmanr
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.envs import TabularEnvironment, random_mdp
@@ -141,6 +142,50 @@ def test_orders_of_the_same_actions_are_tied_whatever_the_rounding_of_their_prod
         assert own["rank_error"].to_numpy() == pytest.approx([own["error"].mean()] * len(own), abs=1e-12)
     by_ones = [h - k for k in ones]
     assert rows["state_rho"].iloc[0] == pytest.approx(spearmanr(by_ones, rows["error"]).statistic, abs=1e-12)
+
+
+# Decisions
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), num_actions=st.integers(2, 3), h=st.integers(1, 3))
+def test_decision_measures_equal_their_definitions(seed, num_actions, h):
+    env, network, policy, sample = case(seed, num_actions=num_actions)
+    rows = score_sequences(env, network, policy, sample, length=h)
+    for state, own in rows.groupby("state"):
+        paths = brute.all_paths(env, network, policy, state, h)
+        value, predicted = [path.value for path in paths], [path.predicted for path in paths]
+        tau = kendalltau(value, predicted).statistic if len(set(value)) > 1 else math.nan
+        best = [i for i, x in enumerate(predicted) if x == max(predicted)]
+        regret = max(value) - sum(value[i] for i in best) / len(best)
+        assert own["state_tau"].tolist() == [pytest.approx(tau, abs=1e-9, nan_ok=True)] * len(own)
+        assert own["regret"].tolist() == [pytest.approx(regret, abs=1e-9)] * len(own)
+        # The affine fit by a solver of its own: least squares with a slope that may not fall below 0.
+        fit = lsq_linear(
+            np.column_stack([np.ones(len(value)), predicted]), value, bounds=([-np.inf, 0], np.inf), tol=1e-14
+        )
+        residual = math.sqrt(2 * fit.cost / len(value))
+        assert own["affine_residual"].tolist() == [pytest.approx(residual, abs=1e-6)] * len(own)
+
+
+def test_a_model_right_up_to_scale_and_offset_decides_like_the_truth():
+    # Both actions pay, the second one more; the model triples rewards and adds 1 to each.
+    env = TabularEnvironment([[0, 0]], [[1.0, 2.0]], [False], starts=[0], gamma=0.5, time_limit=9, name="one")
+    policy = TabularPolicy(np.array([[0.5, 0.5]]))
+    scaled = score_sequences(env, TabularNetwork([[0, 0]], [[4.0, 7.0]]), policy, one_state(), length=3)
+    assert scaled["error"].min() > 0
+    assert scaled["state_tau"].tolist() == pytest.approx([1.0] * 8)
+    assert scaled["regret"].tolist() == [0.0] * 8
+    assert scaled["affine_residual"].to_numpy() == pytest.approx([0.0] * 8, abs=1e-12)
+    # One that has them the wrong way round: the best decision costs all there is, 1.75, and no slope >= 0 helps.
+    reversed_ = score_sequences(env, TabularNetwork([[0, 0]], [[2.0, 1.0]]), policy, one_state(), length=3)
+    assert reversed_["state_tau"].tolist() == pytest.approx([-1.0] * 8)
+    assert reversed_["regret"].tolist() == [1.75] * 8
+    assert reversed_["affine_residual"].to_numpy() == pytest.approx([reversed_["value"].std(ddof=0)] * 8)
+    # One that sees no difference: no tau, and the regret of a choice by lot.
+    blind = score_sequences(env, TabularNetwork([[0, 0]], [[1.0, 1.0]]), policy, one_state(), length=3)
+    assert blind["state_tau"].isna().all()
+    assert blind["regret"].tolist() == [0.875] * 8
 
 
 # Spearman

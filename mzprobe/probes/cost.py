@@ -11,9 +11,8 @@ import numpy as np
 from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.config import SearchConfig
 from mzprobe.networks.rows import ROWS
-from mzprobe.probes.planning import planning_model
 from mzprobe.probes.prefixes import refuse_too_many
-from mzprobe.probes.sampling import Agent
+from mzprobe.probes.sampling import Agent, planning_model
 from mzprobe.search.models import LeafValue
 from mzprobe.search.rollouts import Rollout
 from mzprobe.threads import limited_threads
@@ -42,6 +41,10 @@ class Cost:
             **{name: number + getattr(other, name) for name, number in numbers.items()},
             simulations={kind: self.simulations.get(kind, 0) + other.simulations.get(kind, 0) for kind in kinds},
         )
+
+    def __mul__(self, times: int) -> Self:
+        numbers = {f.name: getattr(self, f.name) * times for f in fields(self) if f.name != "simulations"}
+        return replace(self, **numbers, simulations={kind: count * times for kind, count in self.simulations.items()})
 
     def __str__(self) -> str:
         total = sum(self.simulations.values())

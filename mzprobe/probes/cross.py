@@ -13,18 +13,17 @@ import pandas as pd
 from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
 from mzprobe.probes.horizon import sampled, score_tree
 from mzprobe.probes.prefixes import PrefixTree, portions
-from mzprobe.probes.sampling import Agent, sample_states
-from mzprobe.seeding import numpy_generator
+from mzprobe.probes.sampling import AGENT_UNITS, Agent, draw_states
 from mzprobe.settings import CrossConfig
 from mzprobe.threads import limited_threads
 
 UNITS = {
-    "seed": "agent",
-    "training_step": "steps; X, of the model and of the states",
-    "temperature": "1",
-    "policy_step": "steps; Y, of the policy that is evaluated",
-    "policy_temperature": "1",
-    **{name: unit for name, unit in HORIZON_UNITS.items() if name not in ("seed", "training_step", "temperature")},
+    "seed": AGENT_UNITS["seed"],
+    "training_step": "training steps; X, of the model and of the states",
+    "temperature": "1; T of the policy that visits the states",
+    "policy_step": "training steps; Y, of the policy that is evaluated",
+    "policy_temperature": "1; T of that policy",
+    **{name: unit for name, unit in HORIZON_UNITS.items() if name not in AGENT_UNITS},
 }
 
 
@@ -47,14 +46,11 @@ def measure_cross(
         UsageError: if one state's sequences alone are more than fit.
     """
     checkpoint, environment = agent.checkpoint, agent.environment
-    generator = numpy_generator(checkpoint.seed, "probe", config.seed)
     h, A = config.horizon or checkpoint.config.training.unroll_steps, environment.spec.num_actions
     sequences = sampled(config, A, h)
     frames = []
     with limited_threads(checkpoint.config.training.threads):
-        sample = sample_states(
-            environment, agent.policy, states=config.states, episodes=config.episodes, generator=generator
-        )
+        sample, generator = draw_states(agent, config)
         uniforms = None if sequences is None else generator.random((config.states, sequences, h))
         parts = portions(config.states, A**h if sequences is None else sequences * len(others), agent.batch_size)
         for done, chosen in enumerate(parts):

@@ -11,15 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr, stdtrit
 
 from mzprobe.behaviour import Policy
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes.prefixes import BATCH_SIZE, Level, PrefixTree, every_action, first_level, next_level, portions
-from mzprobe.probes.sampling import Agent, Sample, sample_states
+from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states
 from mzprobe.search.mcts import actions_from_uniforms
-from mzprobe.seeding import numpy_generator
 from mzprobe.settings import HorizonConfig
 from mzprobe.threads import limited_threads
 
@@ -27,12 +26,8 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 UNITS = {
-    "seed": "agent",
-    "training_step": "steps",
-    "temperature": "1",
-    "state": "index",
-    "episode": "index",
-    "time": "environment steps",
+    **AGENT_UNITS,
+    **STATE_UNITS,
     "h": "environment steps",
     "value": "discounted reward",
     "predicted_value": "discounted reward",
@@ -41,8 +36,11 @@ UNITS = {
     "signed_error": "discounted reward; predicted minus true",
     "alive_error": "discounted reward",
     "alive_probability": "1",
-    "standard_error": "discounted reward",
+    "standard_error": "discounted reward; of signed_error, 0 where exact",
+    "signed_low": "discounted reward; lower end of the 95 % interval of signed_error",
+    "signed_high": "discounted reward; upper end of it",
     "bias": "discounted reward; of error, estimated (see mean_magnitude_bias)",
+    "cancellation": "1; error / sequence_error, how little errors of different sequences cancel",
     "sequences": "count",
     "exact": "bool",
 }
@@ -52,13 +50,10 @@ def measure_horizon(
     agent: Agent, config: HorizonConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
     """The probe on one checkpoint: samples states and scores them; columns as in `UNITS`."""
-    checkpoint = agent.checkpoint
-    generator = numpy_generator(checkpoint.seed, "probe", config.seed)
-    h = config.horizon or checkpoint.config.training.unroll_steps
-    with limited_threads(checkpoint.config.training.threads):
-        sample = sample_states(
-            agent.environment, agent.policy, states=config.states, episodes=config.episodes, generator=generator
-        )
+    training = agent.checkpoint.config.training
+    h = config.horizon or training.unroll_steps
+    with limited_threads(training.threads):
+        sample, generator = draw_states(agent, config)
         frame = score_horizon(
             agent.environment,
             agent.network,
@@ -134,7 +129,7 @@ def mean_magnitude_bias(mean: Float64, standard_error: Float64) -> Float64:
     """
     safe = np.where(standard_error > 0, standard_error, 1.0)
     ratio = np.abs(mean) / safe
-    folded = safe * (np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + ratio * (1 - 2 * norm.cdf(-ratio)))
+    folded = safe * (np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + ratio * (1 - 2 * ndtr(-ratio)))
     return np.where(standard_error > 0, folded - np.abs(mean), 0.0)
 
 
@@ -170,7 +165,7 @@ def score_tree(
         rows = _summarise(tree, level, S, None if uniforms is None else uniforms.shape[1])
         frames.append(
             rows.assign(state=chosen, episode=sample.episode[chosen], time=sample.time[chosen], h=h)[
-                [name for name in UNITS if name not in ("seed", "training_step", "temperature")]
+                [name for name in UNITS if name not in AGENT_UNITS]
             ]
         )
     return pd.concat(frames, ignore_index=True)
@@ -185,22 +180,26 @@ def _summarise(tree: PrefixTree, level: Level, S: int, sequences: int | None) ->
 
     value, predicted = tree.value[nodes], tree.predicted[nodes]
     difference = value - predicted
-    mean = expect(difference)
-    standard_error = np.zeros(S)
+    mean, magnitude = expect(difference), expect(np.abs(difference))
+    standard_error, reach = np.zeros(S), np.zeros(S)
     if sequences is not None and sequences > 1:
         variance = np.maximum(expect(difference**2) - mean**2, 0.0) * sequences / (sequences - 1)
         standard_error = np.sqrt(variance / sequences)
+        reach = stdtrit(sequences - 1, 0.975) * standard_error
     return pd.DataFrame(
         {
             "value": expect(value),
             "predicted_value": expect(predicted),
             "error": np.abs(mean),
-            "sequence_error": expect(np.abs(difference)),
+            "sequence_error": magnitude,
             "signed_error": -mean,
             "alive_error": np.abs(expect(value - tree.alive_predicted[nodes])),
             "alive_probability": expect((~tree.terminal[nodes]).astype(np.float64)),
             "standard_error": standard_error,
+            "signed_low": -mean - reach,
+            "signed_high": -mean + reach,
             "bias": mean_magnitude_bias(mean, standard_error),
+            "cancellation": np.divide(np.abs(mean), magnitude, out=np.full(S, np.nan), where=magnitude > 0),
             "sequences": np.bincount(root, minlength=S) if sequences is None else np.full(S, sequences),
             "exact": sequences is None,
         }

@@ -6,17 +6,16 @@ import numpy as np
 import pandas as pd
 
 from mzprobe.behaviour import Episodes, Policy, draw_episode_numbers, play_episodes
-from mzprobe.probes.sampling import Agent
-from mzprobe.seeding import numpy_generator
+from mzprobe.probes.sampling import AGENT_UNITS, Agent, probe_generator
 from mzprobe.settings import OnlineConfig
 from mzprobe.threads import limited_threads
 
 UNITS = {
-    "seed": "agent",
-    "training_step": "steps",
-    "policy": "behaviour acts by search, prior by the policy network alone",
-    "temperature": "1",
-    "episode": "index",
+    "seed": AGENT_UNITS["seed"],
+    "training_step": AGENT_UNITS["training_step"],
+    "policy": "name; behaviour acts by search, prior by the policy network alone",
+    "temperature": AGENT_UNITS["temperature"],
+    "episode": "index; the same number is the same start",
     "return": "reward, undiscounted",
     "length": "environment steps",
     "terminated": "bool; else truncated at the time limit",
@@ -27,15 +26,14 @@ def measure_online(
     agent: Agent, config: OnlineConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
     """The probe on one checkpoint: episodes of both policies from the same starts; columns as in `UNITS`."""
-    checkpoint = agent.checkpoint
-    generator = numpy_generator(checkpoint.seed, "probe", config.seed)
+    generator = probe_generator(agent, config)
     seeds, uniforms = draw_episode_numbers(generator, config.episodes, agent.environment.spec.time_limit)
     policies: dict[str, tuple[Policy, float]] = {
         "behaviour": (agent.policy, agent.policy.temperature),
         "prior": (agent.prior, 1.0),
     }
     frames: list[pd.DataFrame] = []
-    with limited_threads(checkpoint.config.training.threads):
+    with limited_threads(agent.checkpoint.config.training.threads):
         for name, (policy, temperature) in policies.items():
             on_progress(len(frames) / len(policies))
             played = play_episodes(agent.environment, policy, seeds=seeds, uniforms=uniforms)

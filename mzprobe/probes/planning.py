@@ -6,32 +6,28 @@ cells start from the same states and draw their actions from the same numbers.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import pandas as pd
 
 from mzprobe.behaviour import BehaviourPolicy, Policy, PriorPolicy, draw_episode_numbers, play_episodes
-from mzprobe.networks.rows import search_rows
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import episode_rows
-from mzprobe.probes.sampling import Agent
-from mzprobe.search.models import LeafValue, LearnedModel, PlanningModel, Prior, TrueModel
+from mzprobe.probes.sampling import AGENT_UNITS, Agent, Model, planning_model, probe_generator, rollout_seed
+from mzprobe.search.models import LeafValue, Prior
 from mzprobe.search.rollouts import Rollout
-from mzprobe.seeding import numpy_generator, sequence
 from mzprobe.settings import PlanningConfig
 from mzprobe.threads import limited_threads
 
-Model = Literal["learned", "true"]
-
 UNITS = {
-    "seed": "agent",
-    "training_step": "steps",
-    "model": "that is planned in; none where the policy prior acts alone",
-    "prior": "policy or uniform",
-    "leaf": "rollout or value; none where the policy prior acts alone",
-    "horizon": "environment steps from the root; 0 for no limit",
-    "simulations": "count a step; 0 where the policy prior acts alone",
-    "temperature": "1; 0 takes the most likely action",
+    "seed": AGENT_UNITS["seed"],
+    "training_step": AGENT_UNITS["training_step"],
+    "model": "name; learned or true, none where the policy prior acts alone",
+    "prior": "name; policy or uniform",
+    "leaf": "name; rollout or value, none where the policy prior acts alone",
+    "horizon": "environment steps; planning horizon from the root, 0 for no limit",
+    "simulations": "count; N a step, 0 where the policy prior acts alone",
+    "temperature": "1; T of the acting policy, 0 takes the most likely action",
     **{name: ONLINE_UNITS[name] for name in ("episode", "return", "length", "terminated")},
 }
 
@@ -40,12 +36,11 @@ def measure_planning(
     agent: Agent, config: PlanningConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
     """The probe on one checkpoint, all cells; columns as in `UNITS`."""
-    checkpoint = agent.checkpoint
-    generator = numpy_generator(checkpoint.seed, "probe", config.seed)
+    generator = probe_generator(agent, config)
     seeds, uniforms = draw_episode_numbers(generator, config.episodes, agent.environment.spec.time_limit)
     work = [cell["simulations"] + 1 for cell, _ in cells(agent, config)]
     frames = []
-    with limited_threads(checkpoint.config.training.threads):
+    with limited_threads(agent.checkpoint.config.training.threads):
         for done, (cell, policy) in enumerate(cells(agent, config)):
             on_progress(sum(work[:done]) / sum(work))
             played = play_episodes(agent.environment, policy, seeds=seeds, uniforms=uniforms)
@@ -83,24 +78,3 @@ def leaf_of(agent: Agent, config: PlanningConfig) -> LeafValue:
     if config.leaf == "value":
         return "value"
     return Rollout(horizon=config.horizon, seed=rollout_seed(agent, config.seed))
-
-
-def rollout_seed(agent: Agent, seed: int) -> int:
-    """Seed of an agent's rollouts in a probe."""
-    return int(sequence(agent.checkpoint.seed, "probe", seed, 1).generate_state(1)[0])
-
-
-def planning_model(agent: Agent, model: Model, prior: Prior, leaf: LeafValue) -> PlanningModel:
-    """The agent's learned model, or the true one with the agent's policy and value."""
-    if model == "true":
-        return TrueModel(agent.environment, agent.network, prior=prior, leaf=leaf, device=agent.device)
-    spec = agent.environment.spec
-    return LearnedModel(
-        agent.network,
-        num_actions=spec.num_actions,
-        gamma=spec.gamma,
-        prior=prior,
-        leaf=leaf,
-        device=agent.device,
-        rows=search_rows(agent.device),
-    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.probes import cost, cross, horizon, online, planning, search_error, sequences
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.sampling import Agent
@@ -78,7 +79,7 @@ def _planning(agent: Agent, config: PlanningConfig, _: int) -> Cost:
     rollout = config.horizon if config.leaf == "rollout" else 0
     total = Cost()
     for cell, policy in planning.cells(agent, config):
-        constants = getattr(policy, "config", None)
+        constants = policy.config if isinstance(policy, BehaviourPolicy) else None
         total += cost.episodes(agent, config.episodes, constants, (cell["model"], rollout))
     return total
 

@@ -110,13 +110,12 @@ def remaining_cost(run: ProbeRun) -> tuple[int, Cost]:
     """
     chosen = run.checkpoints()
     _, _, frames = _begun(run, chosen)
-    left, total = 0, Cost()
-    for folder in chosen:
-        missing = _missing(run.probe, frames, folder, chosen)
-        if missing:
-            left += 1
-            total += run.probe.cost(run.load(folder), run.config, len(missing))
-    return left, total
+    missing = [len(_missing(run.probe, frames, folder, chosen)) for folder in chosen]
+    left = [policies for policies in missing if policies]
+    if not left:
+        return 0, Cost()
+    agent = run.load(chosen[0])  # the cost of one checkpoint is that of any
+    return len(left), sum((run.probe.cost(agent, run.config, policies) for policies in left), Cost())
 
 
 def _begun(run: ProbeRun, chosen: Sequence[Path]) -> tuple[Path, dict[str, Any], dict[int, pd.DataFrame]]:

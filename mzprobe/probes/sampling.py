@@ -1,7 +1,7 @@
 """What all probes share: the agent's policy at a checkpoint, and states drawn from where that policy goes."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,22 @@ from numpy.typing import NDArray
 from mzprobe.behaviour import BehaviourPolicy, Policy, PriorPolicy, draw_episode_numbers, play_episodes
 from mzprobe.checkpoints import Checkpoint
 from mzprobe.envs import Environment
-from mzprobe.networks import TrainableNetwork
+from mzprobe.networks import MuZeroNetwork, TrainableNetwork
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.networks.rows import search_rows
 from mzprobe.probes.prefixes import BATCH_SIZE
-from mzprobe.search.models import LearnedModel
+from mzprobe.search.models import LeafValue, LearnedModel, PlanningModel, Prior, TrueModel
+from mzprobe.seeding import numpy_generator, sequence
+from mzprobe.settings import ProbeConfig, StatesConfig
 
 Int64 = NDArray[np.int64]
 
+Model = Literal["learned", "true"]
+
 SEARCHES = 1 << 13  # trees that a probe grows at a time, at most
+
+AGENT_UNITS = {"seed": "index; the agent", "training_step": "training steps", "temperature": "1; T of the policy"}
+STATE_UNITS = {"state": "index", "episode": "index", "time": "environment steps"}  # of a sampled state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +65,9 @@ def load_agent(checkpoint: Checkpoint, device: str = "cpu", *, batch_size: int =
     """
     environment = checkpoint.make_environment()
     network = checkpoint.make_network(environment, device)
-    spec = environment.spec
     policy = BehaviourPolicy(
         environment=environment,
-        model=LearnedModel(
-            network, num_actions=spec.num_actions, gamma=spec.gamma, device=device, rows=search_rows(device)
-        ),
+        model=_learned_model(environment, network, device),
         config=checkpoint.config.search,
         temperature=checkpoint.config.training.temperature(checkpoint.training_step),
         trees=min(SEARCHES, batch_size),
@@ -74,9 +78,28 @@ def load_agent(checkpoint: Checkpoint, device: str = "cpu", *, batch_size: int =
         network=network,
         device=torch.device(device),
         policy=policy,
-        evaluate=Evaluator(network, num_actions=spec.num_actions, device=device),
+        evaluate=Evaluator(network, num_actions=environment.spec.num_actions, device=device),
         batch_size=batch_size,
     )
+
+
+def planning_model(agent: Agent, model: Model, prior: Prior, leaf: LeafValue) -> PlanningModel:
+    """The agent's learned model, or the true one with the agent's policy and value."""
+    if model == "true":
+        return TrueModel(agent.environment, agent.network, prior=prior, leaf=leaf, device=agent.device)
+    return _learned_model(agent.environment, agent.network, agent.device, prior=prior, leaf=leaf)
+
+
+def _learned_model(
+    environment: Environment, network: MuZeroNetwork, device: torch.device | str, **options: Any
+) -> LearnedModel:
+    spec, rows = environment.spec, search_rows(device)
+    return LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, device=device, rows=rows, **options)
+
+
+def rollout_seed(agent: Agent, seed: int) -> int:
+    """Seed of an agent's rollouts in a probe."""
+    return int(sequence(agent.checkpoint.seed, "probe", seed, 1).generate_state(1)[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +113,20 @@ class Sample:
     def take(self, chosen: Int64) -> "Sample":
         """Some of the states."""
         return Sample(states=self.states.take(chosen), episode=self.episode[chosen], time=self.time[chosen])
+
+
+def probe_generator(agent: Agent, config: ProbeConfig) -> np.random.Generator:
+    """What draws an agent's episodes, states and sequences in a probe: the same at every checkpoint."""
+    return numpy_generator(agent.checkpoint.seed, "probe", config.seed)
+
+
+def draw_states(agent: Agent, config: StatesConfig) -> tuple[Sample, np.random.Generator]:
+    """S states that the agent's behaviour policy visits, and the generator, which may draw further."""
+    generator = probe_generator(agent, config)
+    sample = sample_states(
+        agent.environment, agent.policy, states=config.states, episodes=config.episodes, generator=generator
+    )
+    return sample, generator
 
 
 def sample_states(

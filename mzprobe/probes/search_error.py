@@ -7,7 +7,7 @@ pi_hat(a) = (1 + N(a)) / (A + sum_b N(b)) (Grill et al. 2020).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,19 @@ from scipy.special import rel_entr
 
 from mzprobe.envs import Environment
 from mzprobe.envs.core import rewards_along
-from mzprobe.probes.planning import planning_model, rollout_seed
-from mzprobe.probes.sampling import Agent, Sample, sample_states
+from mzprobe.probes.sampling import (
+    AGENT_UNITS,
+    STATE_UNITS,
+    Agent,
+    Sample,
+    draw_states,
+    planning_model,
+    rollout_seed,
+)
 from mzprobe.search.mcts import search
 from mzprobe.search.models import Prior, StateArena
 from mzprobe.search.rollouts import Rollout, RolloutArena, discounted
 from mzprobe.search.tree import Tree
-from mzprobe.seeding import numpy_generator
 from mzprobe.settings import SearchErrorConfig
 from mzprobe.threads import limited_threads
 
@@ -30,19 +36,16 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 UNITS = {
-    "seed": "agent",
-    "training_step": "steps",
-    "temperature": "1",
-    "prior": "policy or uniform",
-    "simulations": "count, N",
-    "state": "index",
-    "episode": "index",
-    "time": "environment steps",
+    **AGENT_UNITS,
+    "prior": "name; policy or uniform",
+    "simulations": "count; N",
+    **STATE_UNITS,
     "path_error": "discounted reward; mean over the first N simulations, actions in the tree",
     "trajectory_error": "discounted reward; the same with the rollout that follows, to the planning horizon",
     "path_length": "environment steps; mean over the first N simulations",
     "tv": "1; TV[pi_theta, pi_hat], half the sum of |pi_theta - pi_hat|",
     "kl": "nats; KL[pi_theta, pi_hat] = sum of pi_theta log(pi_theta / pi_hat)",
+    "curse": "discounted reward; predicted minus true along the most visited path after N simulations",
 }
 
 
@@ -50,14 +53,10 @@ def measure_search(
     agent: Agent, config: SearchErrorConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
     """The probe on one checkpoint: searches at sampled states with both priors; columns as in `UNITS`."""
-    checkpoint = agent.checkpoint
-    generator = numpy_generator(checkpoint.seed, "probe", config.seed)
     rollout = Rollout(horizon=config.horizon, seed=rollout_seed(agent, config.seed))
     frames: list[pd.DataFrame] = []
-    with limited_threads(checkpoint.config.training.threads):
-        sample = sample_states(
-            agent.environment, agent.policy, states=config.states, episodes=config.episodes, generator=generator
-        )
+    with limited_threads(agent.checkpoint.config.training.threads):
+        sample, _ = draw_states(agent, config)
         size = agent.policy.trees or config.states
         parts = [np.arange(i, min(i + size, config.states)) for i in range(0, config.states, size)]
         for prior in get_args(Prior):
@@ -80,7 +79,7 @@ def _score(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simulat
     paths = trace(environment, sample.states, tree, rollout)
     rows = []
     for N in sorted(set(simulations)):
-        first = slice(0, N)
+        first, chosen = slice(0, N), (np.arange(B), most_visited(tree, N) - 1)
         visits = np.stack([(paths.root_action[:, first] == a).sum(axis=1) for a in range(policy.shape[1])], axis=1)
         visited = (1 + visits) / (policy.shape[1] + N)
         rows.append(
@@ -95,20 +94,22 @@ def _score(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simulat
                     "path_length": paths.length[:, first].mean(axis=1),
                     "tv": np.abs(policy - visited).sum(axis=1) / 2,
                     "kl": rel_entr(policy, visited).sum(axis=1),
+                    "curse": paths.predicted[chosen] - paths.value[chosen],
                 }
             )
         )
     return pd.concat(rows, ignore_index=True)
 
 
-class Paths:
+class Paths(NamedTuple):
     """What the N simulations of B searches walked, `[B, N]` each; simulation i is column i - 1."""
 
-    def __init__(self, B: int, N: int) -> None:
-        self.root_action = np.zeros((B, N), np.int64)
-        self.length = np.zeros((B, N), np.int64)  # actions in the tree, those beyond the horizon left out
-        self.value, self.predicted = np.zeros((B, N)), np.zeros((B, N))  # v and v̂ of the path
-        self.full_value, self.full_predicted = np.zeros((B, N)), np.zeros((B, N))  # with the rollout
+    root_action: Int64
+    length: Int64  # actions in the tree, those beyond the horizon left out
+    value: Float64  # v of the path
+    predicted: Float64  # v̂ of the path
+    full_value: Float64  # v with the rollout
+    full_predicted: Float64  # v̂ with the rollout
 
 
 def trace(environment: Environment, roots: Any, tree: Tree, rollout: Rollout) -> Paths:
@@ -123,8 +124,8 @@ def trace(environment: Environment, roots: Any, tree: Tree, rollout: Rollout) ->
     B, M, A = tree.prior.shape
     gamma, b = environment.spec.gamma, np.arange(B)
     arena, rollouts = StateArena(roots), RolloutArena(rollout, environment.observe(roots), M)
-    value, predicted, root_action = np.zeros((B, M)), np.zeros((B, M)), np.zeros((B, M), np.int64)
-    paths = Paths(B, M - 1)
+    root_action, length = np.zeros((2, B, M), np.int64)
+    value, predicted, full_value, full_predicted = np.zeros((4, B, M))
     for slot in range(1, M):
         parents, actions = tree.parent[:, slot], tree.parent_action[:, slot].astype(np.int64)
         states, outcome = environment.step(arena.take(parents), actions)
@@ -132,14 +133,35 @@ def trace(environment: Environment, roots: Any, tree: Tree, rollout: Rollout) ->
         left = rollouts.place(parents, slot)
         depth = rollouts.depth[slot]
         discount = gamma ** (depth - 1)
-        within = left >= 0
-        value[:, slot] = value[b, parents] + np.where(within, discount * outcome.reward, 0.0)
-        predicted[:, slot] = predicted[b, parents] + discount * tree.reward[b, parents, actions]
         root_action[:, slot] = np.where(parents == 0, actions, root_action[b, parents])
+        length[:, slot] = np.minimum(depth, rollout.horizon)
+        value[:, slot] = value[b, parents] + np.where(left >= 0, discount * outcome.reward, 0.0)
+        predicted[:, slot] = predicted[b, parents] + discount * tree.reward[b, parents, actions]
         rewards = rewards_along(environment, states, rollouts.actions(slot, A))
-        column = slot - 1
-        paths.length[:, column] = np.minimum(depth, rollout.horizon)
-        paths.full_value[:, column] = value[:, slot] + discount * gamma * discounted(rewards, left, gamma)
-        paths.full_predicted[:, column] = predicted[:, slot] + discount * gamma * tree.value[:, slot]
-    paths.root_action, paths.value, paths.predicted = root_action[:, 1:], value[:, 1:], predicted[:, 1:]
-    return paths
+        full_value[:, slot] = value[:, slot] + discount * gamma * discounted(rewards, left, gamma)
+        full_predicted[:, slot] = predicted[:, slot] + discount * gamma * tree.value[:, slot]
+    columns: tuple[Any, ...] = (root_action, length, value, predicted, full_value, full_predicted)
+    return Paths(*(column[:, 1:] for column in columns))
+
+
+def most_visited(tree: Tree, simulations: int) -> Int64:
+    """The node `[B]` where the most visited path ends after N simulations, the lowest action first among equals.
+
+    Args:
+        tree: of B searches, whose node i was expanded by simulation i.
+        simulations: N, at most those of the tree.
+    """
+    B, M, _ = tree.prior.shape
+    b = np.arange(B)
+    # A simulation ends by expanding its node: a node was visited as often as there are nodes in its subtree.
+    visits = np.zeros((B, M + 1), np.int64)  # the last column is what an untried action leads to
+    visits[:, 1 : simulations + 1] = 1
+    for slot in range(simulations, 1, -1):
+        visits[b, tree.parent[:, slot]] += visits[:, slot]
+    node = np.zeros(B, np.int64)
+    while True:
+        counts = visits[b[:, None], tree.child[b, node]]
+        tried = counts.max(axis=1) > 0
+        if not tried.any():
+            return node
+        node = np.where(tried, tree.child[b, node, counts.argmax(axis=1)], node)

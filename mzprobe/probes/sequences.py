@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import kendalltau, rankdata
 
 from mzprobe.behaviour import Policy
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes.prefixes import BATCH_SIZE, PrefixTree, every_action, first_level, next_level, portions
-from mzprobe.probes.sampling import Agent, Sample, sample_states
-from mzprobe.seeding import numpy_generator
+from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states
 from mzprobe.settings import SequencesConfig
 from mzprobe.threads import limited_threads
 
@@ -28,20 +27,19 @@ Int64 = NDArray[np.int64]
 _ROUNDING = 1e-12  # relative; products of the same probabilities in another order differ by less
 
 UNITS = {
-    "seed": "agent",
-    "training_step": "steps",
-    "temperature": "1",
-    "state": "index",
-    "episode": "index",
-    "time": "environment steps",
+    **AGENT_UNITS,
+    **STATE_UNITS,
     "sequence": "index; its digits in base A are the actions, the first one leading",
-    "rank": "1 for the least probable of the state",
+    "rank": "index; 1 for the least probable of the state",
     "probability": "1",
     "value": "discounted reward",
     "predicted_value": "discounted reward",
     "error": "discounted reward",
     "rank_error": "discounted reward; mean over the state's sequences of equal probability",
-    "state_rho": "1; Spearman, probability and error within the state",
+    "state_rho": "1; Spearman's rho of probability and error within the state",
+    "state_tau": "1; Kendall's tau-b of true and predicted value within the state",
+    "regret": "discounted reward; best true value of the state, minus that of the sequence the model finds best",
+    "affine_residual": "discounted reward; of true values on predicted ones (see affine_residual)",
     "rho": "1; mean of state_rho over those of the agent's states at that step that have one",
 }
 
@@ -50,12 +48,8 @@ def measure_sequences(
     agent: Agent, config: SequencesConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
     """The probe on one checkpoint: samples states and scores their sequences; columns as in `UNITS`."""
-    checkpoint = agent.checkpoint
-    generator = numpy_generator(checkpoint.seed, "probe", config.seed)
-    with limited_threads(checkpoint.config.training.threads):
-        sample = sample_states(
-            agent.environment, agent.policy, states=config.states, episodes=config.episodes, generator=generator
-        )
+    with limited_threads(agent.checkpoint.config.training.threads):
+        sample, _ = draw_states(agent, config)
         frame = score_sequences(
             agent.environment,
             agent.network,
@@ -136,6 +130,9 @@ def _rows(probability: Float64, value: Float64, predicted: Float64, sample: Samp
             "error": error.ravel(),
             "rank_error": np.concatenate([_tied_means(x, e) for x, e in zip(level, error, strict=True)]),
             "state_rho": np.repeat([spearman(x, e) for x, e in zip(level, error, strict=True)], n),
+            "state_tau": np.repeat([kendall(x, y) for x, y in zip(value, predicted, strict=True)], n),
+            "regret": np.repeat(best_sequence_regret(value, predicted), n),
+            "affine_residual": np.repeat(affine_residual(value, predicted), n),
         }
     )
 
@@ -161,3 +158,32 @@ def spearman(x: NDArray[Any], y: NDArray[Any]) -> float:
     centred = ranks - ranks.mean(axis=1, keepdims=True)
     spread = np.sqrt((centred**2).sum(axis=1).prod())
     return float((centred[0] * centred[1]).sum() / spread) if spread > 0 else float("nan")
+
+
+def kendall(x: NDArray[Any], y: NDArray[Any]) -> float:
+    """Kendall's tau-b; NaN where x or y is constant."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(kendalltau(x, y).statistic)
+
+
+def best_sequence_regret(value: Float64, predicted: Float64) -> Float64:
+    """max_a v(a) - v(argmax v̂), `[S]`, for true and predicted values `[S, n]`.
+
+    Sequences that share the largest v̂ count with their mean.
+    """
+    chosen = predicted == predicted.max(axis=1, keepdims=True)
+    lost = value.max(axis=1, keepdims=True) - value
+    return np.asarray((lost * chosen).sum(axis=1) / chosen.sum(axis=1))
+
+
+def affine_residual(value: Float64, predicted: Float64) -> Float64:
+    """Root mean square of v - (alpha + beta v̂), `[S]`, with the best alpha and the best beta >= 0.
+
+    What is left of the error when the model may be wrong in scale and offset, which no comparison of sequences depends
+    on: sd(v) sqrt(1 - r^2) with Pearson's r, and sd(v) where r is negative or v̂ constant. Values are `[S, n]`.
+    """
+    v, p = (x - x.mean(axis=1, keepdims=True) for x in (value, predicted))
+    square = (p**2).sum(axis=1)
+    beta = np.maximum((v * p).sum(axis=1), 0.0) / np.where(square > 0, square, 1.0)
+    return np.asarray(np.sqrt(((v - beta[:, None] * p) ** 2).mean(axis=1)))

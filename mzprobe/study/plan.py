@@ -28,10 +28,9 @@ def planned(study: StudyConfig, config: RunConfig) -> Iterator[tuple[str, int, C
     every = [step for step in range(training.steps + 1) if training.is_checkpoint(step)]
     for name, (settings, steps) in study.probes().items():
         count = len(steps or PROBES[name].steps or every)
-        cost, policies = Cost(), count if PROBES[name].pairs else 1
-        for _ in range(count * len(study.seeds)):
-            cost += PROBES[name].cost(agent, settings, policies)
-        yield name, count * len(study.seeds), cost, seconds(cost, agent, trees=PROBES[name].trees(settings))
+        all_agents, policies = count * len(study.seeds), count if PROBES[name].pairs else 1
+        cost = PROBES[name].cost(agent, settings, policies) * all_agents
+        yield name, all_agents, cost, seconds(cost, agent, trees=PROBES[name].trees(settings))
 
 
 def refuse_missing_steps(study: StudyConfig, config: RunConfig) -> None:

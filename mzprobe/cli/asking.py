@@ -1,0 +1,169 @@
+"""Asking a probe of agents from the command line: the options that all probes share, and what is done with them."""
+
+import inspect
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mzprobe.cli.options import (
+    AgentPath,
+    BatchSize,
+    Checkpoints,
+    Device,
+    DryRun,
+    Out,
+    Overwrite,
+    Processes,
+    Set,
+    Step,
+    check_device,
+)
+from mzprobe.errors import Interrupted
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as ProgressBars
+    from rich.progress import TaskID
+
+    from mzprobe.probes.runner import ProbeRun
+
+_FIRST = ("path", "out", "step")  # in the order of --help: these, a probe's own options, the others
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """The options that all probes share."""
+
+    path: AgentPath = None
+    out: Out = Path("analyses")
+    step: Step = None
+    overrides: Set = None
+    checkpoints: Checkpoints = Path("checkpoints")
+    device: Device = "cpu"
+    processes: Processes = 1
+    batch_size: BatchSize = None
+    overwrite: Overwrite = False
+    dry_run: DryRun = False
+
+    def answer(self, name: str, settings: dict[str, Any]) -> None:
+        """Asks a probe of all agents at the path, with settings where they are given; prints the tables' paths."""
+        from mzprobe.checkpoints import find_agents, newest_run
+        from mzprobe.config import validated, with_overrides
+        from mzprobe.console import console
+        from mzprobe.probes.prefixes import BATCH_SIZE
+        from mzprobe.probes.registry import PROBES
+        from mzprobe.probes.runner import ProbeRun
+
+        check_device(self.device)
+        probe, path = PROBES[name], self.path
+        values = with_overrides(probe.config(), self.overrides or []).model_dump()
+        given = {key: value for key, value in settings.items() if value not in (None, [])}
+        config = validated(probe.config, values | given, probe.command)
+        if path is None:
+            path = newest_run(self.checkpoints)
+            console.print(f"run {path.name}, the newest under {self.checkpoints}")
+        runs = [
+            ProbeRun(
+                probe=probe,
+                agent=agent,
+                config=config,
+                analyses=self.out,
+                command=_recorded(sys.argv[1:], [] if self.path else [str(path)]),
+                steps=tuple(self.step or ()),
+                device=self.device,
+                batch_size=self.batch_size or BATCH_SIZE,
+                overwrite=self.overwrite,
+            )
+            for agent in find_agents(path)
+        ]
+        if _announced(runs, self.processes) and not self.dry_run:
+            _run_all(runs, self.processes)
+        for run in [] if self.dry_run else runs:
+            console.print(f"{run.path()}")
+
+
+def command_of(name: str, own: Callable[..., dict[str, Any]]) -> Callable[..., None]:
+    """The command of a probe, for Typer, which reads the options from its signature.
+
+    Args:
+        name: of the probe.
+        own: turns the probe's own options into settings of it; its docstring is the command's.
+    """
+    shared, its = (inspect.signature(f).parameters.values() for f in (Question, own))
+
+    def command(**given: Any) -> None:
+        settings = own(**{option.name: given.pop(option.name) for option in its})
+        Question(**given).answer(name, settings)
+
+    first = [option for option in shared if option.name in _FIRST]
+    parameters = [*first, *its, *(option for option in shared if option.name not in _FIRST)]
+    command.__doc__ = own.__doc__
+    command.__annotations__ = {option.name: option.annotation for option in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _recorded(arguments: Sequence[str], further: Sequence[str]) -> str:
+    """The command as a table keeps it: with the path that was found, without options that change no byte."""
+    kept, skip = ["mzprobe"], False
+    for argument in arguments:
+        option = argument.partition("=")[0] in ("--batch-size", "--processes")
+        if not option and not skip:
+            kept.append(argument)
+        skip = option and "=" not in argument
+    return shlex.join([*kept, *further])
+
+
+def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
+    """Says what there is to do; whether there is anything."""
+    from mzprobe.console import errors, spelled
+    from mzprobe.probes.cost import Cost, seconds
+    from mzprobe.probes.runner import remaining_cost
+
+    costs = [remaining_cost(run) for run in runs]
+    count, total = sum(n for n, _ in costs), sum((cost for _, cost in costs), Cost())
+    name = runs[0].probe.name
+    if count == 0:
+        errors.print(f"{name}: the tables hold all of it already")
+        return False
+    agent = runs[0].load(runs[0].checkpoints()[-1])
+    busy = sum(n > 0 for n, _ in costs)
+    needed = seconds(total, agent, trees=runs[0].probe.trees(runs[0].config))
+    duration = spelled(needed * ceil(busy / processes) / busy)
+    what = f"{count} checkpoint{'s' if count > 1 else ''} of {busy} agent{'s' if busy > 1 else ''}"
+    errors.print(f"{name}: {what}, at most {total}; about {duration}")
+    return True
+
+
+def _run_all(runs: "Sequence[ProbeRun]", processes: int) -> None:
+    """Runs a probe over agents, with a bar for each: in this process one after the other, or side by side."""
+    from mzprobe.console import progress_bars, stopping
+    from mzprobe.probes.runner import run_probe
+    from mzprobe.study import ProbeTask
+    from mzprobe.study.processes import Report, run_tasks
+
+    def interrupt() -> None:
+        raise Interrupted("stopped: the checkpoints that are done are kept, run the same command again to resume")
+
+    with progress_bars() as bars:
+        labels = [f"{run.agent.parent.name} {run.agent.name} {run.probe.name}" for run in runs]
+        added = [bars.add_task(label, total=None, note="checkpoints") for label in labels]
+        if processes == 1:
+            for run, bar in zip(runs, added, strict=True):
+                run_probe(run, on_progress=_updater(bars, bar))
+            return
+        tasks = [ProbeTask(run_of=run) for run in runs]
+        of_seed = {task.seed: bar for task, bar in zip(tasks, added, strict=True)}
+
+        def show(report: Report) -> None:
+            bars.update(of_seed[report.seed], completed=report.done, total=report.total)
+
+        with stopping(interrupt):
+            run_tasks(tasks, processes=processes, on_report=show)
+
+
+def _updater(bars: "ProgressBars", bar: "TaskID") -> Callable[[float, int], None]:
+    return lambda done, total: bars.update(bar, completed=done, total=total)
