@@ -6,6 +6,7 @@ searches.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,33 +17,35 @@ from scipy.special import ndtr, stdtrit
 from mzprobe.behaviour import Policy
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
-from mzprobe.probes.prefixes import BATCH_SIZE, Level, PrefixTree, every_action, first_level, next_level, portions
+from mzprobe.probes.prefixes import BATCH_SIZE, Level, PrefixTree, portions, walk
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states
-from mzprobe.search.mcts import actions_from_uniforms
 from mzprobe.settings import HorizonConfig
 from mzprobe.threads import limited_threads
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-UNITS = {
-    **AGENT_UNITS,
-    **STATE_UNITS,
-    "h": "environment steps",
-    "value": "discounted reward",
-    "predicted_value": "discounted reward",
-    "error": "discounted reward",
-    "sequence_error": "discounted reward",
+ERROR_UNITS = {
+    "error": "discounted reward; magnitude of signed_error",
+    "sequence_error": "discounted reward; expected magnitude of a sequence's error",
     "signed_error": "discounted reward; predicted minus true",
-    "alive_error": "discounted reward",
-    "alive_probability": "1",
     "standard_error": "discounted reward; of signed_error, 0 where exact",
     "signed_low": "discounted reward; lower end of the 95 % interval of signed_error",
     "signed_high": "discounted reward; upper end of it",
     "bias": "discounted reward; of error, estimated (see mean_magnitude_bias)",
     "cancellation": "1; error / sequence_error, how little errors of different sequences cancel",
     "sequences": "count",
-    "exact": "bool",
+    "exact": "bool; all sequences, else sampled ones",
+}
+UNITS = {
+    **AGENT_UNITS,
+    **STATE_UNITS,
+    "h": "environment steps",
+    "value": "discounted reward",
+    "predicted_value": "discounted reward",
+    **ERROR_UNITS,
+    "alive_error": "discounted reward; of error, without what is predicted after a real end",
+    "alive_probability": "1; that the real episode has not ended after h steps",
 }
 
 
@@ -146,23 +149,12 @@ def score_tree(
         horizon: largest h.
         uniforms: `[len(chosen), m, horizon]` numbers in [0, 1) that draw m sequences; None enumerates all.
     """
-    S = len(chosen)
-    level = first_level(tree, policy, S)
-    # Where each sampled sequence stands: a prefix of the current level.
-    at = None if uniforms is None else np.repeat(np.arange(S), uniforms.shape[1])
-    frames = []
-    for h in range(1, horizon + 1):
-        if uniforms is None:
-            parents, actions, weight = every_action(level)
-        else:
-            assert at is not None
-            taken = actions_from_uniforms(level.policy[at], uniforms[:, :, h - 1].ravel())
-            A = level.policy.shape[1]
-            edges, at, counts = np.unique(at * A + taken, return_inverse=True, return_counts=True)
-            parents, actions = np.divmod(edges, A)
-            weight = counts / uniforms.shape[1]
-        level = next_level(tree, policy, level, parents, actions, weight, last=h == horizon)
-        rows = _summarise(tree, level, S, None if uniforms is None else uniforms.shape[1])
+    S, frames = len(chosen), []
+    m = None if uniforms is None else uniforms.shape[1]
+    for h, level in enumerate(walk(tree, policy, S, horizon=horizon, uniforms=uniforms)):
+        if h == 0:
+            continue
+        rows = _summarise(tree, level, S, m)
         frames.append(
             rows.assign(state=chosen, episode=sample.episode[chosen], time=sample.time[chosen], h=h)[
                 [name for name in UNITS if name not in AGENT_UNITS]
@@ -173,34 +165,40 @@ def score_tree(
 
 def _summarise(tree: PrefixTree, level: Level, S: int, sequences: int | None) -> pd.DataFrame:
     """Expectations over sequences for each state."""
-    nodes, root = level.nodes, tree.root[level.nodes]
-
-    def expect(x: Float64) -> Float64:
-        return np.asarray(np.bincount(root, weights=level.weight * x, minlength=S), dtype=np.float64)
-
+    nodes = level.nodes
     value, predicted = tree.value[nodes], tree.predicted[nodes]
-    difference = value - predicted
-    mean, magnitude = expect(difference), expect(np.abs(difference))
-    standard_error, reach = np.zeros(S), np.zeros(S)
-    if sequences is not None and sequences > 1:
-        variance = np.maximum(expect(difference**2) - mean**2, 0.0) * sequences / (sequences - 1)
-        standard_error = np.sqrt(variance / sequences)
-        reach = stdtrit(sequences - 1, 0.975) * standard_error
+    alive = (~tree.terminal[nodes]).astype(np.float64)
     return pd.DataFrame(
         {
-            "value": expect(value),
-            "predicted_value": expect(predicted),
-            "error": np.abs(mean),
-            "sequence_error": magnitude,
-            "signed_error": -mean,
-            "alive_error": np.abs(expect(value - tree.alive_predicted[nodes])),
-            "alive_probability": expect((~tree.terminal[nodes]).astype(np.float64)),
-            "standard_error": standard_error,
-            "signed_low": -mean - reach,
-            "signed_high": -mean + reach,
-            "bias": mean_magnitude_bias(mean, standard_error),
-            "cancellation": np.divide(np.abs(mean), magnitude, out=np.full(S, np.nan), where=magnitude > 0),
-            "sequences": np.bincount(root, minlength=S) if sequences is None else np.full(S, sequences),
-            "exact": sequences is None,
+            "value": level.expect(tree, value, S),
+            "predicted_value": level.expect(tree, predicted, S),
+            **error_columns(tree, level, predicted - value, S, sequences),
+            "alive_error": np.abs(level.expect(tree, value - tree.alive_predicted[nodes], S)),
+            "alive_probability": level.expect(tree, alive, S),
         }
     )
+
+
+def error_columns(
+    tree: PrefixTree, level: Level, errors: Float64, S: int, sequences: int | None
+) -> dict[str, NDArray[Any]]:
+    """`ERROR_UNITS` of each of S states from the signed errors `[M]` of a level's prefixes, m sampled ones or all."""
+    mean, magnitude = level.expect(tree, errors, S), level.expect(tree, np.abs(errors), S)
+    standard_error, reach = np.zeros(S), np.zeros(S)
+    if sequences is not None and sequences > 1:
+        variance = np.maximum(level.expect(tree, errors**2, S) - mean**2, 0.0) * sequences / (sequences - 1)
+        standard_error = np.sqrt(variance / sequences)
+        reach = stdtrit(sequences - 1, 0.975) * standard_error
+    counted = np.bincount(tree.root[level.nodes], minlength=S)
+    return {
+        "error": np.abs(mean),
+        "sequence_error": magnitude,
+        "signed_error": mean,
+        "standard_error": standard_error,
+        "signed_low": mean - reach,
+        "signed_high": mean + reach,
+        "bias": mean_magnitude_bias(mean, standard_error),
+        "cancellation": np.divide(np.abs(mean), magnitude, out=np.full(S, np.nan), where=magnitude > 0),
+        "sequences": counted if sequences is None else np.full(S, sequences),
+        "exact": np.full(S, sequences is None),
+    }

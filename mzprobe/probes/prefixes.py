@@ -6,6 +6,7 @@ walks, and keeps what it has, so that several policies walked over it share its 
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from mzprobe.envs import Environment, concatenate
 from mzprobe.errors import UsageError
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.networks.rows import by_rows
+from mzprobe.search.mcts import actions_from_uniforms
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -98,6 +100,11 @@ class Level:
     weight: Float64  # [M], probability given the state it starts from (or share of its samples)
     policy: Float64  # [M, A], pi at the real state; of the last level, of no meaning
 
+    def expect(self, tree: PrefixTree, numbers: Float64, S: int) -> Float64:
+        """Expectation of numbers `[M]` of the prefixes, `[S]`."""
+        weighted = self.weight * numbers
+        return np.asarray(np.bincount(tree.root[self.nodes], weights=weighted, minlength=S), dtype=np.float64)
+
 
 def first_level(tree: PrefixTree, policy: Policy, S: int) -> Level:
     """The S states."""
@@ -121,6 +128,36 @@ def every_action(level: Level, *, unlikely: bool = False) -> tuple[Int64, Int64,
     """Parents, actions and weights of all prefixes one longer; of probability 0 only where `unlikely`."""
     parents, actions = np.nonzero((level.policy > 0) | unlikely)
     return parents, actions, level.weight[parents] * level.policy[parents, actions]
+
+
+def walk(
+    tree: PrefixTree, policy: Policy, S: int, *, horizon: int, uniforms: Float64 | None = None, unlikely: bool = False
+) -> Iterator[Level]:
+    """A policy's prefixes of the lengths 0, 1 .. horizon.
+
+    Args:
+        tree: over S states, grown where it has to be.
+        policy: in the real environment.
+        S: states.
+        horizon: length of the last level.
+        uniforms: `[S, m, horizon]` numbers in [0, 1) that draw m sequences a state; None takes all.
+        unlikely: whether all that are taken include those of probability 0.
+    """
+    level = first_level(tree, policy, S)
+    yield level
+    # Where each sampled sequence stands: a prefix of the current level.
+    at = None if uniforms is None else np.repeat(np.arange(S), uniforms.shape[1])
+    for h in range(1, horizon + 1):
+        if uniforms is None or at is None:
+            parents, actions, weight = every_action(level, unlikely=unlikely)
+        else:
+            taken = actions_from_uniforms(level.policy[at], uniforms[:, :, h - 1].ravel())
+            A = level.policy.shape[1]
+            edges, at, counts = np.unique(at * A + taken, return_inverse=True, return_counts=True)
+            parents, actions = np.divmod(edges, A)
+            weight = counts / uniforms.shape[1]
+        level = next_level(tree, policy, level, parents, actions, weight, last=h == horizon)
+        yield level
 
 
 def portions(S: int, widest: int, batch_size: int) -> list[Int64]:

@@ -16,7 +16,7 @@ from scipy.stats import kendalltau, rankdata
 from mzprobe.behaviour import Policy
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
-from mzprobe.probes.prefixes import BATCH_SIZE, PrefixTree, every_action, first_level, next_level, portions
+from mzprobe.probes.prefixes import BATCH_SIZE, PrefixTree, portions, walk
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states
 from mzprobe.settings import SequencesConfig
 from mzprobe.threads import limited_threads
@@ -97,11 +97,8 @@ def score_sequences(
     for chosen in portions(S, A**length, batch_size):
         on_progress(chosen[0] / S)
         tree = PrefixTree(environment, network, sample.states.take(chosen), device=device)
-        level = first_level(tree, policy, len(chosen))
-        for h in range(1, length + 1):
-            # Parents in order and actions in order: the prefixes of a state stay in lexicographic order.
-            parents, actions, weight = every_action(level, unlikely=True)
-            level = next_level(tree, policy, level, parents, actions, weight, last=h == length)
+        # Parents in order and actions in order: the sequences of a state come in lexicographic order.
+        *_, level = walk(tree, policy, len(chosen), horizon=length, unlikely=True)
         shape = (len(chosen), A**length)
         value, predicted = (x[level.nodes].reshape(shape) for x in (tree.value, tree.predicted))
         frames.append(_rows(level.weight.reshape(shape), value, predicted, sample.take(chosen), first=int(chosen[0])))
