@@ -21,7 +21,7 @@ Float64 = NDArray[np.float64]
 Function = ArrayLike | tuple[ArrayLike, ArrayLike]
 
 _NEAR = 1e-12  # share of the largest value within which two actions are equally good, as in envs/tabular.py
-_LARGEST = 1 << 13  # nodes of a linear system: 512 MiB
+_LARGEST = 1 << 13  # nodes of a linear system: 512 MiB, and as much again to solve it
 _HELD = 1 << 22  # numbers of the linear systems that are solved at a time
 
 
@@ -37,8 +37,8 @@ def order_k_errors(
 ) -> Float64:
     """How far k Bellman updates in the model are from k in the truth: |(T_pi^k v)(s) - (T~_pi^k v)(start(s))|.
 
-    T_pi v = r_pi + gamma P_pi v in the environment, terminal states being absorbing with reward 0; T~_pi alike in
-    the model.
+    T_pi v = r_pi + gamma P_pi v in the environment, terminal states being absorbing with reward 0; T~_pi is the
+    same in the model, which may do otherwise there.
 
     Args:
         environment: the truth.
@@ -129,13 +129,15 @@ def _valid_functions(model: ModelTables, functions: Sequence[Function]) -> tuple
     S, M = len(model.start), len(model.rewards)
     real, modelled = [], []
     for function in functions:
-        first, second = function if isinstance(function, tuple) else (function, None)
+        first, second = function if isinstance(function, tuple) and len(function) == 2 else (function, None)
         at_states = np.asarray(first, dtype=np.float64)
         if at_states.shape != (S,):
             raise ValueError(f"a function must be [S] = ({S},), or a tuple whose first is, not of {at_states.shape}")
         at_nodes = at_states[model.state] if second is None else np.asarray(second, dtype=np.float64)
         if at_nodes.shape != (M,):
             raise ValueError(f"the second of a tuple must be [M] = ({M},), not {at_nodes.shape}")
+        if not (np.isfinite(at_states).all() and np.isfinite(at_nodes).all()):
+            raise ValueError("functions must be finite")
         real.append(at_states)
         modelled.append(at_nodes)
     if not real:
@@ -150,7 +152,8 @@ def proper_errors(environment: TabularEnvironment, model: ModelTables, policies:
     """How far the model's values of policies are from the true ones: |v~_pi(start(s)) - v_pi(s)|.
 
     The limit of the order-k errors, by two linear solves: v_pi = T_pi v_pi, then d = v~_pi - v_pi at the nodes from
-    d = (T~_pi v_pi - T_pi v_pi) + gamma P~_pi d, so that a perfect model scores 0.0 whatever its nodes.
+    d = (T~_pi v_pi - T_pi v_pi) + gamma P~_pi d, so that a state from which pi meets no error scores
+    exactly 0.0, whatever the model's nodes.
 
     Args:
         environment: the truth, gamma < 1.
@@ -161,7 +164,8 @@ def proper_errors(environment: TabularEnvironment, model: ModelTables, policies:
         `[n, S]`, environment units.
 
     Raises:
-        ValueError: if gamma is 1, the nodes stand for no real states or are more than fit, or the policies are none.
+        ValueError: if gamma is 1, the nodes stand for no real states or are too many to solve for, or the policies
+            have another shape or are no distributions.
     """
     policy = _valid_policies(environment, model, policies)
     errors = _one_step_errors(environment, model, policy)
@@ -271,8 +275,19 @@ def _solve(model: ModelTables, policy: Float64, rewards: Float64, gamma: float) 
                 system[:, np.arange(M), model.transitions[:, a]] -= weight
             else:
                 system -= weight[:, :, None] * model.transitions[:, a]
-        solved[part] = np.linalg.solve(system, rewards[part, :, None])[:, :, 0]
+        solution = np.linalg.solve(system, rewards[part, :, None])[:, :, 0]
+        # Elimination leaves rounding where the solution is 0: at nodes from which nothing is met.
+        solved[part] = np.where(_met(system != 0, rewards[part] != 0), solution, 0.0)
     return solved
+
+
+def _met(links: Bool, marked: Bool) -> Bool:
+    """Nodes `[n, M]` from which a marked one is reached by links `[n, M, M]`; each node has a link to itself."""
+    while True:
+        wider = (links @ marked[:, :, None])[:, :, 0]
+        if (wider == marked).all():
+            return marked
+        marked = wider
 
 
 # Planning
@@ -294,7 +309,8 @@ def greedy_regret(environment: TabularEnvironment, model: ModelTables) -> Float6
         `[S]`, environment units.
 
     Raises:
-        ValueError: if gamma is 1, or the model is of other numbers of states or actions or has more nodes than fit.
+        ValueError: if gamma is 1, the model is of other numbers of states or actions, or its nodes are too many to
+            solve for.
     """
     refuse_other_sizes(environment, model)
     gamma = _discount(environment)
@@ -307,7 +323,7 @@ def greedy_regret(environment: TabularEnvironment, model: ModelTables) -> Float6
     loss[loss <= near] = 0.0
     policy = np.eye(best.shape[1])[greedy]
     regret: Float64 = _solve(truth, policy[None], loss[None], gamma)[0]
-    return regret
+    return np.maximum(regret, 0.0)  # a tiny one may be negative by rounding
 
 
 def _optimal_action_values(model: ModelTables, gamma: float) -> tuple[Float64, float]:
