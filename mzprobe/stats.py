@@ -1,26 +1,346 @@
 """Statistics with the agent (seed) as the unit: states are nested in agents and never pooled as if independent."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Float64 = NDArray[np.float64]
+Alternative = Literal["two-sided", "greater", "less"]
+Kind = Literal["spearman", "kendall"]
+
+SIGN_PATTERNS = 2**15  # all are enumerated up to here (15 agents), so many are sampled beyond
+_NUMBERS_AT_ONCE = 2**20  # bounds the memory of a bootstrap: 8 MB an array
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the ends of its interval, all in the unit of the estimate; NaN where undefined."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+# Means over agents
 
 
 def over_agents(frame: pd.DataFrame, *, by: Sequence[str], column: str, agent: str = "seed") -> pd.DataFrame:
     """Mean and standard error over agents, each agent first reduced to its own mean.
 
     Args:
-        frame: long table, one row an observation.
+        frame: long table, one row an observation; NaN in `column` is left out.
         by: columns that make a cell.
         column: what is averaged.
         agent: column that tells agents apart.
 
     Returns:
-        One row a cell: `by`, `mean`, `standard_error` (sd / sqrt(agents), NaN for a single agent), `agents`.
+        One row a cell: `by`, `mean`, `standard_error` (sd / sqrt(agents), NaN for a single agent), `agents` that have a
+        number in the cell. A cell that has none keeps its row: mean NaN, 0 agents.
     """
     within = frame.groupby([*by, agent], sort=True)[column].mean()
     cells = within.groupby(level=list(by), sort=True)
-    agents = cells.size()
+    agents = cells.count()
     spread = cells.std(ddof=1)
     result = pd.DataFrame({"mean": cells.mean(), "standard_error": spread / np.sqrt(agents), "agents": agents})
     return result.reset_index()
+
+
+def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Mean over agents with Student's t interval, mean -+ t(level, n - 1) sd / sqrt(n).
+
+    Exact where agents are normal. A single agent has no interval: the ends are NaN.
+
+    Args:
+        values: [n], one number an agent.
+        level: of confidence, in (0, 1).
+
+    Raises:
+        ValueError: there is no number, one is not finite, or `level` is not in (0, 1).
+    """
+    numbers = _numbers(values)
+    tail = _tail(level)
+    mean = float(numbers.mean())
+    if numbers.size == 1:
+        return Interval(mean, np.nan, np.nan)
+    half = float(stats.t.isf(tail, numbers.size - 1) * stats.sem(numbers))
+    return Interval(mean, mean - half, mean + half)
+
+
+def bootstrap_mean(
+    groups: Sequence[ArrayLike],
+    *,
+    generator: np.random.Generator,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    states: bool = True,
+) -> Interval:
+    """Mean of agents' means with a percentile bootstrap interval: agents are resampled, then states within each.
+
+    An agent that is drawn twice has its states resampled twice, independently. A single agent has no interval: the ends
+    are NaN.
+
+    The spread of agents' means holds that of their states already, so resampling states too counts the latter a second
+    time: the interval is a little wide where states are few.
+
+    Args:
+        groups: one array [states] for each agent; agents may have different numbers of states.
+        generator: source of the draws.
+        resamples: bootstrap draws.
+        level: of confidence, in (0, 1).
+        states: whether states are resampled too, or each agent's mean is taken as it is.
+
+    Raises:
+        ValueError: there is no agent, an agent has no state, a number is not finite, `resamples` is less than 1 or
+            `level` is not in (0, 1).
+    """
+    agents = [_numbers(group) for group in groups]
+    if not agents:
+        raise ValueError("There is no agent.")
+    tail = _tail(level)
+    means = np.array([numbers.mean() for numbers in agents])
+    if len(agents) == 1:
+        return Interval(float(means[0]), np.nan, np.nan)
+    widest = max(numbers.size for numbers in agents) if states else 1
+    drawn = [
+        _resampled_states(agents, chosen, generator) if states else means[chosen]
+        for chosen in (
+            generator.integers(len(agents), size=(rows, len(agents)))
+            for rows in _portions(resamples, numbers_each=max(len(agents), widest))
+        )
+    ]
+    return _percentile(float(means.mean()), np.concatenate(drawn).mean(axis=1), tail)
+
+
+def bootstrap_over_agents(
+    frame: pd.DataFrame,
+    *,
+    by: Sequence[str],
+    column: str,
+    generator: np.random.Generator,
+    agent: str = "seed",
+    resamples: int = 10_000,
+    level: float = 0.95,
+    states: bool = True,
+) -> pd.DataFrame:
+    """`bootstrap_mean` of every cell of a long table; arguments as there and in `over_agents`.
+
+    Returns:
+        One row a cell: `by`, `mean`, `low`, `high`, `agents` that have a number in the cell. Fewer than two agents leave
+        `low` and `high` NaN, none leaves `mean` NaN too.
+
+    Raises:
+        ValueError: a number is infinite, `resamples` is less than 1 or `level` is not in (0, 1).
+    """
+    rows = []
+    for key, cell in frame.groupby(list(by), sort=True):
+        known = cell.dropna(subset=[column])
+        groups = [group.to_numpy(dtype=float) for _, group in known.groupby(agent, sort=True)[column]]
+        found = Interval(np.nan, np.nan, np.nan)
+        if groups:
+            found = bootstrap_mean(groups, generator=generator, resamples=resamples, level=level, states=states)
+        rows.append((*key, found.estimate, found.low, found.high, len(groups)))
+    return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "agents"])
+
+
+def _resampled_states(agents: list[Float64], chosen: NDArray[np.int64], generator: np.random.Generator) -> Float64:
+    """Means of freshly drawn states of the agents `chosen` [rows, agents], in their places."""
+    means = np.empty(chosen.shape)
+    for index, numbers in enumerate(agents):
+        places = chosen == index
+        drawn = generator.integers(numbers.size, size=(np.count_nonzero(places), numbers.size))
+        means[places] = numbers[drawn].mean(axis=1)
+    return means
+
+
+# Tests
+
+
+def sign_flip(
+    differences: ArrayLike, *, generator: np.random.Generator, alternative: Alternative = "two-sided"
+) -> float:
+    """p-value of the paired sign-flip permutation test that the mean difference is 0.
+
+    If the two of a pair are alike, then every difference is as likely with the other sign. For at most 15 agents all 2^n
+    patterns of signs are enumerated, and p is exact; else 2^15 are sampled, and the pattern that was seen counts as one
+    more. The two-sided p is twice the smaller of the one-sided ones, at most 1. See `smallest_p`.
+
+    Args:
+        differences: [n], one an agent.
+        generator: source of the sampled patterns.
+        alternative: of the mean difference: not 0, greater or less.
+
+    Raises:
+        ValueError: there is no difference, or one is not finite.
+    """
+    numbers = _numbers(differences)
+    if numbers.size == 1:
+        numbers = np.append(numbers, 0.0)  # scipy wants two; a 0 leaves p as it is
+    result = stats.permutation_test(
+        (numbers,),
+        _sum_of_positive,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=SIGN_PATTERNS,
+        batch=max(1, _NUMBERS_AT_ONCE // numbers.size),
+        alternative=alternative,
+        rng=generator,
+    )
+    return float(result.pvalue)
+
+
+def smallest_p(agents: int) -> float:
+    """The smallest two-sided p that `sign_flip` can give: 2 / 2^agents, and beyond 15 agents 2 / (2^15 + 1).
+
+    It is reached where all differences have the same sign. Five agents cannot reach 0.05: 2 / 2^5 = 0.0625.
+
+    Raises:
+        ValueError: there is no agent.
+    """
+    if agents < 1:
+        raise ValueError(f"There must be an agent, not {agents}.")
+    return 2.0 / (2**agents if 2**agents <= SIGN_PATTERNS else SIGN_PATTERNS + 1)
+
+
+def holm(p: ArrayLike) -> Float64:
+    """Holm's step-down adjusted p-values (Holm 1979), in the order given.
+
+    The i-th smallest of m is multiplied by m - i + 1, is at least the one before it, and at most 1.
+
+    Args:
+        p: [m]; NaN is no test: it stays NaN and is not counted in m.
+
+    Raises:
+        ValueError: `p` is not one-dimensional, or a number is not in [0, 1].
+    """
+    adjusted = np.array(p, dtype=float)
+    known = np.flatnonzero(~np.isnan(adjusted))
+    if adjusted.ndim != 1 or not np.all((adjusted[known] >= 0) & (adjusted[known] <= 1)):
+        raise ValueError("p-values must be a list of numbers in [0, 1] or NaN.")
+    order = known[np.argsort(adjusted[known])]
+    factors = np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(adjusted[order] * factors), 1)
+    return adjusted
+
+
+def _sum_of_positive(differences: Float64, axis: int) -> Float64:
+    """Orders patterns of signs as the mean does, as the sum of magnitudes is the same for all.
+
+    Without cancellation its rounding error is relative to itself, and so is scipy's tolerance for ties.
+    """
+    total: Float64 = np.maximum(differences, 0).sum(axis=axis)
+    return total
+
+
+# Rank correlation
+
+
+def rank_correlation(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    kind: Kind,
+    generator: np.random.Generator,
+    level: float = 0.95,
+    resamples: int = 10_000,
+) -> Interval:
+    """Spearman's rho or Kendall's tau-b with a percentile bootstrap interval over pairs.
+
+    A resample in which all x or all y are equal has no correlation and is left out.
+
+    Args:
+        x: [n].
+        y: [n].
+        kind: which of the two.
+        generator: source of the draws.
+        level: of confidence, in (0, 1).
+        resamples: bootstrap draws; time and memory grow with n^2.
+
+    Returns:
+        All NaN where x or y is constant.
+
+    Raises:
+        ValueError: x and y are not of one length, are empty or have a number that is not finite, `kind` is neither,
+            `resamples` is less than 1 or `level` is not in (0, 1).
+    """
+    first, second = _numbers(x), _numbers(y)
+    if first.size != second.size:
+        raise ValueError(f"x and y must have one length, not {first.size} and {second.size}.")
+    if kind not in ("spearman", "kendall"):
+        raise ValueError(f"A rank correlation is spearman or kendall, not {kind}.")
+    tail = _tail(level)
+    n = first.size
+    correlate = _spearman if kind == "spearman" else _kendall
+    orders = _comparisons(first), _comparisons(second)
+    estimate = float(correlate(np.ones((1, n)), *orders)[0])
+    if np.isnan(estimate):
+        return Interval(np.nan, np.nan, np.nan)
+    even = np.full(n, 1 / n)
+    draws = [
+        correlate(generator.multinomial(n, even, size=rows).astype(float), *orders)
+        for rows in _portions(resamples, numbers_each=n)
+    ]
+    return _percentile(estimate, np.concatenate(draws), tail)
+
+
+def _comparisons(numbers: Float64) -> Float64:
+    """The sign of numbers[i] - numbers[j], [n, n]: all that ranks are made of."""
+    return (numbers[:, None] > numbers).astype(float) - (numbers[:, None] < numbers)
+
+
+def _spearman(times: Float64, x: Float64, y: Float64) -> Float64:
+    """Spearman's rho of samples that hold pair i `times` [rows, n] often; x and y are `_comparisons`.
+
+    Twice the rank of i less the middle rank is how many of its sample are below it less how many are above.
+    """
+    rank_x, rank_y = times @ x.T, times @ y.T
+    return _ratio(*((times * product).sum(axis=1) for product in (rank_x * rank_y, rank_x**2, rank_y**2)))
+
+
+def _kendall(times: Float64, x: Float64, y: Float64) -> Float64:
+    """Kendall's tau-b (Kendall 1945) of the same samples: pairs in like order less unlike, by those not tied."""
+    return _ratio(*(((times @ product) * times).sum(axis=1) for product in (x * y, x**2, y**2)))
+
+
+def _ratio(xy: Float64, xx: Float64, yy: Float64) -> Float64:
+    """Cov(x, y) / sd(x) sd(y), NaN where x or y is constant."""
+    scale = np.sqrt(xx) * np.sqrt(yy)
+    result: Float64 = np.divide(xy, scale, out=np.full_like(scale, np.nan), where=scale > 0)
+    return result
+
+
+# Common parts
+
+
+def _numbers(values: ArrayLike) -> Float64:
+    """The values as float64 [n], n > 0, all finite."""
+    numbers = np.asarray(values, dtype=float)
+    if numbers.ndim != 1 or numbers.size == 0 or not np.isfinite(numbers).all():
+        raise ValueError("Values must be a list of at least one number, all finite.")
+    return numbers
+
+
+def _tail(level: float) -> float:
+    """The probability beyond each end."""
+    if not 0 < level < 1:
+        raise ValueError(f"The level must lie between 0 and 1, not {level}.")
+    return (1 - level) / 2
+
+
+def _portions(resamples: int, *, numbers_each: int) -> Iterator[int]:
+    """Splits the resamples so that a portion's arrays stay small."""
+    if resamples < 1:
+        raise ValueError(f"There must be a resample, not {resamples}.")
+    rows = max(1, _NUMBERS_AT_ONCE // numbers_each)
+    for start in range(0, resamples, rows):
+        yield min(rows, resamples - start)
+
+
+def _percentile(estimate: float, draws: Float64, tail: float) -> Interval:
+    """The percentile interval; it holds its estimate in spite of rounding."""
+    low, high = np.nanquantile(draws, [tail, 1 - tail])
+    return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
