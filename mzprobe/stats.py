@@ -130,8 +130,8 @@ def bootstrap_over_agents(
     """`bootstrap_mean` of every cell of a long table; arguments as there and in `over_agents`.
 
     Returns:
-        One row a cell: `by`, `mean`, `low`, `high`, `agents` that have a number in the cell. Fewer than two agents leave
-        `low` and `high` NaN, none leaves `mean` NaN too.
+        One row a cell: `by`, `mean`, `low`, `high`, `agents` that have a number in the cell. `low` and `high` are
+        NaN for fewer than two agents, `mean` too for none.
 
     Raises:
         ValueError: a number is infinite, `resamples` is less than 1 or `level` is not in (0, 1).
@@ -165,9 +165,9 @@ def sign_flip(
 ) -> float:
     """p-value of the paired sign-flip permutation test that the mean difference is 0.
 
-    If the two of a pair are alike, then every difference is as likely with the other sign. For at most 15 agents all 2^n
-    patterns of signs are enumerated, and p is exact; else 2^15 are sampled, and the pattern that was seen counts as one
-    more. The two-sided p is twice the smaller of the one-sided ones, at most 1. See `smallest_p`.
+    If the two of a pair are alike, then every difference is as likely with the other sign. For at most 15 agents all
+    2^n patterns of signs are enumerated, and p is exact; else 2^15 are sampled, and the pattern that was seen counts as
+    one more. The two-sided p is twice the smaller of the one-sided ones, at most 1. See `smallest_p`.
 
     Args:
         differences: [n], one an agent.
