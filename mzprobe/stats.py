@@ -1,6 +1,6 @@
 """Statistics with the agent (seed) as the unit: states are nested in agents and never pooled as if independent."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,6 +87,10 @@ def bootstrap_mean(
     The spread of agents' means holds that of their states already, so resampling states too counts the latter a second
     time: the interval is a little wide where states are few.
 
+    With few agents it holds the truth less often than `level` says. Measured at 0.95 for normal agents, each with ten
+    states as spread as the agents are: 94.6 % for 30 agents, 92 % for 10, 86 % for 5; agents alone resampled 93.2, 90
+    and 83 %; `mean_interval` of the agents' means 95 %, so that is the one to use for few agents.
+
     Args:
         groups: one array [states] for each agent; agents may have different numbers of states.
         generator: source of the draws.
@@ -102,18 +106,17 @@ def bootstrap_mean(
     if not agents:
         raise ValueError("There is no agent.")
     tail = _tail(level)
+    widest = max(numbers.size for numbers in agents) if states else 1
+    portions = _portions(resamples, numbers_each=max(len(agents), widest))
     means = np.array([numbers.mean() for numbers in agents])
     if len(agents) == 1:
         return Interval(float(means[0]), np.nan, np.nan)
-    widest = max(numbers.size for numbers in agents) if states else 1
-    drawn = [
-        _resampled_states(agents, chosen, generator) if states else means[chosen]
-        for chosen in (
-            generator.integers(len(agents), size=(rows, len(agents)))
-            for rows in _portions(resamples, numbers_each=max(len(agents), widest))
-        )
-    ]
-    return _percentile(float(means.mean()), np.concatenate(drawn).mean(axis=1), tail)
+    draws = []
+    for rows in portions:
+        chosen = generator.integers(len(agents), size=(rows, len(agents)))
+        drawn = _resampled_states(agents, chosen, generator) if states else means[chosen]
+        draws.append(drawn.mean(axis=1))
+    return _percentile(float(means.mean()), np.concatenate(draws), tail)
 
 
 def bootstrap_over_agents(
@@ -167,7 +170,8 @@ def sign_flip(
 
     If the two of a pair are alike, then every difference is as likely with the other sign. For at most 15 agents all
     2^n patterns of signs are enumerated, and p is exact; else 2^15 are sampled, and the pattern that was seen counts as
-    one more. The two-sided p is twice the smaller of the one-sided ones, at most 1. See `smallest_p`.
+    one more. The two-sided p is twice the smaller of the one-sided ones, at most 1. See `smallest_p`. Sums are tied
+    that differ by less than 2e-12 of the sum of magnitudes.
 
     Args:
         differences: [n], one an agent.
@@ -180,9 +184,11 @@ def sign_flip(
     numbers = _numbers(differences)
     if numbers.size == 1:
         numbers = np.append(numbers, 0.0)  # scipy wants two; a 0 leaves p as it is
+    # scipy's tolerance for ties is relative to the statistic: without the shift, rounding would break them near 0.
+    shift = 100 * np.abs(numbers).sum()
     result = stats.permutation_test(
         (numbers,),
-        _sum_of_positive,
+        lambda flipped, axis: flipped.sum(axis=axis) + shift,
         permutation_type="samples",
         vectorized=True,
         n_resamples=SIGN_PATTERNS,
@@ -227,15 +233,6 @@ def holm(p: ArrayLike) -> Float64:
     return adjusted
 
 
-def _sum_of_positive(differences: Float64, axis: int) -> Float64:
-    """Orders patterns of signs as the mean does, as the sum of magnitudes is the same for all.
-
-    Without cancellation its rounding error is relative to itself, and so is scipy's tolerance for ties.
-    """
-    total: Float64 = np.maximum(differences, 0).sum(axis=axis)
-    return total
-
-
 # Rank correlation
 
 
@@ -250,7 +247,9 @@ def rank_correlation(
 ) -> Interval:
     """Spearman's rho or Kendall's tau-b with a percentile bootstrap interval over pairs.
 
-    A resample in which all x or all y are equal has no correlation and is left out.
+    A resample in which all x or all y are equal has no correlation and is left out. At level 0.95 the interval held the
+    truth in 94 to 98 % of samples of 20 or 50 bivariate normal pairs of correlation 0, 0.5 and 0.8; the BCa interval in
+    95 to 98 %, though no narrower.
 
     Args:
         x: [n].
@@ -272,18 +271,15 @@ def rank_correlation(
         raise ValueError(f"x and y must have one length, not {first.size} and {second.size}.")
     if kind not in ("spearman", "kendall"):
         raise ValueError(f"A rank correlation is spearman or kendall, not {kind}.")
-    tail = _tail(level)
-    n = first.size
+    tail, n = _tail(level), first.size
+    portions = _portions(resamples, numbers_each=n)
     correlate = _spearman if kind == "spearman" else _kendall
     orders = _comparisons(first), _comparisons(second)
     estimate = float(correlate(np.ones((1, n)), *orders)[0])
     if np.isnan(estimate):
         return Interval(np.nan, np.nan, np.nan)
     even = np.full(n, 1 / n)
-    draws = [
-        correlate(generator.multinomial(n, even, size=rows).astype(float), *orders)
-        for rows in _portions(resamples, numbers_each=n)
-    ]
+    draws = [correlate(generator.multinomial(n, even, size=rows).astype(float), *orders) for rows in portions]
     return _percentile(estimate, np.concatenate(draws), tail)
 
 
@@ -307,8 +303,8 @@ def _kendall(times: Float64, x: Float64, y: Float64) -> Float64:
 
 
 def _ratio(xy: Float64, xx: Float64, yy: Float64) -> Float64:
-    """Cov(x, y) / sd(x) sd(y), NaN where x or y is constant."""
-    scale = np.sqrt(xx) * np.sqrt(yy)
+    """xy / sqrt(xx yy), NaN where x or y is constant. All are whole numbers, so that perfect order is exactly 1."""
+    scale = np.sqrt(xx * yy)
     result: Float64 = np.divide(xy, scale, out=np.full_like(scale, np.nan), where=scale > 0)
     return result
 
@@ -331,13 +327,12 @@ def _tail(level: float) -> float:
     return (1 - level) / 2
 
 
-def _portions(resamples: int, *, numbers_each: int) -> Iterator[int]:
+def _portions(resamples: int, *, numbers_each: int) -> list[int]:
     """Splits the resamples so that a portion's arrays stay small."""
     if resamples < 1:
         raise ValueError(f"There must be a resample, not {resamples}.")
     rows = max(1, _NUMBERS_AT_ONCE // numbers_each)
-    for start in range(0, resamples, rows):
-        yield min(rows, resamples - start)
+    return [min(rows, resamples - start) for start in range(0, resamples, rows)]
 
 
 def _percentile(estimate: float, draws: Float64, tail: float) -> Interval:
