@@ -68,6 +68,15 @@ class CrossConfig(HorizonConfig):
     """S, states sampled for each agent and row; all policies of a row are evaluated at the same ones."""
 
 
+class EquivalenceConfig(HorizonConfig):
+    """Settings of the equivalence probe."""
+
+    states: PositiveInt = 100
+    """S, states sampled for each agent and checkpoint; a tabular environment is asked at all of its states."""
+    horizon: PositiveInt | None = None
+    """Largest order k; without one, twice the unroll length of training."""
+
+
 class SearchErrorConfig(StatesConfig):
     """Settings of the search probe (Figure 6)."""
 
@@ -101,6 +110,7 @@ class StepsConfig(Config):
     cross: tuple[NonNegativeInt, ...] = ()
     search: tuple[NonNegativeInt, ...] = ()
     planning: tuple[NonNegativeInt, ...] = ()
+    equivalence: tuple[NonNegativeInt, ...] = ()
 
 
 class StudyConfig(Config):
@@ -120,6 +130,7 @@ class StudyConfig(Config):
     cross: CrossConfig | None = None
     search: SearchErrorConfig | None = None
     planning: PlanningConfig | None = None
+    equivalence: EquivalenceConfig | None = None
 
     @model_validator(mode="after")
     def _one_agent_a_seed(self) -> Self:

@@ -303,7 +303,7 @@ def _kendall(times: Float64, x: Float64, y: Float64) -> Float64:
 
 
 def _ratio(xy: Float64, xx: Float64, yy: Float64) -> Float64:
-    """xy / sqrt(xx yy), NaN where x or y is constant. All are whole numbers, so that perfect order is exactly 1."""
+    """Xy / sqrt(xx yy), NaN where x or y is constant. All are whole numbers, so that perfect order is exactly 1."""
     scale = np.sqrt(xx * yy)
     result: Float64 = np.divide(xy, scale, out=np.full_like(scale, np.nan), where=scale > 0)
     return result

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -104,6 +104,8 @@ class Path:
     predicted: float  # v̂: discounted predicted rewards
     alive_predicted: float  # v̂ without what follows a terminal state
     alive: bool  # whether the last state is not terminal
+    real: int  # last state
+    believed: int  # last state that the model believes in
 
 
 def follow(environment, network, policy, state, actions):
@@ -120,7 +122,7 @@ def follow(environment, network, policy, state, actions):
         alive_predicted += 0.0 if ended else gamma**t * guess
         real = environment.transitions[real, action]
         believed = int(network.transitions[believed, action])
-    return Path(probability, value, predicted, alive_predicted, not environment.terminal_states[real])
+    return Path(probability, value, predicted, alive_predicted, not environment.terminal_states[real], real, believed)
 
 
 def all_paths(environment, network, policy, state, horizon):
@@ -139,7 +141,7 @@ def drawn_paths(environment, network, policy, state, uniforms):
             actions.append(drawn(policy.probabilities[real], uniform))
             real = environment.transitions[real, actions[-1]]
         path = follow(environment, network, policy, state, actions)
-        paths.append(Path(1 / len(uniforms), path.value, path.predicted, path.alive_predicted, path.alive))
+        paths.append(replace(path, probability=1 / len(uniforms)))
     return paths
 
 
@@ -161,6 +163,20 @@ def summary(paths):
         "alive_error": abs(expect(path.value - path.alive_predicted for path in paths)),
         "alive_probability": expect(float(path.alive) for path in paths),
     }
+
+
+def bellman_parts(environment, network, paths, k, real_values):
+    """The parts of the order-k Bellman error of one state, predicted minus true: rewards, bootstrap, E|sum|."""
+    gamma = environment.spec.gamma
+    rewards = [path.predicted - path.value for path in paths]
+    after = [float(network.values[path.believed]) - real_values[path.real] * path.alive for path in paths]
+    bootstrap = [gamma**k * x for x in after]
+    weights = [path.probability for path in paths]
+    return (
+        math.fsum(p * x for p, x in zip(weights, rewards, strict=True)),
+        math.fsum(p * x for p, x in zip(weights, bootstrap, strict=True)),
+        math.fsum(p * abs(x + y) for p, x, y in zip(weights, rewards, bootstrap, strict=True)),
+    )
 
 
 # Episodes

@@ -11,13 +11,14 @@ from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.envs import random_mdp
 from mzprobe.envs.core import rewards_along
 from mzprobe.networks.evaluate import Evaluator
-from mzprobe.probes import prefixes, search_error
+from mzprobe.probes import equivalence, prefixes, search_error
 from mzprobe.probes.cost import Cost, seconds
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
 from mzprobe.probes.sampling import load_agent
 from mzprobe.settings import (
     CrossConfig,
+    EquivalenceConfig,
     HorizonConfig,
     OnlineConfig,
     PlanningConfig,
@@ -52,6 +53,10 @@ BY_HAND = {
     "cross sampled": (  # their samples may share nothing
         CrossConfig(states=5, episodes=1, horizon=2, enumerate_up_to=0, sequences=3),
         Cost(states=5, searches=530, simulations={VALUE: 4240}, environment_steps=550, model_steps=55),
+    ),
+    "equivalence": (  # 1 + 2 searches a state, 2 + 4 steps; two heads score 35 real states
+        EquivalenceConfig(states=5, episodes=1, horizon=2),
+        Cost(states=5, searches=515, simulations={VALUE: 4120}, environment_steps=530, model_steps=210),
     ),
     "search": (  # two priors, 7 simulations of 4 steps each
         SearchErrorConfig(states=5, episodes=1, simulations=(2, 7), horizon=4),
@@ -139,7 +144,8 @@ def work(monkeypatch):
 
     for module in (behaviour, search_error):
         monkeypatch.setattr(module, "search", search)
-    monkeypatch.setattr(prefixes, "by_rows", by_rows)
+    for module in (prefixes, equivalence):
+        monkeypatch.setattr(module, "by_rows", by_rows)
     monkeypatch.setattr(Evaluator, "__call__", call)
     return counted
 
@@ -155,7 +161,7 @@ def counting(agent, work):
 def foretold(name, agent):
     """The cost of a question, as the work counts it."""
     probe = PROBES[name.split()[0]]
-    cost = probe.cost(agent, BY_HAND[name][0], 2 if probe.pairs else 1)
+    cost = probe.cost(agent, BY_HAND[name][0], 2 if probe.pair else 1)
     return dataclasses.asdict(cost) | {"simulations": sum(cost.simulations.values())}
 
 
@@ -163,7 +169,7 @@ def done(name, agent, work):
     """What measuring does, with two policies where policies are asked for."""
     probe = PROBES[name.split()[0]]
     counted = counting(agent, work)
-    others = [[counted, counted]] if probe.pairs else []
+    others = [[counted, counted]] if probe.pair else []
     frame = probe.measure(counted, BY_HAND[name][0], *others)
     if "state" in frame:
         work.add("states", frame["state"].nunique())
@@ -175,7 +181,7 @@ def test_the_cost_of_a_probe_is_the_one_worked_by_hand(agent, name):
     config, expected = BY_HAND[name]
     probe = PROBES[name.split()[0]]
     loaded = load_agent(read_checkpoint(steps_of(agent)[1]))
-    assert probe.cost(loaded, config, 2 if probe.pairs else 1) == expected
+    assert probe.cost(loaded, config, 2 if probe.pair else 1) == expected
 
 
 @EVERY_PROBE
@@ -192,7 +198,7 @@ def test_a_probe_does_all_that_it_costs_where_nothing_ends_and_every_action_is_t
     env = random_mdp(0, num_states=4, terminal_fraction=0, time_limit=7)
     uniform = TabularNetwork(env.transitions, [[0.0, 0.0]] * 4)
     agent = made_agent(env, uniform)
-    cost, found = foretold(name, agent), done(name, agent, work)
+    cost, found = foretold(name, counting(agent, work)), done(name, agent, work)
     if name == "search":  # trajectories that begin deeper in the tree take fewer steps
         assert cost.pop("environment_steps") > found.pop("environment_steps") > 7
     if "sampled" in name:  # samples may coincide, and share what they do
@@ -233,13 +239,14 @@ def test_what_is_left_shrinks_to_nothing_as_checkpoints_are_done(agent, tmp_path
         lefts.append(remaining_cost(run))
     run_probe(run)
     lefts.append(remaining_cost(run))
-    searches = [cost.searches for _, cost in lefts]
-    assert searches == sorted(searches, reverse=True)
+    # Further value heads need no search, but rows of the network.
+    work = [cost.searches + cost.model_steps for _, cost in lefts]
+    assert work == sorted(work, reverse=True)
     # A row of the cross matrix is done when all of its columns are, and a diagonal is one of them.
-    counts = [3, 3, 3, 3, 0] if run.probe.pairs else [3, 2, 1, 0, 0]
+    counts = [3, 3, 3, 3, 0] if run.probe.pair else [3, 2, 1, 0, 0]
     assert [count for count, _ in lefts] == counts
     assert lefts[-1] == (0, Cost())
-    assert searches[0] > searches[1] > searches[2] > searches[3]
+    assert work[0] > work[1] > work[2] > work[3]
 
 
 def test_the_cost_of_a_row_is_of_the_columns_that_it_lacks(agent, tmp_path):

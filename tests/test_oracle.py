@@ -11,11 +11,19 @@ from models import OracleNetwork, RememberingEnvironment
 from mzprobe.behaviour import draw_episode_numbers, play_episodes
 from mzprobe.envs import CartPole, random_mdp
 from mzprobe.probes.cross import measure_cross
+from mzprobe.probes.equivalence import measure_equivalence
 from mzprobe.probes.horizon import measure_horizon
 from mzprobe.probes.planning import cells, measure_planning
 from mzprobe.probes.search_error import measure_search
 from mzprobe.probes.sequences import measure_sequences
-from mzprobe.settings import CrossConfig, HorizonConfig, PlanningConfig, SearchErrorConfig, SequencesConfig
+from mzprobe.settings import (
+    CrossConfig,
+    EquivalenceConfig,
+    HorizonConfig,
+    PlanningConfig,
+    SearchErrorConfig,
+    SequencesConfig,
+)
 from mzprobe.threads import limited_threads
 
 STATES = {"states": 5, "episodes": 2}
@@ -79,6 +87,19 @@ def test_an_oracle_scores_0_in_every_cell_of_its_row(environment, enumerate_up_t
     rows = measure_cross(agents[0], config, agents)
     assert set(rows["policy_step"]) == {0, 20}
     assert_knows(rows, HORIZON_ERRORS)
+
+
+@ENVIRONMENTS
+@pytest.mark.parametrize("enumerate_up_to", [1024, 0])
+def test_an_oracle_is_value_equivalent_for_its_own_values(environment, enumerate_up_to):
+    agents = [oracle_agent(environment, seed=step, step=step) for step in (0, 20)]
+    config = EquivalenceConfig(**STATES, horizon=4, enumerate_up_to=enumerate_up_to, sequences=10)
+    rows = measure_equivalence(agents[0], config, agents)
+    assert set(rows["value_step"]) == {0, 20}
+    assert (rows["reward_part"] == 0).all()
+    assert_knows(rows[rows["value_step"] == 0], ["bootstrap_part", "error", "sequence_error"])
+    # The head of another is another function, which the model was never asked for.
+    assert (rows.loc[rows["value_step"] == 20, "error"] > 0).any()
 
 
 @ENVIRONMENTS

@@ -30,6 +30,7 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
   mzprobe cross-matrix checkpoints/cartpole     Figure 5: the model of one step, the policy of another
   mzprobe eval-search checkpoints/cartpole      Figure 6: where the search goes, and how wrong the model is there
   mzprobe eval-planning checkpoints/cartpole    Figure 7: planning in the learned and in the true model
+  mzprobe eval-equivalence checkpoints/cartpole Beyond the paper: order-k value equivalence
   mzprobe figures cartpole                      draw the figures whose tables exist
 
 Or all of it, for a shipped study:

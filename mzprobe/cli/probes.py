@@ -22,6 +22,7 @@ def add_commands(app: typer.Typer) -> None:
         ("cross-matrix", "cross", cross_matrix, f"{here} --step 1000 --step 10000"),
         ("eval-search", "search", eval_search, f"{here} --step 2000"),
         ("eval-planning", "planning", eval_planning, f"{here} --step 2000 --simulations 64"),
+        ("eval-equivalence", "equivalence", eval_equivalence, f"{here} --step 10000"),
     ):
         app.command(command, epilog=f"Example: mzprobe {command} {example}")(command_of(name, own))
 
@@ -94,3 +95,16 @@ def eval_planning(
     the policy prior alone. All cells start from the same states.
     """
     return {"episodes": episodes, "simulations": simulations, "horizon": horizon, "leaf": leaf}
+
+
+def eval_equivalence(
+    *,
+    states: States = None,
+    horizon: Annotated[int | None, typer.Option(help="Largest order k; twice the unroll length by default.")] = None,
+) -> dict[str, Any]:
+    """Beyond the paper: is the model's k-step Bellman update the true one (order-k value equivalence)?
+
+    For k = 0, 1 .. the error on-policy, in its reward and its bootstrap part, with the agent's own value head and with
+    those of its other checkpoints. In a tabular environment all states are asked, and errors are exact.
+    """
+    return {"states": states, "horizon": horizon}

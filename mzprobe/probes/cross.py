@@ -7,7 +7,6 @@ truth and predictions are shared within a row: one prefix tree serves all polici
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import pandas as pd
 
 from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
@@ -66,8 +65,3 @@ def measure_cross(
                 )
     frame = pd.concat(frames).sort_values(["policy_step", "state"], ignore_index=True)
     return agent.label(frame)[list(UNITS)]
-
-
-def columns_of(frame: pd.DataFrame) -> set[int]:
-    """The policies that a row of the matrix holds."""
-    return set(np.unique(frame["policy_step"]).tolist())

@@ -7,11 +7,13 @@ from typing import Any
 import pandas as pd
 
 from mzprobe.behaviour import BehaviourPolicy
-from mzprobe.probes import cost, cross, horizon, online, planning, search_error, sequences
+from mzprobe.envs import TabularEnvironment
+from mzprobe.probes import cost, cross, equivalence, horizon, online, planning, search_error, sequences
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.sampling import Agent
 from mzprobe.settings import (
     CrossConfig,
+    EquivalenceConfig,
     HorizonConfig,
     OnlineConfig,
     PlanningConfig,
@@ -31,8 +33,8 @@ class Probe:
     config: type[ProbeConfig]  # its settings
     units: dict[str, str]  # of its columns
     measure: Callable[..., pd.DataFrame]  # (agent, config, *, on_progress), or (agent, config, others, ...) for pairs
-    cost: Callable[[Agent, Any, int], Cost]  # (agent, config, policies): of one checkpoint
-    pairs: bool = False  # whether a checkpoint is asked about the policies of others
+    cost: Callable[[Agent, Any, int], Cost]  # (agent, config, others of a pair): of one checkpoint
+    pair: str = ""  # column of the other checkpoints that one is asked about, if it is
     steps: tuple[int, ...] = ()  # training steps that are looked at unless told; none means all
 
     def trees(self, config: ProbeConfig) -> int:
@@ -66,6 +68,17 @@ def _sequences(agent: Agent, config: SequencesConfig, _: int) -> Cost:
     nodes, edges = cost.prefixes(config.states, agent.environment.spec.num_actions, config.length, None)
     tree = Cost(environment_steps=edges, model_steps=config.states + edges)
     return _sampling(agent, config) + cost.searches(nodes, agent.policy.config) + tree
+
+
+def _equivalence(agent: Agent, config: EquivalenceConfig, heads: int) -> Cost:
+    A, k = agent.environment.spec.num_actions, equivalence.orders(agent, config)
+    table = agent.environment if isinstance(agent.environment, TabularEnvironment) else None
+    S = config.states if table is None else len(table.transitions)
+    nodes, edges = cost.prefixes(S, A, k, horizon.sampled(config, A, k))
+    # Each prefix is reached, and its latent scored; every head represents and scores its real state.
+    tree = Cost(environment_steps=edges, model_steps=(2 + 2 * heads) * (S + edges))
+    sampling = _sampling(agent, config) if table is None else Cost(states=S)
+    return sampling + cost.searches(nodes, agent.policy.config) + tree
 
 
 def _search(agent: Agent, config: SearchErrorConfig, _: int) -> Cost:
@@ -115,7 +128,7 @@ CROSS = Probe(
     units=cross.UNITS,
     measure=cross.measure_cross,
     cost=_horizon,
-    pairs=True,
+    pair="policy_step",
 )
 SEARCH = Probe(
     name="search",
@@ -135,4 +148,14 @@ PLANNING = Probe(
     cost=_planning,
 )
 
-PROBES = {probe.name: probe for probe in (ONLINE, HORIZON, SEQUENCES, CROSS, SEARCH, PLANNING)}
+EQUIVALENCE = Probe(
+    name="equivalence",
+    command="eval-equivalence",
+    config=EquivalenceConfig,
+    units=equivalence.UNITS,
+    measure=equivalence.measure_equivalence,
+    cost=_equivalence,
+    pair="value_step",
+)
+
+PROBES = {probe.name: probe for probe in (ONLINE, HORIZON, SEQUENCES, CROSS, SEARCH, PLANNING, EQUIVALENCE)}

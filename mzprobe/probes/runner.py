@@ -12,7 +12,6 @@ from mzprobe.checkpoints import Checkpoint, read_checkpoint, step_of, steps_of
 from mzprobe.config import Config
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.probes.cost import Cost
-from mzprobe.probes.cross import columns_of
 from mzprobe.probes.prefixes import BATCH_SIZE
 from mzprobe.probes.registry import Probe
 from mzprobe.probes.sampling import Agent, load_agent
@@ -78,7 +77,7 @@ def run_probe(run: ProbeRun, *, on_progress: Callable[[float, int], None] = lamb
     """
     chosen = run.checkpoints()
     path, record, frames = _begun(run, chosen)
-    load = lru_cache(maxsize=None if run.probe.pairs else 1)(run.load)
+    load = lru_cache(maxsize=None if run.probe.pair else 1)(run.load)
     for done, folder in enumerate(chosen):
         on_progress(done, len(chosen))
         missing = _missing(run.probe, frames, folder, chosen)
@@ -88,7 +87,7 @@ def run_probe(run: ProbeRun, *, on_progress: Callable[[float, int], None] = lamb
         rows = run.probe.measure(
             agent,
             run.config,
-            *([others] if run.probe.pairs else []),
+            *([others] if run.probe.pair else []),
             on_progress=lambda share, done=done: on_progress(done + share, len(chosen)),
         )
         step = agent.checkpoint.training_step
@@ -164,18 +163,19 @@ def _record(probe: Probe, config: Config, first: Checkpoint) -> dict[str, Any]:
 
 
 def _missing(probe: Probe, frames: dict[int, pd.DataFrame], folder: Path, chosen: Sequence[Path]) -> list[Path]:
-    """The checkpoints that one has still to be asked about: itself, or the policies of others."""
+    """The checkpoints that one has still to be asked about: itself, or all others of the pairs it is part of."""
     rows = frames.get(step_of(folder))
-    if not probe.pairs:
+    if not probe.pair:
         return [folder] if rows is None else []
-    known = set() if rows is None else columns_of(rows)
+    known = set() if rows is None else set(rows[probe.pair].unique().tolist())
     return [other for other in chosen if step_of(other) not in known]
 
 
 def _merged(probe: Probe, old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
-    if old is None or not probe.pairs:
+    if old is None or not probe.pair:
         return new
-    return pd.concat([old, new]).sort_values(["policy_step", "state"], ignore_index=True)
+    # Each part is in its own order; stable sorting keeps it.
+    return pd.concat([old, new]).sort_values(probe.pair, kind="stable", ignore_index=True)
 
 
 def _refuse_misplaced(folder: Path, checkpoint: Checkpoint, first: Mapping[str, Any], own: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ def planned(study: StudyConfig, config: RunConfig) -> Iterator[tuple[str, int, C
     every = [step for step in range(training.steps + 1) if training.is_checkpoint(step)]
     for name, (settings, steps) in study.probes().items():
         count = len(steps or PROBES[name].steps or every)
-        all_agents, policies = count * len(study.seeds), count if PROBES[name].pairs else 1
+        all_agents, policies = count * len(study.seeds), count if PROBES[name].pair else 1
         cost = PROBES[name].cost(agent, settings, policies) * all_agents
         yield name, all_agents, cost, seconds(cost, agent, trees=PROBES[name].trees(settings))
 

@@ -1,0 +1,167 @@
+"""Order-k value equivalence on-policy: is the model's k-step Bellman update of a value function the true one?
+
+For k = 0 .. 2K the update of v under pi^MuZero, in the truth and in the model,
+
+    E_pi[sum_{i<k} gamma^i r_{t+i} + gamma^k v(s_{t+k})]  and  E_pi[sum_{i<k} gamma^i u^i + gamma^k v_theta(z^k)],
+
+differ by a part of rewards and a part of the bootstrap (Grimm et al. 2020; here actions are those of pi along the real
+states, as in the paper's Eq. 6). v at the real state is the agent's own value head, or that of another checkpoint; the
+model's latent means something to its own head alone, and is always scored by that one. A terminal state is worth 0.
+
+In a tabular environment every state is asked once, and what `mzprobe.probes.exact` computes stands beside it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from mzprobe.envs import TabularEnvironment
+from mzprobe.envs.tabular import TabularStates
+from mzprobe.networks import MuZeroNetwork
+from mzprobe.networks.rows import by_rows
+from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_all_policies
+from mzprobe.probes.horizon import ERROR_UNITS, error_columns, sampled
+from mzprobe.probes.model_tables import along_real_states, tables_of_network
+from mzprobe.probes.prefixes import PrefixTree, portions, walk
+from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states, probe_generator
+from mzprobe.settings import EquivalenceConfig
+from mzprobe.threads import limited_threads
+
+Float64 = NDArray[np.float64]
+
+LATENTS = 512  # of a network that is still solved exactly
+MULTIPLICATIONS = 10**11  # that all deterministic policies may take: some seconds
+
+UNITS = {
+    **AGENT_UNITS,
+    "value_step": "training steps; of the checkpoint whose value head scores the real state",
+    **STATE_UNITS,
+    "k": "environment steps",
+    "reward_part": "discounted reward; predicted minus true rewards of the k steps",
+    "bootstrap_part": "discounted reward; predicted minus true value after them",
+    **ERROR_UNITS,
+    "proper_error": "discounted reward; |v~_pi - v_pi|, tabular environments only",
+    "proper_error_all": "discounted reward; its largest over all deterministic policies",
+    "greedy_regret": "discounted reward; optimal value minus that of acting greedily in the model",
+}
+
+
+def measure_equivalence(
+    agent: Agent,
+    config: EquivalenceConfig,
+    others: Sequence[Agent],
+    *,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> pd.DataFrame:
+    """The probe on one checkpoint; columns as in `UNITS`.
+
+    Args:
+        agent: whose model is asked, at states that its behaviour policy visits (in a tabular environment: at all).
+        config: settings.
+        others: checkpoints whose value heads score real states; the agent itself may be among them.
+        on_progress: told the share that is done.
+
+    Raises:
+        UsageError: if one state's sequences alone are more than fit.
+    """
+    environment, training = agent.environment, agent.checkpoint.config.training
+    largest, A = orders(agent, config), environment.spec.num_actions
+    m = sampled(config, A, largest)
+    frames: list[pd.DataFrame] = []
+    with limited_threads(training.threads):
+        sample, generator = _states(agent, config)
+        S = len(sample.states)
+        uniforms = None if m is None else generator.random((S, m, largest))
+        for chosen in portions(S, A**largest if m is None else m, agent.batch_size):
+            on_progress(chosen[0] / S)
+            tree = PrefixTree(environment, agent.network, sample.states.take(chosen), device=agent.device)
+            draws = None if uniforms is None else uniforms[chosen]
+            levels = list(walk(tree, agent.policy, len(chosen), horizon=largest, uniforms=draws))
+            predicted = _head(agent.network, tree.latents)
+            for other in others:
+                # Predicted minus true, so that one and the same state and latent cancel exactly.
+                gap = predicted - real_values(other, tree)
+                for k, level in enumerate(levels):
+                    rows = _rows(tree, level, gap, len(chosen), m, gamma=environment.spec.gamma, k=k)
+                    frames.append(rows.assign(state=chosen, value_step=other.checkpoint.training_step))
+        exact = exact_columns(agent)
+    frame = pd.concat(frames).sort_values(["value_step", "state", "k"], ignore_index=True)
+    frame["episode"], frame["time"] = (x[frame["state"]] for x in (sample.episode, sample.time))
+    for name, column in exact.items():
+        frame[name] = column[frame["state"]] if column is not None else np.nan
+    return agent.label(frame)[list(UNITS)]
+
+
+def orders(agent: Agent, config: EquivalenceConfig) -> int:
+    """The largest k: twice the unroll length of training, unless told."""
+    return config.horizon or 2 * agent.checkpoint.config.training.unroll_steps
+
+
+def real_values(agent: Agent, tree: PrefixTree) -> Float64:
+    """v_theta(h_theta(o)) at the real state of every prefix, `[M]`; 0 where it is terminal."""
+    observations = torch.as_tensor(agent.environment.observe(tree.states), device=agent.device)
+    with torch.inference_mode():
+        (latents,) = by_rows(lambda o: (agent.network.represent(o),), observations)
+    return np.where(tree.terminal, 0.0, _head(agent.network, latents))
+
+
+def exact_columns(agent: Agent) -> dict[str, Float64 | None]:
+    """`proper_error`, `proper_error_all` and `greedy_regret` of every state `[S]`; None where they cannot be had.
+
+    They need a tabular environment with gamma < 1 and a network of few latents, so that they can be enumerated; the
+    second one also few deterministic policies, A^S.
+    """
+    environment = agent.environment
+    found: dict[str, Float64 | None] = dict.fromkeys(("proper_error", "proper_error_all", "greedy_regret"))
+    if not isinstance(environment, TabularEnvironment) or environment.spec.gamma == 1:
+        return found
+    try:
+        model = tables_of_network(environment, agent.network, limit=LATENTS, device=agent.device)
+        paired = along_real_states(environment, model)
+    except ValueError:
+        return found
+    policy = agent.policy.distribution(_all_states(environment))
+    found["proper_error"] = proper_errors(environment, paired, policy[None])[0]
+    found["greedy_regret"] = greedy_regret(environment, model)
+    (M, A), S = paired.rewards.shape, len(environment.transitions)
+    if A**S * M**3 <= MULTIPLICATIONS:
+        found["proper_error_all"] = proper_errors_of_all_policies(environment, paired, limit=A**S)
+    return found
+
+
+def _rows(tree: PrefixTree, level: Any, gap: Float64, S: int, m: int | None, *, gamma: float, k: int) -> pd.DataFrame:
+    """Rows of S states at order k."""
+    rewards = tree.predicted[level.nodes] - tree.value[level.nodes]
+    bootstrap = gamma**k * gap[level.nodes]
+    return pd.DataFrame(
+        {
+            "k": k,
+            "reward_part": level.expect(tree, rewards, S),
+            "bootstrap_part": level.expect(tree, bootstrap, S),
+            **error_columns(tree, level, rewards + bootstrap, S, m),
+        }
+    )
+
+
+@torch.inference_mode()
+def _head(network: MuZeroNetwork, latents: torch.Tensor) -> Float64:
+    """v_theta(z), `[M]`."""
+    (value,) = by_rows(lambda z: (network.predict(z)[1],), latents)
+    return value.cpu().numpy().astype(np.float64)
+
+
+def _states(agent: Agent, config: EquivalenceConfig) -> tuple[Sample, np.random.Generator]:
+    """States that are visited, or all of a table, as if each began an episode."""
+    if not isinstance(agent.environment, TabularEnvironment):
+        return draw_states(agent, config)
+    states = _all_states(agent.environment)
+    sample = Sample(states=states, episode=np.arange(len(states)), time=np.zeros(len(states), np.int64))
+    return sample, probe_generator(agent, config)
+
+
+def _all_states(environment: TabularEnvironment) -> TabularStates:
+    return TabularStates(np.arange(len(environment.transitions)))
