@@ -1,11 +1,12 @@
 # make study: the embedded quick study, from agents to figures.   make test: lint, types and tests.
-# Both build their own virtual environment; PYTHON chooses the interpreter (3.11 or newer).
+# make docs: the documentation, in build/docs; a broken link is an error, so all pages are read anew (-E).
+# Each builds its own virtual environment; PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: study test bench clean
+.PHONY: study test docs bench clean
 
 study: $(VENV)/.installed
 	$(BIN)/mzprobe study cartpole-quick
@@ -15,6 +16,9 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs build/docs
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/env_speed.py
@@ -34,6 +38,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	touch $@
 
 $(VENV)/.installed-bench: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'

@@ -260,7 +260,7 @@ def rank_correlation(
         resamples: bootstrap draws; time and memory grow with n^2.
 
     Returns:
-        All NaN where x or y is constant.
+        All NaN where x or y is constant; the ends NaN where they are so in every resample.
 
     Raises:
         ValueError: x and y are not of one length, are empty or have a number that is not finite, `kind` is neither,
@@ -291,7 +291,7 @@ def _comparisons(numbers: Float64) -> Float64:
 def _spearman(times: Float64, x: Float64, y: Float64) -> Float64:
     """Spearman's rho of samples that hold pair i `times` [rows, n] often; x and y are `_comparisons`.
 
-    Twice the rank of i less the middle rank is how many of its sample are below it less how many are above.
+    How many of the sample are below i, less how many are above, is twice the distance of its rank from the middle one.
     """
     rank_x, rank_y = times @ x.T, times @ y.T
     return _ratio(*((times * product).sum(axis=1) for product in (rank_x * rank_y, rank_x**2, rank_y**2)))
@@ -303,7 +303,7 @@ def _kendall(times: Float64, x: Float64, y: Float64) -> Float64:
 
 
 def _ratio(xy: Float64, xx: Float64, yy: Float64) -> Float64:
-    """Xy / sqrt(xx yy), NaN where x or y is constant. All are whole numbers, so that perfect order is exactly 1."""
+    """The correlation xy / sqrt(xx yy), NaN where x or y is constant; whole numbers all, so perfect order gives 1."""
     scale = np.sqrt(xx * yy)
     result: Float64 = np.divide(xy, scale, out=np.full_like(scale, np.nan), where=scale > 0)
     return result
@@ -336,6 +336,9 @@ def _portions(resamples: int, *, numbers_each: int) -> list[int]:
 
 
 def _percentile(estimate: float, draws: Float64, tail: float) -> Interval:
-    """The percentile interval; it holds its estimate in spite of rounding."""
-    low, high = np.nanquantile(draws, [tail, 1 - tail])
+    """The percentile interval of the draws that are defined; it holds its estimate in spite of rounding."""
+    known = draws[~np.isnan(draws)]
+    if known.size == 0:
+        return Interval(estimate, np.nan, np.nan)
+    low, high = np.quantile(known, [tail, 1 - tail])
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate))

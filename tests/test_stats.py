@@ -132,6 +132,15 @@ def test_the_bootstrap_has_the_quantiles_of_all_resamples(groups, states, level,
         assert up_to >= tail - chance
 
 
+@pytest.mark.parametrize("resamples", [1, 9, 10, 11, 25])
+def test_portions_are_small_and_make_up_the_resamples(resamples, monkeypatch):
+    monkeypatch.setattr(stats, "_NUMBERS_AT_ONCE", 100)
+    portions = stats._portions(resamples, numbers_each=10)
+    assert sum(portions) == resamples
+    assert max(portions) <= 10
+    assert stats._portions(3, numbers_each=1000) == [1, 1, 1]
+
+
 def test_the_bootstrap_of_agents_agrees_with_that_of_scipy():
     values = rng(2).exponential(size=12)
     ours = bootstrap_mean(values[:, None], generator=rng(3), resamples=50_000, states=False)
@@ -342,6 +351,13 @@ def test_a_perfect_order_has_no_other_in_any_resample(kind, y, expected):
     # Of three pairs, a ninth of the resamples holds one pair thrice: no correlation, and no warning.
     interval = rank_correlation([1, 2, 3], y, kind=kind, generator=rng())
     assert interval == Interval(expected, expected, expected)
+
+
+@pytest.mark.parametrize("kind", CORRELATE)
+def test_an_interval_is_undefined_where_no_resample_has_a_correlation(kind):
+    ends = [rank_correlation([1, 2], [1, 2], kind=kind, generator=rng(seed), resamples=1).low for seed in range(20)]
+    assert 1.0 in ends
+    assert any(map(math.isnan, ends))
 
 
 @pytest.mark.parametrize("kind", CORRELATE)

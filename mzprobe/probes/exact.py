@@ -35,7 +35,7 @@ def order_k_errors(
     functions: Sequence[Function],
     orders: Sequence[int],
 ) -> Float64:
-    """How far k Bellman updates in the model are from k in the truth: |(T_pi^k v)(s) - (T~_pi^k v)(start(s))|.
+    """How far k updates in the model are from k in the truth: `|(T_pi^k v)(s) - (T~_pi^k v)(start(s))|`.
 
     T_pi v = r_pi + gamma P_pi v in the environment, terminal states being absorbing with reward 0; T~_pi is the
     same in the model, which may do otherwise there.
@@ -149,7 +149,7 @@ def _valid_functions(model: ModelTables, functions: Sequence[Function]) -> tuple
 
 
 def proper_errors(environment: TabularEnvironment, model: ModelTables, policies: ArrayLike) -> Float64:
-    """How far the model's values of policies are from the true ones: |v~_pi(start(s)) - v_pi(s)|.
+    """How far the model's values of policies are from the true ones: `|v~_pi(start(s)) - v_pi(s)|`.
 
     The limit of the order-k errors, by two linear solves: v_pi = T_pi v_pi, then d = v~_pi - v_pi at the nodes from
     d = (T~_pi v_pi - T_pi v_pi) + gamma P~_pi d, so that a state from which pi meets no error scores
@@ -204,10 +204,10 @@ def proper_errors_of_all_policies(
 def error_bound(environment: TabularEnvironment, model: ModelTables, policy: ArrayLike) -> tuple[float, float]:
     """A bound on the proper errors of a policy from one-step errors.
 
-    epsilon = max over N of |(T~_pi V)(n) - V(n)|, where V(n) = v_pi(state[n]), and N are the nodes that pi reaches from
-    the encoded states. bound = epsilon / (1 - gamma), and every proper error is at most that, to rounding.
+    epsilon = max over N of `|(T~_pi V)(n) - V(n)|`, where `V(n) = v_pi(state[n])`, and N are the nodes that pi reaches
+    from the encoded states. bound = epsilon / (1 - gamma), and every proper error is at most that, to rounding.
     Proof: pi never leaves N, so on N T~_pi is a gamma-contraction in the largest difference, with fixed point v~_pi;
-    |v~_pi - V| <= |T~_pi v~_pi - T~_pi V| + |T~_pi V - V| <= gamma |v~_pi - V| + epsilon, and start(s) is in N.
+    `|v~_pi - V| <= |T~_pi v~_pi - T~_pi V| + |T~_pi V - V| <= gamma |v~_pi - V| + epsilon`, and start(s) is in N.
     The encoded states alone would not do: a node that stands for s may be another than start(s).
 
     Args:

@@ -16,7 +16,7 @@ UNITS = {
     "policy": "name; behaviour acts by search, prior by the policy network alone",
     "temperature": AGENT_UNITS["temperature"],
     "episode": "index; the same number is the same start",
-    "return": "reward, undiscounted",
+    "return": "reward; undiscounted",
     "length": "environment steps",
     "terminated": "bool; else truncated at the time limit",
 }
