@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from mzprobe.errors import MzprobeError
 
@@ -42,6 +42,19 @@ def write_file(path: Path, data: bytes) -> None:
             _sync_directory(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, data: bytes) -> Literal["written", "unchanged", "replaced"]:
+    """Writes a file that is made from others, and says whether one was there that differed.
+
+    Raises:
+        MzprobeError: if the disk is full or the place cannot be written.
+    """
+    there = path.exists()
+    if there and path.read_bytes() == data:
+        return "unchanged"
+    write_file(path, data)
+    return "replaced" if there else "written"
 
 
 def write_directory(path: Path, files: dict[str, bytes]) -> None:

@@ -32,6 +32,7 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
   mzprobe eval-planning checkpoints/cartpole    Figure 7: planning in the learned and in the true model
   mzprobe eval-equivalence checkpoints/cartpole Beyond the paper: order-k value equivalence
   mzprobe figures cartpole                      draw the figures whose tables exist
+  mzprobe claims cartpole                       do the paper's claims hold for them?
 
 Or all of it, for a shipped study:
 
@@ -131,13 +132,41 @@ def figures(
     checkpoints: Checkpoints = Path("checkpoints"),
 ) -> None:
     """Draw every figure whose table exists, as PNG, SVG and the CSV of its numbers; say which are missing."""
-    from mzprobe.checkpoints import newest_run
     from mzprobe.console import console
 
-    if run is None:
-        run = newest_run(checkpoints).name
-        console.print(f"run {run}, the newest under {checkpoints}")
-    _draw(run, analyses, out)
+    _draw(_run_or_newest(run, checkpoints, console), analyses, out)
+
+
+@app.command(epilog="Example: mzprobe claims cartpole-quick")
+def claims(
+    run: Annotated[str | None, typer.Argument(help="Name of the run; the newest one by default.")] = None,
+    analyses: Analyses = Path("analyses"),
+    out: Figures = Path("figures"),
+    checkpoints: Checkpoints = Path("checkpoints"),
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, with all cells.")] = False,
+) -> None:
+    """Do the paper's claims hold for this run? Each as effect, interval, p and verdict, from the tables alone.
+
+    A verdict is holds, fails, undecided or no data; all of it, step by step, goes to claims.md beside the figures.
+    """
+    from mzprobe.claims import judge_run, read_tables
+    from mzprobe.claims.report import as_json, as_markdown, as_table, undecidable
+    from mzprobe.console import console, errors
+    from mzprobe.files import replace_file
+
+    run = _run_or_newest(run, checkpoints, errors)  # stdout is for what may be piped
+    tables = read_tables(run, analyses=analyses)
+    findings = judge_run(tables)
+    path = out / run / "claims.md"
+    status = replace_file(path, as_markdown(run, findings, tables).encode())
+    if json:
+        typer.echo(as_json(run, findings))
+    else:
+        console.print(as_table(findings), soft_wrap=False)
+    note = undecidable(findings)
+    if note:
+        errors.print(note)
+    errors.print(f"{path} {status}")
 
 
 @app.command(epilog="Example: mzprobe study cartpole-quick")
@@ -232,6 +261,15 @@ def _announce_study(study: "StudyConfig", config: "RunConfig") -> None:
     )
     for name, count, cost, seconds in probes:
         errors.print(f"{name}: {count} checkpoints, at most {cost}; about {spelled(seconds)} on one core")
+
+
+def _run_or_newest(run: str | None, checkpoints: Path, say: Console) -> str:
+    from mzprobe.checkpoints import newest_run
+
+    if run is None:
+        run = newest_run(checkpoints).name
+        say.print(f"run {run}, the newest under {checkpoints}")
+    return run
 
 
 def _draw(run: str, analyses: Path, out: Path) -> None:

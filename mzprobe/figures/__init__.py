@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 
 from mzprobe.errors import UsageError
 from mzprobe.figures.cross import aggregate_cross, draw_cross
+from mzprobe.figures.equivalence import aggregate_equivalence, draw_equivalence
 from mzprobe.figures.horizon import aggregate_horizon, draw_horizon
 from mzprobe.figures.online import aggregate_online, draw_online
 from mzprobe.figures.planning import aggregate_planning, draw_planning
 from mzprobe.figures.search_error import aggregate_search, draw_search
 from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
 from mzprobe.figures.style import rendered
-from mzprobe.files import write_file
-from mzprobe.probes.tables import Table, read_run
+from mzprobe.files import replace_file
+from mzprobe.probes.tables import Table, commands_of, read_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,14 @@ PLANS = (
         draw=draw_planning,
         optional=True,
     ),
+    Plan(
+        name="equivalence",
+        probe="equivalence",
+        command="mzprobe eval-equivalence",
+        aggregate=aggregate_equivalence,
+        draw=draw_equivalence,
+        optional=True,
+    ),
 )
 
 
@@ -118,7 +127,7 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
         files["csv"] = (_provenance(table) + cells.to_csv(index=False, lineterminator="\n")).encode()
         for suffix, data in files.items():
             path = figures / run / f"{plan.name}.{suffix}"
-            done.append(Drawn(what=str(path), status=_replace(path, data)))
+            done.append(Drawn(what=str(path), status=replace_file(path, data)))
     if all(drawn.status == "missing" for drawn in done):
         raise UsageError(f"there are no tables of run {run} under {analyses}: make one with {done[0].remedy}")
     return done
@@ -127,25 +136,12 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
 def _provenance(table: Table) -> str:
     """Comment lines of a CSV: what made its numbers."""
     records = table.record["agents"]
-    commands = dict.fromkeys(
-        record["commands"][step] for record in records for step in sorted(record["commands"], key=int)
-    )
-    made = [f"# command: {command}" for command in commands]
+    made = [f"# command: {command}" for command in commands_of(table)]
     made.append(f"# seeds: {', '.join(str(record['seed']) for record in records)}")
     # Equal in all agents: read_run refuses others.
     for part in ("settings", "config", "versions"):
         made.append(f"# {part}: {json.dumps(records[0][part], sort_keys=True)}")
     return "\n".join(made) + "\n"
-
-
-def _replace(path: Path, data: bytes) -> Literal["written", "unchanged", "replaced"]:
-    if not path.exists():
-        write_file(path, data)
-        return "written"
-    if path.read_bytes() == data:
-        return "unchanged"
-    write_file(path, data)
-    return "replaced"
 
 
 _TITLES = {"cartpole": "CartPole"}

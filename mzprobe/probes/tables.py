@@ -83,6 +83,13 @@ def read_run(analyses: Path, run: str, probe: str) -> Table | None:
     return Table(frame=frame, units=tables[0].units, record={"agents": [table.record for table in tables]})
 
 
+def commands_of(table: Table) -> list[str]:
+    """The commands that made the tables of a run, each once."""
+    records = table.record["agents"]
+    commands = [record["commands"][step] for record in records for step in sorted(record["commands"], key=int)]
+    return list(dict.fromkeys(commands))
+
+
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What two records do not share, such as `settings (states)`; nothing where their numbers belong together.
 

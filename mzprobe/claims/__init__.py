@@ -1,0 +1,33 @@
+"""The paper's claims as tests on tables: effect, interval, p and verdict. Never touches a model."""
+
+from pathlib import Path
+
+from mzprobe.claims.core import Claim, Finding, judge
+from mzprobe.claims.paper import CLAIMS
+from mzprobe.errors import UsageError
+from mzprobe.probes.tables import Table, read_run
+from mzprobe.seeding import numpy_generator
+
+__all__ = ["CLAIMS", "Claim", "Finding", "judge", "judge_run", "read_tables"]
+
+
+def read_tables(run: str, *, analyses: Path) -> dict[str, Table]:
+    """The tables of a run that claims are about, by probe.
+
+    Raises:
+        UsageError: if there is none, or agents were measured with other settings.
+    """
+    found = {name: read_run(analyses, run, name) for name in dict.fromkeys(claim.probe for claim in CLAIMS)}
+    tables = {name: table for name, table in found.items() if table is not None}
+    if not tables:
+        raise UsageError(
+            f"there are no tables of run {run} under {analyses}: make one with mzprobe eval-horizon checkpoints/{run}"
+        )
+    return tables
+
+
+def judge_run(tables: dict[str, Table]) -> list[Finding]:
+    """Judges all claims, in the order of the paper. The same tables give the same findings."""
+    generator = numpy_generator(0, "claims")
+    frames = {name: table.frame for name, table in tables.items()}
+    return [judge(claim, frames.get(claim.probe), generator=generator) for claim in CLAIMS]

@@ -1,0 +1,134 @@
+"""What became of the claims, as JSON, as Markdown and for a terminal."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from mzprobe.claims.core import LEVEL, Cell, Finding
+from mzprobe.probes.tables import Table, commands_of
+from mzprobe.stats import Interval, smallest_p
+
+PAPER = "What Model Does MuZero Learn? (He et al., ECAI 2024)"
+_RULE = (
+    "The agent is the unit: effects are means over agents, with Student's 95 % interval, and p is of a two-sided "
+    f"sign-flip test. A claim holds or fails at p <= {LEVEL}, by the sign of its effect; otherwise it is undecided."
+)
+_NUMBERS = ("effect", "95 % interval", "p")
+_STYLES = {"holds": "green", "fails": "red", "undecided": "yellow", "no data": "dim"}
+
+
+def as_json(run: str, findings: Sequence[Finding]) -> str:
+    """One object: the run, and a list of findings with their cells; what is undefined is null."""
+    claims = [
+        {
+            "name": finding.claim.name,
+            "section": finding.claim.section,
+            "sentence": finding.claim.sentence,
+            "verdict": finding.verdict,
+            "effect": finding.claim.effect,
+            **_numbers(finding.effect),
+            "p": _null(finding.p),
+            "agents": finding.agents,
+            "agreeing": finding.agreeing,
+            "decidable": finding.decidable,
+            "cells": [_cell(cell) for cell in finding.cells],
+        }
+        for finding in findings
+    ]
+    return json.dumps({"run": run, "paper": PAPER, "level": LEVEL, "claims": claims}, indent=2, ensure_ascii=False)
+
+
+def as_markdown(run: str, findings: Sequence[Finding], tables: Mapping[str, Table]) -> str:
+    """A page: how to read it, what made the tables, all claims, and each by its cells."""
+    lines = [f"# Claims of the paper, run {run}", "", f"{PAPER}. Made by `mzprobe claims {run}`.", "", _RULE, ""]
+    note = undecidable(findings)
+    lines += [f"**{note}.**", ""] if note else []
+    lines += [*_provenance(tables), "", _head("claim", "section", "verdict", *_NUMBERS, "agents that agree", "table")]
+    for finding in findings:
+        said = [finding.claim.sentence, finding.claim.section, f"**{finding.verdict}**"]
+        numbers = [shown(finding.effect.estimate), _ends(finding.effect), shown(finding.p)]
+        lines.append(_row(*said, *numbers, _agents(finding), finding.claim.probe))
+    for finding in findings:
+        if finding.cells:
+            lines += ["", f"## {finding.claim.name}", ""]
+            lines += [f"{finding.claim.sentence} Effect: {finding.claim.effect}.", ""]
+            lines += [_head("", *_NUMBERS, "p, Holm", "agents"), *(_shown_cell(cell) for cell in finding.cells)]
+    return "\n".join(lines) + "\n"
+
+
+def as_table(findings: Sequence[Finding]) -> RichTable:
+    """Verdict, section, sentence and numbers of each claim, for a terminal of any width."""
+    table = RichTable.grid(padding=(0, 2))
+    for finding in findings:
+        numbers = [f"effect {shown(finding.effect.estimate)}"]
+        if not math.isnan(finding.effect.low):
+            numbers.append(f"95 % interval {_ends(finding.effect)}")
+        numbers += [f"p {shown(finding.p)}", f"{_agents(finding)} agents agree"]
+        text = Text.assemble(finding.claim.sentence, (f"\n{', '.join(numbers) if finding.agents else '-'}", "dim"))
+        table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), finding.claim.section, text)
+    return table
+
+
+def undecidable(findings: Sequence[Finding]) -> str:
+    """A sentence where there are too few agents for any verdict, else nothing."""
+    most = max(finding.agents for finding in findings)
+    if not most or any(finding.decidable for finding in findings):
+        return ""
+    return (
+        f"{most} agent{'s' if most > 1 else ''} cannot decide a claim: even where all agree, p is "
+        f"{shown(min(smallest_p(most), 1.0))}; six agents are the fewest that can"
+    )
+
+
+def shown(number: float) -> str:
+    """Three digits, or a dash for what is undefined."""
+    return "-" if math.isnan(number) else f"{number:.3g}"
+
+
+def _ends(interval: Interval) -> str:
+    return "-" if math.isnan(interval.low) else f"{shown(interval.low)} to {shown(interval.high)}"
+
+
+def _agents(finding: Finding) -> str:
+    return f"{finding.agreeing} of {finding.agents}" if finding.agents else "-"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _head(*names: str) -> str:
+    return f"{_row(*names)}\n{'|---' * len(names)}|"
+
+
+def _shown_cell(cell: Cell) -> str:
+    numbers = [shown(cell.effect.estimate), _ends(cell.effect), shown(cell.p), shown(cell.adjusted)]
+    return _row(cell.label, *numbers, str(cell.agents))
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    numbers = {"p": _null(cell.p), "p_holm": _null(cell.adjusted), "agents": cell.agents}
+    return {"label": cell.label, **_numbers(cell.effect), **numbers}
+
+
+def _numbers(interval: Interval) -> dict[str, float | None]:
+    return {"estimate": _null(interval.estimate), "low": _null(interval.low), "high": _null(interval.high)}
+
+
+def _null(number: float) -> float | None:
+    return None if math.isnan(number) else number
+
+
+def _provenance(tables: Mapping[str, Table]) -> list[str]:
+    """What made the tables: commands, seeds and versions."""
+    lines = []
+    for name, table in tables.items():
+        records = table.record["agents"]
+        commands = ", ".join(f"`{command}`" for command in commands_of(table))
+        seeds = ", ".join(str(record["seed"]) for record in records)
+        lines.append(f"- {name}: {commands}; seeds {seeds}; mzprobe {records[0]['versions']['mzprobe']}")
+    return lines

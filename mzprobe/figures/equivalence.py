@@ -1,0 +1,65 @@
+"""Order-k Bellman error of the behaviour policy and the agent's own value head, in its two parts."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mzprobe.figures.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PANEL_TITLE,
+    agents_in_words,
+    draw_mean,
+    figure_style,
+    legend_below,
+    panel_rows,
+    thousands,
+)
+from mzprobe.stats import over_agents
+
+_LINES: dict[str, dict[str, Any]] = {
+    "error": {"label": "order-k Bellman error", "colour": GREY, "marker": "o"},
+    "reward_part": {"label": "its part of rewards", "colour": BLUE, "linestyle": "--"},
+    "bootstrap_part": {"label": "its part of the bootstrap", "colour": ORANGE, "linestyle": "-."},
+}
+
+
+def aggregate_equivalence(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard error over agents of the error and of its parts' magnitudes, by both steps and order k."""
+    by = ["training_step", "value_step", "k"]
+    parts = [
+        over_agents(frame.assign(magnitude=frame[quantity].abs()), by=by, column="magnitude").assign(quantity=quantity)
+        for quantity in _LINES
+    ]
+    columns = [*by, "quantity", "mean", "standard_error", "agents"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def draw_equivalence(cells: pd.DataFrame, *, title: str) -> Figure:
+    """Draws the aggregate where the value head is the model's own: one panel a training step, a line a quantity.
+
+    The untrained model (step 0) is left out where there are others: its errors are those of predicting nothing.
+
+    Args:
+        cells: what `aggregate_equivalence` gives.
+        title: of the environment.
+    """
+    own = cells[cells["training_step"] == cells["value_step"]]
+    steps = np.sort(own["training_step"].unique())
+    steps = steps[steps > 0] if steps.max(initial=0) > 0 else steps
+    with figure_style():
+        figure, panels = panel_rows(len(steps), xlabel="Order k (environment steps)")
+        for step, axes in zip(steps, panels, strict=True):
+            panel = own[own["training_step"] == step]
+            for quantity, line in _LINES.items():
+                draw_mean(axes, panel[panel["quantity"] == quantity], "k", **line)
+            axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
+            axes.grid(axis="y")
+        panels[0].set_ylim(bottom=0)
+        figure.suptitle(f"{title}, {agents_in_words(own)}", fontsize=10)
+        figure.supylabel("Magnitude (discounted reward)", fontsize=9)
+        legend_below(figure, (line["label"] for line in _LINES.values()), columns=3)
+    return figure
