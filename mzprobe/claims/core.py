@@ -95,7 +95,7 @@ def _measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
         return nothing
     try:
         return claim.measure(frame).dropna(subset=["effect"])
-    except KeyError:  # the table has nothing of one of the things compared
+    except LookupError:  # the table has nothing of one of the things compared
         return nothing
 
 

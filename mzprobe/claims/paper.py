@@ -120,7 +120,14 @@ def gap_does_not_close(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _trained(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["training_step"] > 0]
+    return _some(frame[frame["training_step"] > 0])
+
+
+def _some(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame, if it has a row: else there is nothing to compare, as where a column is missing (a LookupError)."""
+    if frame.empty:
+        raise LookupError("there are no such rows")
+    return frame
 
 
 def _means(frame: pd.DataFrame, by: Sequence[str], column: str) -> Any:
@@ -148,6 +155,7 @@ def _off_diagonal(frame: pd.DataFrame, chosen: Any) -> pd.DataFrame:
     own = errors.loc[errors["training_step"] == errors["policy_step"], ["training_step", "seed", "error"]]
     pairs = errors.merge(own, on=["training_step", "seed"], suffixes=("", "_own"))
     pairs = pairs[[bool(chosen(x, y)) for x, y in zip(pairs["training_step"], pairs["policy_step"], strict=True)]]
+    pairs = _some(pairs)
     cells = [f"X = {x:,}; Y = {y:,}" for x, y in zip(pairs["training_step"], pairs["policy_step"], strict=True)]
     return pairs.assign(cell=cells, effect=pairs["error"] - pairs["error_own"])[["cell", "seed", "effect"]]
 

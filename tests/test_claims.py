@@ -1,0 +1,314 @@
+"""Claims: true, false and underpowered in made-up tables, effects worked by hand, and what is shown of them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import STEPS, World
+
+from mzprobe.claims import CLAIMS, judge, judge_run, paper, read_tables
+from mzprobe.claims.core import Claim
+from mzprobe.claims.report import as_json, as_markdown, undecidable
+from mzprobe.errors import UsageError
+from mzprobe.probes.tables import Table, table_path, write_table
+from mzprobe.stats import holm, mean_interval
+
+EVERY_CLAIM = pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
+
+
+def judged(claim, frame, seed=0):
+    return judge(claim, frame, generator=np.random.default_rng(seed))
+
+
+def effects(measure, frame):
+    """Effects by cell and seed."""
+    return {(row.cell, row.seed): row.effect for row in measure(frame).itertuples()}
+
+
+# True, false, underpowered
+
+
+@EVERY_CLAIM
+@pytest.mark.parametrize("seed", range(3))
+def test_a_claim_that_is_true_holds(claim, seed):
+    found = judged(claim, World(1.0, seed=seed).table(claim.probe))
+    assert found.verdict == "holds"
+    assert 0 < found.effect.low <= found.effect.estimate <= found.effect.high
+    assert (found.agents, found.agreeing) == (8, 8)
+    assert found.p == pytest.approx(2 / 2**8)
+
+
+@EVERY_CLAIM
+@pytest.mark.parametrize("seed", range(3))
+def test_a_claim_that_is_false_fails(claim, seed):
+    # Twelve agents: of twenty cells, Holm's adjustment leaves one no chance with eight.
+    found = judged(claim, World(-1.0, agents=12, seed=seed).table(claim.probe))
+    assert found.verdict == "fails"
+    assert found.effect.high < 0
+    assert found.p <= 0.05
+    assert found.agreeing == 0
+
+
+@EVERY_CLAIM
+@pytest.mark.parametrize("effect", [1.0, -1.0])
+def test_three_agents_decide_nothing_however_they_agree(claim, effect):
+    found = judged(claim, World(effect, agents=3).table(claim.probe))
+    assert found.verdict == "undecided"
+    assert not found.decidable
+    assert found.p >= 0.25
+
+
+@EVERY_CLAIM
+def test_agents_that_disagree_decide_nothing(claim):
+    # Each agent's effect has a sign of its own: four are for the claim as much as the other four are against it.
+    halves = [World(sign, agents=4, noise=0.01, seed=4).table(claim.probe) for sign in (1.0, -1.0)]
+    halves[1]["seed"] += 4
+    found = judged(claim, pd.concat(halves, ignore_index=True))
+    assert found.verdict == "undecided"
+    assert found.decidable
+    assert (found.agents, found.agreeing) == (8, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["planning-beats-prior-online", "diagonal-is-smallest"])
+def test_where_there_is_no_effect_a_verdict_is_rare(name):
+    (claim,) = (claim for claim in CLAIMS if claim.name == name)
+    verdicts = [judged(claim, World(0.0, noise=1.0, seed=seed).table(claim.probe)).verdict for seed in range(200)]
+    wrong = sum(verdict != "undecided" for verdict in verdicts) / 200
+    assert wrong <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+    if name == "planning-beats-prior-online":  # p <= 0.05 is reached by 12 of 256 patterns of signs
+        assert wrong >= 12 / 256 - 3 * np.sqrt(0.05 * 0.95 / 200)
+
+
+# No data
+
+
+@EVERY_CLAIM
+def test_without_a_table_there_is_no_data(claim):
+    found = judged(claim, None)
+    assert found.verdict == "no data"
+    assert (found.agents, found.cells, found.decidable) == (0, (), False)
+    assert np.isnan([found.p, found.effect.estimate, found.effect.low]).all()
+
+
+@EVERY_CLAIM
+def test_a_table_that_lacks_what_is_compared_gives_no_data(claim):
+    frame = World(1.0).table(claim.probe)
+    lacking = {
+        "online": frame["policy"].eq("prior") if "policy" in frame else None,
+        "horizon": frame["training_step"].eq(0),
+        "sequences": frame["training_step"].eq(0),
+        "cross": frame["training_step"].eq(500) & frame.get("policy_step", frame["training_step"]).eq(500),
+        "search": frame["prior"].eq("policy") if "prior" in frame else None,
+        "planning": frame["model"].eq("none") if "model" in frame else None,
+    }[claim.probe]
+    assert judged(claim, frame[lacking]).verdict == "no data"
+
+
+def test_one_agent_has_an_effect_and_no_interval():
+    found = judged(CLAIMS[0], World(1.0, agents=1).table("online"))
+    assert (found.verdict, found.agents, found.agreeing, found.p) == ("undecided", 1, 1, 1.0)
+    assert np.isnan(found.effect.low)
+
+
+def test_agents_without_a_rho_are_left_out():
+    frame = World(1.0).table("sequences")
+    frame.loc[frame["seed"] == 3, "rho"] = np.nan
+    (claim,) = (claim for claim in CLAIMS if claim.name == "error-falls-with-probability")
+    assert judged(claim, frame).agents == 7
+
+
+# How a verdict comes about
+
+
+def test_an_agent_counts_once_however_many_cells_it_has():
+    # Agent 0 has one cell of 10, agent 1 two of 1 and 3: the mean over agents is (10 + 2) / 2.
+    rows = [("a", 0, 10.0), ("a", 1, 1.0), ("b", 1, 3.0)]
+    frame = pd.DataFrame(rows, columns=["cell", "seed", "effect"])
+    found = judged(a_claim(), frame)
+    assert found.effect == mean_interval([10.0, 2.0])
+    assert [(cell.label, cell.agents) for cell in found.cells] == [("a", 2), ("b", 1)]
+
+
+def a_claim(*, every=False):
+    """A claim whose table holds the effects themselves."""
+    return Claim(
+        name="made", section="0", sentence="So.", effect="it", probe="none", measure=lambda frame: frame, every=every
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**31), cells=st.integers(1, 4), shift=st.sampled_from([-1.0, 0.0, 1.0]))
+def test_a_claim_about_every_cell_holds_where_each_does_and_fails_where_one_does_not(seed, cells, shift):
+    numbers = np.random.default_rng(seed).standard_normal((cells, 7)) + shift
+    rows = [(f"c{c}", agent, x) for c, row in enumerate(numbers) for agent, x in enumerate(row)]
+    found = judged(a_claim(every=True), pd.DataFrame(rows, columns=["cell", "seed", "effect"]))
+    ps = [cell.p for cell in found.cells]
+    adjusted = holm(ps)
+    assert [cell.adjusted for cell in found.cells] == adjusted.tolist()
+    means = numbers.mean(axis=1)
+    if (means > 0).all():
+        assert found.verdict == ("holds" if max(ps) <= 0.05 else "undecided")
+    else:
+        fails = any(mean < 0 and p <= 0.05 for mean, p in zip(means, adjusted, strict=True))
+        assert found.verdict == ("fails" if fails else "undecided")
+    assert found.effect.estimate == pytest.approx(means.min())
+    assert found.agreeing == (numbers > 0).all(axis=0).sum()
+
+
+def test_findings_do_not_depend_on_the_order_of_rows_or_agents():
+    for claim in CLAIMS:
+        frame = World(0.3, noise=1.0).table(claim.probe)
+        shuffled = frame.sample(frac=1, random_state=1)
+        if claim.probe == "sequences":  # one number an agent and step stands in every row
+            shuffled = shuffled.sort_values("training_step", kind="stable")
+        one, other = judged(claim, frame), judged(claim, shuffled)
+        assert (one.verdict, one.p) == (other.verdict, other.p)
+        assert one.effect.estimate == pytest.approx(other.effect.estimate, rel=1e-12, abs=1e-15)
+
+
+# Effects by hand
+
+
+def test_the_effect_online_is_the_difference_of_mean_returns():
+    rows = [(0, 0, "behaviour", 9.0), (500, 0, "behaviour", 5.0), (500, 0, "behaviour", 7.0), (500, 0, "prior", 2.0)]
+    frame = pd.DataFrame(rows, columns=["training_step", "seed", "policy", "return"])
+    assert effects(paper.planning_beats_prior_online, frame) == {("step 500", 0): 4.0}
+
+
+def test_growth_with_the_horizon_is_a_rank_correlation_and_nearness_a_share_of_the_value():
+    rows = [
+        (1000, 0, h, value, error)
+        for h, value, error in ((1, -2.0, 0.02), (1, 4.0, 0.04), (2, 5.0, 0.5), (3, 5.0, 0.3))
+    ]
+    frame = pd.DataFrame(rows, columns=["training_step", "seed", "h", "value", "error"])
+    # Errors 0.03, 0.5, 0.3: two pairs of three in order.
+    assert effects(paper.error_grows_with_horizon, frame) == {("step 1,000", 0): pytest.approx(1 / 3)}
+    # 0.03 of a mean magnitude of 3.
+    assert effects(paper.near_zero_at_one_step, frame) == {("step 1,000", 0): pytest.approx(0.05 - 0.01)}
+
+
+def test_the_trend_of_sequences_and_its_growth():
+    rows = [(step, 0, rho) for step, rho in ((0, 0.9), (1, -0.1), (2, -0.4), (3, -0.3)) for _ in range(2)]
+    frame = pd.DataFrame(rows, columns=["training_step", "seed", "rho"])
+    expected = {("step 1", 0): 0.1, ("step 2", 0): 0.4, ("step 3", 0): 0.3}
+    assert effects(paper.error_falls_with_probability, frame) == expected
+    assert effects(paper.trend_grows_with_training, frame) == {("all steps", 0): pytest.approx(1 / 3)}
+
+
+def test_the_matrix_is_compared_within_its_rows():
+    errors = {(0, 0): 5, (0, 1): 9, (0, 2): 4, (1, 0): 3, (1, 1): 2, (1, 2): 6, (2, 0): 1, (2, 1): 1, (2, 2): 1}
+    rows = [(x, y, 0, float(error)) for (x, y), error in errors.items()]
+    frame = pd.DataFrame(rows, columns=["training_step", "policy_step", "seed", "error"])
+    found = effects(paper.diagonal_is_smallest, frame)
+    assert found == {(f"X = {x}; Y = {y}", 0): float(errors[x, y] - errors[x, x]) for x, y in errors if x != y}
+    # Of the trained steps 1 and 2, the first half is 1; its later policy is that of 2.
+    assert effects(paper.early_models_misjudge_later_policies, frame) == {("X = 1", 0): 4.0}
+
+
+def test_what_the_prior_lowers_is_compared_at_each_n():
+    rows = [
+        (2000, 0, N, prior, x)
+        for N, prior, x in ((2, "policy", 1.0), (2, "uniform", 4.0), (8, "policy", 5.0), (8, "uniform", 5.5))
+    ]
+    frame = pd.DataFrame(rows, columns=["training_step", "seed", "simulations", "prior", "kl"])
+    assert effects(paper.prior_lowers("kl"), frame) == {("step 2,000, N = 2", 0): 3.0, ("step 2,000, N = 8", 0): 0.5}
+
+
+def test_returns_of_planning_are_compared_by_hand():
+    returns = {  # at N = 2 and N = 8
+        ("true", "uniform"): (30, 60),
+        ("true", "policy"): (50, 64),
+        ("learned", "uniform"): (10, 20),
+        ("learned", "policy"): (40, 58),
+    }
+    rows = [
+        (100, 0, *cell, N, 0.0, float(x))
+        for cell, numbers in returns.items()
+        for N, x in zip((2, 8), numbers, strict=True)
+    ]
+    rows += [(100, 0, "none", "policy", 0, 1.0, 8.0), (100, 0, "none", "policy", 0, 0.0, 33.0)]
+    columns = ["training_step", "seed", "model", "prior", "simulations", "temperature", "return"]
+    frame = pd.DataFrame(rows, columns=columns)
+    for measure, expected in (
+        (paper.free_search_lags, 30.0),  # 45 against 15
+        (paper.planning_beats_prior, 50.0),
+        (paper.planning_beats_greedy_prior, 25.0),
+        (paper.true_model_improves_more, 6.0),
+        (paper.gap_is_larger_in_the_learned_model, 22.0),  # gaps 30 and 38 against 20 and 4
+        (paper.gap_does_not_close, 12.0),  # two doublings: +4 a doubling against -8
+    ):
+        assert effects(measure, frame) == {("step 100", 0): pytest.approx(expected)}, measure
+
+
+# What is shown
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Tables of a run on disk, in which everything is true, without that of the search."""
+    for claim in CLAIMS:
+        if claim.probe != "search":
+            frame = World(1.0).table(claim.probe)
+            for seed, own in frame.groupby("seed"):
+                record = {"seed": int(seed), "commands": {"0": "mzprobe made"}, "versions": {"mzprobe": "0"}}
+                table = Table(frame=own, units=dict.fromkeys(own.columns, "1"), record=record)
+                write_table(table_path(tmp_path / "analyses", "made", claim.probe, int(seed)), table)
+    return tmp_path
+
+
+def test_the_command_prints_a_verdict_for_each_claim_and_writes_a_page(run, run_cli, monkeypatch):
+    monkeypatch.chdir(run)
+    code, out, said = run_cli("claims", "made")
+    assert code == 0
+    verdicts = [line.split()[0] for line in out.splitlines() if line[:1].strip()]
+    assert verdicts.count("holds") == len(CLAIMS) - 4
+    assert out.count("no data") == 4
+    assert said.splitlines() == ["figures/made/claims.md written"]
+    page = (run / "figures" / "made" / "claims.md").read_text()
+    for claim in CLAIMS:
+        assert f"| {claim.sentence} | {claim.section} | " in page
+    assert "- online: `mzprobe made`; seeds 0, 1, 2, 3, 4, 5, 6, 7; mzprobe 0" in page
+    assert "| step 500 |" in page
+    assert run_cli("claims", "made")[2].splitlines() == ["figures/made/claims.md unchanged"]
+
+
+def test_json_holds_all_of_it_and_nothing_else_is_printed(run, run_cli, monkeypatch):
+    monkeypatch.chdir(run)
+    code, out, _ = run_cli("claims", "made", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["run"] == "made"
+    assert [claim["name"] for claim in found["claims"]] == [claim.name for claim in CLAIMS]
+    first = found["claims"][0]
+    assert (first["verdict"], first["agents"], first["section"]) == ("holds", 8, "3.1")
+    assert [cell["label"] for cell in first["cells"]] == [f"step {step:,}" for step in STEPS]
+    assert all(claim["estimate"] is None for claim in found["claims"] if claim["verdict"] == "no data")
+
+
+def test_a_wrong_run_is_refused(run, run_cli, monkeypatch):
+    monkeypatch.chdir(run)
+    code, _, said = run_cli("claims", "nowhere")
+    assert code == 2
+    assert "there are no tables of run nowhere under analyses" in said
+    assert not (run / "figures" / "nowhere").exists()
+    with pytest.raises(UsageError):
+        read_tables("nowhere", analyses=run / "analyses")
+
+
+def test_few_agents_are_told_that_they_are_few():
+    frames = {claim.probe: World(1.0, agents=3).table(claim.probe) for claim in CLAIMS}
+    findings = judge_run({name: Table(frame=frame, units={}, record={"agents": []}) for name, frame in frames.items()})
+    assert undecidable(findings).startswith("3 agents cannot decide a claim: even where all agree, p is 0.25;")
+    assert undecidable([judged(CLAIMS[0], World(1.0, agents=6).table("online"))]) == ""
+    assert undecidable([judged(CLAIMS[0], None)]) == ""
+    assert '"low": null' in as_json("made", [judged(CLAIMS[0], World(1.0, agents=1).table("online"))])
+    assert "3 agents cannot decide" in as_markdown("made", findings, {})
+
+
+def test_every_claim_has_a_name_of_its_own_and_a_section_that_makes_claims():
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    assert {claim.section.split(".")[0] for claim in CLAIMS} == {"3", "4"}
