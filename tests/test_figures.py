@@ -24,6 +24,7 @@ MEANS = {(500, 1): (2.0, 4.0), (500, 2): (3.0, 6.0), (500, 3): (4.0, 7.0)}
 MEANS |= {(1000, 1): (0.5, 2.0), (1000, 2): (1.5, 2.5), (1000, 3): (2.0, 4.0)}
 HORIZON = [f"fig3-horizon.{suffix}" for suffix in ("png", "svg", "csv")]
 # The others, in order, with what makes their tables.
+OPTIONAL = ("fig7-planning-value", "equivalence")
 MISSING = [
     ("fig2-online", "mzprobe eval-online checkpoints/golden"),
     ("fig4-sequences", "mzprobe eval-sequences checkpoints/golden"),
@@ -234,19 +235,19 @@ def test_figures_without_a_table_are_missing_with_the_command_that_makes_it(tmp_
     assert [one.what for one in drawn] == [
         "fig2-online",
         *(str(tmp_path / "figures" / "golden" / name) for name in HORIZON),
-        *(name for name, _ in MISSING[1:]),  # and not the optional one
+        *(name for name, _ in MISSING[1:]),  # and not the optional ones
     ]
     assert [(one.what, one.remedy) for one in drawn if one.status == "missing"] == MISSING
     assert [one.status for one in drawn if one.what not in dict(MISSING)] == ["written"] * 3
 
 
 def test_every_figure_of_a_run_is_drawn_in_the_order_of_the_paper(tmp_path):
-    tables = {plan.probe: golden("planning" if plan.optional else plan.probe) for plan in PLANS}
+    tables = {plan.probe: golden(plan.probe.removesuffix("-value")) for plan in PLANS}
     for probe, table in tables.items():
         store(tmp_path / "analyses", table, probe)
     done = statuses(tmp_path)
     figures = ("fig2-online", "fig3-horizon", "fig4-sequences", "fig5-cross", "fig6-search", "fig7-planning")
-    names = [f"{name}.{suffix}" for name in (*figures, "fig7-planning-value") for suffix in ("png", "svg", "csv")]
+    names = [f"{name}.{suffix}" for name in (*figures, *OPTIONAL) for suffix in ("png", "svg", "csv")]
     assert list(done.items()) == [(name, "written") for name in names]
     assert set(statuses(tmp_path).values()) == {"unchanged"}
     for plan in PLANS:
@@ -264,7 +265,7 @@ def test_only_the_optional_figure_is_enough_for_a_run(tmp_path):
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_the_same_table_gives_the_same_bytes(plan, suffix):
-    table = golden("planning" if plan.optional else plan.probe)
+    table = golden(plan.probe.removesuffix("-value"))
     once, again = (rendered(plan.draw(plan.aggregate(table), title="Golden"), suffix) for _ in range(2))
     other = rendered(plan.draw(plan.aggregate(table[table["seed"] == 0]), title="Golden"), suffix)
     assert once == again
