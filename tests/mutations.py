@@ -149,6 +149,20 @@ FAULTS = (
         new="rel_entr(visited, policy)",
         test="tests/test_search_error.py::test_the_policy_is_compared_with_one_more_than_the_visits",
     ),
+    Fault(
+        what="a claim counts every cell of an agent as an agent",
+        file="mzprobe/claims/core.py",
+        old='own = effects.groupby("seed")["effect"].mean()\n    p,',
+        new='own = effects["effect"]\n    p,',
+        test="tests/test_claims.py::test_an_agent_counts_once_however_many_cells_it_has",
+    ),
+    Fault(
+        what="p-values are not adjusted over cells",
+        file="mzprobe/stats.py",
+        old="np.maximum.accumulate(adjusted[order] * factors)",
+        new="np.maximum.accumulate(adjusted[order])",
+        test="tests/test_stats.py::test_holm_is_its_definition_in_any_order",
+    ),
     # Search
     Fault(
         what="the discount is left out of the search's backup",

@@ -7,6 +7,7 @@ import pytest
 from mutations import FAULTS, ROOT
 
 import mzprobe
+from mzprobe.claims import CLAIMS
 from mzprobe.probes.registry import PROBES
 
 DOCS = ROOT / "docs"
@@ -60,6 +61,14 @@ def test_the_pages_name_the_command_of_every_probe():
     for name, probe in PROBES.items():
         assert page[name].strip().startswith(f"`mzprobe {probe.command}`")
         assert f"| `mzprobe {probe.command}` | [{name}](measures.md#{name})" in index
+
+
+# Claims
+
+
+def test_the_page_of_claims_lists_each_with_its_effect():
+    rows = cells(sections("claims.md")["The claims"])
+    assert rows == [[f"`{claim.name}`", claim.section, claim.sentence, claim.effect] for claim in CLAIMS]
 
 
 # Names

@@ -41,7 +41,14 @@ def write_table(path: Path, table: Table) -> None:
     arrow = pa.Table.from_pandas(table.frame, preserve_index=False)
     metadata = {b"mzprobe": json.dumps({"units": table.units, **table.record}, sort_keys=True).encode()}
     buffer = io.BytesIO()
-    pq.write_table(arrow.replace_schema_metadata(metadata), buffer, compression="zstd")
+    floats = [field.name for field in arrow.schema if pa.types.is_floating(field.type)]
+    pq.write_table(
+        arrow.replace_schema_metadata(metadata),
+        buffer,
+        compression="zstd",
+        use_dictionary=[name for name in arrow.schema.names if name not in floats],
+        use_byte_stream_split=floats,  # no number of a kind repeats, but their leading bytes do
+    )
     write_file(path, buffer.getvalue())
 
 
