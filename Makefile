@@ -1,15 +1,16 @@
-# make study: the embedded quick study, from agents to figures.   make test: lint, types and tests.
+# make study: the embedded quick study, from agents to figures, in runs/, beside what is shipped.   make test: lint, types and tests.
 # make docs: the documentation, in build/docs; a broken link is an error, so all pages are read anew (-E).
 # Each builds its own virtual environment; PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+RUNS ?= runs
 
 .PHONY: study test docs bench clean
 
 study: $(VENV)/.installed
-	$(BIN)/mzprobe study cartpole-quick
+	$(BIN)/mzprobe study cartpole-quick --checkpoints $(RUNS)/checkpoints --analyses $(RUNS)/analyses --out $(RUNS)/figures
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

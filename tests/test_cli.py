@@ -308,26 +308,47 @@ episodes = 2
 simulations = [2, 4]
 horizon = 3
 """
-FIGURES = ("fig2-online", "fig3-horizon", "fig4-sequences", "fig5-cross", "fig6-search", "fig7-planning")
+EQUIVALENCE = """
+[equivalence]
+states = 2
+horizon = 2
+"""
+FIGURES = ("fig2-online", "fig3-horizon", "fig4-sequences", "fig5-cross", "fig6-search", "fig7-planning", "equivalence")
 
 
 @pytest.mark.slow
 def test_a_study_ends_in_figures_and_does_nothing_twice(run_cli, tiny_keys, tmp_path):
     lines = ['preset = "cartpole"', "seeds = [0, 1]", "[overrides]"]
     lines += [f'"{key}" = {value}' for key, value in tiny_keys.items()]
-    (tmp_path / "mine.toml").write_text("\n".join(lines) + ALL_PROBES)
+    (tmp_path / "mine.toml").write_text("\n".join(lines) + ALL_PROBES + EQUIVALENCE)
     code, out, said = run_cli("study", "mine.toml")
     assert code == 0, said
     files = [f"figures/mine/{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg", "csv")]
-    assert out.splitlines() == [f"{file} written" for file in files]
+    assert out.splitlines()[: len(files)] == [f"{file} written" for file in files]
+    assert out.splitlines()[len(files)].startswith("undecided  3.1")
+    assert "2 agents cannot decide a claim" in said
+    assert "figures/mine/claims.md written" in said
     for name in FIGURES:
         assert "# seeds: 0, 1\n" in (tmp_path / "figures" / "mine" / f"{name}.csv").read_text("utf-8")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert len([path for path in before if path.name == WEIGHTS]) == 6
     code, out, said = run_cli("study", "mine.toml", "--processes", "2")
     assert code == 0, said
-    assert out.splitlines() == [f"{file} unchanged" for file in files]
+    assert out.splitlines()[: len(files)] == [f"{file} unchanged" for file in files]
+    assert "figures/mine/claims.md unchanged" in said
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_study_of_which_no_claim_is_made_ends_in_its_figure(run_cli, tiny_keys, tmp_path):
+    lines = ['preset = "cartpole"', "seeds = [0]", "[overrides]"]
+    lines += [f'"{key}" = {value}' for key, value in (tiny_keys | {"training.steps": 0}).items()]
+    (tmp_path / "mine.toml").write_text("\n".join(lines) + EQUIVALENCE)
+    code, out, said = run_cli("study", "mine.toml")
+    assert code == 0, said
+    assert [line for line in out.splitlines() if "written" in line] == [
+        f"figures/mine/equivalence.{suffix} written" for suffix in ("png", "svg", "csv")
+    ]
+    assert "claims" not in said
 
 
 def test_ctrl_c_in_a_probe_is_one_sentence(run_cli, agent, tmp_path, monkeypatch):

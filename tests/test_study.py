@@ -15,6 +15,7 @@ from mzprobe.probes.registry import PROBES
 from mzprobe.probes.tables import read_table
 from mzprobe.settings import (
     CrossConfig,
+    EquivalenceConfig,
     HorizonConfig,
     OnlineConfig,
     PlanningConfig,
@@ -38,6 +39,7 @@ ALL = StudyConfig(
     cross=CrossConfig(states=3, episodes=1, horizon=2),
     search=SearchErrorConfig(states=3, episodes=1, simulations=(2,), horizon=2),
     planning=PlanningConfig(episodes=2, simulations=(2,), horizon=2),
+    equivalence=EquivalenceConfig(states=2, episodes=1, horizon=2),
 )
 
 

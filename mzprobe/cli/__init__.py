@@ -149,24 +149,10 @@ def claims(
 
     A verdict is holds, fails, undecided or no data; all of it, step by step, goes to claims.md beside the figures.
     """
-    from mzprobe.claims import judge_run, read_tables
-    from mzprobe.claims.report import as_json, as_markdown, as_table, undecidable
-    from mzprobe.console import console, errors
-    from mzprobe.files import replace_file
+    from mzprobe.console import errors
 
-    run = _run_or_newest(run, checkpoints, errors)  # stdout is for what may be piped
-    tables = read_tables(run, analyses=analyses)
-    findings = judge_run(tables)
-    path = out / run / "claims.md"
-    status = replace_file(path, as_markdown(run, findings, tables).encode())
-    if json:
-        typer.echo(as_json(run, findings))
-    else:
-        console.print(as_table(findings), soft_wrap=False)
-    note = undecidable(findings)
-    if note:
-        errors.print(note)
-    errors.print(f"{path} {status}")
+    # stdout is for what may be piped.
+    _judge(_run_or_newest(run, checkpoints, errors), analyses, out, as_json=json)
 
 
 @app.command(epilog="Example: mzprobe study cartpole-quick")
@@ -178,10 +164,11 @@ def study(
     processes: Annotated[int | None, typer.Option(min=1, help="Agents at a time; one a core by default.")] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Train several agents side by side, probe their checkpoints and draw the figures.
+    """Train several agents side by side, probe their checkpoints, draw the figures and judge the paper's claims.
 
     What is done already is not done again: run it again after an interruption, or after removing a table or an agent.
     """
+    from mzprobe.claims import CLAIMS
     from mzprobe.console import progress_bars, stopping, training_note
     from mzprobe.settings import load_study
     from mzprobe.study import run_study
@@ -216,6 +203,8 @@ def study(
                 on_report=show,
             )
     _draw(run, analyses, out)
+    if not {claim.probe for claim in CLAIMS}.isdisjoint(settings.probes()):
+        _judge(run, analyses, out)
 
 
 def main() -> None:
@@ -281,6 +270,25 @@ def _draw(run: str, analyses: Path, out: Path) -> None:
             errors.print(f"{drawn.what}: no table, make it with {drawn.remedy}")
         else:
             console.print(f"{drawn.what} {drawn.status}")
+
+
+def _judge(run: str, analyses: Path, out: Path, *, as_json: bool = False) -> None:
+    from mzprobe.claims import judge_run, read_tables, report
+    from mzprobe.console import console, errors
+    from mzprobe.files import replace_file
+
+    tables = read_tables(run, analyses=analyses)
+    findings = judge_run(tables)
+    path = out / run / "claims.md"
+    status = replace_file(path, report.as_markdown(run, findings, tables).encode())
+    if as_json:
+        typer.echo(report.as_json(run, findings))
+    else:
+        console.print(report.as_table(findings), soft_wrap=False)
+    note = report.undecidable(findings)
+    if note:
+        errors.print(note)
+    errors.print(f"{path} {status}")
 
 
 def _say(sentence: str) -> None:
