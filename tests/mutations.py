@@ -161,7 +161,7 @@ FAULTS = (
         file="mzprobe/stats.py",
         old="np.maximum.accumulate(adjusted[order] * factors)",
         new="np.maximum.accumulate(adjusted[order])",
-        test="tests/test_stats.py::test_holm_is_its_definition_in_any_order",
+        test="tests/test_significance.py::test_holm_is_its_definition_in_any_order",
     ),
     # Search
     Fault(

@@ -3,36 +3,17 @@
 import re
 
 import pytest
+from studies import study_of_all_probes
 
 from mzprobe.config import shipped
 from mzprobe.errors import UsageError
 from mzprobe.probes.cost import TREES, Cost
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost
-from mzprobe.settings import (
-    CrossConfig,
-    HorizonConfig,
-    OnlineConfig,
-    PlanningConfig,
-    SearchErrorConfig,
-    SequencesConfig,
-    StepsConfig,
-    StudyConfig,
-    load_study,
-)
+from mzprobe.settings import StepsConfig, load_study
 from mzprobe.study.plan import planned, refuse_missing_steps
 
-STUDY = StudyConfig(
-    preset="cartpole",
-    seeds=(0, 1, 7),
-    steps=StepsConfig(search=(20,), planning=(40, 0)),
-    online=OnlineConfig(episodes=2),
-    horizon=HorizonConfig(states=4, episodes=1, horizon=2),
-    sequences=SequencesConfig(states=3, episodes=1, length=3),
-    cross=CrossConfig(states=3, episodes=1, horizon=2),
-    search=SearchErrorConfig(states=3, episodes=1, simulations=(2,), horizon=2),
-    planning=PlanningConfig(episodes=2, simulations=(2,), horizon=2),
-)
+STUDY = study_of_all_probes(0, 1, 7)
 
 
 @pytest.fixture(autouse=True)

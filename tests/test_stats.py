@@ -1,4 +1,4 @@
-"""Statistics over agents: against enumeration, definitions and scipy, and how often intervals hold the truth."""
+"""Means, intervals and correlations over agents: against enumeration, definitions and scipy; and all refusals."""
 
 import itertools
 import math
@@ -7,9 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
+from chance import holds, monte_carlo, rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import bootstrap, kendalltau, permutation_test, sem, spearmanr
+from scipy.stats import bootstrap, kendalltau, sem, spearmanr
 
 from mzprobe import stats
 from mzprobe.stats import (
@@ -29,20 +30,6 @@ moderate = st.floats(-1e3, 1e3, allow_subnormal=False)
 small_integers = st.integers(-4, 4).map(float)
 lists = st.lists(moderate, min_size=1, max_size=12)
 nested = st.lists(st.lists(moderate, min_size=1, max_size=5), min_size=1, max_size=5)
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
-
-
-def holds(interval, truth):
-    return interval.low <= truth <= interval.high
-
-
-def monte_carlo(probability, repetitions):
-    """What a rate may be off by chance: 3.5 binomial standard deviations, passed by one seed in 2000."""
-    return 3.5 * math.sqrt(probability * (1 - probability) / repetitions)
-
 
 # Mean and standard error
 
@@ -204,113 +191,6 @@ def test_a_table_has_a_row_a_cell():
     pd.testing.assert_frame_equal(cells.drop(columns=["low", "high"]), plain.drop(columns="standard_error"))
 
 
-# The sign-flip test
-
-
-def flipped(differences, alternative):
-    """p by the definition, in fractions, so that ties are ties."""
-    exact = [Fraction(str(difference)) for difference in differences]
-    patterns = itertools.product((1, -1), repeat=len(exact))
-    sums = [sum(sign * size for sign, size in zip(signs, exact, strict=True)) for signs in patterns]
-    seen = sum(exact)
-    greater = Fraction(sum(total >= seen for total in sums), len(sums))
-    less = Fraction(sum(total <= seen for total in sums), len(sums))
-    return float({"greater": greater, "less": less, "two-sided": min(1, 2 * min(greater, less))}[alternative])
-
-
-@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
-@pytest.mark.parametrize(
-    "differences",
-    [
-        [1.0],
-        [-2.5],
-        [0.0, 0.0, 0.0],
-        [0.1, 0.2, -0.3],  # the sum is 0 but for rounding
-        [0.1] * 7 + [-0.1] * 2,  # magnitudes are equal: a sign test
-        [0.1, 0.1, 0.2, 0.3, -0.4, 0.7, -1.1],
-        [1e6, 0.3, -0.1, 0.1, -0.3, -1e6],
-        [0.7, 1.3, -0.2, 0.9, 0.0, 2.1, -0.4, 0.35],
-    ],
-)
-def test_p_is_that_of_all_patterns_of_signs(differences, alternative):
-    assert sign_flip(differences, generator=rng(), alternative=alternative) == flipped(differences, alternative)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    differences=st.lists(st.one_of(small_integers, moderate), min_size=1, max_size=7),
-    scale=st.sampled_from([0.1, 3.0, 1e4]),
-    shuffle=st.randoms(use_true_random=False),
-)
-def test_p_knows_no_order_and_no_scale_and_mirrors(differences, scale, shuffle):
-    p = {name: sign_flip(differences, generator=rng(), alternative=name) for name in ("two-sided", "greater", "less")}
-    assert p["two-sided"] == min(1, 2 * min(p["greater"], p["less"]))
-    other = -np.array(shuffle.sample(differences, len(differences)))
-    assert sign_flip(other, generator=rng(), alternative="greater") == p["less"]
-    assert sign_flip(other, generator=rng()) == p["two-sided"]
-    assert sign_flip(scale * other, generator=rng()) == p["two-sided"]
-    assert p["two-sided"] >= smallest_p(len(differences))
-
-
-def test_beyond_fifteen_agents_patterns_are_sampled():
-    differences = rng(8).normal(0.25, 1.0, size=18)
-    p = sign_flip(differences, generator=rng(9))
-    assert p != sign_flip(differences, generator=rng(10))
-    signs = 1 - 2 * ((np.arange(2**18)[:, None] >> np.arange(18)) & 1)
-    exact = np.mean(np.abs(signs @ differences) >= abs(differences.sum()) - 1e-9)
-    assert p == pytest.approx(exact, abs=2 * monte_carlo(exact / 2, stats.SIGN_PATTERNS))
-
-
-def test_the_mean_as_scipys_statistic_gives_the_same_p():
-    differences = rng(11).normal(0.5, 1.0, size=9)
-    theirs = permutation_test((differences,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", rng=rng())
-    assert sign_flip(differences, generator=rng()) == theirs.pvalue
-
-
-@pytest.mark.parametrize("agents", [1, 2, 5, 15, 16])
-def test_like_signs_reach_the_smallest_p(agents):
-    assert smallest_p(agents) == (2 / 2**agents if agents <= 15 else 2 / (2**15 + 1))
-    # The pattern that was seen may come up again among those sampled; with 30 agents it does once in 30,000 times.
-    differences = np.arange(1, agents + 1 if agents <= 15 else 31)
-    assert sign_flip(differences, generator=rng()) == smallest_p(agents)
-    assert sign_flip([0.0] * agents, generator=rng()) == 1
-
-
-# Holm
-
-
-def stepped_down(p):
-    """The definition: the p-values in order, each times the number of tests not yet rejected, never below the last."""
-    left, last, adjusted = sorted(range(len(p)), key=p.__getitem__), 0.0, {}
-    while left:
-        last = adjusted[left[0]] = min(1.0, max(last, len(left) * p[left[0]]))
-        left = left[1:]
-    return [adjusted[index] for index in range(len(p))]
-
-
-probabilities = st.lists(st.floats(0, 1), max_size=12)
-
-
-def test_holm_by_hand():
-    # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1: 0.04, 0.06, 0.06, then 0.04 raised to 0.06.
-    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    np.testing.assert_allclose(holm([0.02, np.nan, 0.5, 0.9]), [0.06, np.nan, 1, 1])
-    assert holm([]).shape == (0,)
-
-
-@settings(max_examples=100, deadline=None)
-@given(p=probabilities, shuffle=st.randoms(use_true_random=False))
-def test_holm_is_its_definition_in_any_order(p, shuffle):
-    adjusted = holm(p)
-    np.testing.assert_array_equal(adjusted, stepped_down(p))
-    assert np.all((adjusted >= p) & (adjusted <= 1))
-    order = np.argsort(p)
-    assert np.all(np.diff(adjusted[order]) >= 0)
-    moved = shuffle.sample(range(len(p)), len(p))
-    np.testing.assert_array_equal(holm(np.array(p)[moved]), adjusted[moved])
-    np.testing.assert_array_equal(holm([*p, np.nan])[:-1], adjusted)
-
-
 # Rank correlation
 
 
@@ -430,72 +310,3 @@ def test_the_generator_is_the_only_source_of_randomness():
         assert function(rng(17)) == function(rng(17))
         assert function(rng(17)) != function(rng(18))
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
-
-
-# How often an interval holds the truth, and a test rejects it
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("agents", [3, 5, 10, 30])
-def test_students_interval_holds_the_mean_of_normal_agents_at_its_level(agents):
-    repetitions = 4000
-    samples = rng(20 + agents).normal(2.0, 3.0, size=(repetitions, agents))
-    rate = np.mean([holds(mean_interval(sample), 2.0) for sample in samples])
-    assert rate == pytest.approx(0.95, abs=monte_carlo(0.95, repetitions))
-
-
-def nested_sample(generator, *, agents=30, states=10):
-    """Agents of spread 1 around 0, and states of spread 1 around each agent, [agents, states]."""
-    return generator.normal(size=(agents, 1)) + generator.normal(size=(agents, states))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("states", "expected"), [(True, 0.946), (False, 0.932)])
-def test_the_bootstrap_of_thirty_agents_holds_the_mean_nearly_at_its_level(states, expected):
-    # 0.95 is not expected: the percentile interval is that of a normal law with sd / n for variance, not Student's with
-    # sd / (n - 1), which gives 0.936 for normal agents. Resampling states too widens it. Measured over 4000 samples.
-    repetitions, generator = 2000, rng(30)
-    found = [
-        holds(bootstrap_mean(nested_sample(generator), generator=generator, resamples=1000, states=states), 0.0)
-        for _ in range(repetitions)
-    ]
-    assert np.mean(found) == pytest.approx(expected, abs=monte_carlo(expected, repetitions))
-
-
-@pytest.mark.slow
-def test_states_pooled_as_if_independent_hold_the_mean_far_less_often():
-    repetitions, generator = 400, rng(31)
-    pooled = (nested_sample(generator).reshape(-1, 1) for _ in range(repetitions))
-    found = [holds(bootstrap_mean(x, generator=generator, resamples=1000, states=False), 0.0) for x in pooled]
-    # Variance 2 / 300 is believed, 1.1 / 30 is true: P(|z| < 1.96 sqrt(2 / 11)) = 0.597.
-    assert np.mean(found) == pytest.approx(0.597, abs=monte_carlo(0.597, repetitions))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("agents", "repetitions"), [(8, 3000), (12, 500)])
-def test_the_sign_flip_test_rejects_a_true_null_as_often_as_it_says(agents, repetitions):
-    # p is a multiple of smallest_p: the largest at most 0.05 is how often the test rejects, as no sums are tied.
-    size = math.floor(0.05 / smallest_p(agents)) * smallest_p(agents)
-    assert 0.046 < size <= 0.05
-    generator = rng(40 + agents)
-    # Symmetric, and far from normal.
-    samples = generator.laplace(size=(repetitions, agents)) ** 3
-    rate = np.mean([sign_flip(sample, generator=generator) <= 0.05 for sample in samples])
-    assert rate == pytest.approx(size, abs=monte_carlo(size, repetitions))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", CORRELATE)
-@pytest.mark.parametrize("correlation", [0, 0.5, 0.8])
-@pytest.mark.parametrize("n", [20, 50])
-def test_the_interval_of_a_rank_correlation_holds_the_true_one_nearly_at_its_level(kind, correlation, n):
-    # Of bivariate normal pairs (Kruskal 1958). Measured over 2000 samples: 0.938 to 0.978, most of all Spearman's at
-    # n = 20 and correlation 0.8; the basic interval has 0.88 to 0.95.
-    repetitions, generator = 500, rng(50)
-    truth = 6 / np.pi * np.arcsin(correlation / 2) if kind == "spearman" else 2 / np.pi * np.arcsin(correlation)
-    pairs = generator.multivariate_normal([0, 0], [[1, correlation], [correlation, 1]], size=(repetitions, n))
-    found = [
-        holds(rank_correlation(x, y, kind=kind, generator=generator, resamples=500), truth)
-        for x, y in pairs.transpose(0, 2, 1)
-    ]
-    assert 0.938 - monte_carlo(0.938, repetitions) <= np.mean(found) <= 0.978 + monte_carlo(0.978, repetitions)

@@ -9,38 +9,17 @@ import threading
 from dataclasses import dataclass, field
 
 import pytest
+from studies import HORIZON, study_of_all_probes
 
 from mzprobe.errors import Interrupted, MzprobeError, UsageError
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.tables import read_table
-from mzprobe.settings import (
-    CrossConfig,
-    EquivalenceConfig,
-    HorizonConfig,
-    OnlineConfig,
-    PlanningConfig,
-    SearchErrorConfig,
-    SequencesConfig,
-    StepsConfig,
-    StudyConfig,
-)
+from mzprobe.settings import PlanningConfig, SearchErrorConfig, StepsConfig, StudyConfig
 from mzprobe.study import AgentTask, processes, run_study
 from mzprobe.study.processes import Failure, Report, run_tasks
 
-HORIZON = HorizonConfig(states=4, episodes=1, horizon=2)
 STUDY = StudyConfig(preset="cartpole", seeds=(0, 1), horizon=HORIZON)
-ALL = StudyConfig(
-    preset="cartpole",
-    seeds=(0,),
-    steps=StepsConfig(search=(20,), planning=(40, 0)),
-    online=OnlineConfig(episodes=2),
-    horizon=HORIZON,
-    sequences=SequencesConfig(states=3, episodes=1, length=3),
-    cross=CrossConfig(states=3, episodes=1, horizon=2),
-    search=SearchErrorConfig(states=3, episodes=1, simulations=(2,), horizon=2),
-    planning=PlanningConfig(episodes=2, simulations=(2,), horizon=2),
-    equivalence=EquivalenceConfig(states=2, episodes=1, horizon=2),
-)
+ALL = study_of_all_probes(0)
 
 
 @pytest.fixture

@@ -1,0 +1,123 @@
+"""The sign-flip test and Holm's correction equal their definitions."""
+
+import itertools
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from chance import monte_carlo, rng
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import permutation_test
+
+from mzprobe import stats
+from mzprobe.stats import holm, sign_flip, smallest_p
+
+moderate = st.floats(-1e3, 1e3, allow_subnormal=False)
+small_integers = st.integers(-4, 4).map(float)
+
+# The sign-flip test
+
+
+def flipped(differences, alternative):
+    """p by the definition, in fractions, so that ties are ties."""
+    exact = [Fraction(str(difference)) for difference in differences]
+    patterns = itertools.product((1, -1), repeat=len(exact))
+    sums = [sum(sign * size for sign, size in zip(signs, exact, strict=True)) for signs in patterns]
+    seen = sum(exact)
+    greater = Fraction(sum(total >= seen for total in sums), len(sums))
+    less = Fraction(sum(total <= seen for total in sums), len(sums))
+    return float({"greater": greater, "less": less, "two-sided": min(1, 2 * min(greater, less))}[alternative])
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+@pytest.mark.parametrize(
+    "differences",
+    [
+        [1.0],
+        [-2.5],
+        [0.0, 0.0, 0.0],
+        [0.1, 0.2, -0.3],  # the sum is 0 but for rounding
+        [0.1] * 7 + [-0.1] * 2,  # magnitudes are equal: a sign test
+        [0.1, 0.1, 0.2, 0.3, -0.4, 0.7, -1.1],
+        [1e6, 0.3, -0.1, 0.1, -0.3, -1e6],
+        [0.7, 1.3, -0.2, 0.9, 0.0, 2.1, -0.4, 0.35],
+    ],
+)
+def test_p_is_that_of_all_patterns_of_signs(differences, alternative):
+    assert sign_flip(differences, generator=rng(), alternative=alternative) == flipped(differences, alternative)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    differences=st.lists(st.one_of(small_integers, moderate), min_size=1, max_size=7),
+    scale=st.sampled_from([0.1, 3.0, 1e4]),
+    shuffle=st.randoms(use_true_random=False),
+)
+def test_p_knows_no_order_and_no_scale_and_mirrors(differences, scale, shuffle):
+    p = {name: sign_flip(differences, generator=rng(), alternative=name) for name in ("two-sided", "greater", "less")}
+    assert p["two-sided"] == min(1, 2 * min(p["greater"], p["less"]))
+    other = -np.array(shuffle.sample(differences, len(differences)))
+    assert sign_flip(other, generator=rng(), alternative="greater") == p["less"]
+    assert sign_flip(other, generator=rng()) == p["two-sided"]
+    assert sign_flip(scale * other, generator=rng()) == p["two-sided"]
+    assert p["two-sided"] >= smallest_p(len(differences))
+
+
+def test_beyond_fifteen_agents_patterns_are_sampled():
+    differences = rng(8).normal(0.25, 1.0, size=18)
+    p = sign_flip(differences, generator=rng(9))
+    assert p != sign_flip(differences, generator=rng(10))
+    signs = 1 - 2 * ((np.arange(2**18)[:, None] >> np.arange(18)) & 1)
+    exact = np.mean(np.abs(signs @ differences) >= abs(differences.sum()) - 1e-9)
+    assert p == pytest.approx(exact, abs=2 * monte_carlo(exact / 2, stats.SIGN_PATTERNS))
+
+
+def test_the_mean_as_scipys_statistic_gives_the_same_p():
+    differences = rng(11).normal(0.5, 1.0, size=9)
+    theirs = permutation_test((differences,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", rng=rng())
+    assert sign_flip(differences, generator=rng()) == theirs.pvalue
+
+
+@pytest.mark.parametrize("agents", [1, 2, 5, 15, 16])
+def test_like_signs_reach_the_smallest_p(agents):
+    assert smallest_p(agents) == (2 / 2**agents if agents <= 15 else 2 / (2**15 + 1))
+    # The pattern that was seen may come up again among those sampled; with 30 agents it does once in 30,000 times.
+    differences = np.arange(1, agents + 1 if agents <= 15 else 31)
+    assert sign_flip(differences, generator=rng()) == smallest_p(agents)
+    assert sign_flip([0.0] * agents, generator=rng()) == 1
+
+
+# Holm
+
+
+def stepped_down(p):
+    """The definition: the p-values in order, each times the number of tests not yet rejected, never below the last."""
+    left, last, adjusted = sorted(range(len(p)), key=p.__getitem__), 0.0, {}
+    while left:
+        last = adjusted[left[0]] = min(1.0, max(last, len(left) * p[left[0]]))
+        left = left[1:]
+    return [adjusted[index] for index in range(len(p))]
+
+
+probabilities = st.lists(st.floats(0, 1), max_size=12)
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1: 0.04, 0.06, 0.06, then 0.04 raised to 0.06.
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    np.testing.assert_allclose(holm([0.02, np.nan, 0.5, 0.9]), [0.06, np.nan, 1, 1])
+    assert holm([]).shape == (0,)
+
+
+@settings(max_examples=100, deadline=None)
+@given(p=probabilities, shuffle=st.randoms(use_true_random=False))
+def test_holm_is_its_definition_in_any_order(p, shuffle):
+    adjusted = holm(p)
+    np.testing.assert_array_equal(adjusted, stepped_down(p))
+    assert np.all((adjusted >= p) & (adjusted <= 1))
+    order = np.argsort(p)
+    assert np.all(np.diff(adjusted[order]) >= 0)
+    moved = shuffle.sample(range(len(p)), len(p))
+    np.testing.assert_array_equal(holm(np.array(p)[moved]), adjusted[moved])
+    np.testing.assert_array_equal(holm([*p, np.nan])[:-1], adjusted)
