@@ -127,13 +127,15 @@ def score_horizon(
 def mean_magnitude_bias(mean: Float64, standard_error: Float64) -> Float64:
     """How far |sample mean| overstates |true mean|, by the folded normal: E|X| - |m| for X ~ N(m, standard_error^2).
 
-    m is the sample mean, so the estimate is itself too small near 0: where the true mean is 0 it averages about a third
-    of a standard error, and the bias is sqrt(2 / pi) = 0.80 of one, the most it can be.
+    m is the sample mean, so the estimate is itself biased: too small near 0 (where the true mean is 0 it averages a third
+    of a standard error, and the bias is sqrt(2 / pi) = 0.80 of one, the most it can be), and too large from 0.7 standard
+    errors on, by a tenth of one at most.
     """
     safe = np.where(standard_error > 0, standard_error, 1.0)
     ratio = np.abs(mean) / safe
     folded = safe * (np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + ratio * (1 - 2 * ndtr(-ratio)))
-    return np.where(standard_error > 0, folded - np.abs(mean), 0.0)
+    # Never negative, though rounding might say so far from 0.
+    return np.where(standard_error > 0, np.maximum(folded - np.abs(mean), 0.0), 0.0)
 
 
 def score_tree(
