@@ -18,17 +18,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.checkpoints import read_checkpoint
 from mzprobe.config import load_preset
+from mzprobe.probes.equivalence import measure_equivalence
 from mzprobe.probes.horizon import measure_horizon
 from mzprobe.probes.online import measure_online
 from mzprobe.probes.planning import leaf_of
 from mzprobe.probes.sampling import Agent, load_agent, planning_model
 from mzprobe.probes.search_error import measure_search
 from mzprobe.probes.sequences import measure_sequences
-from mzprobe.settings import HorizonConfig, OnlineConfig, PlanningConfig, SearchErrorConfig, SequencesConfig
+from mzprobe.settings import (
+    EquivalenceConfig,
+    HorizonConfig,
+    OnlineConfig,
+    PlanningConfig,
+    SearchErrorConfig,
+    SequencesConfig,
+)
 from mzprobe.threads import limited_threads
 from mzprobe.training.trainer import Trainer
 
@@ -98,6 +107,11 @@ def report(name: str, measure: Callable[[Agent, Any], Any], agent: Agent, config
     print(f"{name:56s} {seconds:6.2f} s; {count:,} rows; {shares}{rest}")
 
 
+def own_head(agent: Agent, config: EquivalenceConfig) -> pd.DataFrame:
+    """Order-k equivalence with the agent's own value head."""
+    return measure_equivalence(agent, config, [agent])
+
+
 def planning_cell(agent: Agent, model: str, prior: str) -> None:
     """Prints what a cell of 20 episodes and 500 steps takes at N = 64 where no episode ends early."""
     config = PlanningConfig(simulations=(64,))
@@ -122,6 +136,7 @@ def main() -> None:
         report("horizon, 200 states, h to 10, all 1,024 sequences", measure_horizon, agent, HorizonConfig(), parts=True)
         report("sequences, 100 states, all 256 of length 8", measure_sequences, agent, SequencesConfig(), parts=True)
         report("online, 100 episodes of both policies", measure_online, agent, OnlineConfig(), parts=True)
+        report("equivalence, 100 states, k to 20, 64 sequences", own_head, agent, EquivalenceConfig(), parts=True)
         report("search, 200 states, N to 128, both priors", measure_search, agent, SearchErrorConfig(), parts=False)
         for model in ("learned", "true"):
             for prior in ("policy", "uniform"):

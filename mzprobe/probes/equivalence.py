@@ -12,7 +12,6 @@ In a tabular environment every state is asked once, and what `mzprobe.probes.exa
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +25,7 @@ from mzprobe.networks.rows import by_rows
 from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_all_policies
 from mzprobe.probes.horizon import ERROR_UNITS, error_columns, sampled
 from mzprobe.probes.model_tables import along_real_states, tables_of_network
-from mzprobe.probes.prefixes import PrefixTree, portions, walk
+from mzprobe.probes.prefixes import Level, PrefixTree, portions, walk
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states, probe_generator
 from mzprobe.settings import EquivalenceConfig
 from mzprobe.threads import limited_threads
@@ -133,7 +132,7 @@ def exact_columns(agent: Agent) -> dict[str, Float64 | None]:
     return found
 
 
-def _rows(tree: PrefixTree, level: Any, gap: Float64, S: int, m: int | None, *, gamma: float, k: int) -> pd.DataFrame:
+def _rows(tree: PrefixTree, level: Level, gap: Float64, S: int, m: int | None, *, gamma: float, k: int) -> pd.DataFrame:
     """Rows of S states at order k."""
     rewards = tree.predicted[level.nodes] - tree.value[level.nodes]
     bootstrap = gamma**k * gap[level.nodes]

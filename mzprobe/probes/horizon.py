@@ -127,9 +127,9 @@ def score_horizon(
 def mean_magnitude_bias(mean: Float64, standard_error: Float64) -> Float64:
     """How far |sample mean| overstates |true mean|, by the folded normal: E|X| - |m| for X ~ N(m, standard_error^2).
 
-    m is the sample mean, so the estimate is itself biased: too small near 0 (where the true mean is 0 it averages a third
-    of a standard error, and the bias is sqrt(2 / pi) = 0.80 of one, the most it can be), and too large from 0.7 standard
-    errors on, by a tenth of one at most.
+    m is the sample mean, so the estimate is itself biased: too small near 0 (where the true mean is 0 it averages a
+    third of a standard error, and the bias is sqrt(2 / pi) = 0.80 of one, the most it can be), and too large from 0.7
+    standard errors on, by a tenth of one at most.
     """
     safe = np.where(standard_error > 0, standard_error, 1.0)
     ratio = np.abs(mean) / safe
