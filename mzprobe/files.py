@@ -50,7 +50,7 @@ def replace_file(path: Path, data: bytes) -> Literal["written", "unchanged", "re
     Raises:
         MzprobeError: if the disk is full or the place cannot be written.
     """
-    there = path.exists()
+    there = path.is_file()
     if there and path.read_bytes() == data:
         return "unchanged"
     write_file(path, data)

@@ -14,6 +14,7 @@ Alternative = Literal["two-sided", "greater", "less"]
 Kind = Literal["spearman", "kendall"]
 
 SIGN_PATTERNS = 2**15  # all are enumerated up to here (15 agents), so many are sampled beyond
+_ROUNDING = 1e-9  # statistics of order 1 that differ by less are equal
 _NUMBERS_AT_ONCE = 2**20  # bounds the memory of a bootstrap: 8 MB an array
 
 
@@ -199,6 +200,40 @@ def sign_flip(
     return float(result.pvalue)
 
 
+def worst_sign_flip(effects: ArrayLike, *, generator: np.random.Generator) -> tuple[int, float]:
+    """Is any of several cells, measured on the same agents, below 0? Agents are flipped (Westfall and Young 1993).
+
+    A cell's statistic is its sum over the root of its sum of squares, which no flip changes. p is the share of patterns
+    of signs, one sign an agent in all cells, whose smallest statistic is no larger than the one seen: it is adjusted
+    for the number of cells, whatever they have in common. Enumerated and sampled as in `sign_flip`.
+
+    Args:
+        effects: [agents, cells], one number an agent and cell.
+        generator: source of the sampled patterns.
+
+    Returns:
+        The cell of the smallest statistic, and its two-sided p: twice the share, at most 1.
+
+    Raises:
+        ValueError: `effects` is not two-dimensional, is empty or has a number that is not finite.
+    """
+    numbers = np.asarray(effects, dtype=float)
+    if numbers.ndim != 2 or numbers.size == 0 or not np.isfinite(numbers).all():
+        raise ValueError("Effects must be [agents, cells], at least one of each, all finite.")
+    agents = len(numbers)
+    scale = np.sqrt((numbers**2).sum(axis=0))
+    scaled = np.divide(numbers, scale, out=np.zeros_like(numbers), where=scale > 0)
+    if 2**agents <= SIGN_PATTERNS:
+        patterns = 1.0 - 2.0 * ((np.arange(2**agents)[:, None] >> np.arange(agents)) & 1)
+    else:
+        drawn = 1.0 - 2.0 * generator.integers(2, size=(SIGN_PATTERNS, agents))
+        patterns = np.concatenate([np.ones((1, agents)), drawn])
+    seen = scaled.sum(axis=0)
+    smallest = (patterns @ scaled).min(axis=1)
+    share = np.mean(smallest <= seen.min() + _ROUNDING)
+    return int(seen.argmin()), float(min(1.0, 2 * share))
+
+
 def smallest_p(agents: int) -> float:
     """The smallest two-sided p that `sign_flip` can give: 2 / 2^agents, and beyond 15 agents 2 / (2^15 + 1).
 
@@ -234,6 +269,21 @@ def holm(p: ArrayLike) -> Float64:
 
 
 # Rank correlation
+
+
+def spearman(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's rho, ties at their mean rank; NaN where x or y is constant."""
+    ranks = np.stack([stats.rankdata(x), stats.rankdata(y)])
+    centred = ranks - ranks.mean(axis=1, keepdims=True)
+    spread = np.sqrt((centred**2).sum(axis=1).prod())
+    return float((centred[0] * centred[1]).sum() / spread) if spread > 0 else float("nan")
+
+
+def kendall(x: ArrayLike, y: ArrayLike) -> float:
+    """Kendall's tau-b; NaN where x or y is constant."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(stats.kendalltau(x, y).statistic)
 
 
 def rank_correlation(

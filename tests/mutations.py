@@ -152,8 +152,8 @@ FAULTS = (
     Fault(
         what="a claim counts every cell of an agent as an agent",
         file="mzprobe/claims/core.py",
-        old='own = effects.groupby("seed")["effect"].mean()\n    p,',
-        new='own = effects["effect"]\n    p,',
+        old='own = effects.groupby("seed")["effect"].mean()',
+        new='own = effects["effect"]',
         test="tests/test_claims.py::test_an_agent_counts_once_however_many_cells_it_has",
     ),
     Fault(

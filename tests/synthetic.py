@@ -43,7 +43,8 @@ class World:
             for h in (1, 2, 3, 4):
                 error = max(first + slope * (h - 1), 0.0)
                 yield from (
-                    {"training_step": step, "h": h, "state": s, "value": float(h), "error": error} for s in range(2)
+                    {"training_step": step, "h": h, "state": s, "value": float(h), "error": error, "exact": True}
+                    for s in range(2)
                 )
 
     def _sequences(self):
@@ -56,7 +57,8 @@ class World:
         for x in (0, *STEPS):
             for y in (0, *STEPS):
                 error = 1.0 if x == y else 1.0 + self._shift(0.5)
-                yield from ({"training_step": x, "policy_step": y, "state": s, "error": error} for s in range(2))
+                cell = {"training_step": x, "policy_step": y, "error": error, "exact": True}
+                yield from (cell | {"state": s} for s in range(2))
 
     def _search(self):
         for N in SIMULATIONS:

@@ -19,9 +19,10 @@ from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.errors import UsageError
 from mzprobe.probes.sampling import Sample, load_agent, sample_states
-from mzprobe.probes.sequences import UNITS, measure_sequences, score_sequences, spearman
+from mzprobe.probes.sequences import UNITS, measure_sequences, score_sequences
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import SequencesConfig
+from mzprobe.stats import spearman
 
 
 def one_state(index=0):

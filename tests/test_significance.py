@@ -1,4 +1,4 @@
-"""The sign-flip test and Holm's correction equal their definitions."""
+"""The sign-flip tests and Holm's correction equal their definitions."""
 
 import itertools
 from fractions import Fraction
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
 from mzprobe import stats
-from mzprobe.stats import holm, sign_flip, smallest_p
+from mzprobe.stats import holm, sign_flip, smallest_p, worst_sign_flip
 
 moderate = st.floats(-1e3, 1e3, allow_subnormal=False)
 small_integers = st.integers(-4, 4).map(float)
@@ -121,3 +121,57 @@ def test_holm_is_its_definition_in_any_order(p, shuffle):
     moved = shuffle.sample(range(len(p)), len(p))
     np.testing.assert_array_equal(holm(np.array(p)[moved]), adjusted[moved])
     np.testing.assert_array_equal(holm([*p, np.nan])[:-1], adjusted)
+
+
+# The worst of several cells
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**31), agents=st.integers(1, 7), cells=st.integers(1, 4))
+def test_the_worst_cell_is_judged_by_flipping_whole_agents(seed, agents, cells):
+    numbers = np.random.default_rng(seed).standard_normal((agents, cells))
+    scale = np.sqrt((numbers**2).sum(axis=0))
+    worst, p = worst_sign_flip(numbers, generator=np.random.default_rng(0))
+    smallest = [
+        ((numbers * np.array(signs)[:, None]).sum(axis=0) / scale).min()
+        for signs in itertools.product([-1, 1], repeat=agents)
+    ]
+    seen = numbers.sum(axis=0) / scale
+    assert worst == seen.argmin()
+    assert p == pytest.approx(min(1.0, 2 * np.mean(np.array(smallest) <= seen.min() + 1e-9)))
+
+
+def test_one_cell_is_the_sign_flip_test_and_a_copy_of_it_changes_nothing():
+    generator = np.random.default_rng(3)
+    numbers = generator.standard_normal(8) - 0.5
+    p = sign_flip(numbers, generator=generator, alternative="less")
+    for copies in (1, 3):
+        found = worst_sign_flip(np.tile(numbers[:, None], copies), generator=generator)
+        assert found == (0, pytest.approx(min(1.0, 2 * p)))
+
+
+def test_many_agents_are_flipped_by_lot_and_all_against_give_the_smallest_p():
+    numbers = -1 - np.random.default_rng(1).random((20, 5))
+    _, p = worst_sign_flip(numbers, generator=np.random.default_rng(2))
+    assert p == pytest.approx(smallest_p(20))
+
+
+def test_cells_that_are_all_0_are_not_worst():
+    numbers = np.column_stack([np.zeros(6), -np.ones(6)])
+    assert worst_sign_flip(numbers, generator=np.random.default_rng(0)) == (1, pytest.approx(2 / 2**6))
+    assert worst_sign_flip(numbers[:, :1], generator=np.random.default_rng(0)) == (0, 1.0)
+
+
+@pytest.mark.slow
+def test_without_an_effect_the_worst_of_many_cells_is_rarely_found():
+    generator = np.random.default_rng(5)
+    ps = [worst_sign_flip(generator.standard_normal((8, 20)), generator=generator)[1] for _ in range(1000)]
+    # One side of a two-sided test: 2.5 % at most, and 6 of 256 patterns can reach it.
+    assert np.mean(np.array(ps) <= 0.05) <= 0.025 + 4 * np.sqrt(0.025 * 0.975 / 1000)
+    assert np.mean(np.array(ps) <= 0.05) >= 6 / 256 - 4 * np.sqrt(0.025 * 0.975 / 1000)
+
+
+@pytest.mark.parametrize("effects", [np.zeros(3), np.zeros((0, 2)), [[np.nan]], [[np.inf, 1.0]]])
+def test_effects_that_are_no_matrix_of_numbers_are_refused(effects):
+    with pytest.raises(ValueError, match="agents, cells"):
+        worst_sign_flip(effects, generator=np.random.default_rng(0))

@@ -21,13 +21,16 @@ def read_tables(run: str, *, analyses: Path) -> dict[str, Table]:
     tables = {name: table for name, table in found.items() if table is not None}
     if not tables:
         raise UsageError(
-            f"there are no tables of run {run} under {analyses}: make one with mzprobe eval-horizon checkpoints/{run}"
+            f"run {run} has no table under {analyses} that a claim is about: make one with mzprobe eval-horizon "
+            f"checkpoints/{run}"
         )
     return tables
 
 
 def judge_run(tables: dict[str, Table]) -> list[Finding]:
     """Judges all claims, in the order of the paper. The same tables give the same findings."""
-    generator = numpy_generator(0, "claims")
     frames = {name: table.frame for name, table in tables.items()}
-    return [judge(claim, frames.get(claim.probe), generator=generator) for claim in CLAIMS]
+    return [
+        judge(claim, frames.get(claim.probe), generator=numpy_generator(0, "claims", number))
+        for number, claim in enumerate(CLAIMS)
+    ]

@@ -1,16 +1,20 @@
 """A claim as a test on tables: effects of agents, an interval, p, and a verdict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from mzprobe.stats import Interval, holm, mean_interval, sign_flip, smallest_p
+from mzprobe.stats import Interval, holm, mean_interval, sign_flip, worst_sign_flip
 
 Verdict = Literal["holds", "fails", "undecided", "no data"]
 LEVEL = 0.05  # of significance, two-sided
+
+
+class MissingError(Exception):
+    """A table has nothing of something that a claim compares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,25 +47,22 @@ class Finding:
 
     claim: Claim
     verdict: Verdict
-    effect: Interval  # mean over agents; of a claim about every cell, that of its smallest cell
+    effect: Interval  # mean over agents; of a claim about every cell, that of the cell that decides
     p: float  # two-sided
     agents: int
     agreeing: int  # agents whose own effect is positive; of a claim about every cell, in all of them
     cells: tuple[Cell, ...]
 
-    @property
-    def decidable(self) -> bool:
-        """Whether this many agents can reach a verdict at all."""
-        return self.agents > 0 and smallest_p(self.agents) <= LEVEL
-
 
 def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Generator) -> Finding:
-    """Judges a claim on the table of its probe.
+    """Judges a claim on the table of its probe, at the training steps that all of its agents have.
 
     The agent is the unit. Its effects are averaged over the cells, and the mean over agents is tested against 0 by
-    flipping signs: the claim holds or fails where p <= 0.05, by the sign of the mean, and is undecided otherwise. A
-    claim about every cell holds where each cell's effect is positive at p <= 0.05 (all must be, so that nothing is
-    adjusted), and fails where one is negative at p <= 0.05 after Holm's adjustment over the cells.
+    flipping signs: the claim holds or fails where p <= 0.05, by the sign of the mean, and is undecided otherwise.
+
+    A claim about every cell holds where each cell's effect is positive at p <= 0.05: all must be, so that nothing is
+    adjusted. It fails where the cell most against it is so at p <= 0.05, by flipping agents in all cells at once. Cells
+    that not all agents have are left out.
 
     Args:
         claim: what to judge.
@@ -69,14 +70,18 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
         generator: samples signs where there are more than 15 agents.
     """
     effects = _measured(claim, frame)
+    if claim.every:
+        effects = effects[effects.groupby("cell")["seed"].transform("size") == effects["seed"].nunique()]
     if effects.empty:
         nothing = Interval(np.nan, np.nan, np.nan)
         return Finding(claim=claim, verdict="no data", effect=nothing, p=np.nan, agents=0, agreeing=0, cells=())
     cells = _cells(effects, generator)
     if claim.every:
-        return _of_every_cell(claim, effects, cells)
-    own = effects.groupby("seed")["effect"].mean()
-    p, effect = sign_flip(own, generator=generator), mean_interval(own)
+        effect, p = _of_every_cell(effects, cells, generator)
+        own = effects.groupby("seed")["effect"].min()
+    else:
+        own = effects.groupby("seed")["effect"].mean()
+        effect, p = mean_interval(own), sign_flip(own, generator=generator)
     return Finding(
         claim=claim,
         verdict=_verdict(effect.estimate, p),
@@ -93,9 +98,11 @@ def _measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
     nothing = pd.DataFrame({"cell": [], "seed": [], "effect": []})
     if frame is None:
         return nothing
+    agents = frame["seed"].nunique()
+    shared = frame.groupby("training_step")["seed"].transform("nunique") == agents
     try:
-        return claim.measure(frame).dropna(subset=["effect"])
-    except LookupError:  # the table has nothing of one of the things compared
+        return claim.measure(frame[shared]).dropna(subset=["effect"])
+    except MissingError:
         return nothing
 
 
@@ -109,21 +116,18 @@ def _cells(effects: pd.DataFrame, generator: np.random.Generator) -> tuple[Cell,
     )
 
 
-def _of_every_cell(claim: Claim, effects: pd.DataFrame, cells: Sequence[Cell]) -> Finding:
-    smallest = min(cells, key=lambda cell: cell.effect.estimate)
-    against = [cell.adjusted for cell in cells if cell.effect.estimate < 0]
-    # All cells must speak for the claim: the one that does so least decides. One against it is enough.
-    p = min(against) if against else max(cell.p for cell in cells)
-    own = effects.groupby("seed")["effect"].min()
-    return Finding(
-        claim=claim,
-        verdict=_verdict(smallest.effect.estimate, p),
-        effect=smallest.effect,
-        p=p,
-        agents=smallest.agents,
-        agreeing=int((own > 0).sum()),
-        cells=tuple(cells),
-    )
+def _of_every_cell(
+    effects: pd.DataFrame, cells: tuple[Cell, ...], generator: np.random.Generator
+) -> tuple[Interval, float]:
+    """Effect and p of the cell that decides: the one most against the claim, else the least certain one for it."""
+    matrix = effects.pivot_table(index="seed", columns="cell", values="effect")
+    worst, p = worst_sign_flip(matrix, generator=generator)
+    label = matrix.columns[worst]
+    against = next(cell for cell in cells if cell.label == label)
+    if against.effect.estimate < 0:
+        return against.effect, p
+    deciding = max(cells, key=lambda cell: cell.p)
+    return deciding.effect, deciding.p
 
 
 def _verdict(effect: float, p: float) -> Verdict:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
-from mzprobe.claims.core import Claim
+from mzprobe.claims.core import Claim, MissingError
+from mzprobe.stats import kendall
 
 NEAR_ZERO = 0.05  # of the mean magnitude of true values
 
@@ -23,21 +23,23 @@ NEAR_ZERO = 0.05  # of the mean magnitude of true values
 def planning_beats_prior_online(frame: pd.DataFrame) -> pd.DataFrame:
     """Return of acting by search minus that of the sampled policy prior."""
     means = _means(_trained(frame), ["training_step", "policy"], "return")
-    return _by_step(means["behaviour"] - means["prior"])
+    return _by_step(_of(means, "behaviour") - _of(means, "prior"))
 
 
 def error_grows_with_horizon(frame: pd.DataFrame) -> pd.DataFrame:
-    """Kendall's tau between h and the agent's mean error."""
-    means = _means(_trained(frame), ["training_step", "h"], "error")
-    return _by_step(means.apply(lambda row: _kendall(means.columns.to_numpy(), row.to_numpy()), axis=1))
+    """Kendall's tau between h and the agent's error."""
+    errors = _errors(_trained(frame), ["training_step", "seed", "h"]).unstack("h")  # noqa: PD010 - there is one number each
+    horizons = errors.columns.to_numpy()
+    taus = [_kendall(horizons, row) for row in errors.to_numpy()]
+    return _by_step(pd.Series(taus, index=errors.index))
 
 
 def near_zero_at_one_step(frame: pd.DataFrame) -> pd.DataFrame:
-    """`NEAR_ZERO` minus the mean error at h = 1 over the mean magnitude of true values there."""
+    """`NEAR_ZERO` minus the error at h = 1 over the mean magnitude of true values there."""
     first = _trained(frame[frame["h"] == 1])
-    first = first.assign(magnitude=first["value"].abs())
-    means = first.groupby(["training_step", "seed"])[["error", "magnitude"]].mean()
-    return _by_step(NEAR_ZERO - means["error"] / means["magnitude"].where(means["magnitude"] > 0))
+    magnitude = first["value"].abs().groupby([first["training_step"], first["seed"]]).mean()
+    error = _errors(first, ["training_step", "seed"])
+    return _by_step(NEAR_ZERO - error / magnitude.where(magnitude > 0))
 
 
 def error_falls_with_probability(frame: pd.DataFrame) -> pd.DataFrame:
@@ -54,16 +56,17 @@ def trend_grows_with_training(frame: pd.DataFrame) -> pd.DataFrame:
 
 def diagonal_is_smallest(frame: pd.DataFrame) -> pd.DataFrame:
     """Error of the model and states of X for the policy of Y minus that for its own; a cell is a pair of steps."""
-    return _off_diagonal(frame, lambda x, y: x != y)
+    pairs = _off_diagonal(frame)
+    cells = [f"X = {x:,}; Y = {y:,}" for x, y in zip(pairs["training_step"], pairs["policy_step"], strict=True)]
+    return pairs.assign(cell=cells)
 
 
 def early_models_misjudge_later_policies(frame: pd.DataFrame) -> pd.DataFrame:
     """The same for all Y > X, averaged; X in the first half of the trained steps."""
     steps = np.unique(_trained(frame)["training_step"])
-    early = steps[: len(steps) // 2]
-    pairs = _off_diagonal(frame, lambda x, y: x in early and y > x)
-    pairs["cell"] = pairs["cell"].str.split(";").str[0]
-    return pairs.groupby(["cell", "seed"], sort=False)["effect"].mean().reset_index()
+    pairs = _off_diagonal(frame)
+    later = pairs["training_step"].isin(steps[: len(steps) // 2]) & (pairs["policy_step"] > pairs["training_step"])
+    return _by_step(_some(pairs[later]).groupby(["training_step", "seed"])["effect"].mean())
 
 
 # Section 4: improving policies
@@ -73,8 +76,8 @@ def prior_lowers(column: str) -> Any:
     """A measure: a column of the search's table with the uniform prior minus that with the policy's; cells are N."""
 
     def measure(frame: pd.DataFrame) -> pd.DataFrame:
-        means = _means(frame, ["training_step", "simulations", "prior"], column)
-        effects = (means["uniform"] - means["policy"]).rename("effect").reset_index()
+        means = _means(_trained(frame), ["training_step", "simulations", "prior"], column)
+        effects = (_of(means, "uniform") - _of(means, "policy")).rename("effect").reset_index()
         steps, simulations = effects["training_step"].map("{:,}".format), effects["simulations"].astype(str)
         effects["cell"] = "step " + steps + ", N = " + simulations
         return pd.DataFrame(effects, columns=["cell", "seed", "effect"])
@@ -85,32 +88,38 @@ def prior_lowers(column: str) -> Any:
 def free_search_lags(frame: pd.DataFrame) -> pd.DataFrame:
     """Return of free search in the true model minus that in the learned one, averaged over N."""
     searched = _searched(frame).mean(axis=1)
-    return _by_step(searched["true", "uniform"] - searched["learned", "uniform"])
+    return _by_step(_of(searched, ("true", "uniform")) - _of(searched, ("learned", "uniform")))
+
+
+def free_search_lags_at_most_simulations(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same at the largest N alone."""
+    most = _most(frame)
+    return _by_step(_of(most, ("true", "uniform")) - _of(most, ("learned", "uniform")))
 
 
 def planning_beats_prior(frame: pd.DataFrame) -> pd.DataFrame:
     """Return of planning with prior and learned model at the largest N, minus that of the sampled policy prior."""
-    return _by_step(_most(frame)["learned", "policy"] - _alone(frame, greedy=False))
+    return _by_step(_of(_most(frame), ("learned", "policy")) - _alone(frame, greedy=False))
 
 
 def planning_beats_greedy_prior(frame: pd.DataFrame) -> pd.DataFrame:
     """The same, minus that of the policy prior's most likely action."""
-    return _by_step(_most(frame)["learned", "policy"] - _alone(frame, greedy=True))
+    return _by_step(_of(_most(frame), ("learned", "policy")) - _alone(frame, greedy=True))
 
 
-def true_model_improves_more(frame: pd.DataFrame) -> pd.DataFrame:
+def true_model_returns_more(frame: pd.DataFrame) -> pd.DataFrame:
     """Return of planning with prior in the true model minus that in the learned one, at the largest N."""
     most = _most(frame)
-    return _by_step(most["true", "policy"] - most["learned", "policy"])
+    return _by_step(_of(most, ("true", "policy")) - _of(most, ("learned", "policy")))
 
 
-def gap_is_larger_in_the_learned_model(frame: pd.DataFrame) -> pd.DataFrame:
+def prior_matters_more_in_learned_model(frame: pd.DataFrame) -> pd.DataFrame:
     """Return with the policy prior minus that with the uniform one, learned minus true model, averaged over N."""
     gaps = _gaps(frame)
     return _by_step((gaps["learned"] - gaps["true"]).mean(axis=1))
 
 
-def gap_does_not_close(frame: pd.DataFrame) -> pd.DataFrame:
+def gap_closes_faster_in_true_model(frame: pd.DataFrame) -> pd.DataFrame:
     """Change of that gap when N doubles (least squares in log2 N), in the learned minus in the true model."""
     gaps = _gaps(frame)
     return _by_step(_slope(gaps["learned"]) - _slope(gaps["true"]))
@@ -124,16 +133,36 @@ def _trained(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _some(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame, if it has a row: else there is nothing to compare, as where a column is missing (a LookupError)."""
+    """The frame, if it has a row."""
     if frame.empty:
-        raise LookupError("there are no such rows")
+        raise MissingError
     return frame
+
+
+def _of(means: Any, key: Any) -> Any:
+    """The part of means under a key, if it is there."""
+    try:
+        return means[key]
+    except KeyError:
+        raise MissingError from None
 
 
 def _means(frame: pd.DataFrame, by: Sequence[str], column: str) -> Any:
     """An agent's means: rows by all of `by` but the last and by seed, a column for each value of the last."""
     *rows, last = by
     return frame.pivot_table(index=[*rows, "seed"], columns=last, values=column, aggfunc="mean")
+
+
+def _errors(frame: pd.DataFrame, by: Sequence[str]) -> Any:
+    """Value prediction error by cell: the mean over states, or the root mean square where sequences were sampled.
+
+    The magnitude of a sampled mean is too large, the more so the more sequences differ, which grows with h; its
+    square less the squared standard error is unbiased.
+    """
+    if frame["exact"].all():
+        return _some(frame.dropna(subset=["error"])).groupby(list(by))["error"].mean()
+    squares = frame.assign(square=frame["signed_error"] ** 2 - frame["standard_error"] ** 2)
+    return np.sqrt(_some(squares.dropna(subset=["square"])).groupby(list(by))["square"].mean().clip(lower=0))
 
 
 def _by_step(effect: Any) -> pd.DataFrame:
@@ -144,20 +173,19 @@ def _by_step(effect: Any) -> pd.DataFrame:
 
 
 def _kendall(x: Any, y: Any) -> float:
-    if len(x) < 2 or np.ptp(y) == 0:
+    """Kendall's tau; 0 where y is constant, since a thing that does not grow speaks against its growth."""
+    if len(x) < 2 or np.isnan(y).any():
         return float("nan")
-    return float(kendalltau(x, y).statistic)
+    return kendall(x, y) if np.ptp(y) > 0 else 0.0
 
 
-def _off_diagonal(frame: pd.DataFrame, chosen: Any) -> pd.DataFrame:
-    """Errors of the pairs X, Y that are chosen, each minus the one of X, X."""
-    errors = frame.groupby(["training_step", "policy_step", "seed"])["error"].mean().reset_index()
+def _off_diagonal(frame: pd.DataFrame) -> pd.DataFrame:
+    """`effect` by training_step X, policy_step Y and seed: the error of X, Y minus that of X, X."""
+    errors = _errors(frame, ["training_step", "policy_step", "seed"]).rename("error").reset_index()
     own = errors.loc[errors["training_step"] == errors["policy_step"], ["training_step", "seed", "error"]]
     pairs = errors.merge(own, on=["training_step", "seed"], suffixes=("", "_own"))
-    pairs = pairs[[bool(chosen(x, y)) for x, y in zip(pairs["training_step"], pairs["policy_step"], strict=True)]]
-    pairs = _some(pairs)
-    cells = [f"X = {x:,}; Y = {y:,}" for x, y in zip(pairs["training_step"], pairs["policy_step"], strict=True)]
-    return pairs.assign(cell=cells, effect=pairs["error"] - pairs["error_own"])[["cell", "seed", "effect"]]
+    pairs = pairs.assign(effect=pairs["error"] - pairs["error_own"])
+    return _some(pairs[pairs["training_step"] != pairs["policy_step"]])
 
 
 def _searched(frame: pd.DataFrame) -> Any:
@@ -181,11 +209,17 @@ def _alone(frame: pd.DataFrame, *, greedy: bool) -> Any:
 def _gaps(frame: pd.DataFrame) -> dict[str, Any]:
     """What the policy prior adds to a uniform one in each model: rows by training step and seed, columns N."""
     searched = _searched(frame)
-    return {model: searched.loc[model, "policy"] - searched.loc[model, "uniform"] for model in ("learned", "true")}
+    found = {}
+    for model in ("learned", "true"):
+        policy, uniform = (_of(searched.loc, (model, prior)) for prior in ("policy", "uniform"))
+        found[model] = policy - uniform
+    return found
 
 
 def _slope(gaps: Any) -> Any:
-    """Least squares slope of each row against log2 N."""
+    """Least squares slope of each row against log2 N; of a single N there is none."""
+    if gaps.shape[1] < 2:
+        raise MissingError
     x: NDArray[np.float64] = np.log2(gaps.columns.to_numpy(dtype=float))
     centred = x - x.mean()
     return (gaps * centred).sum(axis=1, skipna=False) / (centred**2).sum()
@@ -195,10 +229,19 @@ CLAIMS = (
     Claim(
         name="planning-beats-prior-online",
         section="3.1",
-        sentence="While acting, search returns more than the policy prior alone.",
+        sentence="While acting, search returns more than the policy prior alone, on average over training.",
         effect="return of search minus that of the sampled policy prior",
         probe="online",
         measure=planning_beats_prior_online,
+    ),
+    Claim(
+        name="planning-always-beats-prior-online",
+        section="3.1",
+        sentence="While acting, search returns more than the policy prior alone at every trained checkpoint.",
+        effect="return of search minus that of the sampled policy prior; of the step that decides",
+        probe="online",
+        measure=planning_beats_prior_online,
+        every=True,
     ),
     Claim(
         name="error-grows-with-horizon",
@@ -227,7 +270,7 @@ CLAIMS = (
     Claim(
         name="trend-grows-with-training",
         section="3.4",
-        sentence="That becomes more marked with training.",
+        sentence="That error falls with probability becomes more marked with training.",
         effect="Kendall's tau between training step and minus rho",
         probe="sequences",
         measure=trend_grows_with_training,
@@ -236,7 +279,7 @@ CLAIMS = (
         name="diagonal-is-smallest",
         section="3.5",
         sentence="Every model, untrained too, has its smallest error for the policy of its own training step.",
-        effect="error for the policy of Y minus that for X, discounted reward; of the pair where it is smallest",
+        effect="error for the policy of Y minus that for X, discounted reward; of the pair that decides",
         probe="cross",
         measure=diagonal_is_smallest,
         every=True,
@@ -290,6 +333,14 @@ CLAIMS = (
         measure=free_search_lags,
     ),
     Claim(
+        name="free-search-lags-at-most-simulations",
+        section="4",
+        sentence="With a uniform prior and the most simulations, planning in the learned model still returns less.",
+        effect="return in the true minus that in the learned model, largest N",
+        probe="planning",
+        measure=free_search_lags_at_most_simulations,
+    ),
+    Claim(
         name="planning-beats-prior",
         section="4",
         sentence="With enough simulations, planning with prior and learned model returns more than the prior alone.",
@@ -300,18 +351,18 @@ CLAIMS = (
     Claim(
         name="planning-beats-greedy-prior",
         section="4",
-        sentence="And more than the prior's most likely action.",
+        sentence="With enough simulations, it also returns more than always taking the prior's most likely action.",
         effect="return at the largest N minus that of the greedy policy prior",
         probe="planning",
         measure=planning_beats_greedy_prior,
     ),
     Claim(
-        name="true-model-improves-more",
+        name="true-model-returns-more",
         section="4",
-        sentence="The true model improves on the policy prior by more than the learned one does.",
+        sentence="With policy prior and the most simulations, planning returns more in the true model.",
         effect="return with the policy prior in the true minus that in the learned model, largest N",
         probe="planning",
-        measure=true_model_improves_more,
+        measure=true_model_returns_more,
     ),
     Claim(
         name="prior-matters-more-in-learned-model",
@@ -319,14 +370,14 @@ CLAIMS = (
         sentence="The policy prior brings more in the learned model than in the true one.",
         effect="return with policy minus uniform prior, learned minus true model, mean over N",
         probe="planning",
-        measure=gap_is_larger_in_the_learned_model,
+        measure=prior_matters_more_in_learned_model,
     ),
     Claim(
-        name="gap-does-not-close",
+        name="gap-closes-faster-in-true-model",
         section="4",
-        sentence="More simulations close that gap in the true model, and less so in the learned one.",
-        effect="change of the gap per doubling of N, learned minus true model, return",
+        sentence="As N grows, what the policy prior adds shrinks faster, or grows less, in the true model.",
+        effect="change per doubling of N of what the policy prior adds, learned minus true model, return",
         probe="planning",
-        measure=gap_does_not_close,
+        measure=gap_closes_faster_in_true_model,
     ),
 )

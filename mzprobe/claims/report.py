@@ -34,7 +34,6 @@ def as_json(run: str, findings: Sequence[Finding]) -> str:
             "p": _null(finding.p),
             "agents": finding.agents,
             "agreeing": finding.agreeing,
-            "decidable": finding.decidable,
             "cells": [_cell(cell) for cell in finding.cells],
         }
         for finding in findings
@@ -64,11 +63,12 @@ def as_table(findings: Sequence[Finding]) -> RichTable:
     """Verdict, section, sentence and numbers of each claim, for a terminal of any width."""
     table = RichTable.grid(padding=(0, 2))
     for finding in findings:
-        numbers = [f"effect {shown(finding.effect.estimate)}"]
+        numbers = [f"effect {shown(finding.effect.estimate)} ({finding.claim.effect})"]
         if not math.isnan(finding.effect.low):
             numbers.append(f"95 % interval {_ends(finding.effect)}")
         numbers += [f"p {shown(finding.p)}", f"{_agents(finding)} agents agree"]
-        text = Text.assemble(finding.claim.sentence, (f"\n{', '.join(numbers) if finding.agents else '-'}", "dim"))
+        said = f"{finding.claim.name}: {', '.join(numbers) if finding.agents else '-'}"
+        text = Text.assemble(finding.claim.sentence, (f"\n{said}", "dim"))
         table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), finding.claim.section, text)
     return table
 
@@ -76,7 +76,7 @@ def as_table(findings: Sequence[Finding]) -> RichTable:
 def undecidable(findings: Sequence[Finding]) -> str:
     """A sentence where there are too few agents for any verdict, else nothing."""
     most = max(finding.agents for finding in findings)
-    if not most or any(finding.decidable for finding in findings):
+    if not most or smallest_p(most) <= LEVEL:
         return ""
     return (
         f"{most} agent{'s' if most > 1 else ''} cannot decide a claim: even where all agree, p is "

@@ -141,7 +141,7 @@ def figures(
 def claims(
     run: Annotated[str | None, typer.Argument(help="Name of the run; the newest one by default.")] = None,
     analyses: Analyses = Path("analyses"),
-    out: Figures = Path("figures"),
+    out: Out = Path("figures"),
     checkpoints: Checkpoints = Path("checkpoints"),
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, with all cells.")] = False,
 ) -> None:
@@ -258,7 +258,7 @@ def _run_or_newest(run: str | None, checkpoints: Path, say: Console) -> str:
     if run is None:
         run = newest_run(checkpoints).name
         say.print(f"run {run}, the newest under {checkpoints}")
-    return run
+    return Path(run).name  # the probes take the folder of its checkpoints
 
 
 def _draw(run: str, analyses: Path, out: Path) -> None:

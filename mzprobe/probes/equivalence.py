@@ -24,7 +24,7 @@ from mzprobe.networks import MuZeroNetwork
 from mzprobe.networks.rows import by_rows
 from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_all_policies
 from mzprobe.probes.horizon import ERROR_UNITS, error_columns, sampled
-from mzprobe.probes.model_tables import along_real_states, tables_of_network
+from mzprobe.probes.model_tables import TooManyLatentsError, along_real_states, tables_of_network
 from mzprobe.probes.prefixes import Level, PrefixTree, portions, walk
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states, probe_generator
 from mzprobe.settings import EquivalenceConfig
@@ -33,6 +33,7 @@ from mzprobe.threads import limited_threads
 Float64 = NDArray[np.float64]
 
 LATENTS = 512  # of a network that is still solved exactly
+PAIRS = 4096  # of them and real states
 MULTIPLICATIONS = 10**11  # that all deterministic policies may take: some seconds
 
 UNITS = {
@@ -120,8 +121,10 @@ def exact_columns(agent: Agent) -> dict[str, Float64 | None]:
         return found
     try:
         model = tables_of_network(environment, agent.network, limit=LATENTS, device=agent.device)
-        paired = along_real_states(environment, model)
-    except ValueError:
+    except TooManyLatentsError:
+        return found
+    paired = along_real_states(environment, model)
+    if len(paired.rewards) > PAIRS:
         return found
     policy = agent.policy.distribution(_all_states(environment))
     found["proper_error"] = proper_errors(environment, paired, policy[None])[0]

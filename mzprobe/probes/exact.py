@@ -297,8 +297,8 @@ def greedy_regret(environment: TabularEnvironment, model: ModelTables) -> Float6
     """What acting greedily on the model's optimal values loses: v*(s) - v_pi(s).
 
     pi(s) = argmax_a R~(start(s), a) + gamma E v~*(next), v~* optimal among the model's own nodes: who plans in the
-    model does not know real states, so `state` is not used. Actions within 1e-12 of the largest value's magnitude
-    are equally good; the lowest is taken, and such a loss counts as none. The regret x solves
+    model does not know real states, so `state` is not used. Actions within 1e-12 of the larger of 1 and the largest
+    value's magnitude are equally good; the lowest is taken, and such a loss counts as none. The regret x solves
     x = (max_a Q* - Q*(., pi)) + gamma P_pi x, so that it is no difference of large numbers.
 
     Args:

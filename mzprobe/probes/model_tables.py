@@ -23,6 +23,10 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 
+class TooManyLatentsError(ValueError):
+    """A network's latents do not close within the nodes that are allowed."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelTables:
     """A finite model of S real states: M nodes, A actions. The arrays become read-only.
@@ -115,7 +119,8 @@ def tables_of_network(
         device: of the network.
 
     Raises:
-        ValueError: if there are more than `limit` latents, or the network predicts rewards that are not finite.
+        TooManyLatentsError: if there are more than `limit` latents.
+        ValueError: if the network predicts rewards that are not finite.
     """
     S, A = environment.transitions.shape
     observations = torch.as_tensor(environment.observe(TabularStates(np.arange(S))), device=device)
@@ -125,7 +130,7 @@ def tables_of_network(
     latents, transitions, rewards = [new], [], []
     while len(new):
         if len(known) > limit:
-            raise ValueError(
+            raise TooManyLatentsError(
                 f"the network's latents do not close within {limit} nodes (limit): no table holds this model, but its "
                 "order-k errors can be estimated with mzprobe eval-equivalence"
             )

@@ -5,13 +5,11 @@ Eq. 6 along the real states, and they are ranked by them, the least likely first
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, rankdata
 
 from mzprobe.behaviour import Policy
 from mzprobe.envs import Environment
@@ -19,6 +17,7 @@ from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes.prefixes import BATCH_SIZE, PrefixTree, portions, walk
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states
 from mzprobe.settings import SequencesConfig
+from mzprobe.stats import kendall, spearman
 from mzprobe.threads import limited_threads
 
 Float64 = NDArray[np.float64]
@@ -147,21 +146,6 @@ def _levels(probability: Float64) -> Int64:
 def _tied_means(level: Int64, error: Float64) -> Float64:
     """Each sequence's error averaged over those of equal probability: which of them is ranked first says nothing."""
     return np.asarray((np.bincount(level, weights=error) / np.bincount(level))[level])
-
-
-def spearman(x: NDArray[Any], y: NDArray[Any]) -> float:
-    """Spearman's rho, ties at their mean rank; NaN where x or y is constant."""
-    ranks = np.stack([rankdata(x), rankdata(y)])
-    centred = ranks - ranks.mean(axis=1, keepdims=True)
-    spread = np.sqrt((centred**2).sum(axis=1).prod())
-    return float((centred[0] * centred[1]).sum() / spread) if spread > 0 else float("nan")
-
-
-def kendall(x: NDArray[Any], y: NDArray[Any]) -> float:
-    """Kendall's tau-b; NaN where x or y is constant."""
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    return float(kendalltau(x, y).statistic)
 
 
 def best_sequence_regret(value: Float64, predicted: Float64) -> Float64:
