@@ -74,7 +74,7 @@ class EquivalenceConfig(HorizonConfig):
     states: PositiveInt = 100
     """S, states sampled for each agent and checkpoint; a tabular environment is asked at all of its states."""
     horizon: PositiveInt | None = None
-    """Largest order k; without one, twice the unroll length of training. Where its sequences are sampled, so are all k's."""
+    """Largest order k; without one, twice the unroll length of training. Where its sequences are sampled, all are."""
 
 
 class SearchErrorConfig(StatesConfig):
