@@ -1,7 +1,10 @@
-"""Tables that nobody measured, in which each claim of the paper is true by as much as asked, or false by it."""
+"""Tables that nobody measured, in which each claim of the paper is true by as much as asked, or false; and claims."""
 
 import numpy as np
 import pandas as pd
+
+from mzprobe.claims import CLAIMS, judge
+from mzprobe.claims.core import Claim
 
 STEPS = (500, 1000, 2000, 4000)
 SIMULATIONS = (2, 8, 32)
@@ -87,3 +90,25 @@ class World:
     def _cell(self, step, model, prior, N, temperature, mean):
         cell = {"training_step": step, "model": model, "prior": prior, "simulations": N, "temperature": temperature}
         yield from (cell | {"episode": i, "return": mean + i - 1} for i in range(3))
+
+
+def judged(claim, frame, seed=0):
+    return judge(claim, frame, generator=np.random.default_rng(seed))
+
+
+def named(name):
+    """The claim of a name."""
+    (claim,) = (claim for claim in CLAIMS if claim.name == name)
+    return claim
+
+
+def made(rows):
+    """A table that holds cells, seeds and effects."""
+    return pd.DataFrame(rows, columns=["cell", "seed", "effect"]).assign(training_step=1)
+
+
+def a_claim(*, every=False):
+    """A claim whose table holds the effects themselves."""
+    return Claim(
+        name="made", section="0", sentence="So.", effect="it", probe="none", measure=lambda frame: frame, every=every
+    )

@@ -1,27 +1,18 @@
 """Claims: true, false and underpowered in made-up tables, effects worked by hand, and what is shown of them."""
 
 import itertools
-import json
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import STEPS, World
+from synthetic import World, a_claim, judged, made, named
 
-from mzprobe.claims import CLAIMS, judge, judge_run, paper, read_tables
-from mzprobe.claims.core import Claim
-from mzprobe.claims.report import as_json, as_markdown, undecidable
-from mzprobe.errors import UsageError
-from mzprobe.probes.tables import Table, table_path, write_table
+from mzprobe.claims import CLAIMS, paper
 from mzprobe.stats import holm, mean_interval
 
 EVERY_CLAIM = pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
-
-
-def judged(claim, frame, seed=0):
-    return judge(claim, frame, generator=np.random.default_rng(seed))
 
 
 def effects(measure, frame):
@@ -73,7 +64,7 @@ def test_agents_that_disagree_decide_nothing(claim):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["planning-beats-prior-online", "diagonal-is-smallest"])
 def test_where_there_is_no_effect_a_verdict_is_rare(name):
-    (claim,) = (claim for claim in CLAIMS if claim.name == name)
+    claim = named(name)
     verdicts = [judged(claim, World(0.0, noise=1.0, seed=seed).table(claim.probe)).verdict for seed in range(150)]
     wrong = sum(verdict != "undecided" for verdict in verdicts) / 150
     assert wrong <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 150)
@@ -115,8 +106,7 @@ def test_one_agent_has_an_effect_and_no_interval():
 def test_agents_without_a_rho_are_left_out():
     frame = World(1.0).table("sequences")
     frame.loc[frame["seed"] == 3, "rho"] = np.nan
-    (claim,) = (claim for claim in CLAIMS if claim.name == "error-falls-with-probability")
-    assert judged(claim, frame).agents == 7
+    assert judged(named("error-falls-with-probability"), frame).agents == 7
 
 
 # How a verdict comes about
@@ -130,16 +120,11 @@ def test_an_agent_counts_once_however_many_cells_it_has():
     assert [(cell.label, cell.agents) for cell in found.cells] == [("a", 2), ("b", 1)]
 
 
-def made(rows):
-    """A table that holds cells, seeds and effects."""
-    return pd.DataFrame(rows, columns=["cell", "seed", "effect"]).assign(training_step=1)
-
-
-def a_claim(*, every=False):
-    """A claim whose table holds the effects themselves."""
-    return Claim(
-        name="made", section="0", sentence="So.", effect="it", probe="none", measure=lambda frame: frame, every=every
-    )
+@pytest.mark.parametrize("every", [False, True])
+def test_an_agent_without_an_effect_agrees_with_nobody(every):
+    frame = made([("a", 0, 0.0), ("a", 1, 1.0), ("a", 2, -2.0)])
+    found = judged(a_claim(every=every), frame)
+    assert (found.agents, found.agreeing) == (3, 1)
 
 
 def smallest_scaled(numbers):
@@ -194,8 +179,7 @@ def test_training_steps_that_not_all_agents_have_change_nothing(claim):
 def test_an_error_that_does_not_grow_speaks_against_its_growth():
     frame = World(1.0, agents=12).table("horizon")
     frame.loc[frame["seed"] < 6, "error"] = 0.01
-    (claim,) = (claim for claim in CLAIMS if claim.name == "error-grows-with-horizon")
-    found = judged(claim, frame)
+    found = judged(named("error-grows-with-horizon"), frame)
     assert (found.agents, found.agreeing) == (12, 6)
     assert found.effect.estimate == pytest.approx(0.5)
 
@@ -210,7 +194,7 @@ def test_sampled_errors_are_judged_without_the_bias_of_their_magnitude():
                 rows.append((1000, seed, h, 1.0, abs(signed), signed, 0.1 * h, False))
     columns = ["training_step", "seed", "h", "value", "error", "signed_error", "standard_error", "exact"]
     frame = pd.DataFrame(rows, columns=columns)
-    (claim,) = (claim for claim in CLAIMS if claim.name == "error-grows-with-horizon")
+    claim = named("error-grows-with-horizon")
     assert judged(claim, frame).effect.estimate < 0.6
     assert judged(claim, frame.assign(exact=True)).effect.estimate == 1.0
 
@@ -255,6 +239,20 @@ def test_the_trend_of_sequences_and_its_growth():
     assert effects(paper.trend_grows_with_training, frame) == {("all steps", 0): pytest.approx(1 / 3)}
 
 
+def test_a_step_without_a_rho_is_left_out_of_the_growth():
+    rows = [(1, 0, -0.1), (2, 0, np.nan), (3, 0, -0.3), (4, 0, -0.2)]
+    frame = pd.DataFrame(rows, columns=["training_step", "seed", "rho"])
+    # Of the three pairs that are left two are in order.
+    assert effects(paper.trend_grows_with_training, frame) == {("all steps", 0): pytest.approx(1 / 3)}
+
+
+def test_where_all_true_values_are_0_an_error_has_no_share_of_them():
+    rows = [(1, seed, 1, value, 0.1) for seed, value in ((0, 0.0), (1, 4.0))]
+    frame = pd.DataFrame(rows, columns=["training_step", "seed", "h", "value", "error"]).assign(exact=True)
+    found = judged(named("near-zero-at-one-step"), frame)
+    assert (found.agents, found.effect.estimate) == (1, pytest.approx(0.05 - 0.025))
+
+
 def test_the_matrix_is_compared_within_its_rows():
     errors = {(0, 0): 5, (0, 1): 9, (0, 2): 4, (1, 0): 3, (1, 1): 2, (1, 2): 6, (2, 0): 1, (2, 1): 1, (2, 2): 1}
     rows = [(x, y, 0, float(error)) for (x, y), error in errors.items()]
@@ -265,8 +263,26 @@ def test_the_matrix_is_compared_within_its_rows():
     assert effects(paper.early_models_misjudge_later_policies, frame) == {("step 1", 0): 4.0}
 
 
-def test_what_the_prior_lowers_is_compared_at_each_n():
-    rows = [
+def test_early_models_are_the_first_half_of_the_trained_ones_and_no_more():
+    errors = {(0, 9): 50, (1, 1): 1, (1, 2): 3, (1, 3): 6, (2, 2): 1, (2, 3): 70, (3, 3): 1}
+    rows = [(x, y, 0, float(error)) for (x, y), error in errors.items()]
+    frame = pd.DataFrame(rows, columns=["training_step", "policy_step", "seed", "error"]).assign(exact=True)
+    # Of three trained steps that is one: later policies are wrong by 2 and by 5 more.
+    assert effects(paper.early_models_misjudge_later_policies, frame) == {("step 1", 0): 3.5}
+
+
+def test_each_claim_about_the_search_looks_at_its_own_column():
+    columns = ["training_step", "seed", "simulations", "prior", "tv", "kl", "trajectory_error", "path_error"]
+    rows = [(2000, 0, 8, "policy", 1.0, 1.0, 1.0, 1.0), (2000, 0, 8, "uniform", 2.0, 3.0, 4.0, 5.0)]
+    frame = pd.DataFrame(rows, columns=columns)
+    for column, expected in (("tv", 1.0), ("kl", 2.0), ("trajectory-error", 3.0), ("path-error", 4.0)):
+        found = effects(named(f"prior-lowers-{column}").measure, frame)
+        assert found == {("step 2,000, N = 8", 0): expected}, column
+
+
+def test_what_the_prior_lowers_is_compared_at_each_n_of_trained_models():
+    untrained = [(0, 0, 2, "policy", 1.0), (0, 0, 2, "uniform", 7.0)]
+    rows = untrained + [
         (2000, 0, N, prior, x)
         for N, prior, x in ((2, "policy", 1.0), (2, "uniform", 4.0), (8, "policy", 5.0), (8, "uniform", 5.5))
     ]
@@ -282,90 +298,28 @@ def test_returns_of_planning_are_compared_by_hand():
         ("learned", "policy"): (40, 58),
     }
     rows = [
-        (100, 0, *cell, N, 0.0, float(x))
+        (100, 0, *cell, N, 0.0, x + more)
         for cell, numbers in returns.items()
         for N, x in zip((2, 8), numbers, strict=True)
+        for more in (-1.0, -1.0, 2.0)  # three episodes, of which the middle one is not the mean
     ]
     rows += [(100, 0, "none", "policy", 0, 1.0, 8.0), (100, 0, "none", "policy", 0, 0.0, 33.0)]
+    rows += [(0, *row[1:]) for row in rows]  # the untrained model, which is left out
     columns = ["training_step", "seed", "model", "prior", "simulations", "temperature", "return"]
     frame = pd.DataFrame(rows, columns=columns)
-    for measure, expected in (
-        (paper.free_search_lags, 30.0),  # 45 against 15
-        (paper.free_search_lags_at_most_simulations, 40.0),
-        (paper.planning_beats_prior, 50.0),
-        (paper.planning_beats_greedy_prior, 25.0),
-        (paper.true_model_returns_more, 6.0),
-        (paper.prior_matters_more_in_learned_model, 22.0),  # gaps 30 and 38 against 20 and 4
-        (paper.gap_closes_faster_in_true_model, 12.0),  # two doublings: +4 a doubling against -8
+    for name, expected in (
+        ("free-search-lags", 30.0),  # 45 against 15
+        ("free-search-lags-at-most-simulations", 40.0),
+        ("planning-beats-prior", 50.0),
+        ("planning-beats-greedy-prior", 25.0),
+        ("true-model-returns-more", 6.0),
+        ("prior-matters-more-in-learned-model", 22.0),  # gaps 30 and 38 against 20 and 4
+        ("gap-closes-faster-in-true-model", 12.0),  # two doublings: +4 a doubling against -8
     ):
-        assert effects(measure, frame) == {("step 100", 0): pytest.approx(expected)}, measure
+        assert effects(named(name).measure, frame) == {("step 100", 0): pytest.approx(expected)}, name
 
 
-# What is shown
-
-
-@pytest.fixture
-def run(tmp_path):
-    """Tables of a run on disk, in which everything is true, without that of the search."""
-    for claim in CLAIMS:
-        if claim.probe != "search":
-            frame = World(1.0).table(claim.probe)
-            for seed, own in frame.groupby("seed"):
-                record = {"seed": int(seed), "commands": {"0": "mzprobe made"}, "versions": {"mzprobe": "0"}}
-                table = Table(frame=own, units=dict.fromkeys(own.columns, "1"), record=record)
-                write_table(table_path(tmp_path / "analyses", "made", claim.probe, int(seed)), table)
-    return tmp_path
-
-
-def test_the_command_prints_a_verdict_for_each_claim_and_writes_a_page(run, run_cli, monkeypatch):
-    monkeypatch.chdir(run)
-    code, out, said = run_cli("claims", "made")
-    assert code == 0
-    verdicts = [line.split()[0] for line in out.splitlines() if line[:1].strip()]
-    assert verdicts.count("holds") == len(CLAIMS) - 4
-    assert out.count("no data") == 4
-    assert said.splitlines() == ["figures/made/claims.md written"]
-    page = (run / "figures" / "made" / "claims.md").read_text()
-    for claim in CLAIMS:
-        assert f"| {claim.sentence} | {claim.section} | " in page
-    assert "- online: `mzprobe made`; seeds 0, 1, 2, 3, 4, 5, 6, 7; mzprobe 0" in page
-    assert "| step 500 |" in page
-    assert run_cli("claims", "made")[2].splitlines() == ["figures/made/claims.md unchanged"]
-
-
-def test_json_holds_all_of_it_and_nothing_else_is_printed(run, run_cli, monkeypatch):
-    monkeypatch.chdir(run)
-    code, out, _ = run_cli("claims", "made", "--json")
-    assert code == 0
-    found = json.loads(out)
-    assert found["run"] == "made"
-    assert [claim["name"] for claim in found["claims"]] == [claim.name for claim in CLAIMS]
-    first = found["claims"][0]
-    assert (first["verdict"], first["agents"], first["section"]) == ("holds", 8, "3.1")
-    assert [cell["label"] for cell in first["cells"]] == [f"step {step:,}" for step in STEPS]
-    assert all(claim["estimate"] is None for claim in found["claims"] if claim["verdict"] == "no data")
-
-
-def test_a_wrong_run_is_refused(run, run_cli, monkeypatch):
-    monkeypatch.chdir(run)
-    code, _, said = run_cli("claims", "nowhere")
-    assert code == 2
-    assert "run nowhere has no table under analyses that a claim is about" in said
-    assert not (run / "figures" / "nowhere").exists()
-    with pytest.raises(UsageError):
-        read_tables("nowhere", analyses=run / "analyses")
-
-
-def test_few_agents_are_told_that_they_are_few():
-    frames = {claim.probe: World(1.0, agents=3).table(claim.probe) for claim in CLAIMS}
-    findings = judge_run({name: Table(frame=frame, units={}, record={"agents": []}) for name, frame in frames.items()})
-    assert undecidable(findings).startswith("3 agents cannot decide a claim: even where all agree, p is 0.25;")
-    assert undecidable([judged(CLAIMS[0], World(1.0, agents=6).table("online"))]) == ""
-    assert undecidable([judged(CLAIMS[0], None)]) == ""
-    assert '"low": null' in as_json("made", [judged(CLAIMS[0], World(1.0, agents=1).table("online"))])
-    assert "3 agents cannot decide" in as_markdown("made", findings, {})
-
-
-def test_every_claim_has_a_name_of_its_own_and_a_section_that_makes_claims():
-    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
-    assert {claim.section.split(".")[0] for claim in CLAIMS} == {"3", "4"}
+def test_an_agent_that_lacks_an_n_has_no_slope():
+    frame = World(1.0).table("planning")
+    lost = frame["seed"].eq(3) & frame["simulations"].eq(8) & frame["prior"].eq("uniform") & frame["model"].eq("true")
+    assert judged(named("gap-closes-faster-in-true-model"), frame[~lost]).agents == 7

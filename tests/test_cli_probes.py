@@ -1,4 +1,4 @@
-"""The six commands that ask checkpoints a question, and one sentence for what can go wrong with them."""
+"""The seven commands that ask checkpoints a question, and one sentence for what can go wrong with them."""
 
 import re
 import shutil
@@ -24,7 +24,9 @@ COMMANDS = {
         16,
     ),
     "eval-planning": (["--episodes", 2, "--simulations", 3, "--horizon", 2], "planning", 12),
+    "eval-equivalence": (["--states", 4, "--horizon", 2, "--set", "episodes=1"], "equivalence", 24),
 }
+PAIRS = ("cross-matrix", "eval-equivalence")  # every checkpoint is asked about every other one
 EVERY_COMMAND = pytest.mark.parametrize("command", COMMANDS)
 STEPS = ["--step", 0, "--step", 40]
 
@@ -95,7 +97,7 @@ def test_a_dry_run_writes_nothing_and_says_what_there_is_to_do(run_cli, agent, t
     assert counted, line
     run_cli(command, agent, *arguments, "--step", 0)
     _, _, said = run_cli(command, agent, *arguments, *STEPS, "--dry-run")
-    assert f"{table}: {'2 checkpoints' if command == 'cross-matrix' else '1 checkpoint'} of 1 agent" in said
+    assert f"{table}: {'2 checkpoints' if command in PAIRS else '1 checkpoint'} of 1 agent" in said
 
 
 def test_a_dry_run_counts_all_agents_and_what_is_left_of_them(run_cli, two_agents):
@@ -104,6 +106,23 @@ def test_a_dry_run_counts_all_agents_and_what_is_left_of_them(run_cli, two_agent
     # 2 times 500 steps of an episode, and 4 states of 1 + 2 searches, 2 + 4 steps and rows, and 1 row of their own.
     counts = "8 states, 1,024 searches (8,192 simulations), 1,048 environment steps, 56 network rows"
     assert said.startswith(f"horizon: 2 checkpoints of 2 agents, at most {counts}; about ")
+
+
+@pytest.mark.parametrize(("processes", "said"), [(1, "about 4 min"), (2, "about 2 min"), (3, "about 2 min")])
+def test_agents_side_by_side_take_the_time_of_one_after_the_other_in_each_process(
+    run_cli, two_agents, monkeypatch, processes, said
+):
+    monkeypatch.setattr("mzprobe.probes.cost.seconds", lambda *_, **__: 240.0)  # of both agents
+    ask = ["eval-online", two_agents, "--episodes", 1, "--step", 0, "--dry-run", "--processes", processes]
+    assert run_cli(*ask)[2].strip().endswith(said)
+
+
+def test_the_device_is_passed_on(run_cli, agent, monkeypatch):
+    asked = []
+    monkeypatch.setattr("mzprobe.probes.runner.run_probe", lambda run, **_: asked.append(run.device))
+    for device in (["--device", "cpu:0"], []):
+        assert run_cli("eval-online", agent, "--episodes", 1, "--step", 0, *device)[0] == 0
+    assert asked == ["cpu:0", "cpu"]
 
 
 @EVERY_COMMAND

@@ -14,7 +14,7 @@ from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.probes.equivalence import UNITS, measure_equivalence, orders
 from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_all_policies
 from mzprobe.probes.model_tables import along_real_states, tables_of_network
-from mzprobe.probes.sampling import load_agent
+from mzprobe.probes.sampling import draw_states, load_agent
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import EquivalenceConfig
 
@@ -125,6 +125,9 @@ def test_a_measured_checkpoint_has_every_order_at_states_that_it_visits(agent):
     rows = measure_equivalence(own, config, [own, other])
     assert list(rows.columns) == list(UNITS)
     assert orders(own, config) == 6  # twice K
+    sample, _ = draw_states(own, config)
+    places = rows[["state", "episode", "time"]].drop_duplicates().to_numpy().T.tolist()
+    assert places == [[0, 1, 2, 3], sample.episode.tolist(), sample.time.tolist()]
     assert set(rows["k"]) == set(range(7))
     assert set(rows["value_step"]) == {20, 40}
     assert (set(rows["training_step"]), set(rows["temperature"])) == ({20}, {1.0})

@@ -434,13 +434,14 @@ def test_largest_error_is_over_all_deterministic_policies(seed):
     np.testing.assert_allclose(proper_errors_of_all_policies(env, model, limit=16), expected, atol=1e-9)
 
 
-def test_all_policies_are_looked_at_in_batches():
-    """13 states: two batches; only the policy that is last has an error at the first state."""
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_all_policies_are_looked_at_in_batches(wrong):
+    """13 states: two batches; only the policy that is last in one of them has an error at the first state."""
     S = 13
     chain = [[s, min(s + 1, S - 1)] for s in range(S)]
     env = TabularEnvironment(chain, np.zeros((S, 2)), np.zeros(S), starts=[0], gamma=0.5, time_limit=9, name="chain")
     rewards = np.zeros((S, 2))
-    rewards[S - 1, 1] = 1.0
+    rewards[S - 1, wrong] = 1.0
     largest = proper_errors_of_all_policies(env, tables_over_states(chain, rewards))
     np.testing.assert_allclose(largest, [2 * 0.5 ** (S - 1 - s) for s in range(S)], rtol=1e-12)
 

@@ -95,6 +95,7 @@ def test_a_perfect_model_scores_exactly_0(seed, sequences):
     env, _, policy, sample = case(seed, num_actions=3)
     rows = score_horizon(env, oracle(env), policy, sample, horizon=5, sequences=sequences, generator=generator())
     assert (rows[[*ERRORS, "standard_error", "bias"]] == 0.0).all(axis=None)
+    assert rows["cancellation"].isna().all()  # no share of nothing
     assert (rows["value"] != 0).any()
     assert (rows["value"] == rows["predicted_value"]).all()
 

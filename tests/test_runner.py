@@ -16,6 +16,7 @@ from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
 from mzprobe.probes.tables import read_table
 from mzprobe.settings import (
     CrossConfig,
+    EquivalenceConfig,
     HorizonConfig,
     OnlineConfig,
     PlanningConfig,
@@ -31,6 +32,7 @@ CONFIGS = {
     "cross": CrossConfig(states=3, episodes=1, horizon=2),
     "search": SearchErrorConfig(states=3, episodes=1, simulations=(2,), horizon=2),
     "planning": PlanningConfig(episodes=2, simulations=(2,), leaf="value"),
+    "equivalence": EquivalenceConfig(states=3, episodes=1, horizon=2),
 }
 SAMPLED_CROSS = CrossConfig(states=3, episodes=1, horizon=3, enumerate_up_to=0, sequences=5)
 EVERY_PROBE = pytest.mark.parametrize("name", CONFIGS)

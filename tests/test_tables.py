@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.probes.tables import Table, read_run, read_table, write_table
+from mzprobe.probes.tables import Table, differing, read_run, read_table, write_table
 
 
 @pytest.fixture
@@ -58,3 +58,19 @@ def test_tables_of_a_run_are_joined_in_order_of_seed(tmp_path, table):
     assert joined.frame["seed"].tolist() == [2, 2, 10, 10]
     assert [record["seed"] for record in joined.record["agents"]] == [2, 10]
     assert read_run(tmp_path, "other", "horizon") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ({"settings": {"h": 1}}, {"settings": {"h": 2}}, "settings (h)"),
+        ({"settings": {"h": 1}}, {"settings": {"h": 1, "m": 3}}, "settings (m)"),  # a setting that came later
+        ({"settings": {"h": 1, "m": 3}}, {"settings": {"h": 1}}, "settings (m)"),
+        ({"config": {"a": {"c": 1, "b": 1}}}, {"config": {"a": {"c": 2, "b": 2}}}, "config (a.b, a.c)"),
+        ({"versions": {"numpy": "1"}}, {"versions": {"numpy": "2"}}, "versions (numpy)"),
+        ({"config": {"training": {"steps": 1, "k": 5}}}, {"config": {"training": {"steps": 2, "k": 5}}}, ""),
+        ({"seed": 0, "commands": {"0": "one"}}, {"seed": 1, "commands": {}}, ""),
+    ],
+)
+def test_what_two_records_do_not_share_is_named(old, new, said):
+    assert differing(old, new) == said

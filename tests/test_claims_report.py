@@ -1,0 +1,129 @@
+"""What is shown of claims: on the terminal, as JSON and as a page."""
+
+import json
+
+import numpy as np
+import pytest
+from synthetic import STEPS, World, a_claim, judged, made
+
+from mzprobe.claims import CLAIMS, judge_run, read_tables
+from mzprobe.claims.report import as_json, as_markdown, undecidable
+from mzprobe.errors import UsageError
+from mzprobe.probes.tables import Table, table_path, write_table
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Tables of a run on disk, in which everything is true, without that of the search."""
+    for claim in CLAIMS:
+        if claim.probe != "search":
+            frame = World(1.0).table(claim.probe)
+            for seed, own in frame.groupby("seed"):
+                record = {"seed": int(seed), "commands": {"0": "mzprobe made"}, "versions": {"mzprobe": "0"}}
+                table = Table(frame=own, units=dict.fromkeys(own.columns, "1"), record=record)
+                write_table(table_path(tmp_path / "analyses", "made", claim.probe, int(seed)), table)
+    return tmp_path
+
+
+def test_the_command_prints_a_verdict_for_each_claim_and_writes_a_page(run, run_cli, monkeypatch):
+    monkeypatch.chdir(run)
+    code, out, said = run_cli("claims", "made")
+    assert code == 0
+    verdicts = [line.split()[0] for line in out.splitlines() if line[:1].strip()]
+    assert verdicts.count("holds") == len(CLAIMS) - 4
+    assert out.count("no data") == 4
+    assert said.splitlines() == ["figures/made/claims.md written"]
+    page = (run / "figures" / "made" / "claims.md").read_text()
+    for claim in CLAIMS:
+        assert f"| {claim.sentence} | {claim.section} | " in page
+    assert "- online: `mzprobe made`; seeds 0, 1, 2, 3, 4, 5, 6, 7; mzprobe 0" in page
+    assert "| step 500 |" in page
+    assert run_cli("claims", "made")[2].splitlines() == ["figures/made/claims.md unchanged"]
+
+
+def test_tables_are_read_from_the_folder_given_and_the_page_is_written_to_the_other(run, run_cli, monkeypatch):
+    monkeypatch.chdir(run)
+    (run / "analyses").rename(run / "tables")
+    code, _, said = run_cli("claims", "made", "--analyses", "tables", "--out", "drawn")
+    assert (code, said.splitlines()) == (0, ["drawn/made/claims.md written"])
+    assert sorted(path.name for path in run.iterdir()) == ["drawn", "tables"]
+
+
+def test_json_holds_all_of_it_and_nothing_else_is_printed(run, run_cli, monkeypatch):
+    monkeypatch.chdir(run)
+    code, out, _ = run_cli("claims", "made", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["run"] == "made"
+    assert [claim["name"] for claim in found["claims"]] == [claim.name for claim in CLAIMS]
+    first = found["claims"][0]
+    assert (first["verdict"], first["agents"], first["section"]) == ("holds", 8, "3.1")
+    assert [cell["label"] for cell in first["cells"]] == [f"step {step:,}" for step in STEPS]
+    assert all(claim["estimate"] is None for claim in found["claims"] if claim["verdict"] == "no data")
+
+
+def test_the_numbers_of_a_finding_stand_where_they_belong():
+    # Four agents: two cells, whose p are 2 and 6 of 16 patterns of signs; the smaller is doubled by Holm.
+    rows = [("a", agent, 1.0 + agent) for agent in range(4)] + [
+        ("b", agent, x) for agent, x in enumerate([-2, 1, 3, 4])
+    ]
+    found = judged(a_claim(), made(rows))
+    half = 3.182 * np.sqrt(5 / 3) / 2  # Student's t of 3 degrees of freedom; the sample's variance is 5 / 3
+    (shown,) = json.loads(as_json("made", [found]))["claims"]
+    first, second = shown["cells"]
+    assert first == {
+        "label": "a",
+        "estimate": 2.5,
+        "low": pytest.approx(2.5 - half, abs=1e-3),
+        "high": pytest.approx(2.5 + half, abs=1e-3),
+        "p": 0.125,
+        "p_holm": 0.25,
+        "agents": 4,
+    }
+    assert (second["label"], second["estimate"], second["p"], second["p_holm"]) == ("b", 1.5, 0.375, 0.375)
+    # Means over cells: -0.5, 1.5, 3, 4. Three of four agents agree.
+    assert (shown["estimate"], shown["p"], shown["agents"], shown["agreeing"]) == (2.0, 0.25, 4, 3)
+    assert shown["verdict"] == "undecided"
+    page = as_markdown("made", [found], {})
+    assert "| a | 2.5 | 0.446 to 4.55 | 0.125 | 0.25 | 4 |" in page
+    assert "| 0.25 | 3 of 4 | none |" in page
+
+
+def test_without_data_json_has_nulls_and_the_page_dashes():
+    found = judged(CLAIMS[0], None)
+    (shown,) = json.loads(as_json("made", [found]))["claims"]
+    assert [shown[name] for name in ("estimate", "low", "high", "p", "cells")] == [None, None, None, None, []]
+    assert "| **no data** | - | - | - | - | online |" in as_markdown("made", [found], {})
+
+
+def test_which_run_is_the_newest_is_not_said_into_the_json(run, run_cli, monkeypatch):
+    monkeypatch.chdir(run)
+    (run / "checkpoints" / "made" / "seed-0" / "step-0000020").mkdir(parents=True)
+    code, out, said = run_cli("claims", "--json")
+    assert (code, json.loads(out)["run"]) == (0, "made")
+    assert said.splitlines()[0] == "run made, the newest under checkpoints"
+
+
+def test_a_wrong_run_is_refused(run, run_cli, monkeypatch):
+    monkeypatch.chdir(run)
+    code, _, said = run_cli("claims", "nowhere")
+    assert code == 2
+    assert "run nowhere has no table under analyses that a claim is about" in said
+    assert not (run / "figures" / "nowhere").exists()
+    with pytest.raises(UsageError):
+        read_tables("nowhere", analyses=run / "analyses")
+
+
+def test_few_agents_are_told_that_they_are_few():
+    frames = {claim.probe: World(1.0, agents=3).table(claim.probe) for claim in CLAIMS}
+    findings = judge_run({name: Table(frame=frame, units={}, record={"agents": []}) for name, frame in frames.items()})
+    assert undecidable(findings).startswith("3 agents cannot decide a claim: even where all agree, p is 0.25;")
+    six, nothing = judged(CLAIMS[0], World(1.0, agents=6).table("online")), judged(CLAIMS[0], None)
+    assert undecidable([six]) == undecidable([nothing]) == undecidable([six, nothing]) == ""
+    assert '"low": null' in as_json("made", [judged(CLAIMS[0], World(1.0, agents=1).table("online"))])
+    assert "3 agents cannot decide" in as_markdown("made", findings, {})
+
+
+def test_every_claim_has_a_name_of_its_own_and_a_section_that_makes_claims():
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    assert {claim.section.split(".")[0] for claim in CLAIMS} == {"3", "4"}
