@@ -12,7 +12,7 @@ from mzprobe.envs import random_mdp
 from mzprobe.envs.core import rewards_along
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.probes import equivalence, prefixes, search_error
-from mzprobe.probes.cost import Cost, seconds
+from mzprobe.probes.cost import TREES, Cost, seconds
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
 from mzprobe.probes.sampling import load_agent
@@ -205,6 +205,11 @@ def test_a_probe_does_all_that_it_costs_where_nothing_ends_and_every_action_is_t
         assert all(found[part] <= cost[part] for part in cost)
         return
     assert found == cost
+
+
+def test_a_probe_that_plays_searches_in_as_many_trees_as_it_plays_episodes():
+    trees = {name: PROBES[name].trees(PROBES[name].config(episodes=3)) for name in ("online", "planning", "horizon")}
+    assert trees == {"online": 3, "planning": 3, "horizon": TREES}
 
 
 def test_costs_add_up_by_kind_of_simulation():

@@ -418,6 +418,17 @@ def test_state_from_which_no_error_is_met_scores_exactly_nothing(seed):
     assert (errors > 0).tolist() == met
 
 
+def test_rounding_reaches_no_state_that_is_left_alone_by_errors():
+    """State 2 stays where it is, and there alone rewards are right: it scores 0.0 whatever else is solved with it."""
+    chain = [[1, 2], [1, 1], [2, 2], [0, 1]]
+    env = TabularEnvironment(chain, np.zeros((4, 2)), np.zeros(4), starts=[0], gamma=0.95, time_limit=9, name="chain")
+    rewards = np.array([[0.1, 0.7], [0.6, 0.6], [0.0, 0.0], [0.3, 0.9]])
+    policies = draw(0).dirichlet([1.0, 1.0], size=(50, 4))
+    errors = proper_errors(env, tables_over_states(chain, rewards), policies)
+    assert (errors[:, 2] == 0.0).all()
+    assert (errors[:, [0, 1, 3]] > 0).all()
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_proper_errors_are_the_limit_of_order_k(seed):
     env = tiny_mdp(seed, gamma=0.5)

@@ -29,6 +29,7 @@ def test_a_panel_shows_the_models_own_head_and_no_untrained_model(cells):
         "its part of rewards": {0: 0, 1: 1.25},
         "its part of the bootstrap": {0: 0, 1: 1.75},
     }
+    assert [len(line.get_xdata()) for line in panel.lines] == [2, 2, 2]  # no other head's numbers among them
     assert panel.get_ylim()[0] == 0
 
 
