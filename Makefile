@@ -10,7 +10,7 @@ RUNS ?= runs
 .PHONY: study test docs bench clean
 
 study: $(VENV)/.installed
-	$(BIN)/mzprobe study cartpole-quick --checkpoints $(RUNS)/checkpoints --analyses $(RUNS)/analyses --out $(RUNS)/figures
+	$(BIN)/mzprobe study cartpole-quick --checkpoints $(RUNS)/checkpoints --analyses $(RUNS)/analyses --figures $(RUNS)/figures
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -351,6 +351,13 @@ def test_a_study_of_which_no_claim_is_made_ends_in_its_figure(run_cli, tiny_keys
     assert "claims" not in said
 
 
+def test_what_make_study_runs_is_a_command(run_cli):
+    (line,) = re.findall(r"mzprobe (study .*)", (Path(__file__).parent.parent / "Makefile").read_text("utf-8"))
+    code, _, said = run_cli(*line.split(), "--dry-run")
+    assert code == 0, said
+    assert said.startswith("train: 3 agents")
+
+
 def test_ctrl_c_in_a_probe_is_one_sentence(run_cli, agent, tmp_path, monkeypatch):
     def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
