@@ -15,7 +15,8 @@ from mzprobe.stats import Interval, smallest_p
 PAPER = "What Model Does MuZero Learn? (He et al., ECAI 2024)"
 _RULE = (
     "The agent is the unit: effects are means over agents, with Student's 95 % interval, and p is of a two-sided "
-    f"sign-flip test. A claim holds or fails at p <= {LEVEL}, by the sign of its effect; otherwise it is undecided."
+    f"sign-flip test. A claim holds or fails at p <= {LEVEL}, by the sign of its effect; otherwise it is undecided. "
+    "Nothing is adjusted for the number of claims."
 )
 _NUMBERS = ("effect", "95 % interval", "p")
 _STYLES = {"holds": "green", "fails": "red", "undecided": "yellow", "no data": "dim"}
