@@ -297,7 +297,7 @@ def test_a_table_made_otherwise_is_kept_until_overwrite_is_said(run_cli, refused
     assert run_cli(*ask)[0] == 0
     code, line = refused(*ask, "--set", "seed=5")
     assert code == 2
-    assert "was made with other settings (seed): choose another --out, or replace it with --overwrite" in line
+    assert "was made with other settings (seed): choose another folder for tables, remove it, or replace it" in line
     assert run_cli(*ask, "--set", "seed=5", "--overwrite")[0] == 0
 
 

@@ -216,7 +216,7 @@ def test_a_table_of_other_settings_is_replaced_only_on_request(agent, tmp_path, 
     path = probed(agent, tmp_path, probe, config, steps=(0,))
     before = path.read_bytes()
     other = config.model_copy(update={"episodes": 4, "seed": 1})
-    refusal = re.escape(f"{path} was made with other settings (episodes, seed): choose another --out")
+    refusal = re.escape(f"{path} was made with other settings (episodes, seed): choose another folder")
     for ask in (probed, lambda *a, **k: remaining_cost(asked(*a, **k))):
         with pytest.raises(UsageError, match=refusal):
             ask(agent, tmp_path, probe, other, steps=(0,))
@@ -258,7 +258,7 @@ def test_a_table_of_other_versions_is_refused(agent, tmp_path, monkeypatch):
     path = probed(agent, tmp_path, steps=(0,))
     installed = read_table(path).record["versions"]
     monkeypatch.setattr("mzprobe.probes.runner.versions", lambda: {**installed, "numpy": "1.0"})
-    with pytest.raises(UsageError, match=re.escape("was made with other versions (numpy): choose another --out")):
+    with pytest.raises(UsageError, match=re.escape("was made with other versions (numpy): choose another folder")):
         probed(agent, tmp_path)
 
 
@@ -268,7 +268,7 @@ def test_a_table_of_other_weights_is_refused(agent, tmp_path, name):
     folder = shutil.copytree(agent, tmp_path / "other" / "tiny" / "seed-0")
     second = read_checkpoint(steps_of(agent)[1])
     forged(folder, second, weights={key: array + 1 for key, array in second.weights.items()})
-    with pytest.raises(UsageError, match="holds step 20 of other weights: choose another --out") as reason:
+    with pytest.raises(UsageError, match="holds step 20 of other weights: choose another folder") as reason:
         probed(folder, tmp_path / "tables", PROBES[name], CONFIGS[name])
     assert str(path) in str(reason.value)
     probed(folder, tmp_path / "tables", PROBES[name], CONFIGS[name], steps=(20,), overwrite=True)

@@ -19,6 +19,9 @@ from mzprobe.probes.tables import Table, differing, read_table, table_path, writ
 from mzprobe.provenance import versions
 from mzprobe.settings import ProbeConfig
 
+# A study takes the folder too, but overwrites nothing.
+_OTHER_TABLE = "choose another folder for tables, remove it, or replace it with a probe's --overwrite"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeRun:
@@ -142,7 +145,7 @@ def _continued(path: Path, record: dict[str, Any], checkpoints: Sequence[Checkpo
     old = read_table(path)
     unlike = differing(old.record, record)
     if unlike:
-        raise UsageError(f"{path} was made with other {unlike}: choose another --out, or replace it with --overwrite")
+        raise UsageError(f"{path} was made with other {unlike}: {_OTHER_TABLE}")
     for checkpoint in checkpoints:
         _refuse_other_weights(path, old.record, checkpoint)
     return old
@@ -194,7 +197,4 @@ def _refuse_misplaced(folder: Path, checkpoint: Checkpoint, first: Mapping[str, 
 def _refuse_other_weights(path: Path, record: dict[str, Any], checkpoint: Checkpoint) -> None:
     known = record["checkpoints"].get(str(checkpoint.training_step))
     if known is not None and known != checkpoint.weights_sha256:
-        raise UsageError(
-            f"{path} holds step {checkpoint.training_step} of other weights: choose another --out, or replace it with "
-            "--overwrite"
-        )
+        raise UsageError(f"{path} holds step {checkpoint.training_step} of other weights: {_OTHER_TABLE}")
