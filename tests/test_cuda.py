@@ -10,7 +10,7 @@ from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.probes.tables import read_table
 from mzprobe.search import LearnedModel, Rollout, search
-from mzprobe.settings import HorizonConfig, PlanningConfig, SequencesConfig
+from mzprobe.settings import EquivalenceConfig, HorizonConfig, PlanningConfig, SequencesConfig
 from mzprobe.training.trainer import Trainer
 
 pytestmark = [
@@ -51,6 +51,7 @@ def test_training_runs_on_cuda(tmp_path):
         ("horizon", HorizonConfig(states=4, episodes=2, horizon=3)),
         ("sequences", SequencesConfig(states=4, episodes=2, length=3)),
         ("planning", PlanningConfig(episodes=2, simulations=(4,))),
+        ("equivalence", EquivalenceConfig(states=4, episodes=2, horizon=3)),
     ],
 )
 def test_a_probe_on_cuda_gives_the_same_bytes_whatever_the_batch_size(probe, config, agent, tmp_path):
