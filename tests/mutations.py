@@ -110,8 +110,8 @@ FAULTS = (
     Fault(
         what="a terminal state is worth what the value head says",
         file="mzprobe/probes/equivalence.py",
-        old="np.where(tree.terminal, 0.0, _head(agent.network, latents))",
-        new="_head(agent.network, latents)",
+        old="np.where(tree.terminal, 0.0, real_values(other, observations))",
+        new="real_values(other, observations)",
         test="tests/test_equivalence.py::test_the_parts_of_a_step_by_hand",
     ),
     Fault(

@@ -82,9 +82,10 @@ def measure_equivalence(
             draws = None if uniforms is None else uniforms[chosen]
             levels = list(walk(tree, agent.policy, len(chosen), horizon=largest, uniforms=draws))
             predicted = _head(agent.network, tree.latents)
+            observations = torch.as_tensor(environment.observe(tree.states), device=agent.device)
             for other in others:
-                # Predicted minus true, so that one and the same state and latent cancel exactly.
-                gap = predicted - real_values(other, tree)
+                # The same calls as for the model's latents, so that equal latents cancel exactly.
+                gap = predicted - np.where(tree.terminal, 0.0, real_values(other, observations))
                 for k, level in enumerate(levels):
                     rows = _rows(tree, level, gap, len(chosen), m, gamma=environment.spec.gamma, k=k)
                     frames.append(rows.assign(state=chosen, value_step=other.checkpoint.training_step))
@@ -101,12 +102,11 @@ def orders(agent: Agent, config: EquivalenceConfig) -> int:
     return config.horizon or 2 * agent.checkpoint.config.training.unroll_steps
 
 
-def real_values(agent: Agent, tree: PrefixTree) -> Float64:
-    """v_theta(h_theta(o)) at the real state of every prefix, `[M]`; 0 where it is terminal."""
-    observations = torch.as_tensor(agent.environment.observe(tree.states), device=agent.device)
-    with torch.inference_mode():
-        (latents,) = by_rows(lambda o: (agent.network.represent(o),), observations)
-    return np.where(tree.terminal, 0.0, _head(agent.network, latents))
+@torch.inference_mode()
+def real_values(agent: Agent, observations: torch.Tensor) -> Float64:
+    """v_theta(h_theta(o)) at observations `[M, ...]`, `[M]`."""
+    (latents,) = by_rows(lambda o: (agent.network.represent(o),), observations)
+    return _head(agent.network, latents)
 
 
 def exact_columns(agent: Agent) -> dict[str, Float64 | None]:
