@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -95,8 +95,8 @@ class TrainingConfig(Config):
     """Environment steps before the first training step."""
     batch_size: PositiveInt = 128
     """Positions in a training batch."""
-    unroll_steps: PositiveInt = 10
-    """K, steps that the model is unrolled in training."""
+    unroll_steps: NonNegativeInt = 10
+    """K, steps that the model is unrolled in training; with 0 it is not learned, only policy and value are."""
     n_step: PositiveInt = 50
     """n, real rewards before the value target bootstraps."""
     learning_rate: Positive = 3e-3
@@ -111,6 +111,8 @@ class TrainingConfig(Config):
     """Weight of the value loss."""
     replay_capacity: PositiveInt = 30_000
     """Positions kept; the oldest episodes leave first."""
+    keep_best: PositiveInt | None = None
+    """Keep this many episodes, those of the highest return, instead of the latest."""
     priority_alpha: NonNegative = 0.5
     """Exponent on priorities; 0 samples uniformly."""
     priority_beta: NonNegative = 0.4
@@ -140,6 +142,38 @@ class TrainingConfig(Config):
         return step == self.steps or step % self.checkpoint_interval == 0 or step in self.checkpoint_steps
 
 
+class ReanalyseConfig(Config):
+    """Targets made anew from stored positions, by a search with the latest weights (MuZero Unplugged)."""
+
+    fraction: Share = 0.0
+    """Share of all targets that are made from stored positions; below 1 online. Offline, 1 for these targets, or 0 for
+    recorded actions as policy targets (behaviour cloning)."""
+    batch_size: PositiveInt = 256
+    """Stored positions searched side by side."""
+    target_interval: NonNegativeInt = 0
+    """Training steps between copies of the weights to a target network, whose value then bootstraps; 0 has none, and
+    bootstraps by the value of the search."""
+
+
+class DatasetConfig(Config):
+    """Recorded episodes to learn from."""
+
+    path: str | None = None
+    """A Minari dataset: its folder, or its id in Minari's own place. None for none."""
+    use: Literal["offline", "demonstrations"] = "offline"
+    """Learn from it alone and never step the environment, or begin with it and go on online."""
+    targets_per_step: PositiveInt = 64
+    """Recorded positions whose targets are made anew each training step, where no reanalyse fraction online says."""
+    share: Share = 0.5
+    """Share of demonstrations in a training batch at step 0."""
+    decay_steps: PositiveInt = 5000
+    """Training steps in which that share falls to 0, evenly."""
+
+    def share_at(self, step: int) -> float:
+        """Share of demonstrations in a training batch at a training step."""
+        return self.share * max(0.0, 1 - step / self.decay_steps)
+
+
 class RunConfig(Config):
     """All that decides a run; with a seed, all that decides an agent."""
 
@@ -147,6 +181,22 @@ class RunConfig(Config):
     network: NetworkConfig = NetworkConfig()
     search: SearchConfig = SearchConfig()
     training: TrainingConfig = TrainingConfig()
+    reanalyse: ReanalyseConfig = ReanalyseConfig()
+    dataset: DatasetConfig = DatasetConfig()
+
+    @property
+    def offline(self) -> bool:
+        """Whether the environment is never stepped."""
+        return self.dataset.path is not None and self.dataset.use == "offline"
+
+    @model_validator(mode="after")
+    def _fraction_fits(self) -> Self:
+        fraction = self.reanalyse.fraction
+        if self.offline and fraction not in (0, 1):
+            raise ValueError("reanalyse.fraction must be 1 offline, or 0 for behaviour cloning")
+        if not self.offline and fraction == 1:
+            raise ValueError("reanalyse.fraction must be below 1 online: with 1 there are no episodes of its own")
+        return self
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

@@ -8,6 +8,7 @@ import pytest
 
 from mzprobe.claims import judge_run, read_tables
 from mzprobe.claims.report import as_markdown
+from mzprobe.config import RunConfig, validated
 from mzprobe.figures import PLANS
 from mzprobe.probes.tables import read_run
 from mzprobe.settings import load_study
@@ -29,7 +30,7 @@ def test_the_numbers_of_a_figure_are_those_of_the_tables(plan):
     settings, _ = study.probes()[plan.probe]
     for record in table.record["agents"]:
         assert record["settings"] == settings.model_dump(mode="json")
-        assert record["config"] == config.model_dump(mode="json")
+        assert validated(RunConfig, record["config"], RUN) == config
     text = (ROOT / "figures" / RUN / f"{plan.name}.csv").read_text("utf-8")
     cells = plan.aggregate(table.frame)
     drawn = pd.read_csv(io.StringIO(text), comment="#").astype(cells.dtypes)
