@@ -57,7 +57,7 @@ def stepper(config: TrainingConfig, *, fused: bool) -> Callable[[], object]:
     generator = np.random.default_rng(1)
 
     def step() -> None:
-        slots, batch = replay.sample(generator)
+        slots, batch = replay.sample(generator, B)
         _, root_values = learner.step(batch, 0)
         replay.prioritise(slots, np.abs(root_values - batch.values[0]))
 

@@ -148,8 +148,11 @@ class ReanalyseConfig(Config):
     fraction: Share = 0.0
     """Share of all targets that are made from stored positions; below 1 online. Offline, 1 for these targets, or 0 for
     recorded actions as policy targets (behaviour cloning)."""
-    batch_size: PositiveInt = 256
+    batch_size: PositiveInt = 64
     """Stored positions searched side by side."""
+    root_noise: bool = True
+    """Whether these searches have root noise, as those of self-play; without it a policy that has become sure of itself
+    only confirms itself."""
     target_interval: NonNegativeInt = 0
     """Training steps between copies of the weights to a target network, whose value then bootstraps; 0 has none, and
     bootstraps by the value of the search."""
@@ -172,6 +175,11 @@ class DatasetConfig(Config):
     def share_at(self, step: int) -> float:
         """Share of demonstrations in a training batch at a training step."""
         return self.share * max(0.0, 1 - step / self.decay_steps)
+
+    def share_until(self, step: int) -> float:
+        """Sum of the shares at the training steps before one."""
+        steps = min(step, self.decay_steps)
+        return self.share * (steps - steps * (steps - 1) / (2 * self.decay_steps))
 
 
 class RunConfig(Config):

@@ -17,6 +17,10 @@ class CheckpointError(MzprobeError):
     """A checkpoint is truncated, edited, foreign or of a newer format."""
 
 
+class DatasetError(MzprobeError):
+    """A dataset is truncated, edited, or not what it says."""
+
+
 class CheckFailed(MzprobeError):  # noqa: N818 - reads as the outcome of check_env and check_network
     """A plug-in does not keep its protocol."""
 

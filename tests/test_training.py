@@ -22,8 +22,9 @@ from mzprobe.search import LearnedModel
 from mzprobe.threads import limited_threads
 from mzprobe.training.learner import Learner
 from mzprobe.training.losses import cross_entropy, muzero_loss, scalar_cross_entropy
-from mzprobe.training.replay import SMALLEST_PRIORITY, Replay, find_slots, set_leaves
+from mzprobe.training.replay import SMALLEST_PRIORITY, Replay
 from mzprobe.training.selfplay import SelfPlay
+from mzprobe.training.sum_tree import find_slots, set_leaves
 from mzprobe.training.targets import n_step_values, step_scales
 
 
@@ -91,7 +92,7 @@ def two_step_batch(*, terminated):
     """Both positions of an episode of two steps, in order, unrolled beyond its end, with n = 1 and gamma = 1/2."""
     last = 0.0 if terminated else 40.0
     replay = replay_of(episode([1, 2], [10, 20, last], terminated=terminated), batch_size=2, unroll_steps=4, n_step=1)
-    slots, batch = replay.sample(np.random.default_rng(0))
+    slots, batch = replay.sample(np.random.default_rng(0), replay.config.batch_size)
     assert slots.tolist() == [0, 1]
     return batch
 
@@ -134,14 +135,14 @@ def test_after_many_episodes_all_counts_equal_a_recount(lengths, capacity):
         replay.add(episode(np.ones(T), np.arange(T + 1.0), terminated=False, marker=number))
         kept = replay.episodes
         # The newest episodes, oldest first, each whole, none over another.
-        markers = [int(replay.observations[first, 0]) for first, _ in kept]
+        markers = [int(replay.observations[first, 0]) for first, _, _ in kept]
         assert markers == list(range(number + 1 - len(kept), number + 1))
-        assert [slots - 1 for _, slots in kept] == lengths[number + 1 - len(kept) : number + 1]
-        owned = np.concatenate([np.arange(first, first + slots) for first, slots in kept])
+        assert [slots - 1 for _, slots, _ in kept] == lengths[number + 1 - len(kept) : number + 1]
+        owned = np.concatenate([np.arange(first, first + slots) for first, slots, _ in kept])
         assert len(set(owned.tolist())) == len(owned)
         assert max(owned) < capacity
         can_be_sampled = np.zeros(replay.leaves, bool)
-        for marker, (first, slots) in zip(markers, kept, strict=True):
+        for marker, (first, slots, _) in zip(markers, kept, strict=True):
             steps = np.arange(slots)
             rows = replay.observations[first : first + slots]
             assert rows.tolist() == [[marker, t] for t in steps]
@@ -197,7 +198,7 @@ def prioritised(**settings):
 def test_positions_are_drawn_in_proportion_to_their_priority(alpha):
     replay = prioritised(priority_alpha=alpha, batch_size=8)
     generator = np.random.default_rng(3)
-    slots = np.concatenate([replay.sample(generator)[0] for _ in range(2500)])
+    slots = np.concatenate([replay.sample(generator, 8)[0] for _ in range(2500)])
     chances = np.maximum(ERRORS, SMALLEST_PRIORITY) ** alpha
     seen = np.bincount(slots, minlength=6)
     assert seen.sum() == 20_000
@@ -207,7 +208,7 @@ def test_positions_are_drawn_in_proportion_to_their_priority(alpha):
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
 def test_importance_weights_are_the_formula(beta):
     replay = prioritised(priority_alpha=1.0, priority_beta=beta, batch_size=16)
-    slots, batch = replay.sample(np.random.default_rng(0))
+    slots, batch = replay.sample(np.random.default_rng(0), replay.config.batch_size)
     priorities = np.maximum(ERRORS, SMALLEST_PRIORITY)
     weights = (6 * priorities[slots] / priorities.sum()) ** -beta
     np.testing.assert_allclose(16 * batch.policy_weights[0], weights / weights.max(), rtol=1e-6)
@@ -228,7 +229,7 @@ def test_a_restored_replay_gives_the_same_samples_and_takes_the_same_episodes():
     restored = replay_of(**settings)
     restored.restore({name: x.copy() for name, x in arrays.items()}, json.loads(json.dumps(counts)))
     for _ in range(2):
-        (slots, batch), (same_slots, same_batch) = (x.sample(np.random.default_rng(1)) for x in (replay, restored))
+        (slots, batch), (same_slots, same_batch) = (x.sample(np.random.default_rng(1), 8) for x in (replay, restored))
         assert slots.tolist() == same_slots.tolist()
         for mine, other in zip(batch, same_batch, strict=True):
             assert mine.tobytes() == other.tobytes()

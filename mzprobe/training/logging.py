@@ -27,6 +27,8 @@ def tensorboard_logger(folder: Path, *, every: int = 50) -> Callable[[Progress],
         last = progress.step
         numbers = {f"loss/{name}": value for name, value in progress.losses.items()}
         numbers["environment_steps"] = progress.environment_steps
+        if progress.reanalysed is not None:
+            numbers["targets/reanalysed_fraction"] = progress.reanalysed
         if progress.recent_return is not None:
             numbers["return/self_play"] = progress.recent_return
         if progress.evaluation is not None:

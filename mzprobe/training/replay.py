@@ -1,15 +1,22 @@
-"""Prioritised replay: whole episodes in flat arrays, sampled by a sum tree."""
+"""Prioritised replay: whole episodes in flat arrays, the latest or the best, sampled by a sum tree."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mzprobe._kernel import kernel
 from mzprobe.config import TrainingConfig
 from mzprobe.errors import MzprobeError
-from mzprobe.training.targets import Batch, gather_targets, n_step_values, step_scales
+from mzprobe.training.sum_tree import find_slots, set_leaves
+from mzprobe.training.targets import (
+    Batch,
+    gather_targets,
+    n_step_values,
+    next_targets,
+    rebootstrap,
+    step_scales,
+)
 
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -30,11 +37,19 @@ class Episode:
     terminated: bool  # else truncated
 
 
+class Kept(NamedTuple):
+    """Where an episode lies in the buffer."""
+
+    first: int  # slot
+    slots: int  # T + 1
+    ret: float  # its undiscounted return
+
+
 class Replay:
-    """A ring of whole episodes; the oldest make room for the newest.
+    """A buffer of whole episodes: a ring of the latest, or with `keep_best` those of the highest return.
 
     Args:
-        config: capacity, priorities, targets.
+        config: capacity, what is kept, priorities, targets.
         observation_shape: of one observation.
         num_actions: A.
         gamma: discount.
@@ -49,13 +64,14 @@ class Replay:
         self.head = 0  # slot of the next episode
         self.used = 0  # slots ever written
         self.positions = 0  # that can be sampled
-        self.episodes: list[tuple[int, int]] = []  # (first slot, slots), oldest first
+        self.cursor = 0  # slot after the last one whose targets were made anew
+        self.episodes: list[Kept] = []  # oldest first
         self.observations = np.zeros((capacity, *observation_shape), np.float32)
         self.actions = np.zeros(capacity, np.int64)
         self.rewards = np.zeros(capacity, np.float32)
         self.policies = np.zeros((capacity, num_actions), np.float32)
         self.values = np.zeros(capacity, np.float32)
-        self.left = np.zeros(capacity, np.int32)
+        self.left = np.full(capacity, -1, np.int32)  # -1 where no episode is
         self.terminated = np.zeros(capacity, np.bool_)
         self.leaves = 1 << (capacity - 1).bit_length()
         self.sums = np.zeros(2 * self.leaves)
@@ -75,11 +91,11 @@ class Replay:
         capacity = len(self.left)
         if capacity < T + 1:
             raise ValueError(f"an episode of {T} steps does not fit training.replay_capacity={capacity}")
-        if self.head + T + 1 > capacity:
-            self._evict(self.head, capacity)
-            self.head = 0
-        first, end = self.head, self.head + T + 1
-        self._evict(first, end)
+        ret = float(episode.rewards.sum())
+        first = self._room_at_head(T + 1) if self.config.keep_best is None else self._room_among_best(T + 1, ret)
+        if first is None:
+            return
+        end = first + T + 1
         slots = slice(first, end)
         values = n_step_values(episode.rewards, episode.root_values, n=self.config.n_step, gamma=self.gamma)
         self.observations[slots] = episode.observations
@@ -90,15 +106,32 @@ class Replay:
         self.left[slots] = np.arange(T, -1, -1)
         self.terminated[slots] = episode.terminated
         self.prioritise(np.arange(first, end - 1), np.abs(episode.root_values - values)[:-1])
-        self.episodes.append((first, T + 1))
+        self.episodes.append(Kept(first, T + 1, ret))
         self.head = end
         self.used = max(self.used, end)
         self.positions += T
 
-    def sample(self, generator: np.random.Generator) -> tuple[Int64, Batch]:
+    def stale(self, count: int) -> Int64:
+        """The next slots `[M]`, M <= count, whose targets are to be made anew: all that have any, in turn.
+
+        A last state counts where its episode was truncated there; a terminal one has no target to make.
+        """
+        slots, self.cursor = next_targets(self.left[: self.used], self.terminated, self.cursor, count)
+        return slots
+
+    def refresh(self, slots: Int64, root_values: Float64, policies: Float64 | None = None) -> None:
+        """Takes new root values `[M]` and policies `[M, A]` of slots `[M]`; value targets that they bootstrap follow.
+
+        Priorities stay until the position is sampled again.
+        """
+        if policies is not None:
+            self.policies[slots] = policies
+        rebootstrap(slots, root_values, self.left, self.rewards, self.values, n=self.config.n_step, gamma=self.gamma)
+
+    def sample(self, generator: np.random.Generator, B: int) -> tuple[Int64, Batch]:
         """Draws a batch by priority: its slots `[B]`, for `prioritise`, and its targets."""
         config = self.config
-        B, K = config.batch_size, config.unroll_steps
+        K = config.unroll_steps
         total = self.sums[1]
         strata = (np.arange(B) + generator.random(B)) * (total / B)
         slots = find_slots(self.sums, strata)
@@ -142,56 +175,84 @@ class Replay:
         """All that is kept, as arrays and as JSON."""
         arrays = {name: getattr(self, name)[: self.used] for name in _PER_SLOT}
         arrays["priorities"] = self.sums[self.leaves : self.leaves + self.used]
-        counts = {name: getattr(self, name) for name in ("head", "used", "positions", "episodes")}
+        counts = {name: getattr(self, name) for name in ("head", "used", "positions", "cursor", "episodes")}
         return arrays, counts
 
     def restore(self, arrays: dict[str, NDArray[Any]], counts: dict[str, Any]) -> None:
         """Takes back what `state` gave."""
         self.head, self.used, self.positions = counts["head"], counts["used"], counts["positions"]
-        self.episodes = [(first, slots) for first, slots in counts["episodes"]]
+        self.cursor = counts["cursor"]
+        self.episodes = [Kept(*kept) for kept in counts["episodes"]]
         for name in _PER_SLOT:
             getattr(self, name)[: self.used] = arrays[name]
         set_leaves(self.sums, np.arange(self.used), arrays["priorities"])
 
-    def _evict(self, first: int, end: int) -> None:
+    def _room_at_head(self, slots: int) -> int:
+        """The first of as many free slots, next in the ring; the oldest episodes there are dropped."""
+        capacity = len(self.left)
+        if self.head + slots > capacity:
+            self._drop_oldest(self.head, capacity)
+            self.head = 0
+        self._drop_oldest(self.head, self.head + slots)
+        return self.head
+
+    def _drop_oldest(self, first: int, end: int) -> None:
         """Drops the oldest episodes that overlap slots first..end - 1."""
-        while self.episodes and first <= self.episodes[0][0] < end:
-            start, slots = self.episodes.pop(0)
-            set_leaves(self.sums, np.arange(start, start + slots), np.zeros(slots))
-            self.positions -= slots - 1
+        while self.episodes and first <= self.episodes[0].first < end:
+            self._drop(self.episodes[0])
+
+    def _room_among_best(self, slots: int, ret: float) -> int | None:
+        """The first of as many free slots, or None where the episodes kept are all better than its return.
+
+        Those that have to go are the worst, the oldest of equals first; an equal one makes room.
+        """
+        assert self.config.keep_best is not None
+        free = len(self.left) - sum(kept.slots for kept in self.episodes)
+        leaving: list[Kept] = []
+        for worst in sorted(self.episodes, key=lambda kept: kept.ret):  # stable: oldest first
+            if len(self.episodes) - len(leaving) < self.config.keep_best and free >= slots:
+                break
+            if worst.ret > ret:
+                return None
+            leaving.append(worst)
+            free += worst.slots
+        for kept in leaving:
+            self._drop(kept)
+        start = 0
+        for kept in sorted(self.episodes):
+            if kept.first - start >= slots:
+                return start
+            start = kept.first + kept.slots
+        return start if len(self.left) - start >= slots else self._compact()
+
+    def _compact(self) -> int:
+        """Moves all episodes to the front, in the order of their slots; gives the first slot behind them."""
+        end = 0
+        moved = dict[Kept, Kept]()
+        for kept in sorted(self.episodes):
+            if kept.first > end:
+                old, new = slice(kept.first, kept.first + kept.slots), slice(end, end + kept.slots)
+                for name in _PER_SLOT:
+                    getattr(self, name)[new] = getattr(self, name)[old].copy()
+                priorities = self.sums[self.leaves :][old].copy()
+                self._clear(kept.first, kept.first + kept.slots, keep_until=end + kept.slots)
+                set_leaves(self.sums, np.arange(new.start, new.stop), priorities)
+            moved[kept] = kept._replace(first=end)
+            end += kept.slots
+        self.episodes = [moved[kept] for kept in self.episodes]
+        return end
+
+    def _drop(self, kept: Kept) -> None:
+        self.episodes.remove(kept)
+        self._clear(kept.first, kept.first + kept.slots)
+        self.positions -= kept.slots - 1
+
+    def _clear(self, first: int, end: int, keep_until: int = 0) -> None:
+        """Marks slots as free; what lies before `keep_until` has been written anew."""
+        first = max(first, keep_until)
+        if first < end:
+            self.left[first:end] = -1
+            set_leaves(self.sums, np.arange(first, end), np.zeros(end - first))
 
 
 _PER_SLOT = ("observations", "actions", "rewards", "policies", "values", "left", "terminated")
-
-
-@kernel
-def set_leaves(sums: Float64, slots: Int64, priorities: Float64) -> None:
-    """Writes leaves of a sum tree (heap order, root at 1) and the sums above them.
-
-    Each sum is of its two children, never an increment: no rounding error builds up.
-    """
-    leaves = sums.size // 2
-    for i in range(slots.size):
-        node = leaves + slots[i]
-        sums[node] = priorities[i]
-        while node > 1:
-            node //= 2
-            sums[node] = sums[2 * node] + sums[2 * node + 1]
-
-
-@kernel
-def find_slots(sums: Float64, masses: Float64) -> Int64:
-    """The slots `[B]` at which the running sum of priorities passes each mass `[B]`."""
-    leaves = sums.size // 2
-    slots = np.empty(masses.size, np.int64)
-    for i in range(masses.size):
-        mass = masses[i]
-        node = 1
-        while node < leaves:
-            node *= 2
-            # An empty right side is never entered, whatever rounding did to the mass.
-            if mass >= sums[node] and sums[node + 1] > 0:
-                mass -= sums[node]
-                node += 1
-        slots[i] = node - leaves
-    return slots

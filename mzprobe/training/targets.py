@@ -1,5 +1,6 @@
 """Training targets as pure functions (the paper, section 2.2; MuZero, appendix G and its pseudocode)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,27 @@ class Batch(NamedTuple):
     policy_weights: Float32  # [K + 1, B], 0 also from the end on
 
 
+def joined(parts: Sequence[Batch]) -> Batch:
+    """Batches side by side; the weights of each count by its share of the whole.
+
+    Importance weights stay divided by the largest of their own part.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    B = sum(len(part.observations) for part in parts)
+    shares = [np.float32(len(part.observations) / B) for part in parts]
+    weighed = [
+        part._replace(
+            reward_weights=part.reward_weights * share,
+            value_weights=part.value_weights * share,
+            policy_weights=part.policy_weights * share,
+        )
+        for part, share in zip(parts, shares, strict=True)
+    ]
+    columns = [np.concatenate(arrays, axis=1) for arrays in zip(*(part[1:] for part in weighed), strict=True)]
+    return Batch(np.concatenate([part.observations for part in parts]), *columns)
+
+
 @kernel
 def n_step_values(rewards: Float64, root_values: Float64, *, n: int, gamma: float) -> Float64:
     """z_t = sum_{i<n} gamma^i r_{t+i} + gamma^n v_{t+n}, for t = 0..T.
@@ -52,9 +74,55 @@ def n_step_values(rewards: Float64, root_values: Float64, *, n: int, gamma: floa
     return z
 
 
+@kernel
+def next_targets(left: Int32, terminated: Bool, cursor: int, count: int) -> tuple[Int64, int]:
+    """The next slots `[M]`, M <= count, that have targets of their own, and where to go on.
+
+    Args:
+        left: `[used]`, steps from each slot to its episode's last state, -1 where there is none.
+        terminated: `[capacity]`, whether that last state is terminal.
+        cursor: slot to begin at; every slot is looked at once.
+        count: most slots wanted.
+    """
+    used = left.size
+    slots = np.empty(min(count, used), np.int64)
+    found = 0
+    for i in range(used):
+        if found == slots.size:
+            return slots, (cursor + i) % used
+        p = (cursor + i) % used
+        if left[p] > 0 or (left[p] == 0 and not terminated[p]):
+            slots[found] = p
+            found += 1
+    return slots[:found], cursor
+
+
+@kernel
+def rebootstrap(
+    slots: Int64, root_values: Float64, left: Int32, rewards: Float32, values: Float32, *, n: int, gamma: float
+) -> None:
+    """Makes the value targets anew that bootstrap from root values `[M]` of slots `[M]`, by `n_step_values`.
+
+    A state in the midst of its episode is bootstrapped from n steps before; a truncated end, by the last n and itself.
+    """
+    for i in range(slots.size):
+        p = slots[i]
+        G = root_values[i]
+        whole = left[p] > 0  # only the target a full n steps before ends here
+        if not whole:
+            values[p] = G
+        for k in range(1, n + 1):
+            t = p - k
+            if t < 0 or left[t] != left[p] + k:
+                break
+            G = rewards[t] + gamma * G
+            if not whole or k == n:
+                values[t] = G
+
+
 def step_scales(K: int) -> Float64:
     """Loss scale of each unroll step `[K + 1]`: 1 at k = 0, then 1/K, so that the unroll weighs as much as the root."""
-    scales = np.full(K + 1, 1 / K)
+    scales = np.full(K + 1, 1 / max(K, 1))
     scales[0] = 1
     return scales
 

@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ import numpy as np
 from mzprobe import envs, networks
 from mzprobe.behaviour import BehaviourPolicy, draw_episode_numbers, play_episodes
 from mzprobe.checkpoints import agent_folder, read_checkpoint, steps_of, write_checkpoint
-from mzprobe.config import RunConfig
+from mzprobe.config import RunConfig, validated
 from mzprobe.errors import Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.search.models import LearnedModel
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.threads import limited_threads
+from mzprobe.training.clock import Clock
+from mzprobe.training.experience import Experience, Offline, Online, prioritise
 from mzprobe.training.learner import Learner
+from mzprobe.training.reanalyse import Reanalyser
+from mzprobe.training.recorded import Feed, cloned_episode, searched_episode
 from mzprobe.training.replay import Replay
 from mzprobe.training.resume import load_resume, save_resume
-from mzprobe.training.selfplay import SelfPlay
 
 RECENT = 20  # self-play episodes in the running mean return
 
@@ -35,6 +39,7 @@ class Progress:
     environment_steps: int
     recent_return: float | None  # mean of the last self-play episodes, exploration included
     evaluation: float | None  # mean return of the last evaluation
+    reanalysed: float | None  # share of the targets so far that were made from stored positions
     losses: dict[str, float]  # of the last training step
 
 
@@ -67,19 +72,11 @@ class Trainer:
         self.network = networks.build(config.network, spec, torch_generator(seed, "network")).to(device)
         self.learner = Learner(self.network, training, device=device)
         self.model = LearnedModel(self.network, num_actions=spec.num_actions, gamma=spec.gamma, device=device)
-        self.replay = Replay(
-            training,
-            observation_shape=spec.observation_shape,
-            num_actions=spec.num_actions,
-            gamma=spec.gamma,
+        self.clock = Clock()
+        self.reanalyser = Reanalyser(
+            config, self.model, self.network, generator=numpy_generator(seed, "reanalyse"), device=device
         )
-        self.replay_generator = numpy_generator(seed, "replay")
-        self.play = SelfPlay(
-            self.environment,
-            search=config.search,
-            environments=training.environments,
-            generator=numpy_generator(seed, "play"),
-        )
+        self.experience = self._experience()
         self.step = 0
         self.environment_steps = 0
         self.recent: deque[float] = deque(maxlen=RECENT)
@@ -99,6 +96,7 @@ class Trainer:
         self.stop = False
         with limited_threads(training.threads):
             if not self._resume():
+                self.experience.begin()
                 self._at_step()
             while self.step < training.steps:
                 if self.stop:
@@ -106,11 +104,12 @@ class Trainer:
                     raise Interrupted(
                         f"stopped at step {self.step} of {training.steps}: run the same command again to resume"
                     )
-                if self.step < self._due():
+                if self.experience.may_train(self.environment_steps, self.step):
                     self._train_step()
                     self._at_step()
                 else:
-                    self._play_step()
+                    self.recent.extend(self.experience.play_step(self.step))
+                    self.environment_steps += training.environments
                 on_progress(self.progress())
         on_progress(self.progress())
 
@@ -122,6 +121,7 @@ class Trainer:
             environment_steps=self.environment_steps,
             recent_return=float(np.mean(self.recent)) if self.recent else None,
             evaluation=self.evaluations[-1]["mean_return"] if self.evaluations else None,
+            reanalysed=self.experience.counts.fraction,
             losses=self.last_losses,
         )
 
@@ -146,15 +146,12 @@ class Trainer:
 
     def save(self) -> None:
         """Writes the state to resume from."""
-        arrays: dict[str, Any] = {}
-        play_arrays, play_generator = self.play.state()
-        replay_arrays, replay_counts = self.replay.state()
-        for part, found in (
-            ("play", play_arrays),
-            ("replay", replay_arrays),
-            ("learner", self.learner.state()),
-        ):
-            arrays |= {f"{part}/{name}": array for name, array in found.items()}
+        parts, kept = self.experience.state()
+        arrays = {
+            f"{part}/{name}": array
+            for part, found in {**parts, "learner": self.learner.state()}.items()
+            for name, array in found.items()
+        }
         record = {
             "config": self.config.model_dump(mode="json"),
             "step": self.step,
@@ -162,10 +159,9 @@ class Trainer:
             "recent": list(self.recent),
             "evaluations": self.evaluations,
             "last_losses": self.last_losses,
-            "play": play_generator,
-            "replay": replay_counts,
-            "replay_generator": self.replay_generator.bit_generator.state,
+            "experience": kept,
         }
+        self.clock.write(self.folder)
         save_resume(
             self.folder,
             step=self.step,
@@ -193,22 +189,23 @@ class Trainer:
         self.recent = deque(record["recent"], maxlen=RECENT)
         self.evaluations = record["evaluations"]
         self.last_losses = record["last_losses"]
-        self.play.restore(part("play"), record["play"])
-        self.replay.restore(part("replay"), record["replay"])
-        self.replay_generator.bit_generator.state = record["replay_generator"]
+        parts = {name: part(name) for name in ("play", "replay", "recorded", "target")}
+        self.experience.restore(parts, record["experience"])
         self.learner.restore(part("learner"))
+        self.clock.read(self.folder, self.step)
         return True
 
     def _refuse_other(self, saved: dict[str, Any] | None) -> None:
         """A run may be taken further (more steps), but never on with another configuration."""
         mine = self.config.model_dump(mode="json")
-        if saved is None:
-            saved = read_checkpoint(steps_of(self.folder)[0]).config.model_dump(mode="json")
+        source = str(self.folder)
+        before = validated(RunConfig, saved, source) if saved else read_checkpoint(steps_of(self.folder)[0]).config
+        theirs = before.model_dump(mode="json")
         differing = [
             f"{section}.{key}"
             for section in mine
             for key in mine[section]
-            if (section, key) != ("training", "steps") and saved.get(section, {}).get(key) != mine[section][key]
+            if (section, key) != ("training", "steps") and theirs[section][key] != mine[section][key]
         ]
         if differing:
             raise UsageError(
@@ -216,44 +213,69 @@ class Trainer:
                 "choose another --name or --out, or remove that folder"
             )
 
-    def _due(self) -> int:
-        """Training steps that the environment steps so far call for."""
-        if self.replay.positions == 0:
-            return 0
-        training = self.config.training
-        return math.floor((self.environment_steps - training.warmup_environment_steps) * training.training_ratio)
+    def _experience(self) -> Experience:
+        config, seed = self.config, self.seed
+        spec = self.environment.spec
+        replay = partial(
+            Replay, observation_shape=spec.observation_shape, num_actions=spec.num_actions, gamma=spec.gamma
+        )
+        feed = None
+        if config.dataset.path is not None:
+            from mzprobe.datasets import open_dataset  # an extra, needed only here
 
-    def _play_step(self) -> None:
-        temperature = self.config.training.temperature(self.step)
-        for episode in self.play.step(self.model, temperature):
-            self.replay.add(episode)
-            self.recent.append(float(episode.rewards.sum()))
-        self.environment_steps += self.config.training.environments
+            searched = config.offline and config.reanalyse.fraction == 1
+            clone = partial(cloned_episode, reanalyser=self.reanalyser, num_actions=spec.num_actions)
+            feed = Feed(
+                open_dataset(config.dataset.path, spec),
+                # A ring, also where the best are kept: the feed chooses those.
+                replay(config.training.model_copy(update={"keep_best": None})),
+                targets=partial(searched_episode, reanalyser=self.reanalyser) if searched else clone,
+                seed=seed,
+                best=config.training.keep_best if config.offline else None,
+            )
+            if config.offline:
+                return Offline(config, reanalyser=self.reanalyser, seed=seed, clock=self.clock, feed=feed)
+        return Online(
+            config,
+            self.environment,
+            model=self.model,
+            replay=replay(config.training),
+            reanalyser=self.reanalyser,
+            seed=seed,
+            clock=self.clock,
+            demonstrations=feed,
+        )
 
     def _train_step(self) -> None:
-        slots, batch = self.replay.sample(self.replay_generator)
-        losses, root_values = self.learner.step(batch, self.step)
+        drawn, batch = self.experience.sample(self.step)
+        with self.clock.part("learn"):
+            losses, root_values = self.learner.step(batch, self.step)
         if not all(map(math.isfinite, losses.values())):
             said = ", ".join(f"{name} {value}" for name, value in losses.items())
             raise TrainingDiverged(
                 f"training step {self.step + 1} gave a number that is not finite ({said}): the last checkpoint is "
                 "intact; lower training.learning_rate or training.gradient_clip and train again under another --name"
             )
-        self.replay.prioritise(slots, np.abs(root_values - batch.values[0]))
+        prioritise(drawn, np.abs(root_values - batch.values[0]))
         self.step += 1
         self.last_losses = losses
 
     def _at_step(self) -> None:
         """Evaluates, writes the checkpoint and saves the state, whichever are due."""
         training = self.config.training
-        if training.evaluation_episodes and self.step % training.evaluation_interval == 0:
-            self.evaluations.append(self.evaluate(training.evaluation_episodes))
+        self.reanalyser.at_step(self.step)
+        # An evaluation plays, and offline the environment is never stepped.
+        if training.evaluation_episodes and self.step % training.evaluation_interval == 0 and not self.config.offline:
+            with self.clock.part("evaluate"):
+                self.evaluations.append(self.evaluate(training.evaluation_episodes))
         if training.is_checkpoint(self.step):
             self._write_checkpoint()
         if self.step % training.resume_interval == 0 or training.is_checkpoint(self.step):
             self.save()
 
     def _write_checkpoint(self) -> None:
+        counts = vars(self.experience.counts)
+        self.clock.mark(training_step=self.step, environment_steps=self.environment_steps, **counts)
         weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
         if not all(np.isfinite(array).all() for array in weights.values()):
             raise TrainingDiverged(
@@ -272,6 +294,7 @@ class Trainer:
                 "evaluations": self.evaluations,
                 "recent_return": float(np.mean(self.recent)) if self.recent else None,
                 "losses": self.last_losses,
+                "targets": vars(self.experience.counts),
             },
             command=self.command,
             weights=weights,

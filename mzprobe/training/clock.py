@@ -1,0 +1,56 @@
+"""Where the time of a run goes, kept beside its checkpoints: it is no result, and repeats no bit."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mzprobe.files import canonical_json, write_file
+
+PARTS = ("play", "reanalyse", "learn", "evaluate")
+FILE = "timing.json"
+
+
+class Clock:
+    """Seconds of each part of training, on the wall and on the cores, counted on by an agent that goes on."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.core_seconds = dict.fromkeys(PARTS, 0.0)
+        self.rows: list[dict[str, Any]] = []  # one a checkpoint
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Counts what happens within it."""
+        wall, cores = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - wall
+            self.core_seconds[name] += time.process_time() - cores
+
+    def mark(self, **counts: int) -> None:
+        """Adds the row of a checkpoint."""
+        self.rows.append({**counts, **self._totals()})
+
+    def write(self, agent: Path) -> None:
+        """Writes all of it into an agent's folder."""
+        write_file(agent / FILE, canonical_json({"rows": self.rows, "now": self._totals()}).encode())
+
+    def read(self, agent: Path, step: int) -> None:
+        """Goes on from what was written, as far as a training step; from nothing where that cannot be read."""
+        try:
+            written = json.loads((agent / FILE).read_bytes())
+            rows = [row for row in written["rows"] if row["training_step"] <= step]
+            seconds, cores = ({name: float(written["now"][kind][name]) for name in PARTS} for kind in _KINDS)
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        self.rows, self.seconds, self.core_seconds = rows, seconds, cores
+
+    def _totals(self) -> dict[str, Any]:
+        return {"seconds": dict(self.seconds), "core_seconds": dict(self.core_seconds)}
+
+
+_KINDS = ("seconds", "core_seconds")

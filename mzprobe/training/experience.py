@@ -1,0 +1,282 @@
+"""What an agent learns from: its own episodes, with demonstrations or without, or recorded episodes alone."""
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mzprobe.config import RunConfig
+from mzprobe.envs.core import Environment
+from mzprobe.search.models import PlanningModel
+from mzprobe.seeding import numpy_generator
+from mzprobe.training.clock import Clock
+from mzprobe.training.reanalyse import Reanalyser, TargetCounts
+from mzprobe.training.recorded import Feed
+from mzprobe.training.replay import Replay
+from mzprobe.training.selfplay import SelfPlay
+from mzprobe.training.targets import Batch, joined
+
+Arrays = dict[str, NDArray[Any]]
+State = tuple[dict[str, Arrays], dict[str, Any]]  # arrays by part, and what JSON holds
+
+
+class Drawn(NamedTuple):
+    """Positions of a training batch: in which buffer, and where."""
+
+    replay: Replay
+    slots: NDArray[np.int64]
+
+
+class Experience(Protocol):
+    """Where training batches come from."""
+
+    counts: TargetCounts
+
+    def begin(self) -> None:
+        """Does what is to be done once, before the first step."""
+        ...
+
+    def may_train(self, environment_steps: int, training_steps: int) -> bool:
+        """Whether a training step is due, after so many steps of either kind; else a step is to be played."""
+        ...
+
+    def play_step(self, step: int) -> list[float]:
+        """Plays one step of every episode, at a training step; gives the returns of those that ended."""
+        ...
+
+    def sample(self, step: int) -> tuple[list[Drawn], Batch]:
+        """The batch of a training step, with the targets that are due by then."""
+        ...
+
+    def state(self) -> State:
+        """All that is kept, as arrays by part and as JSON."""
+        ...
+
+    def restore(self, parts: dict[str, Arrays], record: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        ...
+
+
+def prioritise(drawn: list[Drawn], errors: NDArray[Any]) -> None:
+    """Sets the priorities of a batch's positions by their errors `[B]`, environment units."""
+    for replay, slots in drawn:
+        replay.prioritise(slots, errors[: len(slots)])
+        errors = errors[len(slots) :]
+
+
+class Online:
+    """Episodes of its own, of which stored positions are reanalysed; and demonstrations, fewer and fewer of them.
+
+    Args:
+        config: of the run.
+        environment: where to play.
+        model: the latest network, to search in.
+        replay: for its own episodes.
+        reanalyser: makes targets anew.
+        seed: of the agent.
+        clock: counts the time of playing and of reanalysing.
+        demonstrations: fed into a buffer of their own.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        environment: Environment,
+        *,
+        model: PlanningModel,
+        replay: Replay,
+        reanalyser: Reanalyser,
+        seed: int,
+        clock: Clock,
+        demonstrations: Feed | None = None,
+    ) -> None:
+        self.config = config
+        self.model = model
+        self.replay = replay
+        self.reanalyser = reanalyser
+        self.clock = clock
+        self.demonstrations = demonstrations
+        self.counts = TargetCounts()
+        self.credit = 0.0  # searches that demonstrations are to have before the agent's own positions
+        self.generator = numpy_generator(seed, "replay")
+        self.play = SelfPlay(
+            environment,
+            search=config.search,
+            environments=config.training.environments,
+            generator=numpy_generator(seed, "play"),
+        )
+
+    def begin(self) -> None:
+        """Takes in the demonstrations that fit."""
+        if self.demonstrations is not None:
+            with self.clock.part("reanalyse"):
+                self.demonstrations.fill()
+
+    def may_train(self, environment_steps: int, training_steps: int) -> bool:
+        """Whether a training step is due, by the ratio to environment steps."""
+        training = self.config.training
+        played = environment_steps - training.warmup_environment_steps
+        return self.replay.positions > 0 and training_steps < math.floor(played * training.training_ratio)
+
+    def play_step(self, step: int) -> list[float]:
+        """Plays one step of every episode, then makes the targets anew that the reanalyse fraction calls for."""
+        with self.clock.part("play"):
+            episodes = self.play.step(self.model, self.config.training.temperature(step))
+            for episode in episodes:
+                self.replay.add(episode)
+        if self.replay.positions:
+            self.counts.fresh += len(self.play.lengths) + sum(not episode.terminated for episode in episodes)
+        with self.clock.part("reanalyse"):
+            size = self.config.reanalyse.batch_size
+            while self.counts.due(self.config.reanalyse.fraction) >= size:
+                self.counts.reanalysed += self.reanalyser.refresh(self._turn(step, size), size)
+        return [float(episode.rewards.sum()) for episode in episodes]
+
+    def sample(self, step: int) -> tuple[list[Drawn], Batch]:
+        """A batch by priority, the agent's own positions before the demonstrations."""
+        if self.demonstrations is not None and self.config.dataset.share_at(step) > 0:
+            self._renew(self.demonstrations)
+        B, shown = self.config.training.batch_size, self._shown(step)
+        drawn, batches = [], []
+        for replay, count in ((self.replay, B - shown), (self._demonstrated, shown)):
+            if count:
+                slots, batch = replay.sample(self.generator, count)
+                drawn.append(Drawn(replay, slots))
+                batches.append(batch)
+        return drawn, joined(batches)
+
+    def state(self) -> State:
+        """All that is kept, as arrays by part and as JSON."""
+        replay, counts = self.replay.state()
+        play, generator = self.play.state()
+        target, noise = self.reanalyser.state()
+        parts = {"replay": replay, "play": play, "target": target}
+        record = {
+            "noise": noise,
+            "replay": counts,
+            "play": generator,
+            "generator": self.generator.bit_generator.state,
+            "counts": vars(self.counts),
+            "credit": self.credit,
+        }
+        if self.demonstrations is not None:
+            parts["recorded"], record["recorded"] = self._demonstrated.state()
+            record["feed"] = self.demonstrations.state()
+        return parts, record
+
+    def restore(self, parts: dict[str, Arrays], record: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        self.replay.restore(parts["replay"], record["replay"])
+        self.play.restore(parts["play"], record["play"])
+        self.reanalyser.restore(parts["target"], record["noise"])
+        self.generator.bit_generator.state = record["generator"]
+        self.counts = TargetCounts(**record["counts"])
+        self.credit = record["credit"]
+        if self.demonstrations is not None:
+            self._demonstrated.restore(parts["recorded"], record["recorded"])
+            self.demonstrations.restore(record["feed"])
+
+    @property
+    def _demonstrated(self) -> Replay:
+        return self.replay if self.demonstrations is None else self.demonstrations.replay
+
+    def _shown(self, step: int) -> int:
+        """Demonstrations in the batch of a training step: their share, its rounding carried over to the next batch."""
+        if self.demonstrations is None:
+            return 0
+        B, shares = self.config.training.batch_size, self.config.dataset.share_until
+        return math.floor(B * shares(step + 1)) - math.floor(B * shares(step))
+
+    def _turn(self, step: int, size: int) -> Replay:
+        """Whose positions are reanalysed next: the demonstrations' turn comes by their share of the batches."""
+        if self.demonstrations is None:
+            return self.replay
+        self.credit += size * self.config.dataset.share_at(step)
+        if self.credit < size:
+            return self.replay
+        self.credit -= size
+        return self._demonstrated
+
+    def _renew(self, demonstrations: Feed) -> None:
+        """Streams demonstrations; where no search makes them anew, at least their values follow the network."""
+        count = self.config.dataset.targets_per_step
+        with self.clock.part("reanalyse"):
+            if not demonstrations.resident:
+                demonstrations.advance(count)
+            elif self.config.reanalyse.fraction == 0:
+                self.reanalyser.refresh(demonstrations.replay, count, searched=False)
+
+
+class Offline:
+    """Recorded episodes alone. No step is ever played.
+
+    Args:
+        config: of the run; a reanalyse fraction of 1 makes all targets by search, of 0 clones the recorded actions.
+        reanalyser: makes targets anew.
+        seed: of the agent.
+        clock: counts the time of making targets.
+        feed: of the dataset.
+    """
+
+    def __init__(self, config: RunConfig, *, reanalyser: Reanalyser, seed: int, clock: Clock, feed: Feed) -> None:
+        self.config = config
+        self.reanalyser = reanalyser
+        self.clock = clock
+        self.feed = feed
+        self.replay = feed.replay
+        self.searched = config.reanalyse.fraction == 1
+        self.counts = TargetCounts()
+        self.generator = numpy_generator(seed, "replay")
+
+    def begin(self) -> None:
+        """Takes in the episodes that fit."""
+        with self.clock.part("reanalyse"):
+            self._count(self.feed.fill())
+
+    def may_train(self, environment_steps: int, training_steps: int) -> bool:  # noqa: ARG002 - the protocol's
+        """Always."""
+        return True
+
+    def play_step(self, step: int) -> list[float]:
+        """Never called.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(f"training step {step} is to be played, but offline nothing is")
+
+    def sample(self, step: int) -> tuple[list[Drawn], Batch]:  # noqa: ARG002 - the protocol's
+        """A batch by priority, after so many recorded positions have got new targets as are due each step."""
+        count = self.config.dataset.targets_per_step
+        with self.clock.part("reanalyse"):
+            if self.feed.resident:
+                self._count(self.reanalyser.refresh(self.replay, count, searched=self.searched))
+            else:  # what comes from disk comes with fresh targets
+                self._count(self.feed.advance(count))
+        slots, batch = self.replay.sample(self.generator, self.config.training.batch_size)
+        return [Drawn(self.replay, slots)], batch
+
+    def state(self) -> State:
+        """All that is kept, as arrays by part and as JSON."""
+        replay, counts = self.replay.state()
+        target, noise = self.reanalyser.state()
+        record = {
+            "noise": noise,
+            "replay": counts,
+            "feed": self.feed.state(),
+            "generator": self.generator.bit_generator.state,
+            "counts": vars(self.counts),
+        }
+        return {"replay": replay, "target": target}, record
+
+    def restore(self, parts: dict[str, Arrays], record: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        self.feed.restore(record["feed"])
+        self.replay.restore(parts["replay"], record["replay"])
+        self.reanalyser.restore(parts["target"], record["noise"])
+        self.generator.bit_generator.state = record["generator"]
+        self.counts = TargetCounts(**record["counts"])
+
+    def _count(self, made: int) -> None:
+        self.counts.reanalysed += made if self.searched else 0

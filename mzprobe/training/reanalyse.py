@@ -1,0 +1,123 @@
+"""Reanalyse: targets made anew from stored positions by a search with the latest weights (MuZero Unplugged)."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mzprobe.config import RunConfig
+from mzprobe.networks import TrainableNetwork
+from mzprobe.networks.evaluate import Evaluator
+from mzprobe.search.mcts import search
+from mzprobe.search.models import LearnedModel
+from mzprobe.training.replay import Replay
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(kw_only=True)
+class TargetCounts:
+    """Targets made so far, since there was a first stored position to choose from."""
+
+    fresh: int = 0  # by the searches of self-play
+    reanalysed: int = 0  # by searches at stored positions
+
+    @property
+    def fraction(self) -> float | None:
+        """Share made from stored positions; None before the first target."""
+        made = self.fresh + self.reanalysed
+        return self.reanalysed / made if made else None
+
+    def due(self, fraction: float) -> int:
+        """Stored positions to search now so that the share is the asked one, rounded down."""
+        return math.floor(fraction / (1 - fraction) * self.fresh) - self.reanalysed
+
+
+class Reanalyser:
+    """Makes targets for observations: a policy by search, a value by search or by the target network.
+
+    Args:
+        config: of the run.
+        model: the latest network, to search in.
+        network: the same, to be copied into the target network.
+        generator: draws root noise, where there is any.
+        device: of the network.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        model: LearnedModel,
+        network: TrainableNetwork,
+        *,
+        generator: np.random.Generator,
+        device: str = "cpu",
+    ) -> None:
+        self.config = config
+        self.model = model
+        self.network = network
+        self.generator = generator
+        self.target = copy.deepcopy(network) if config.reanalyse.target_interval else None
+        self._evaluate = Evaluator(self.target or network, num_actions=model.num_actions, device=device)
+
+    def search_targets(self, observations: Float32) -> tuple[Float64, Float64]:
+        """Visit distributions `[M, A]` of fresh searches, and root values `[M]`.
+
+        The search is that of acting. Batches of its own: measured faster than with the roots of self-play in one.
+        """
+        size = self.config.reanalyse.batch_size
+        noise = self.generator if self.config.reanalyse.root_noise else None
+        policies, values = [], []
+        for first in range(0, len(observations), size):
+            roots = observations[first : first + size]
+            result = search(self.model, roots, config=self.config.search, generator=noise)
+            policies.append(result.policy(1.0))
+            values.append(result.root_value)
+        if self.target is not None:
+            return np.concatenate(policies), self.evaluate_targets(observations)
+        return np.concatenate(policies), np.concatenate(values)
+
+    def evaluate_targets(self, observations: Float32) -> Float64:
+        """Values `[M]` of the target network, or of the latest where there is none; no search."""
+        return self._evaluate(observations)[1]
+
+    def refresh(self, replay: Replay, count: int, *, searched: bool = True) -> int:
+        """Makes the targets of `count` stored positions anew, or of all where there are fewer; gives how many.
+
+        Args:
+            replay: where they are stored.
+            count: positions, those in turn.
+            searched: by search; else the policy targets stay, and the network's value bootstraps.
+        """
+        slots = replay.stale(count)
+        if len(slots):
+            observations = replay.observations[slots]
+            if searched:
+                policies, root_values = self.search_targets(observations)
+                replay.refresh(slots, root_values, policies)
+            else:
+                replay.refresh(slots, self.evaluate_targets(observations))
+        return len(slots)
+
+    def at_step(self, step: int) -> None:
+        """Copies the weights into the target network, where it is time."""
+        interval = self.config.reanalyse.target_interval
+        if self.target is not None and step % interval == 0:
+            self.target.load_state_dict(self.network.state_dict())
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Weights of the target network, if there is one, and the generator, as JSON."""
+        weights = {} if self.target is None else self.target.state_dict()
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in weights.items()}
+        return arrays, dict(self.generator.bit_generator.state)
+
+    def restore(self, arrays: dict[str, NDArray[Any]], generator: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        self.generator.bit_generator.state = generator
+        if self.target is not None:
+            self.target.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})

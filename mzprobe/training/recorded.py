@@ -1,0 +1,134 @@
+"""Recorded episodes as training data: fed from a dataset into a replay buffer, all of them or streaming through it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mzprobe.errors import DatasetError
+from mzprobe.seeding import numpy_generator
+from mzprobe.training.reanalyse import Reanalyser
+from mzprobe.training.replay import Episode, Replay
+
+if TYPE_CHECKING:
+    from mzprobe.datasets import Dataset, Recorded
+
+
+class Feed:
+    """Feeds a dataset into a buffer: at once where it fits, else episode by episode in shuffled epochs.
+
+    Args:
+        dataset: opened and verified.
+        replay: where to.
+        targets: makes an episode with targets of a recorded one.
+        seed: of the agent; decides the order.
+        best: feed only so many episodes, those of the highest return; None feeds all.
+    """
+
+    def __init__(
+        self,
+        dataset: "Dataset",
+        replay: Replay,
+        *,
+        targets: Callable[["Recorded"], Episode],
+        seed: int,
+        best: int | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.replay = replay
+        self.targets = targets
+        self.seed = seed
+        self.chosen = np.sort(np.argsort(-dataset.returns, kind="stable")[:best])
+        self.resident = int((dataset.lengths[self.chosen] + 1).sum()) <= len(replay.left)
+        self.fed = 0  # episodes so far, all epochs
+        self.credit = 0  # positions that may be fed
+        self._epoch = -1
+        self._order = self.chosen
+
+    def fill(self) -> int:
+        """Feeds as many episodes as fit, all where they are resident; gives how many targets were made."""
+        made = 0
+        room = len(self.replay.left)
+        while self.fed < len(self.chosen):
+            slots = self._next_length() + 1
+            if slots > room:
+                break
+            room -= slots
+            made += self._feed()
+        return made
+
+    def advance(self, positions: int) -> int:
+        """Feeds the next episodes from disk, so many positions on average a call; gives how many targets were made."""
+        if self.resident:
+            return 0
+        self.credit += positions
+        made = 0
+        while self.credit > 0:
+            self.credit -= self._next_length()
+            made += self._feed()
+        return made
+
+    def state(self) -> dict[str, Any]:
+        """Where it stands, as JSON."""
+        return {"sha256": self.dataset.sha256, "fed": self.fed, "credit": self.credit}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes back what `state` gave.
+
+        Raises:
+            DatasetError: if the dataset is another one by now.
+        """
+        if state["sha256"] != self.dataset.sha256:
+            raise DatasetError(
+                f"{self.dataset.path} is not the dataset that this run began with (another sha256): put that one back, "
+                "or train under another --name"
+            )
+        self.fed, self.credit = state["fed"], state["credit"]
+
+    def _next_index(self) -> int:
+        epoch, place = divmod(self.fed, len(self.chosen))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, numpy_generator(self.seed, "dataset", epoch).permutation(self.chosen)
+        return int(self._order[place])
+
+    def _next_length(self) -> int:
+        return int(self.dataset.lengths[self._next_index()])
+
+    def _feed(self) -> int:
+        (recorded,) = self.dataset.read([self._next_index()])
+        self.replay.add(self.targets(recorded))
+        self.fed += 1
+        return len(recorded.actions) + (not recorded.terminated)
+
+
+def searched_episode(recorded: "Recorded", reanalyser: Reanalyser) -> Episode:
+    """A recorded episode with the targets of fresh searches at all of its states."""
+    seen = _states_with_targets(recorded)
+    policies, values = reanalyser.search_targets(seen)
+    return _episode(recorded, policies, values)
+
+
+def cloned_episode(recorded: "Recorded", reanalyser: Reanalyser, num_actions: int) -> Episode:
+    """A recorded episode with its own actions as policy targets, and values bootstrapped by the network."""
+    policies = np.eye(num_actions)[recorded.actions]  # none for a last state: nothing was done there
+    return _episode(recorded, policies, reanalyser.evaluate_targets(_states_with_targets(recorded)))
+
+
+def _states_with_targets(recorded: "Recorded") -> Any:
+    return recorded.observations[: len(recorded.actions) + (not recorded.terminated)]
+
+
+def _episode(recorded: "Recorded", policies: Any, values: Any) -> Episode:
+    """The last row of policies and values is 0 where nothing is given for it."""
+    rows = len(recorded.actions) + 1
+    whole_policies, whole_values = np.zeros((rows, policies.shape[1])), np.zeros(rows)
+    whole_policies[: len(policies)] = policies
+    whole_values[: len(values)] = values
+    return Episode(
+        observations=recorded.observations,
+        actions=recorded.actions,
+        rewards=recorded.rewards,
+        policies=whole_policies,
+        root_values=whole_values,
+        terminated=recorded.terminated,
+    )
