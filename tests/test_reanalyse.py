@@ -1,0 +1,172 @@
+"""Reanalyse: exact accounting, the same targets as acting would make, and nothing changed where it is off."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.errors import Interrupted, UsageError
+from mzprobe.search import search
+from mzprobe.training.reanalyse import TargetCounts
+
+FRACTIONS = [0.5, 0.8, 0.95]
+
+
+@given(fraction=st.floats(0, 0.99), fresh=st.lists(st.integers(0, 50), max_size=30))
+def test_the_share_is_the_asked_one_to_a_target(fraction, fresh):
+    counts = TargetCounts()
+    for made in fresh:
+        counts.fresh += made
+        due = counts.due(fraction)
+        assert due >= 0
+        counts.reanalysed += due
+        exact = fraction / (1 - fraction) * counts.fresh
+        assert exact - 1 - 1e-9 * exact <= counts.reanalysed <= exact
+    assert (counts.fraction is None) == (counts.fresh + counts.reanalysed == 0)
+
+
+@pytest.mark.parametrize("fraction", FRACTIONS)
+def test_over_any_1000_training_steps_the_fraction_is_within_one_percent(tmp_path, tiny_config, make_trainer, fraction):
+    config = tiny_config(
+        f"reanalyse.fraction={fraction}",
+        "search.simulations=2",
+        "training.steps=2500",
+        "training.checkpoint_interval=2500",
+        "training.evaluation_episodes=0",
+        "training.resume_interval=2500",
+    )
+    trainer = make_trainer(config, tmp_path)
+    made = {}
+
+    def note(progress):
+        counts = trainer.experience.counts
+        made[progress.step] = (counts.fresh, counts.reanalysed)
+
+    trainer.train(note)
+    made = np.array([made[step] for step in sorted(made)])
+    windows = made[1000:] - made[:-1000]
+    shares = windows[:, 1] / windows.sum(axis=1)
+    assert len(windows) > 1400
+    assert abs(shares - fraction).max() < 0.01
+    # And it is logged: in progress, in the checkpoint, in the file of times.
+    assert trainer.progress().reanalysed == pytest.approx(fraction, abs=0.01)
+    last = read_checkpoint(steps_of(trainer.folder)[-1])
+    assert last.metrics["targets"] == {"fresh": made[-1, 0], "reanalysed": made[-1, 1]}
+    row = json.loads((trainer.folder / "timing.json").read_bytes())["rows"][-1]
+    assert (row["training_step"], row["fresh"], row["reanalysed"]) == (2500, made[-1, 0], made[-1, 1])
+    assert row["core_seconds"]["reanalyse"] > 0
+
+
+def played(make_trainer, config, folder, play_steps):
+    """A trainer that has played, but never trained."""
+    trainer = make_trainer(config, folder)
+    for _ in range(play_steps):
+        trainer.experience.play_step(0)
+    return trainer
+
+
+def test_a_reanalysed_target_is_what_the_search_of_acting_finds_there(tmp_path, tiny_config, make_trainer):
+    config = tiny_config("reanalyse.root_noise=false", "reanalyse.batch_size=3")
+    trainer = played(make_trainer, config, tmp_path, 40)
+    replay = trainer.experience.replay
+    with torch.no_grad():
+        for parameter in trainer.network.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    positions = replay.stale(7)
+    replay.cursor = 0
+    assert trainer.reanalyser.refresh(replay, 7) == 7
+    found = search(trainer.model, replay.observations[positions], config=config.search, path="general")
+    np.testing.assert_allclose(replay.policies[positions], found.policy(1.0), rtol=1e-6)
+    ends = [p for p in positions if p + 5 in positions and replay.left[p] >= 5]
+    assert ends
+    root_values = dict(zip(positions.tolist(), found.root_value, strict=True))
+    for p in ends:
+        expected = sum(0.99**k for k in range(5)) + 0.99**5 * root_values[p + 5]
+        assert replay.values[p] == pytest.approx(expected, rel=1e-4)
+
+
+def test_root_noise_is_on_as_in_self_play_unless_switched_off(tmp_path, tiny_config, make_trainer):
+    for noise, differ in ((True, True), (False, False)):
+        config = tiny_config(f"reanalyse.root_noise={str(noise).lower()}")
+        trainer = played(make_trainer, config, tmp_path, 30)
+        observations = np.repeat(trainer.experience.replay.observations[:1], 20, axis=0)
+        policies, _ = trainer.reanalyser.search_targets(observations)
+        assert (len({policy.tobytes() for policy in policies}) > 1) == differ
+
+
+def test_the_target_network_bootstraps_and_is_copied_when_it_is_time(tmp_path, tiny_config, make_trainer):
+    config = tiny_config("reanalyse.fraction=0.5", "reanalyse.target_interval=15", "training.checkpoint_interval=40")
+    trainer = make_trainer(config, tmp_path)
+    seen = {}
+
+    def note(progress):
+        target = trainer.reanalyser.target
+        same = all((a == b).all() for a, b in zip(target.parameters(), trainer.network.parameters(), strict=True))
+        seen.setdefault(progress.step, same)
+
+    trainer.train(note)
+    assert [step for step in sorted(seen) if seen[step]] == [0, 15, 30]
+    observations = trainer.experience.replay.observations[:9]
+    _, values = trainer.reanalyser.search_targets(observations)
+    assert values.tobytes() == trainer.reanalyser.evaluate_targets(observations).tobytes()
+    _, latest = trainer.experience.replay, search(trainer.model, observations, config=config.search).root_value
+    assert not np.allclose(values, latest)
+
+
+def test_fraction_0_is_as_if_there_were_no_reanalyse(tmp_path, agent, tiny_config, make_trainer, contents):
+    trainer = make_trainer(tiny_config("reanalyse.fraction=0.0", "reanalyse.batch_size=7"), tmp_path)
+    trainer.train()
+    mine, plain = (
+        {name: data for name, data in contents(folder).items() if name.endswith("safetensors")}
+        for folder in (trainer.folder, agent)
+    )
+    assert mine == plain
+    assert trainer.experience.counts.reanalysed == 0
+
+
+OPTIONS = {
+    "reanalyse": ["reanalyse.fraction=0.8"],
+    "without noise": ["reanalyse.fraction=0.5", "reanalyse.root_noise=false", "reanalyse.batch_size=5"],
+    "target network": ["reanalyse.fraction=0.5", "reanalyse.target_interval=7"],
+    "best": ["training.keep_best=5"],
+    "best, reanalysed": ["training.keep_best=5", "reanalyse.fraction=0.5"],
+    "no unroll": ["training.unroll_steps=0"],
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_resume_is_bit_exact_with_every_option(tmp_path, tiny_config, make_trainer, contents, name):
+    config = tiny_config(*OPTIONS[name])
+    whole = make_trainer(config, tmp_path / "whole")
+    whole.train()
+    for stop in (7, 45, 60):
+        broken = make_trainer(config, tmp_path / "broken")
+        calls = []
+
+        def on_progress(_, broken=broken, calls=calls, stop=stop):
+            calls.append(None)
+            broken.stop = len(calls) >= stop
+
+        with pytest.raises(Interrupted):
+            broken.train(on_progress)
+    broken = make_trainer(config, tmp_path / "broken")
+    broken.train()
+    assert contents(broken.folder) == contents(whole.folder)
+    assert broken.experience.counts == whole.experience.counts
+
+
+def test_a_fraction_of_1_online_is_refused(tiny_config):
+    with pytest.raises(UsageError, match=r"reanalyse.fraction must be below 1 online"):
+        tiny_config("reanalyse.fraction=1")
+
+
+def test_with_no_unroll_the_dynamics_are_not_learned(tmp_path, tiny_config, make_trainer):
+    trainer = make_trainer(tiny_config("training.unroll_steps=0", "training.weight_decay=0"), tmp_path)
+    trainer.train()
+    first, last = (read_checkpoint(steps_of(trainer.folder)[i]).weights for i in (0, -1))
+    still = {name.split(".")[0] for name in first if (first[name] == last[name]).all()}
+    assert still == {"dynamics_function", "reward_head"}
