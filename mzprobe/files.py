@@ -1,6 +1,7 @@
 """Files that are whole or not there: atomic writes, digests, and errors that name the file."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -12,6 +13,11 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from mzprobe.errors import MzprobeError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def sha256(data: bytes) -> str:
@@ -39,7 +45,7 @@ def write_file(path: Path, data: bytes) -> None:
                 _write_through(file, data)
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
-            _sync_directory(path.parent)
+            _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -73,15 +79,67 @@ def write_directory(path: Path, files: dict[str, bytes]) -> None:
                 with (temporary / name).open("wb") as file:
                     _write_through(file, data)
                 os.chmod(temporary / name, 0o644)
-            _sync_directory(temporary)
+            _sync(temporary)
             os.chmod(temporary, 0o755)
             if path.exists():
                 _swap(temporary, path)
             else:
                 os.replace(temporary, path)
-            _sync_directory(path.parent)
+            _sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A folder to fill, which appears under its name when the block ends well and all of it is on disk.
+
+    An error leaves nothing. What a killed process left half-filled under a temporary name is removed.
+
+    Raises:
+        MzprobeError: if something has that name, the disk is full or the place cannot be written.
+    """
+    with _said(path, after="free some and run the same command again"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new."))
+        handle = _claimed(temporary)
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                _sync(file)
+            _sync(temporary)
+            os.chmod(temporary, 0o755)
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if handle is not None:
+                os.close(handle)
+
+
+def _claimed(folder: Path) -> int | None:
+    """Locks a folder for as long as this process lives; None where another process has it, or nothing can be locked."""
+    if fcntl is None:
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes half-filled folders meant for a path that no living process fills."""
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.new.*"):
+        handle = _claimed(folder)
+        if handle is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(handle)
 
 
 def _swap(new: Path, path: Path) -> None:
@@ -121,13 +179,13 @@ def read_bytes(path: Path, *, error: Callable[[str], MzprobeError], remedy: str)
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """Turns an operating system's refusal into one sentence about `path`."""
+def _said(path: Path, *, after: str = "free some and run the same command again, it resumes") -> Iterator[None]:
+    """Turns an operating system's refusal into one sentence about `path`; `after` is the remedy for a full disk."""
     try:
         yield
     except OSError as reason:
         if reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            said = f"no space left to write {path}: free some and run the same command again, it resumes"
+            said = f"no space left to write {path}: {after}"
         else:
             said = f"{path} cannot be written ({reason.strerror}): choose another place with --out"
         raise MzprobeError(said) from reason
@@ -140,8 +198,8 @@ def _write_through(file: IO[bytes], data: bytes) -> None:
     os.fsync(file.fileno())
 
 
-def _sync_directory(path: Path) -> None:
-    """Makes a rename durable; platforms that cannot open a folder have nothing to sync."""
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on disk; some platforms cannot open a folder."""
     if os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY)

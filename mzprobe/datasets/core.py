@@ -1,0 +1,70 @@
+"""A recorded episode, and what every one must be before anything learns from it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mzprobe.envs.core import EnvironmentSpec
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """One recorded episode of T steps."""
+
+    observations: Float32  # [T + 1, *shape]
+    actions: Int64  # [T]
+    rewards: Float64  # [T], environment units
+    terminated: bool  # else truncated
+
+
+def checked(
+    spec: EnvironmentSpec, *, observations: Any, actions: Any, rewards: Any, terminations: Any, truncations: Any
+) -> Recorded:
+    """An episode from the arrays that a dataset holds, cast to the types used here.
+
+    An episode that ends with neither flag was cut off: it counts as truncated. One with both has terminated.
+
+    Args:
+        spec: of the environment that it must fit.
+        observations: real, `[T + 1, *shape]`.
+        actions: integers, `[T]`.
+        rewards: real, `[T]`, environment units.
+        terminations: bool, `[T]`.
+        truncations: bool, `[T]`.
+
+    Raises:
+        ValueError: saying what is wrong with it, to follow "episode 3".
+    """
+    T = len(rewards)
+    if T < 1:
+        raise ValueError("has no steps")
+    shapes = {
+        "observations": (observations, "fiub", (T + 1, *spec.observation_shape)),
+        "actions": (actions, "iu", (T,)),
+        "rewards": (rewards, "fiub", (T,)),
+        "terminations": (terminations, "b", (T,)),
+        "truncations": (truncations, "b", (T,)),
+    }
+    for name, (values, kinds, shape) in shapes.items():
+        if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype.kind not in kinds:
+            found = f"{values.dtype}{list(values.shape)}" if isinstance(values, np.ndarray) else type(values).__name__
+            kind = {"fiub": "real numbers", "iu": "integers", "b": "booleans"}[kinds]
+            raise ValueError(f"has {name} {found}, not {kind} of shape {list(shape)}")
+    if actions.min() < 0 or actions.max() >= spec.num_actions:
+        raise ValueError(f"has actions outside 0..{spec.num_actions - 1}")
+    if terminations[:-1].any():
+        raise ValueError("goes on after a terminal state")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+        seen, rewarded = observations.astype(np.float32), rewards.astype(np.float64)
+    for name, values in (("observations", seen), ("rewards", rewarded)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"has {name} that are not finite")
+    return Recorded(
+        observations=seen, actions=actions.astype(np.int64), rewards=rewarded, terminated=bool(terminations[-1])
+    )

@@ -1,0 +1,114 @@
+"""Where a dataset lies, what its bytes are, and the record of how mzprobe made it."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mzprobe._plugins import nearest
+from mzprobe.errors import DatasetError, UsageError
+from mzprobe.files import canonical_json, read_bytes, sha256
+
+FORMAT = 1
+DATA, METADATA, RECORD = "data", "metadata.json", "mzprobe.json"
+_BLOCK = 1 << 20  # bytes read at a time
+DAMAGED = "copy it again or record it again"
+
+
+def require_minari() -> None:
+    """Refuses to go on without Minari.
+
+    Raises:
+        UsageError: naming the extra to install.
+    """
+    try:
+        import minari  # noqa: F401
+    except ImportError:
+        raise missing_extra() from None
+
+
+def missing_extra() -> UsageError:
+    """The one sentence for a package of the extra that is not there."""
+    return UsageError("datasets need Minari and h5py: pip install 'mzprobe[offline]'")
+
+
+def find(name: str) -> Path:
+    """The folder of a dataset: given itself (or the `data` in it), or by an id in Minari's own place.
+
+    Raises:
+        DatasetError: if there is none; names the nearest id.
+    """
+    here, place = Path(name), minari_place()
+    for folder in (here, here.parent if here.name == DATA else here, place / name):
+        if (folder / DATA / METADATA).is_file():
+            return folder
+    if here.exists() or (place / name).exists():
+        folder = here if here.exists() else place / name
+        raise DatasetError(f"{folder} holds no Minari dataset (no {DATA}/{METADATA}): {DAMAGED}")
+    hint = nearest(name, ids(place)).removeprefix(", ") or "give a dataset's folder, or make one with mzprobe collect"
+    raise DatasetError(f"there is no dataset {name}, neither a folder nor an id under {place}: {hint}")
+
+
+def minari_place() -> Path:
+    """Where Minari keeps datasets. Its own function for that would also make the folder."""
+    return Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+
+
+def ids(place: Path) -> Iterator[str]:
+    """The ids of the datasets in Minari's place."""
+    for folder, names, _ in os.walk(place):
+        if DATA in names:
+            yield Path(folder).relative_to(place).as_posix()
+            names.clear()  # a dataset holds no others
+        names[:] = [name for name in names if not name.startswith(".")]
+
+
+def digest(data: Path) -> str:
+    """SHA-256 over the names, sizes and contents of all files of a dataset, read a block at a time."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in data.rglob("*") if path.is_file()):
+        total.update(f"{path.relative_to(data).as_posix()}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                total.update(block)
+    return total.hexdigest()
+
+
+def record_bytes(record: dict[str, Any]) -> bytes:
+    """A record that carries the SHA-256 of its own content."""
+    content = {key: value for key, value in record.items() if key != "record_sha256"}
+    return canonical_json({**content, "record_sha256": sha256(canonical_json(content).encode())}).encode()
+
+
+def check_record(folder: Path, found: str, metadata: dict[str, Any]) -> None:
+    """Compares the files of a dataset with the record that `mzprobe collect` left beside them, if it made them.
+
+    Args:
+        folder: of the dataset.
+        found: `digest` of its files now.
+        metadata: Minari's, which says whether mzprobe made it.
+
+    Raises:
+        DatasetError: if any byte of data or record is another one, or the record is gone.
+    """
+    path = folder / RECORD
+    if not path.exists() and "mzprobe" not in metadata:
+        return
+    data = read_bytes(path, error=DatasetError, remedy=DAMAGED)
+    try:
+        record = json.loads(data)
+        whole = record_bytes(record) == data
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        raise DatasetError(f"{path} is truncated or edited (its sha256 is not the recorded one): {DAMAGED}")
+    if record["format"] > FORMAT:
+        raise DatasetError(
+            f"{path} has format {record['format']} and this mzprobe reads up to {FORMAT}: install a newer mzprobe"
+        )
+    if record["sha256"] != found:
+        raise DatasetError(
+            f"the data of {folder} are truncated or edited (their sha256 is not the recorded one): {DAMAGED}"
+        )
