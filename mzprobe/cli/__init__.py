@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from mzprobe import __version__
-from mzprobe.cli.options import Analyses, Checkpoints, Device, DryRun, Figures, Out, Set, check_device
+from mzprobe.cli.options import Analyses, Checkpoints, Device, DryRun, Figures, Out, Set, check_device, learn_from
 from mzprobe.cli.probes import add_commands
 from mzprobe.errors import Interrupted, MzprobeError
 
@@ -24,6 +24,7 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
 
 \b
   mzprobe train cartpole --seed 0               train an agent (resumes if it was interrupted)
+  mzprobe collect checkpoints/cartpole/...      record episodes as a dataset to learn from offline
   mzprobe eval-online checkpoints/cartpole      Figure 2: returns with and without search
   mzprobe eval-horizon checkpoints/cartpole     Figure 3: value prediction error by horizon
   mzprobe eval-sequences checkpoints/cartpole   Figure 4: the same, of likely and unlikely action sequences
@@ -76,6 +77,12 @@ def train(
     steps: Annotated[int | None, typer.Option(min=0, help="Training steps, instead of the preset's.")] = None,
     out: Out = Path("checkpoints"),
     name: Annotated[str | None, typer.Option(help="Name of the run; the preset's by default.")] = None,
+    offline: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="Learn from a Minari dataset alone; no step is played.")
+    ] = None,
+    demonstrations: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="Begin with a Minari dataset and go on online.")
+    ] = None,
     overrides: Set = None,
     device: Device = "cpu",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log curves into the agent's folder.")] = False,
@@ -83,7 +90,8 @@ def train(
     """Train one MuZero agent and save checkpoints at fixed steps.
 
     The same command again goes on where an interrupted run stopped, to the same bits; with more --steps it takes a
-    finished run further.
+    finished run further. A dataset is its folder or its Minari id; mzprobe collect makes one. Offline, all targets come
+    from searches at recorded states; with --set reanalyse.fraction=0, from the recorded actions: behaviour cloning.
     """
     from mzprobe.config import load_preset
     from mzprobe.console import console, errors, progress_bars, stopping, training_note
@@ -94,14 +102,22 @@ def train(
     given = list(overrides or [])
     if steps is not None:
         given.append(f"training.steps={steps}")
-    config = load_preset(preset, given)
+    shown = learn_from(offline, demonstrations)
+    config = load_preset(preset, [*shown, *given])
     run = name or Path(preset).stem
     sets = [part for override in given for part in ("--set", override)]
     named = [] if name is None else ["--name", name]
     placed = [] if device == "cpu" else ["--device", device]
-    command = shlex.join(["mzprobe", "train", preset, "--seed", str(seed), *named, *placed, *sets])
+    told = [] if not shown else ["--offline", offline] if offline else ["--demonstrations", demonstrations]
+    command = shlex.join(["mzprobe", "train", preset, "--seed", str(seed), *told, *named, *placed, *sets])
     trainer = Trainer(config, seed=seed, run=run, out=out, command=command, device=device)
     log = tensorboard_logger(trainer.folder) if tensorboard else None
+    if trainer.feed is not None:
+        errors.print(
+            "dataset {path}: {episodes} episodes, {steps} steps, mean return {mean_return:.1f}".format(
+                **trainer.feed.record()
+            )
+        )
     with progress_bars() as bars, stopping(lambda: setattr(trainer, "stop", True)):
         bar = bars.add_task(f"{run} seed {seed}", total=config.training.steps, note="")
 

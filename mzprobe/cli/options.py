@@ -1,5 +1,6 @@
 """Options that several commands share, and what they do with them."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -44,3 +45,19 @@ def check_device(device: str) -> None:
         raise UsageError("this machine has no usable CUDA device: use --device cpu")
     if kind == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
         raise UsageError(f"there is no device {device}: this machine has {torch.cuda.device_count()} CUDA devices")
+
+
+def learn_from(offline: str | None, demonstrations: str | None) -> list[str]:
+    """The `key=value` overrides by which a run learns from a dataset; others may come after them.
+
+    Raises:
+        UsageError: if both kinds of use are asked for.
+    """
+    if offline is not None and demonstrations is not None:
+        raise UsageError("--offline never plays and --demonstrations does: give one of them")
+    path = offline if offline is not None else demonstrations
+    if path is None:
+        return []
+    use = "demonstrations" if offline is None else "offline"
+    fraction = [] if offline is None else ["reanalyse.fraction=1"]
+    return [f"dataset.path={json.dumps(path)}", f"dataset.use={use}", *fraction]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mzprobe.errors import DatasetError
+from mzprobe.errors import DatasetError, UsageError
 from mzprobe.seeding import numpy_generator
 from mzprobe.training.reanalyse import Reanalyser
 from mzprobe.training.replay import Episode, Replay
@@ -23,6 +23,9 @@ class Feed:
         targets: makes an episode with targets of a recorded one.
         seed: of the agent; decides the order.
         best: feed only so many episodes, those of the highest return; None feeds all.
+
+    Raises:
+        UsageError: if the buffer does not hold its longest episode.
     """
 
     def __init__(
@@ -39,6 +42,12 @@ class Feed:
         self.targets = targets
         self.seed = seed
         self.chosen = np.sort(np.argsort(-dataset.returns, kind="stable")[:best])
+        longest = int(dataset.lengths[self.chosen].max())
+        if longest + 1 > len(replay.left):
+            raise UsageError(
+                f"training.replay_capacity={len(replay.left)} does not hold an episode of {longest} steps and its last "
+                f"state: set it to {longest + 1} or more"
+            )
         self.resident = int((dataset.lengths[self.chosen] + 1).sum()) <= len(replay.left)
         self.fed = 0  # episodes so far, all epochs
         self.credit = 0  # positions that may be fed
@@ -67,6 +76,17 @@ class Feed:
             self.credit -= self._next_length()
             made += self._feed()
         return made
+
+    def record(self) -> dict[str, Any]:
+        """What is fed, for whoever reads a checkpoint."""
+        returns = self.dataset.returns[self.chosen]
+        return {
+            "path": str(self.dataset.path),
+            "sha256": self.dataset.sha256,
+            "episodes": len(self.chosen),
+            "steps": int(self.dataset.lengths[self.chosen].sum()),
+            "mean_return": float(returns.mean()),
+        }
 
     def state(self) -> dict[str, Any]:
         """Where it stands, as JSON."""

@@ -76,6 +76,7 @@ class Trainer:
         self.reanalyser = Reanalyser(
             config, self.model, self.network, generator=numpy_generator(seed, "reanalyse"), device=device
         )
+        self.feed: Feed | None = None  # of recorded episodes, where the configuration names some
         self.experience = self._experience()
         self.step = 0
         self.environment_steps = 0
@@ -219,13 +220,12 @@ class Trainer:
         replay = partial(
             Replay, observation_shape=spec.observation_shape, num_actions=spec.num_actions, gamma=spec.gamma
         )
-        feed = None
         if config.dataset.path is not None:
             from mzprobe.datasets import open_dataset  # an extra, needed only here
 
             searched = config.offline and config.reanalyse.fraction == 1
             clone = partial(cloned_episode, reanalyser=self.reanalyser, num_actions=spec.num_actions)
-            feed = Feed(
+            self.feed = Feed(
                 open_dataset(config.dataset.path, spec),
                 # A ring, also where the best are kept: the feed chooses those.
                 replay(config.training.model_copy(update={"keep_best": None})),
@@ -234,7 +234,7 @@ class Trainer:
                 best=config.training.keep_best if config.offline else None,
             )
             if config.offline:
-                return Offline(config, reanalyser=self.reanalyser, seed=seed, clock=self.clock, feed=feed)
+                return Offline(config, reanalyser=self.reanalyser, seed=seed, clock=self.clock, feed=self.feed)
         return Online(
             config,
             self.environment,
@@ -243,7 +243,7 @@ class Trainer:
             reanalyser=self.reanalyser,
             seed=seed,
             clock=self.clock,
-            demonstrations=feed,
+            demonstrations=self.feed,
         )
 
     def _train_step(self) -> None:
@@ -295,6 +295,7 @@ class Trainer:
                 "recent_return": float(np.mean(self.recent)) if self.recent else None,
                 "losses": self.last_losses,
                 "targets": vars(self.experience.counts),
+                **({} if self.feed is None else {"dataset": self.feed.record()}),
             },
             command=self.command,
             weights=weights,
