@@ -51,18 +51,33 @@ class BehaviourPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class PriorPolicy:
-    """The policy network alone: pi_theta(. | h_theta(s)), sampled, or its largest entry."""
+    """The policy network alone: pi_theta(. | h_theta(s))^(1/T), normalised."""
 
     environment: Environment
     evaluate: Evaluator
-    greedy: bool = False
+    temperature: float = 1.0  # T; 1 samples pi_theta itself, 0 takes its largest entry
 
     def distribution(self, states: Any) -> Float64:
-        """pi_theta, `[B, A]`; where greedy, all on its largest entry, the lowest action on ties."""
+        """softmax(logits / T), `[B, A]`; at T = 0 all on the largest entry, the lowest action on ties."""
         prior, _ = self.evaluate(self.environment.observe(states))
-        if self.greedy:
+        if self.temperature == 1:
+            return prior
+        if self.temperature == 0:
             return np.asarray(np.eye(prior.shape[1])[prior.argmax(axis=1)])
-        return prior
+        # Divided by the largest entry first: its power cannot underflow.
+        weight = (prior / prior.max(axis=1, keepdims=True)) ** (1 / self.temperature)
+        return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomPolicy:
+    """Every action with the same probability."""
+
+    num_actions: int  # A
+
+    def distribution(self, states: Any) -> Float64:
+        """1 / A, `[B, A]`."""
+        return np.full((len(states), self.num_actions), 1 / self.num_actions)
 
 
 @dataclass(frozen=True, kw_only=True)

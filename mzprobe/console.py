@@ -54,13 +54,13 @@ def spelled(seconds: float) -> str:
 
 
 @contextmanager
-def stopping(stop: Callable[[], Any]) -> Iterator[None]:
-    """Within it, Ctrl-C and SIGTERM call `stop` once; a second one interrupts at once."""
+def stopping(stop: Callable[[], Any], *, what: str = "finishing the step and saving") -> Iterator[None]:
+    """Within it, Ctrl-C and SIGTERM say `what` and call `stop` once; a second one interrupts at once."""
 
     def handle(number: int, _frame: Any) -> None:
         for sign, before in previous.items():
             signal.signal(sign, before)
-        errors.print(f"{signal.Signals(number).name} received: finishing the step and saving")
+        errors.print(f"{signal.Signals(number).name} received: {what}")
         stop()
 
     previous = {sign: signal.signal(sign, handle) for sign in (signal.SIGINT, signal.SIGTERM)}

@@ -106,9 +106,7 @@ def new_directory(path: Path) -> Iterator[Path]:
         handle = _claimed(temporary)
         try:
             yield temporary
-            for file in temporary.rglob("*"):
-                _sync(file)
-            _sync(temporary)
+            _sync_all(temporary)
             os.chmod(temporary, 0o755)
             if path.exists():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
@@ -196,6 +194,15 @@ def _write_through(file: IO[bytes], data: bytes) -> None:
     file.write(data)
     file.flush()
     os.fsync(file.fileno())
+
+
+def _sync_all(folder: Path) -> None:
+    """Waits until all files of a folder are on disk; one call for thousands takes a fraction of one call each."""
+    if hasattr(os, "sync"):
+        os.sync()
+        return
+    for path in folder.rglob("*"):
+        _sync(path)
 
 
 def _sync(path: Path) -> None:

@@ -323,9 +323,25 @@ def test_the_prior_policy_is_what_the_network_says_of_an_observation():
     policy = PriorPolicy(environment=environment, evaluate=evaluate)
     expected, _ = evaluate(environment.observe(states))
     assert policy.distribution(states).tobytes() == expected.tobytes()
-    greedy = PriorPolicy(environment=environment, evaluate=evaluate, greedy=True).distribution(states)
+    greedy = PriorPolicy(environment=environment, evaluate=evaluate, temperature=0.0).distribution(states)
     assert greedy.tolist() == [[1.0, 0.0] if left >= right else [0.0, 1.0] for left, right in expected]
     assert 0 < greedy[:, 0].sum() < len(states)
+
+
+@pytest.mark.parametrize("T", [1e-3, 0.5, 2.0, 1e3])
+def test_a_prior_policy_with_a_temperature_is_the_softmax_of_logits_divided_by_it(T):
+    environment = random_mdp(0, num_states=3, num_actions=3, terminal_fraction=0)
+    logits = np.array([[0.4, 0.3, -2.0], [-5.0, 700.0, 0.0], [1.0, 3.0, 2.0]])
+    table = np.exp(logits - logits.max(axis=1, keepdims=True))
+    table /= table.sum(axis=1, keepdims=True)
+
+    def evaluate(observations):
+        return table[observations.argmax(axis=1)], np.zeros(len(observations))
+
+    policy = PriorPolicy(environment=environment, evaluate=evaluate, temperature=T)
+    found = policy.distribution(TabularStates(np.arange(3)))
+    scaled = np.exp((logits - logits.max(axis=1, keepdims=True)) / T)
+    np.testing.assert_allclose(found, scaled / scaled.sum(axis=1, keepdims=True), rtol=1e-9, atol=1e-300)
 
 
 def test_a_greedy_prior_policy_takes_the_lowest_of_equal_actions():
@@ -338,5 +354,5 @@ def test_a_greedy_prior_policy_takes_the_lowest_of_equal_actions():
     states = TabularStates(np.array([2, 0, 1]))
     sampled = PriorPolicy(environment=environment, evaluate=evaluate)
     assert sampled.distribution(states).tolist() == table[[2, 0, 1]].tolist()
-    greedy = PriorPolicy(environment=environment, evaluate=evaluate, greedy=True)
+    greedy = PriorPolicy(environment=environment, evaluate=evaluate, temperature=0.0)
     assert greedy.distribution(states).tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]

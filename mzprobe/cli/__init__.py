@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from mzprobe import __version__
+from mzprobe.cli.collect import collect
 from mzprobe.cli.options import Analyses, Checkpoints, Device, DryRun, Figures, Out, Set, check_device, learn_from
 from mzprobe.cli.probes import add_commands
 from mzprobe.errors import Interrupted, MzprobeError
@@ -34,6 +35,11 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
   mzprobe eval-equivalence checkpoints/cartpole Beyond the paper: order-k value equivalence
   mzprobe figures cartpole                      draw the figures whose tables exist
   mzprobe claims cartpole                       do the paper's claims hold for them?
+
+Record episodes of an agent, as a dataset to learn from:
+
+\b
+  mzprobe collect checkpoints/cartpole/seed-0/step-0020000 --out datasets/expert-v0
 
 Or all of it, for a shipped study:
 
@@ -138,6 +144,9 @@ def train(
 
 
 add_commands(app)
+app.command(epilog="Example: mzprobe collect checkpoints/cartpole/seed-0/step-0020000 --out datasets/expert-v0")(
+    collect
+)
 
 
 @app.command(epilog="Example: mzprobe figures cartpole")

@@ -66,9 +66,9 @@ def ids(place: Path) -> Iterator[str]:
 
 
 def digest(data: Path) -> str:
-    """SHA-256 over the names, sizes and contents of all files of a dataset, read a block at a time."""
+    """SHA-256 over the names, sizes and contents of all files of a dataset but its metadata, a block at a time."""
     total = hashlib.sha256()
-    for path in sorted(path for path in data.rglob("*") if path.is_file()):
+    for path in sorted(path for path in data.rglob("*") if path.is_file() and path != data / METADATA):
         total.update(f"{path.relative_to(data).as_posix()}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
             while block := file.read(_BLOCK):
@@ -108,7 +108,8 @@ def check_record(folder: Path, found: str, metadata: dict[str, Any]) -> None:
         raise DatasetError(
             f"{path} has format {record['format']} and this mzprobe reads up to {FORMAT}: install a newer mzprobe"
         )
-    if record["sha256"] != found:
+    said = read_bytes(folder / DATA / METADATA, error=DatasetError, remedy=DAMAGED)
+    if (record["sha256"], record["metadata_sha256"]) != (found, sha256(said)):
         raise DatasetError(
             f"the data of {folder} are truncated or edited (their sha256 is not the recorded one): {DAMAGED}"
         )

@@ -29,7 +29,7 @@ class Dataset:
 
     name: str
     path: Path
-    sha256: str  # over all of its files
+    sha256: str  # over all of its data files
     lengths: Int64  # [episodes], steps T of each
     returns: Float64  # [episodes], undiscounted sum of rewards, environment units
     spec: EnvironmentSpec = field(repr=False)

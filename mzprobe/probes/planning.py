@@ -51,9 +51,11 @@ def measure_planning(
 def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any], Policy]]:
     """Every cell's columns, and the policy that acts in it."""
     alone = {"model": "none", "prior": "policy", "leaf": "none", "horizon": 0, "simulations": 0}
-    for greedy in (False, True):
-        policy = PriorPolicy(environment=agent.environment, evaluate=agent.evaluate, greedy=greedy)
-        yield {**alone, "temperature": 0.0 if greedy else 1.0}, policy
+    for T in (1.0, 0.0):  # sampled, and greedy
+        yield (
+            {**alone, "temperature": T},
+            PriorPolicy(environment=agent.environment, evaluate=agent.evaluate, temperature=T),
+        )
     temperature = agent.policy.temperature if config.temperature is None else config.temperature
     for model in get_args(Model):
         for prior in get_args(Prior):

@@ -1,0 +1,244 @@
+"""Collecting a dataset: an agent, its policy network alone, or chance plays whole episodes, which are written down."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mzprobe import envs
+from mzprobe.behaviour import Policy, RandomPolicy, draw_episode_numbers
+from mzprobe.checkpoints import Checkpoint, read_checkpoint
+from mzprobe.config import load_preset
+from mzprobe.datasets.core import Float64, Int64, Recorded
+from mzprobe.datasets.places import require_minari
+from mzprobe.datasets.writing import DatasetWriter, new_dataset, refuse_existing
+from mzprobe.envs import Environment
+from mzprobe.errors import UsageError
+from mzprobe.probes.sampling import load_agent
+from mzprobe.search.mcts import actions_from_uniforms
+from mzprobe.seeding import numpy_generator
+from mzprobe.threads import limited_threads
+
+PolicyName = Literal["behaviour", "prior", "random"]
+
+SIDE_BY_SIDE = 64  # episodes played and held at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Player:
+    """Who plays, and where."""
+
+    environment: Environment
+    policy: Policy
+    name: PolicyName
+    temperature: float | None  # T of the policy; None at random
+    checkpoint: Checkpoint | None  # whose agent plays; None at random
+
+    @property
+    def algorithm(self) -> str:
+        """In a few words, for people."""
+        if self.checkpoint is None:
+            return "random policy"
+        what = "MuZero" if self.name == "behaviour" else "MuZero, policy network alone"
+        return f"{what}, T = {self.temperature:g}"
+
+    @property
+    def seed(self) -> int:
+        """Of the agent; 0 at random, so that chance is the same however its environment was named."""
+        return 0 if self.checkpoint is None else self.checkpoint.seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What was written."""
+
+    path: Path
+    steps: int
+    returns: Float64  # [episodes], undiscounted, environment units
+
+
+def load_player(source: str, name: PolicyName, *, temperature: float | None = None, device: str = "cpu") -> Player:
+    """Whoever is to play.
+
+    Args:
+        source: folder of a checkpoint; at random also a preset, whose environment is played.
+        name: `behaviour` acts by search, `prior` by the policy network alone, `random` uniformly.
+        temperature: T; the checkpoint's own by default for `behaviour`, 1 for `prior`.
+        device: of the network.
+
+    Raises:
+        UsageError: if the temperature or the source does not fit the policy.
+        CheckpointError: if the checkpoint cannot be read.
+    """
+    if temperature is not None and (name == "random" or not (isfinite(temperature) and temperature >= 0)):
+        said = "policy random has none" if name == "random" else f"it must be 0 or a positive number, not {temperature}"
+        raise UsageError(f"--temperature cannot be used so: {said}")
+    if name == "random":
+        environment = _environment_of(source)
+        policy = RandomPolicy(num_actions=environment.spec.num_actions)
+        return Player(environment=environment, policy=policy, name=name, temperature=None, checkpoint=None)
+    if not Path(source).exists():
+        raise UsageError(
+            f"{source} does not exist: give the folder of a checkpoint, such as "
+            "checkpoints/cartpole/seed-0/step-0001000, or a preset and --policy random"
+        )
+    agent = load_agent(read_checkpoint(Path(source)), device)
+    if name == "behaviour":
+        T = agent.policy.temperature if temperature is None else temperature
+        chosen: Policy = replace(agent.policy, temperature=T)
+    else:
+        T = 1.0 if temperature is None else temperature
+        chosen = replace(agent.prior, temperature=T)
+    return Player(environment=agent.environment, policy=chosen, name=name, temperature=T, checkpoint=agent.checkpoint)
+
+
+def check_request(path: Path, *, episodes: int | None, steps: int | None) -> None:
+    """Refuses what `collect` would refuse, before an agent is loaded for it.
+
+    Raises:
+        UsageError: if something is at `path`, not exactly one of the others is given, or Minari is not installed.
+    """
+    if (episodes is None) == (steps is None):
+        raise UsageError("give how many --episodes to record, or how many --steps, and not both")
+    refuse_existing(path)
+    require_minari()
+
+
+def collect(
+    player: Player,
+    path: Path,
+    *,
+    episodes: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    command: str = "mzprobe collect",
+    side_by_side: int = SIDE_BY_SIDE,
+    on_progress: Callable[[int, int], None] = lambda _episodes, _steps: None,
+) -> Collected:
+    """Plays whole episodes and writes them; the dataset appears at `path` when it is whole.
+
+    An episode depends on the player, the seed and its own number alone, not on which are played side by side.
+
+    Args:
+        player: who, and where.
+        path: folder of the dataset; nothing may be there.
+        episodes: how many to play.
+        steps: or: play until there are at least so many; the last episode is whole.
+        seed: of the starts and of the actions.
+        command: for the record.
+        side_by_side: episodes played and held at a time.
+        on_progress: called with the episodes and steps written so far.
+
+    Raises:
+        UsageError: if something is at `path`, or not exactly one of `episodes` and `steps` is given.
+        MzprobeError: if the environment gives what cannot be recorded, or the disk is full.
+    """
+    check_request(path, episodes=episodes, steps=steps)
+    checkpoint = player.checkpoint
+    threads = 1 if checkpoint is None else checkpoint.config.training.threads
+    record = _record(player, seed=seed, command=command)
+    with (
+        limited_threads(threads),
+        new_dataset(path, player.environment.spec, algorithm=player.algorithm, record=record) as writer,
+    ):
+        while len(writer.returns) < episodes if episodes is not None else writer.steps < (steps or 0):
+            first = len(writer.returns)
+            left = episodes - first if episodes is not None else _expected(writer, steps or 0)
+            seeds, uniforms = _numbers(player, seed, first, min(side_by_side, left))
+            played = record_episodes(player.environment, player.policy, seeds=seeds, uniforms=uniforms)
+            if steps is not None:
+                before = writer.steps + np.cumsum([0, *(len(episode.actions) for episode in played[:-1])])
+                played = played[: int((before < steps).sum())]
+            writer.append(played, seeds=seeds[: len(played)])
+            on_progress(len(writer.returns), writer.steps)
+    return Collected(path=path, steps=writer.steps, returns=np.array(writer.returns))
+
+
+def _expected(writer: DatasetWriter, steps: int) -> int:
+    """Episodes that it may still take to so many steps; at first as if all were as long as they can be."""
+    length = writer.steps / len(writer.returns) if writer.returns else writer.spec.time_limit
+    return ceil((steps - writer.steps) / length)
+
+
+def record_episodes(environment: Environment, policy: Policy, *, seeds: Int64, uniforms: Float64) -> list[Recorded]:
+    """Plays one episode a seed as `behaviour.play_episodes` does, and keeps what was seen, done and rewarded.
+
+    Args:
+        environment: where.
+        policy: who acts.
+        seeds: `[E]`, of the starts.
+        uniforms: `[E, time limit]` numbers in [0, 1), one an action.
+    """
+    E = len(seeds)
+    alive = np.arange(E)
+    states = environment.reset(seeds)
+    terminated = np.zeros(E, np.bool_)
+    seen, seen_by = [environment.observe(states)], [alive]  # time step by time step, and whose
+    acted: list[Int64] = []
+    rewarded: list[Float64] = []
+    acted_by: list[Int64] = []
+    for t in range(environment.spec.time_limit):
+        actions = actions_from_uniforms(policy.distribution(states), uniforms[alive, t])
+        states, outcome = environment.step(states, actions)
+        acted.append(actions)
+        rewarded.append(outcome.reward)
+        acted_by.append(alive)
+        seen.append(environment.observe(states))
+        seen_by.append(alive)
+        terminated[alive] = outcome.terminated
+        remaining = np.flatnonzero(~outcome.terminated)
+        alive, states = alive[remaining], states.take(remaining)
+        if not len(alive):
+            break
+    columns = (_by_episode(seen, seen_by), _by_episode(acted, acted_by), _by_episode(rewarded, acted_by))
+    return [
+        Recorded(observations=observations, actions=actions, rewards=rewards, terminated=bool(ended))
+        for observations, actions, rewards, ended in zip(*columns, terminated, strict=True)
+    ]
+
+
+def _by_episode(rows: Sequence[NDArray[Any]], whose: Sequence[Int64]) -> list[NDArray[Any]]:
+    """Rows in order of time, sorted into those of each episode."""
+    owners = np.concatenate(whose)
+    order = np.argsort(owners, kind="stable")
+    return np.split(np.concatenate(rows)[order], np.cumsum(np.bincount(owners))[:-1])
+
+
+def _numbers(player: Player, seed: int, first: int, count: int) -> tuple[Int64, Float64]:
+    """Start seeds `[count]` and action numbers `[count, time limit]`, each episode's from its own generator."""
+    limit = player.environment.spec.time_limit
+    drawn = [
+        draw_episode_numbers(numpy_generator(player.seed, "collect", seed, episode), 1, limit)
+        for episode in range(first, first + count)
+    ]
+    seeds, uniforms = zip(*drawn, strict=True)
+    return np.concatenate(seeds), np.concatenate(uniforms)
+
+
+def _environment_of(source: str) -> Environment:
+    """The environment of a checkpoint or of a preset."""
+    if Path(source).is_dir():
+        return read_checkpoint(Path(source)).make_environment()
+    if Path(source).name != source and not source.endswith(".toml"):
+        raise UsageError(f"{source} does not exist: give the folder of a checkpoint, or a preset such as cartpole")
+    config = load_preset(source).environment
+    return envs.make(config.name, **config.options)
+
+
+def _record(player: Player, *, seed: int, command: str) -> Mapping[str, Any]:
+    """What made the dataset, as JSON."""
+    checkpoint = player.checkpoint
+    made: dict[str, Any] = {"command": command, "seed": seed, "policy": player.name, "temperature": player.temperature}
+    if checkpoint is not None:
+        made["checkpoint"] = {
+            "run": checkpoint.run,
+            "seed": checkpoint.seed,
+            "training_step": checkpoint.training_step,
+            "weights_sha256": checkpoint.weights_sha256,
+            "search": checkpoint.config.search.model_dump(mode="json"),
+        }
+    return made
