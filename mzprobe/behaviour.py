@@ -81,6 +81,26 @@ class RandomPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LookaheadPolicy:
+    """Acts by one step in a planning model: argmax_a r(s, a) + gamma v(s'), the lowest action on ties.
+
+    The planning model's leaves say v; a terminal successor is worth 0 in the true model.
+    """
+
+    environment: Environment
+    model: PlanningModel
+
+    def distribution(self, states: Any) -> Float64:
+        """All on the best action, `[B, A]`."""
+        A = self.model.num_actions
+        arena, _ = self.model.start(self.model.roots(self.environment, states), A + 1)
+        root = np.zeros(len(states), np.int32)
+        leaves = [self.model.expand(arena, root, np.full_like(root, action), action + 1) for action in range(A)]
+        returns = np.stack([leaf.reward + self.model.gamma * leaf.value for leaf in leaves], axis=1)
+        return np.asarray(np.eye(A)[returns.argmax(axis=1)])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Episodes:
     """E whole episodes."""
 

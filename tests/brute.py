@@ -259,6 +259,19 @@ def visit_policy(root, temperature):
     return [weight / sum(weights) for weight in weights]
 
 
+def one_step(environment, network, state, *, model):
+    """Probabilities: all on the best of one step in the learned or the true model, followed by the network's value."""
+    true = model == "true"
+    transitions = environment.transitions if true else network.transitions.numpy()
+    rewards = environment.rewards if true else network.rewards.numpy()
+    returns = []
+    for action, following in enumerate(transitions[state]):
+        ended = true and environment.terminal_states[following]
+        value = 0.0 if ended else float(network.values[following])
+        returns.append(rewards[state, action] + environment.spec.gamma * value)
+    return [float(action == returns.index(max(returns))) for action in range(len(returns))]
+
+
 def simulated_actions(nodes, key, horizon, num_actions):
     """For every simulation, the actions of its path in the tree and those of the rollout after it."""
     above = {id(child): (node, action) for node in nodes for action, child in node.children.items()}

@@ -16,6 +16,7 @@ from mzprobe.probes.cost import TREES, Cost, seconds
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
 from mzprobe.probes.sampling import load_agent
+from mzprobe.search import LearnedModel
 from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
@@ -82,8 +83,8 @@ BY_HAND = {
         Cost(
             searches=2000,
             simulations={VALUE: 3000, TRUE_VALUE: 3000},
-            environment_steps=3000,
-            model_steps=1000,
+            environment_steps=5000,  # two actions tried a step in the true model
+            model_steps=4000,  # the root and its two successors, a step in each model
         ),
     ),
 }
@@ -124,6 +125,7 @@ def work(monkeypatch):
     """Counts searches and rows of the network, wherever probes ask for them."""
     counted = Work()
     real_search, real_rows, real_call = behaviour.search, prefixes.by_rows, Evaluator.__call__
+    real_leaf = LearnedModel._leaf
 
     def search(model, roots, *, config, **options):
         counted.add("searches", len(roots))
@@ -142,11 +144,16 @@ def work(monkeypatch):
         counted.add("model_steps", len(observations))
         return real_call(evaluator, observations)
 
+    def leaf(model, reward, latents, *further):
+        counted.add("model_steps", len(latents))
+        return real_leaf(model, reward, latents, *further)
+
     for module in (behaviour, search_error):
         monkeypatch.setattr(module, "search", search)
     for module in (prefixes, equivalence):
         monkeypatch.setattr(module, "by_rows", by_rows)
     monkeypatch.setattr(Evaluator, "__call__", call)
+    monkeypatch.setattr(LearnedModel, "_leaf", leaf)
     return counted
 
 

@@ -204,6 +204,23 @@ def test_seven_steps_take_three_rows_and_only_the_lowest_panels_name_the_axis(pl
     assert labelled == [False] * 4 + [True] * 3
 
 
+def test_one_step_of_a_model_is_a_level_in_the_colour_of_its_model(planning):
+    cell = {"training_step": 2000, "prior": "none", "leaf": "value", "horizon": 1, "temperature": 0.0, "simulations": 0}
+    agents = {"standard_error": 5.0, "agents": 2}
+    stepped = pd.DataFrame([{**cell, **agents, "model": m, "mean": y} for m, y in (("learned", 60.0), ("true", 90.0))])
+    figure = draw_planning(pd.concat([stepped, planning]), title="Golden")
+    first, second = figure.axes
+    assert len(first.lines) == 6
+    said = ["one step of the learned model", "one step of the true model"]
+    drawn = {line.get_label(): line for line in second.lines}
+    assert [set(drawn[label].get_ydata()) for label in said] == [{60}, {90}]
+    assert [drawn[label].get_color() for label in said] == [ORANGE, GREEN]
+    assert [(box.get_y(), box.get_height()) for box in second.patches[1:]] == [(55, 10), (85, 10)]
+    assert legend_of(figure) == [*LABELS[:4], *said, *LABELS[4:]]
+    assert second.get_xticks().tolist() == [2, 4]
+    assert figure.get_suptitle().endswith("leaf values by random rollout, planning horizon 16")
+
+
 # Both
 
 

@@ -13,14 +13,14 @@ from brute import TabularNetwork, wrong_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mzprobe.behaviour import BehaviourPolicy, PriorPolicy, draw_episode_numbers, play_episodes
+from mzprobe.behaviour import BehaviourPolicy, LookaheadPolicy, PriorPolicy, draw_episode_numbers, play_episodes
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import measure_online
 from mzprobe.probes.planning import UNITS, cells, measure_planning
 from mzprobe.probes.registry import PLANNING
-from mzprobe.probes.sampling import load_agent, rollout_seed
+from mzprobe.probes.sampling import load_agent, planning_model, rollout_seed
 from mzprobe.search import LearnedModel, Rollout, TrueModel
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import OnlineConfig, PlanningConfig
@@ -107,7 +107,8 @@ def test_every_cell_has_the_returns_of_its_own_plain_search(seed, num_actions, l
     T, shown = 0.25 if temperature is None else temperature, horizon if leaf == "rollout" else 0
     searched = itertools.product(("learned", "true"), ("policy", "uniform"), (leaf,), (shown,), (1, 6), (T,))
     alone = [("none", "policy", "none", 0, 0, 1.0), ("none", "policy", "none", 0, 0, 0.0)]
-    expected = [*alone, *searched]
+    stepped = [(model, "none", "value", 1, 0, 0.0) for model in ("learned", "true") if leaf == "value"]
+    expected = [*alone, *stepped, *searched]
     assert list(rows[CELL].drop_duplicates().itertuples(index=False, name=None)) == expected
     for cell, own in rows.groupby(CELL, sort=False):
         model, prior, _, _, N, _ = cell
@@ -116,6 +117,8 @@ def test_every_cell_has_the_returns_of_its_own_plain_search(seed, num_actions, l
             if cell[-1] == 0:
                 best = agent.network.logits.argmax(dim=1)
                 distribution = lambda s, best=best: np.eye(num_actions)[best[s]]  # noqa: E731
+        elif prior == "none":
+            distribution = lambda s, model=model: brute.one_step(env, agent.network, s, model=model)  # noqa: E731
         else:
             distribution = plain_search(
                 agent,
@@ -204,6 +207,42 @@ def test_a_model_that_is_wrong_about_the_best_action_loses_what_the_true_one_gai
     rows = measure_planning(agent, PlanningConfig(episodes=1, simulations=(20,), horizon=3))
     returns = rows[rows["simulations"] == 20].groupby("model")["return"].apply(set).to_dict()
     assert returns == {"learned": {0.0}, "true": {10.0}}
+
+
+@pytest.mark.parametrize(("model", "taken"), [("true", 1), ("learned", 2)])
+def test_one_step_counts_the_value_after_it_but_nothing_after_the_end(model, taken):
+    # From state 0 the actions lead to states 0, 1 and 2. State 2 is the end, which the network finds worth most.
+    transitions, rewards = [[0, 1, 2], [1, 1, 1], [2, 2, 2]], np.zeros((3, 3))
+    env = TabularEnvironment(
+        np.array(transitions), rewards, [False, False, True], starts=[0], gamma=0.5, time_limit=3, name="three"
+    )
+    agent = made_agent(env, TabularNetwork(transitions, rewards, values=[0.0, 1.0, 9.0]))
+    policy = LookaheadPolicy(environment=env, model=planning_model(agent, model, "uniform", "value"))
+    assert policy.distribution(env.reset([0, 1])).tolist() == [[float(action == taken) for action in range(3)]] * 2
+
+
+@pytest.mark.parametrize("model", ["learned", "true"])
+def test_one_step_takes_the_lowest_of_equal_actions(model):
+    env = small_mdp(0, num_actions=3)
+    env = TabularEnvironment(
+        env.transitions, 0 * env.rewards, [False] * 6, starts=[0, 1], gamma=0.9, time_limit=3, name="alike"
+    )
+    agent = made_agent(env, TabularNetwork(env.transitions, env.rewards))
+    policy = LookaheadPolicy(environment=env, model=planning_model(agent, model, "uniform", "value"))
+    assert policy.distribution(env.reset([0, 1, 2])).tolist() == [[1.0, 0.0, 0.0]] * 3
+
+
+@pytest.mark.parametrize("leaf", ["rollout", "value"])
+def test_an_agent_that_was_trained_without_unrolling_does_not_plan_in_its_model(leaf):
+    env = small_mdp(1)
+    config = PlanningConfig(episodes=1, simulations=(2,), leaf=leaf)
+    found = [
+        [tuple(cell.values()) for cell, _ in cells(made_agent(env, wrong_network(1, 6, 2), unroll_steps=K), config)]
+        for K in (0, 1)
+    ]
+    assert found[0] == [cell for cell in found[1] if cell[0] != "learned"]
+    assert {cell[0] for cell in found[1]} == {"none", "learned", "true"}
+    assert len(found[0]) < len(found[1])
 
 
 def test_an_episode_that_no_state_ends_is_truncated_at_the_time_limit():

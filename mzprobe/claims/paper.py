@@ -190,7 +190,7 @@ def _off_diagonal(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _searched(frame: pd.DataFrame) -> Any:
     """Mean returns of planning: rows by (model, prior, training step, seed), columns N."""
-    planned = _trained(frame[frame["model"] != "none"])
+    planned = _trained(frame[frame["simulations"] > 0])
     return _means(planned, ["model", "prior", "training_step", "simulations"], "return")
 
 

@@ -38,6 +38,10 @@ _PRIOR_ALONE: tuple[tuple[str, str], ...] = (
     ("policy prior alone, sampled", "-."),
     ("policy prior alone, greedy", ":"),
 )
+_ONE_STEP: dict[str, dict[str, Any]] = {
+    "learned": {"label": "one step of the learned model", "colour": ORANGE, "dashes": ":"},
+    "true": {"label": "one step of the true model", "colour": GREEN, "dashes": ":"},
+}
 _LEAVES = {"rollout": "leaf values by random rollout", "value": "leaf values by the value network"}
 
 
@@ -50,14 +54,15 @@ def aggregate_planning(frame: pd.DataFrame) -> pd.DataFrame:
 def draw_planning(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: one panel a training step, a colour a model, dashes a prior, band of one standard error.
 
-    The policy prior without search has no N: it is a horizontal line when sampled, and another when greedy.
+    What acts without a search has no N and is a horizontal line: the policy prior, sampled and greedy, and, where
+    measured, the best of a single step in either model.
 
     Args:
         cells: what `aggregate_planning` gives.
         title: of the environment.
     """
     steps = np.sort(cells["training_step"].unique())
-    searched = cells[cells["model"] != "none"]
+    searched = cells[cells["simulations"] > 0]
     with figure_style():
         figure, panels = panel_rows(len(steps), xlabel="Simulations per step, N")
         for step, axes in zip(steps, panels, strict=True):
@@ -68,7 +73,8 @@ def draw_planning(cells: pd.DataFrame, *, title: str) -> Figure:
         simulations_axis(panels[0], searched["simulations"].to_numpy())
         figure.suptitle(f"{title}, {agents_in_words(cells)}{_how(searched)}", fontsize=10)
         figure.supylabel("Return (undiscounted reward)", fontsize=9)
-        labels = [line["label"] for line in _LINES.values()] + [label for label, _ in _PRIOR_ALONE]
+        labels = [line["label"] for line in (*_LINES.values(), *_ONE_STEP.values())]
+        labels += [label for label, _ in _PRIOR_ALONE]
         legend_below(figure, labels, columns=3)
     return figure
 
@@ -78,11 +84,17 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
         draw_mean(axes, panel[(panel["model"] == model) & (panel["prior"] == prior)], "simulations", **line)
     alone = panel[panel["model"] == "none"]
     for (label, dashes), greedy in zip(_PRIOR_ALONE, (False, True), strict=True):
-        drawn = alone[(alone["temperature"] == 0) == greedy]
-        for mean, error in zip(drawn["mean"], drawn["standard_error"], strict=True):
-            axes.axhline(mean, color=GREY, linestyle=dashes, linewidth=1.2, label=label)
-            if not np.isnan(error):
-                axes.axhspan(mean - error, mean + error, color=GREY, alpha=0.15, linewidth=0)
+        _draw_level(axes, alone[(alone["temperature"] == 0) == greedy], colour=GREY, dashes=dashes, label=label)
+    for model, line in _ONE_STEP.items():
+        _draw_level(axes, panel[(panel["model"] == model) & (panel["prior"] == "none")], **line)
+
+
+def _draw_level(axes: Axes, cells: pd.DataFrame, *, colour: Any, dashes: str, label: str) -> None:
+    """A horizontal line at the mean of a cell, if there is one, with a band of one standard error."""
+    for mean, error in zip(cells["mean"], cells["standard_error"], strict=True):
+        axes.axhline(mean, color=colour, linestyle=dashes, linewidth=1.2, label=label)
+        if not np.isnan(error):
+            axes.axhspan(mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
 
 
 def _how(searched: pd.DataFrame) -> str:

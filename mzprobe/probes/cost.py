@@ -12,7 +12,7 @@ from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.config import SearchConfig
 from mzprobe.networks.rows import ROWS
 from mzprobe.probes.prefixes import refuse_too_many
-from mzprobe.probes.sampling import Agent, planning_model
+from mzprobe.probes.sampling import Agent, Model, planning_model
 from mzprobe.search.models import LeafValue
 from mzprobe.search.rollouts import Rollout
 from mzprobe.threads import limited_threads
@@ -67,6 +67,13 @@ def episodes(agent: Agent, count: int, config: SearchConfig | None, kind: Kind =
     steps = count * agent.environment.spec.time_limit
     acting = Cost(model_steps=steps) if config is None else searches(steps, config, kind)
     return acting + Cost(environment_steps=steps)
+
+
+def lookahead(agent: Agent, count: int, model: Model) -> Cost:
+    """The cost of episodes to the time limit, with a step by every action in a model before each."""
+    steps, A = count * agent.environment.spec.time_limit, agent.environment.spec.num_actions
+    tried = steps * A if model == "true" else 0
+    return Cost(environment_steps=steps + tried, model_steps=steps * (A + 1))
 
 
 def prefixes(S: int, A: int, h: int, sequences: int | None) -> tuple[int, int]:

@@ -1,8 +1,11 @@
 """Does the learned model help planning (Figure 7)? Returns of acting by search in it and in the true environment.
 
 Cells are {learned, true} model x {policy, uniform} prior x N. Leaves are random rollouts in that same model, or, which
-the paper left out, the network's value. The policy prior alone, sampled and greedy, is measured beside them. All
-cells start from the same states and draw their actions from the same numbers.
+the paper left out, the network's value. The policy prior alone, sampled and greedy, is measured beside them, and with
+value leaves a single step of either model followed by the value, without a search. All cells start from the same
+states and draw their actions from the same numbers.
+
+An agent that was trained without unrolling (K = 0) has no model: the cells that plan in the learned one are left out.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +13,14 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from mzprobe.behaviour import BehaviourPolicy, Policy, PriorPolicy, draw_episode_numbers, play_episodes
+from mzprobe.behaviour import (
+    BehaviourPolicy,
+    LookaheadPolicy,
+    Policy,
+    PriorPolicy,
+    draw_episode_numbers,
+    play_episodes,
+)
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import episode_rows
 from mzprobe.probes.sampling import AGENT_UNITS, Agent, Model, planning_model, probe_generator, rollout_seed
@@ -23,10 +33,10 @@ UNITS = {
     "seed": AGENT_UNITS["seed"],
     "training_step": AGENT_UNITS["training_step"],
     "model": "name; learned or true, none where the policy prior acts alone",
-    "prior": "name; policy or uniform",
+    "prior": "name; policy or uniform, none where a single step decides",
     "leaf": "name; rollout or value, none where the policy prior acts alone",
-    "horizon": "environment steps; planning horizon from the root, 0 for no limit",
-    "simulations": "count; N a step, 0 where the policy prior acts alone",
+    "horizon": "environment steps; planning horizon from the root, 0 for no limit, 1 for a single step",
+    "simulations": "count; N a step, 0 without a search",
     "temperature": "1; T of the acting policy, 0 takes the most likely action",
     **{name: ONLINE_UNITS[name] for name in ("episode", "return", "length", "terminated")},
 }
@@ -57,7 +67,16 @@ def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any]
             PriorPolicy(environment=agent.environment, evaluate=agent.evaluate, temperature=T),
         )
     temperature = agent.policy.temperature if config.temperature is None else config.temperature
-    for model in get_args(Model):
+    learned = agent.checkpoint.config.training.unroll_steps > 0  # else its dynamics were never trained
+    models: list[Model] = [model for model in get_args(Model) if model == "true" or learned]
+    if config.leaf == "value":
+        for model in models:
+            stepped = LookaheadPolicy(
+                environment=agent.environment, model=planning_model(agent, model, "uniform", "value")
+            )
+            cell = {"model": model, "prior": "none", "leaf": "value", "horizon": 1, "simulations": 0}
+            yield {**cell, "temperature": 0.0}, stepped
+    for model in models:
         for prior in get_args(Prior):
             planned = planning_model(agent, model, prior, leaf_of(agent, config))
             for N in sorted(set(config.simulations)):

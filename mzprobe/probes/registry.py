@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mzprobe.behaviour import BehaviourPolicy
+from mzprobe.behaviour import BehaviourPolicy, LookaheadPolicy
 from mzprobe.envs import TabularEnvironment
 from mzprobe.probes import cost, cross, equivalence, horizon, online, planning, search_error, sequences
 from mzprobe.probes.cost import Cost
@@ -92,6 +92,9 @@ def _planning(agent: Agent, config: PlanningConfig, _: int) -> Cost:
     rollout = config.horizon if config.leaf == "rollout" else 0
     total = Cost()
     for cell, policy in planning.cells(agent, config):
+        if isinstance(policy, LookaheadPolicy):
+            total += cost.lookahead(agent, config.episodes, cell["model"])
+            continue
         constants = policy.config if isinstance(policy, BehaviourPolicy) else None
         total += cost.episodes(agent, config.episodes, constants, (cell["model"], rollout))
     return total
