@@ -1,5 +1,8 @@
 """Settings of the probes, one record each, and of a study, which is agents and probes on one configuration."""
 
+import re
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -14,6 +17,9 @@ from mzprobe.config import (
     read_toml,
     validated,
 )
+from mzprobe.errors import UsageError
+
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Simulations = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
@@ -113,6 +119,21 @@ class StepsConfig(Config):
     equivalence: tuple[NonNegativeInt, ...] = ()
 
 
+class StudyDataset(Config):
+    """Recorded episodes that a study makes for itself, by an agent of its preset and overrides."""
+
+    seed: NonNegativeInt = 0
+    """Seed of the agent, and of the episodes."""
+    step: NonNegativeInt
+    """Training steps of the agent, which is trained no further."""
+    policy: Literal["behaviour", "prior", "random"] = "behaviour"
+    """Who acts: the agent's search, its policy network alone, or nobody (uniform actions)."""
+    temperature: NonNegative | None = None
+    """T of the search; none for the one that collected data at that step."""
+    episodes: PositiveInt = 100
+    """Episodes recorded."""
+
+
 class StudyConfig(Config):
     """Which agents and probes, on which configuration. A probe's section is its settings."""
 
@@ -122,6 +143,10 @@ class StudyConfig(Config):
     """One agent each."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Dotted keys of the run's configuration and their values."""
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Runs that are compared, by name: each has all seeds, with further dotted keys on top of `overrides`."""
+    dataset: StudyDataset | None = None
+    """Recorded episodes for the variants that say how they are used (`dataset.use`); made before them."""
     steps: StepsConfig = StepsConfig()
     """Training steps that each probe looks at."""
     online: OnlineConfig | None = None
@@ -138,17 +163,76 @@ class StudyConfig(Config):
             raise ValueError("seeds must differ")
         return self
 
+    @model_validator(mode="after")
+    def _variants_name_folders(self) -> Self:
+        for name in self.variants:
+            if not _FOLDER.fullmatch(name) or name == "dataset":
+                raise ValueError(f"variant {name!r} must be named by letters, digits, dots and dashes, and not dataset")
+        return self
+
+    @model_validator(mode="after")
+    def _dataset_is_used(self) -> Self:
+        if self.dataset and not any("dataset.use" in {**self.overrides, **own} for own in self.variants.values()):
+            raise ValueError("dataset is used by no variant: give one of them dataset.use, or remove that section")
+        return self
+
     def probes(self) -> dict[str, tuple[ProbeConfig, tuple[int, ...]]]:
         """The probes that have a section, in order: settings and training steps by name."""
         named = {name: getattr(self, name) for name in StepsConfig.model_fields}
         return {name: (given, getattr(self.steps, name)) for name, given in named.items() if given is not None}
 
 
+@dataclass(frozen=True, kw_only=True)
+class StudyRun:
+    """A run of a study: one configuration, with all seeds."""
+
+    name: str  # of the run
+    variant: str  # its name in the study; empty where that has no variants
+    config: RunConfig
+
+
 def load_study(name: str) -> tuple[StudyConfig, RunConfig]:
-    """A study (a shipped name or a path of a TOML file) and the configuration of its run.
+    """A study (a shipped name or a path of a TOML file) and its preset with its overrides.
+
+    That is the configuration of its run, where it has no variants.
 
     Raises:
         UsageError: if the study, a key or a value is wrong.
     """
     study = validated(StudyConfig, read_toml(name, "presets/studies"), name)
     return study, preset_with(study.preset, list(study.overrides.items()), name)
+
+
+def study_runs(name: str, study: StudyConfig, *, datasets: Path = Path("datasets")) -> tuple[StudyRun, ...]:
+    """The runs of a study, in order: one, named as the study, or one a variant, named `<study>-<variant>`.
+
+    Args:
+        name: of the study, as `load_study` takes it.
+        study: its settings.
+        datasets: folder of all datasets. Its path, as it is given, is part of the configuration of a run that learns
+            from the study's dataset.
+
+    Raises:
+        UsageError: if a key or a value of a variant is wrong; names the variant.
+    """
+    stem = Path(name).stem
+    if not study.variants:
+        config = preset_with(study.preset, list(study.overrides.items()), name)
+        return (StudyRun(name=stem, variant="", config=config),)
+    recorded = {"dataset.path": (datasets / stem).as_posix()} if study.dataset else {}
+    runs = []
+    for variant, own in study.variants.items():
+        overrides = {**study.overrides, **own}
+        if "dataset.use" in overrides:
+            overrides = {**recorded, **overrides}
+            if "dataset.path" not in overrides:
+                raise UsageError(
+                    f"{name}, variant {variant}: dataset.use needs episodes: add a dataset section to the study, or "
+                    "dataset.path to the variant"
+                )
+        try:
+            config = preset_with(study.preset, list(overrides.items()), study.preset)
+        except UsageError as reason:
+            raise UsageError(f"{name}, variant {variant}: {reason}") from None
+        runs.append(StudyRun(name=f"{stem}-{variant}", variant=variant, config=config))
+    return tuple(runs)

@@ -1,5 +1,7 @@
 """A study small enough to run on the tiny configuration."""
 
+import json
+
 from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
@@ -29,3 +31,40 @@ def study_of_all_probes(*seeds):
         planning=PlanningConfig(episodes=2, simulations=(2,), horizon=2),
         equivalence=EquivalenceConfig(states=2, episodes=1, horizon=2),
     )
+
+
+def variants_file(path, keys, text):
+    """Writes a study of two seeds that asks the online probe alone.
+
+    Args:
+        path: of the file.
+        keys: dotted keys of its configuration, and their values.
+        text: further sections.
+    """
+    lines = ['preset = "cartpole"', "seeds = [0, 1]", "[overrides]"]
+    lines += [f'"{key}" = {value}' for key, value in keys.items()]
+    path.write_text("\n".join([*lines, "[online]", "episodes = 2", text]))
+    return path
+
+
+def write_times(path, *, steps, core_seconds=0.6):
+    """A trainer's file of times: per training step 8 environment steps, 8 fresh and 2 reanalysed targets.
+
+    Args:
+        path: of the file.
+        steps: training steps of its rows.
+        core_seconds: of learning, per training step; all else in proportion to it.
+    """
+    shares = {"play": 2.0, "reanalyse": 0.5, "learn": 1.0, "evaluate": 0.25}
+    rows = [
+        {
+            "training_step": step,
+            "environment_steps": 8 * step,
+            "fresh": 8 * step,
+            "reanalysed": 2 * step,
+            "seconds": {part: share * core_seconds / 2 * step for part, share in shares.items()},
+            "core_seconds": {part: share * core_seconds * step for part, share in shares.items()},
+        }
+        for step in steps
+    ]
+    path.write_text(json.dumps({"rows": rows}))

@@ -10,10 +10,14 @@ from mzprobe.errors import UsageError
 from mzprobe.probes.cost import TREES, Cost
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost
-from mzprobe.settings import StepsConfig, load_study
+from mzprobe.settings import StepsConfig, StudyRun, load_study, study_runs
 from mzprobe.study.plan import planned, refuse_missing_steps
 
 STUDY = study_of_all_probes(0, 1, 7)
+
+
+def runs(*configs):
+    return [StudyRun(name=f"run-{i}", variant=str(i), config=config) for i, config in enumerate(configs)]
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +27,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 def test_a_plan_is_what_the_agents_of_the_study_would_each_have_to_do(agent, tiny_config, tmp_path):
-    found = {name: (count, cost) for name, count, cost, _ in planned(STUDY, tiny_config())}
+    found = {name: (count, cost) for name, count, cost, _ in planned(STUDY, runs(tiny_config()))}
     assert list(found) == list(PROBES)
     for name, (config, steps) in STUDY.probes().items():
         run = ProbeRun(probe=PROBES[name], agent=agent, config=config, analyses=tmp_path, command="here", steps=steps)
@@ -32,14 +36,14 @@ def test_a_plan_is_what_the_agents_of_the_study_would_each_have_to_do(agent, tin
 
 
 def test_a_plan_takes_time(tiny_config):
-    seconds = {name: needed for name, _, _, needed in planned(STUDY, tiny_config())}
+    seconds = {name: needed for name, _, _, needed in planned(STUDY, runs(tiny_config()))}
     assert all(needed > 0 for needed in seconds.values())
 
 
 def test_a_plan_of_a_step_without_a_checkpoint_is_refused(tiny_config):
     study = STUDY.model_copy(update={"steps": StepsConfig(search=(20,), online=(21,))})
     with pytest.raises(UsageError, match="the study's probe online looks at step 21, where there will be no checkp"):
-        list(planned(study, tiny_config()))
+        list(planned(study, runs(tiny_config())))
 
 
 def test_the_speed_is_measured_with_as_many_trees_as_a_probe_grows_side_by_side():
@@ -88,5 +92,6 @@ def test_a_study_that_cannot_be_done_says_so_in_one_line_and_does_nothing(run_cl
 
 @pytest.mark.parametrize("name", shipped("presets/studies"))
 def test_a_shipped_study_looks_where_there_will_be_checkpoints(name):
-    study, config = load_study(name)
-    refuse_missing_steps(study, config)
+    study, _ = load_study(name)
+    for run in study_runs(name, study):
+        refuse_missing_steps(study, run.config)

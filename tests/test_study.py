@@ -14,7 +14,7 @@ from studies import HORIZON, study_of_all_probes
 from mzprobe.errors import Interrupted, MzprobeError, UsageError
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.tables import read_table
-from mzprobe.settings import PlanningConfig, SearchErrorConfig, StepsConfig, StudyConfig
+from mzprobe.settings import PlanningConfig, SearchErrorConfig, StepsConfig, StudyConfig, StudyRun
 from mzprobe.study import AgentTask, processes, run_study
 from mzprobe.study.processes import Failure, Report, run_tasks
 
@@ -28,9 +28,8 @@ def run(tmp_path, tiny_config):
 
     def start(*overrides, study=STUDY, on_report=lambda _: None):
         run_study(
-            "tiny",
             study,
-            tiny_config(*overrides),
+            [StudyRun(name="tiny", variant="", config=tiny_config(*overrides))],
             checkpoints=tmp_path / "checkpoints",
             analyses=tmp_path / "analyses",
             command="mzprobe study tiny",
@@ -69,7 +68,7 @@ def test_an_agent_is_trained_and_asked_all_questions_of_the_study(task, tmp_path
     task.run(reports.append, lambda: False)
     phases = list(dict.fromkeys(report.phase for report in reports))
     assert phases == ["train", *PROBES]
-    assert all(report.seed == 0 and 0 <= report.done <= report.total for report in reports)
+    assert all(report.label == "seed 0" and 0 <= report.done <= report.total for report in reports)
     last = {report.phase: (report.done, report.total) for report in reports}
     assert last == {"train": (40, 40), **dict.fromkeys(PROBES, (3, 3)), "search": (1, 1), "planning": (2, 2)}
     steps = {
@@ -145,14 +144,14 @@ def test_a_study_that_looks_where_there_will_be_no_checkpoint_is_refused_before_
 class Talker:
     """Reports as fast as it can, 300 times, or until it is killed in the middle of it."""
 
-    seed: int
+    label: str
     is_killed: bool
 
     def run(self, report, _must_stop):
         if self.is_killed:
             threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGKILL)).start()
         for done in itertools.count() if self.is_killed else range(300):
-            report(Report(seed=self.seed, phase="talk" * 5000, done=done, total=300))
+            report(Report(label=self.label, phase="talk" * 5000, done=done, total=300))
 
 
 @pytest.mark.slow
@@ -161,7 +160,11 @@ def test_a_process_that_is_killed_while_it_reports_holds_up_no_other():
 
     def run():
         try:
-            run_tasks([Talker(0, True), Talker(1, False), Talker(2, False)], processes=2, on_report=reports.append)
+            run_tasks(
+                [Talker("seed 0", True), Talker("seed 1", False), Talker("seed 2", False)],
+                processes=2,
+                on_report=reports.append,
+            )
         except MzprobeError as error:
             raised.append(str(error))
 
@@ -175,20 +178,20 @@ def test_a_process_that_is_killed_while_it_reports_holds_up_no_other():
     assert raised == [
         "the process of seed 0 died: run the same command again to resume (the other agents are not affected)"
     ]
-    for seed in (1, 2):
-        assert [report.done for report in reports if report.seed == seed] == list(range(300))
+    for label in ("seed 1", "seed 2"):
+        assert [report.done for report in reports if report.label == label] == list(range(300))
 
 
 @dataclass
 class Listener:
     """Keeps what it is told, after a report of its own."""
 
-    seed: int = 5
+    label: str = "seed 5"
     error: Exception | None = None
     told: list = field(default_factory=list)
 
     def run(self, report, must_stop):
-        report(Report(seed=self.seed, phase="listen", done=0, total=1))
+        report(Report(label=self.label, phase="listen", done=0, total=1))
         self.told.append(must_stop())
         if self.error:
             raise self.error
@@ -209,7 +212,7 @@ def test_a_process_goes_on_until_it_is_told_to_stop(pipe):
     ours.send("stop")
     processes._run(task, theirs)
     assert task.told == [False, True]
-    assert ours.recv() == Report(seed=5, phase="listen", done=0, total=1)
+    assert ours.recv() == Report(label="seed 5", phase="listen", done=0, total=1)
 
 
 def test_a_process_whose_parent_is_gone_is_to_stop(pipe):
@@ -248,7 +251,7 @@ def test_the_failure_of_an_agent_is_said_with_its_seed(run):
 def test_a_killed_process_is_said_and_the_study_goes_on_when_run_again(run):
     def kill_one(report):
         for child in multiprocessing.active_children():
-            if child.name == "seed 1" and report.seed == 1:
+            if child.name == "seed 1" and report.label == "seed 1":
                 child.kill()
 
     with pytest.raises(MzprobeError, match="the process of seed 1 died: run the same command again"):

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +11,23 @@ from rich.console import Console
 
 from mzprobe import __version__
 from mzprobe.cli.collect import collect
-from mzprobe.cli.options import Analyses, Checkpoints, Device, DryRun, Figures, Out, Set, check_device, learn_from
+from mzprobe.cli.options import (
+    Analyses,
+    Checkpoints,
+    Datasets,
+    Device,
+    DryRun,
+    Figures,
+    Out,
+    Set,
+    check_device,
+    learn_from,
+)
 from mzprobe.cli.probes import add_commands
 from mzprobe.errors import Interrupted, MzprobeError
 
 if TYPE_CHECKING:
-    from mzprobe.config import RunConfig
-    from mzprobe.settings import StudyConfig
+    from mzprobe.settings import StudyConfig, StudyRun
 
 GUIDE = """
 What has a MuZero model really learned, and does it help planning?
@@ -186,47 +197,67 @@ def study(
     checkpoints: Checkpoints = Path("checkpoints"),
     analyses: Analyses = Path("analyses"),
     out: Figures = Path("figures"),
+    datasets: Datasets = Path("datasets"),
     processes: Annotated[int | None, typer.Option(min=1, help="Agents at a time; one a core by default.")] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train several agents side by side, probe their checkpoints, draw the figures and judge the paper's claims.
 
-    What is done already is not done again: run it again after an interruption, or after removing a table or an agent.
+    A study with variants compares their agents instead. What is done already is not done again: run it again after an
+    interruption, or after removing a table or an agent.
     """
     from mzprobe.claims import CLAIMS
     from mzprobe.console import progress_bars, stopping, training_note
-    from mzprobe.settings import load_study
-    from mzprobe.study import run_study
+    from mzprobe.settings import load_study, study_runs
+    from mzprobe.study import agent_label, run_study
+    from mzprobe.study.dataset import DatasetTask
     from mzprobe.study.processes import Report
 
     settings, config = load_study(name)
-    run = Path(name).stem
-    _announce_study(settings, config)
+    runs = study_runs(name, settings, datasets=datasets)
+    run, command = Path(name).stem, shlex.join(["mzprobe", "study", name])
+    _announce_study(settings, runs)
     if dry_run:
         return
+    dataset = None
+    if settings.dataset:
+        dataset = DatasetTask(
+            study=run,
+            settings=settings.dataset,
+            config=config,
+            datasets=datasets,
+            checkpoints=checkpoints,
+            analyses=analyses,
+            command=command,
+        )
 
     def interrupt() -> None:
         raise Interrupted("stopped")
 
     with progress_bars() as bars:
-        tasks = {seed: bars.add_task(f"seed {seed} waiting", total=None, note="") for seed in settings.seeds}
+        labels = [agent_label(run.variant, seed) for seed in settings.seeds for run in runs]
+        if dataset:
+            labels.insert(0, dataset.label)
+        tasks = {label: bars.add_task(f"{label} waiting", total=None, note="") for label in labels}
 
         def show(report: Report) -> None:
             note = training_note(report.training) if report.training else "checkpoints"
-            text = f"seed {report.seed} {report.phase}"
-            bars.update(tasks[report.seed], description=text, completed=report.done, total=report.total, note=note)
+            text = f"{report.label} {report.phase}"
+            bars.update(tasks[report.label], description=text, completed=report.done, total=report.total, note=note)
 
         with stopping(interrupt):
             run_study(
-                run,
                 settings,
-                config,
+                runs,
+                dataset=dataset,
                 checkpoints=checkpoints,
                 analyses=analyses,
-                command=shlex.join(["mzprobe", "study", name]),
+                command=command,
                 processes=processes,
                 on_report=show,
             )
+    if settings.variants:
+        return
     _draw(run, analyses, out)
     if not {claim.probe for claim in CLAIMS}.isdisjoint(settings.probes()):
         _judge(run, analyses, out)
@@ -261,18 +292,17 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _announce_study(study: "StudyConfig", config: "RunConfig") -> None:
+def _announce_study(study: "StudyConfig", runs: "Sequence[StudyRun]") -> None:
     """Says what a study does that begins with nothing."""
     from mzprobe.console import errors, spelled
-    from mzprobe.study.plan import planned
+    from mzprobe.study.plan import planned, training_planned
 
-    steps, agents = config.training.steps, len(study.seeds)
-    environment_steps = round(steps / config.training.training_ratio) * agents
-    probes = list(planned(study, config))
-    many = "s" if agents > 1 else ""
-    errors.print(
-        f"train: {agents} agent{many}, {steps:,} training steps each, some {environment_steps:,} environment steps"
-    )
+    probes = list(planned(study, runs))
+    if study.dataset:
+        errors.print(
+            f"dataset: {study.dataset.episodes:,} episodes of an agent of {study.dataset.step:,} training steps"
+        )
+    errors.print(f"train: {training_planned(study, runs)}")
     for name, count, cost, seconds in probes:
         errors.print(f"{name}: {count} checkpoints, at most {cost}; about {spelled(seconds)} on one core")
 

@@ -156,10 +156,10 @@ def _run_all(runs: "Sequence[ProbeRun]", processes: int) -> None:
                 run_probe(run, on_progress=_updater(bars, bar))
             return
         tasks = [ProbeTask(run_of=run) for run in runs]
-        of_seed = {task.seed: bar for task, bar in zip(tasks, added, strict=True)}
+        of_task = {task.label: bar for task, bar in zip(tasks, added, strict=True)}
 
         def show(report: Report) -> None:
-            bars.update(of_seed[report.seed], completed=report.done, total=report.total)
+            bars.update(of_task[report.label], completed=report.done, total=report.total)
 
         with stopping(interrupt):
             run_tasks(tasks, processes=processes, on_report=show)

@@ -16,6 +16,7 @@ Set = Annotated[
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")]
 Checkpoints = Annotated[Path, typer.Option("--checkpoints", help="Folder of all checkpoints.")]
 Analyses = Annotated[Path, typer.Option("--analyses", help="Folder of all tables.")]
+Datasets = Annotated[Path, typer.Option("--datasets", help="Folder of all datasets.")]
 Figures = Annotated[Path, typer.Option("--figures", help="Folder of all figures.")]
 AgentPath = Annotated[Path | None, typer.Argument(help="An agent's folder, or a run's; the newest run by default.")]
 Step = Annotated[list[int] | None, typer.Option(help="Only this training step; may be given again.")]

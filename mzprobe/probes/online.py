@@ -13,6 +13,7 @@ from mzprobe.threads import limited_threads
 UNITS = {
     "seed": AGENT_UNITS["seed"],
     "training_step": AGENT_UNITS["training_step"],
+    "environment_steps": "environment steps; that the training had taken",
     "policy": "name; behaviour acts by search, prior by the policy network alone",
     "temperature": AGENT_UNITS["temperature"],
     "episode": "index; the same number is the same start",
@@ -38,7 +39,8 @@ def measure_online(
             on_progress(len(frames) / len(policies))
             played = play_episodes(agent.environment, policy, seeds=seeds, uniforms=uniforms)
             frames.append(episode_rows(played).assign(policy=name, temperature=temperature))
-    return agent.label(pd.concat(frames, ignore_index=True))[list(UNITS)]
+    rows = pd.concat(frames, ignore_index=True).assign(environment_steps=agent.checkpoint.environment_steps)
+    return agent.label(rows)[list(UNITS)]
 
 
 def episode_rows(played: Episodes) -> pd.DataFrame:

@@ -130,7 +130,7 @@ def _begun(run: ProbeRun, chosen: Sequence[Path]) -> tuple[Path, dict[str, Any],
     if not path.exists():
         return path, record, {}
     try:
-        old = _continued(path, record, checkpoints)
+        old = _continued(path, run.probe, record, checkpoints)
     except MzprobeError:
         if run.overwrite:
             return path, record, {}
@@ -140,12 +140,15 @@ def _begun(run: ProbeRun, chosen: Sequence[Path]) -> tuple[Path, dict[str, Any],
     return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
 
 
-def _continued(path: Path, record: dict[str, Any], checkpoints: Sequence[Checkpoint]) -> Table:
+def _continued(path: Path, probe: Probe, record: dict[str, Any], checkpoints: Sequence[Checkpoint]) -> Table:
     """The table that is there, to be continued; refused where it was made otherwise."""
     old = read_table(path)
     unlike = differing(old.record, record)
     if unlike:
         raise UsageError(f"{path} was made with other {unlike}: {_OTHER_TABLE}")
+    columns = sorted({*old.frame.columns} ^ {*probe.units})
+    if columns:
+        raise UsageError(f"{path} was made with other columns ({', '.join(columns)}): {_OTHER_TABLE}")
     for checkpoint in checkpoints:
         _refuse_other_weights(path, old.record, checkpoint)
     return old

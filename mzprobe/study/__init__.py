@@ -1,7 +1,6 @@
 """Studies: which agents and probes, in what order; agents side by side in processes of their own."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +9,12 @@ from mzprobe.config import RunConfig
 from mzprobe.errors import Interrupted
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.settings import StudyConfig
+from mzprobe.settings import StudyConfig, StudyRun
+from mzprobe.study.dataset import DatasetTask
 from mzprobe.study.plan import refuse_missing_steps
 from mzprobe.study.processes import Report, run_tasks
-from mzprobe.training.trainer import Progress, Trainer
+from mzprobe.study.training import train_agent
+from mzprobe.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +24,13 @@ class ProbeTask:
     run_of: ProbeRun
 
     @property
-    def seed(self) -> int:
-        """Of the agent."""
-        return seed_of(self.run_of.path().with_suffix(""))
+    def label(self) -> str:
+        """The agent's seed."""
+        return f"seed {seed_of(self.run_of.path().with_suffix(''))}"
 
     def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
         """Measures what its table does not hold yet."""
-        _probe(self.run_of, self.seed, report, must_stop)
+        _probe(self.run_of, self.label, report, must_stop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,24 +44,19 @@ class AgentTask:
     checkpoints: Path
     analyses: Path
     command: str
+    variant: str = ""
+
+    @property
+    def label(self) -> str:
+        """The agent's seed, behind its variant if it has one."""
+        return agent_label(self.variant, self.seed)
 
     def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
         """Does what is not done yet."""
         trainer = Trainer(self.config, seed=self.seed, run=self.run_name, out=self.checkpoints, command=self.command)
-        reported = 0.0
-
-        def trained(progress: Progress) -> None:
-            nonlocal reported
-            if time.monotonic() < reported + 0.2 and progress.step < progress.steps:
-                return
-            reported = time.monotonic()
-            trainer.stop = must_stop()
-            steps = {"done": progress.step, "total": progress.steps}
-            report(Report(seed=self.seed, phase="train", **steps, training=progress))
-
-        trainer.train(trained)
+        train_agent(trainer, self.label, report, must_stop)
         for probe in self.probes():
-            _probe(probe, self.seed, report, must_stop)
+            _probe(probe, self.label, report, must_stop)
 
     def probes(self) -> list[ProbeRun]:
         """The probes of the study, on this agent."""
@@ -78,22 +74,24 @@ class AgentTask:
 
 
 def run_study(
-    name: str,
     study: StudyConfig,
-    config: RunConfig,
+    runs: Sequence[StudyRun],
     *,
+    dataset: DatasetTask | None = None,
     checkpoints: Path,
     analyses: Path,
     command: str,
     processes: int | None = None,
     on_report: Callable[[Report], None] = lambda _: None,
 ) -> None:
-    """Trains and probes every agent that is not done yet.
+    """Makes the dataset, then trains and probes every agent, as far as that is not done yet.
+
+    Agents come seed by seed, so that an interrupted study has all variants of the first ones.
 
     Args:
-        name: of the run.
-        study: agents and probes.
-        config: of the run.
+        study: seeds and probes.
+        runs: one a variant, or one.
+        dataset: what makes the recorded episodes that runs learn from, if the study does.
         checkpoints: folder of all checkpoints.
         analyses: folder of all tables.
         command: that a reader can type to make all of it.
@@ -105,25 +103,35 @@ def run_study(
         UsageError: before anything is done, if a probe looks at a step that will have no checkpoint.
         MzprobeError: the first failure of an agent; the others are finished.
     """
-    refuse_missing_steps(study, config)
+    for run in runs:
+        refuse_missing_steps(study, run.config)
     tasks = [
         AgentTask(
-            run_name=name,
+            run_name=run.name,
+            variant=run.variant,
             seed=seed,
-            config=config,
+            config=run.config,
             study=study,
             checkpoints=checkpoints,
             analyses=analyses,
             command=command,
         )
         for seed in study.seeds
+        for run in runs
     ]
+    if dataset:
+        run_tasks([dataset], processes=1, on_report=on_report)
     run_tasks(tasks, processes=processes, on_report=on_report)
 
 
-def _probe(run: ProbeRun, seed: int, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
+def agent_label(variant: str, seed: int) -> str:
+    """How an agent of a study is called where progress and failures are said."""
+    return f"{variant} seed {seed}" if variant else f"seed {seed}"
+
+
+def _probe(run: ProbeRun, label: str, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
     def probed(done: float, total: int) -> None:
-        report(Report(seed=seed, phase=run.probe.name, done=done, total=total))
+        report(Report(label=label, phase=run.probe.name, done=done, total=total))
         if must_stop():
             raise Interrupted("stopped inside a probe: the checkpoints that are done are kept")
 

@@ -1,6 +1,6 @@
 """What a study will do, before it does it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -11,10 +11,10 @@ from mzprobe.errors import UsageError
 from mzprobe.probes.cost import Cost, seconds
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.sampling import Agent, load_agent
-from mzprobe.settings import StudyConfig
+from mzprobe.settings import StudyConfig, StudyRun
 
 
-def planned(study: StudyConfig, config: RunConfig) -> Iterator[tuple[str, int, Cost, float]]:
+def planned(study: StudyConfig, runs: Sequence[StudyRun]) -> Iterator[tuple[str, int, Cost, float]]:
     """Each probe's name, its checkpoints, what they cost at most, and the seconds of that, for all agents together.
 
     Counts what there is to do from nothing; a table that is there already is not made again.
@@ -22,15 +22,36 @@ def planned(study: StudyConfig, config: RunConfig) -> Iterator[tuple[str, int, C
     Raises:
         UsageError: if a probe looks at a step that will have no checkpoint.
     """
-    refuse_missing_steps(study, config)
-    agent = _untrained(config)
-    training = config.training
-    every = [step for step in range(training.steps + 1) if training.is_checkpoint(step)]
+    for run in runs:
+        refuse_missing_steps(study, run.config)
+    agents = [_untrained(run.config) for run in runs]
     for name, (settings, steps) in study.probes().items():
-        count = len(steps or PROBES[name].steps or every)
-        all_agents, policies = count * len(study.seeds), count if PROBES[name].pair else 1
-        cost = PROBES[name].cost(agent, settings, policies) * all_agents
-        yield name, all_agents, cost, seconds(cost, agent, trees=PROBES[name].trees(settings))
+        checkpoints, total, needed = 0, Cost(), 0.0
+        for agent in agents:
+            training = agent.checkpoint.config.training
+            every = [step for step in range(training.steps + 1) if training.is_checkpoint(step)]
+            count = len(steps or PROBES[name].steps or every)
+            policies = count if PROBES[name].pair else 1
+            cost = PROBES[name].cost(agent, settings, policies) * (count * len(study.seeds))
+            checkpoints, total = checkpoints + count * len(study.seeds), total + cost
+            needed += seconds(cost, agent, trees=PROBES[name].trees(settings))
+        yield name, checkpoints, total, needed
+
+
+def training_planned(study: StudyConfig, runs: Sequence[StudyRun]) -> str:
+    """What is trained, in words."""
+    seeds, configs = len(study.seeds), [run.config for run in runs]
+    environment_steps = sum(
+        round(config.training.steps / config.training.training_ratio) * seeds
+        for config in configs
+        if not config.offline
+    )
+    agents = f"{seeds * len(runs)} agent{'s' if seeds * len(runs) > 1 else ''}"
+    if study.variants:
+        agents += f" ({len(runs)} variants)"
+    lengths = sorted({config.training.steps for config in configs})
+    steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
+    return f"{agents}, {steps} training steps each, some {environment_steps:,} environment steps"
 
 
 def refuse_missing_steps(study: StudyConfig, config: RunConfig) -> None:

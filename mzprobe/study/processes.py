@@ -21,8 +21,8 @@ from mzprobe.training.trainer import Progress
 class Report:
     """What a process says of its agent."""
 
-    seed: int
-    phase: str  # train, or the name of a probe
+    label: str  # of the task
+    phase: str  # train, record, or the name of a probe
     done: float
     total: int
     training: Progress | None = None
@@ -39,8 +39,8 @@ class Task(Protocol):
     """The work on one agent; pickled to its process."""
 
     @property
-    def seed(self) -> int:
-        """Of the agent."""
+    def label(self) -> str:
+        """Tells it from the other tasks: `seed 0`, or with the variant in front."""
         ...
 
     def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
@@ -72,7 +72,7 @@ def run_tasks(
             while waiting and len(running) < count:
                 task = waiting.pop(0)
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_run, args=(task, theirs), name=f"seed {task.seed}")
+                process = context.Process(target=_run, args=(task, theirs), name=task.label)
                 try:
                     process.start()
                 finally:
@@ -127,7 +127,7 @@ def _run(task: Task, pipe: "Connection[Any, Any]") -> None:
     except Interrupted:
         pass  # the parent asked for it, or is gone
     except MzprobeError as error:
-        report(Failure(f"seed {task.seed}: {error}"))
+        report(Failure(f"{task.label}: {error}"))
     except Exception as error:
         traceback.print_exc()
-        report(Failure(f"seed {task.seed}: an unexpected {type(error).__name__} ({error})"))
+        report(Failure(f"{task.label}: an unexpected {type(error).__name__} ({error})"))

@@ -1,0 +1,318 @@
+"""A study of several configurations: their runs, their order, the dataset they learn from, and what goes wrong."""
+
+import json
+import multiprocessing
+from dataclasses import dataclass
+from types import ModuleType
+
+import pytest
+from studies import variants_file
+
+from mzprobe.checkpoints import read_checkpoint
+from mzprobe.errors import Interrupted, MzprobeError, UsageError
+from mzprobe.probes.tables import read_run
+from mzprobe.settings import OnlineConfig, StudyConfig, StudyDataset, StudyRun, load_study, study_runs
+from mzprobe.study import AgentTask, run_study
+from mzprobe.study import dataset as datasets
+from mzprobe.study.dataset import DatasetTask, dataset_config, make_dataset, record_path
+from mzprobe.study.plan import planned, training_planned
+
+
+@pytest.fixture
+def study_file(tmp_path, tiny_keys):
+    """Writes a study of the tiny configuration with variants; gives its path."""
+    return lambda text, **keys: str(variants_file(tmp_path / "mine.toml", tiny_keys | keys, text))
+
+
+TWO = """
+[variants.slow]
+"training.training_ratio" = 0.25
+[variants."0.5"]
+"training.n_step" = 3
+"""
+
+
+# Runs
+
+
+def test_a_variant_is_a_run_with_its_own_keys_on_top_of_the_studys(study_file):
+    path = study_file(TWO)
+    study, base = load_study(path)
+    slow, half = study_runs(path, study)
+    assert [(run.name, run.variant) for run in (slow, half)] == [("mine-slow", "slow"), ("mine-0.5", "0.5")]
+    assert slow.config == base.model_copy(
+        update={"training": base.training.model_copy(update={"training_ratio": 0.25})}
+    )
+    assert (half.config.training.n_step, half.config.training.training_ratio) == (3, base.training.training_ratio)
+
+
+@pytest.mark.parametrize("name", ["cartpole-quick", "cartpole-ten"])
+def test_a_study_without_variants_is_one_run_of_its_name(name):
+    study, config = load_study(name)
+    assert study_runs(name, study) == (StudyRun(name=name, variant="", config=config),)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '[variants.a]\n"training.stesp" = 1',
+            "mine.toml, variant a: there is no configuration key training.stesp: did you mean training.steps?",
+        ),
+        (
+            '[variants.a]\n[variants.b]\n"training.steps" = -1',
+            "mine.toml, variant b: cartpole: training.steps is not valid: Input should be greater than or equal to 0",
+        ),
+        (
+            '[variants.a]\n"dataset.use" = "offline"',
+            "mine.toml, variant a: dataset.use needs episodes: add a dataset section to the study, or "
+            "dataset.path to the variant",
+        ),
+        ('[variants."a/b"]', "variant 'a/b' must be named by letters, digits, dots and dashes, and not dataset"),
+        ("[variants.dataset]", "variant 'dataset' must be named by letters, digits, dots and dashes, and not dataset"),
+        ("[dataset]\nstep = 20\n[variants.a]", "dataset is used by no variant: give one of them dataset.use, or"),
+        ("[dataset]\nstep = 2\nstpe = 20", "there is no configuration key dataset.stpe: did you mean dataset.step?"),
+        ("[variants]\na = 1", "variants.a is not valid"),
+    ],
+)
+def test_a_wrong_variant_is_one_sentence_that_names_it(study_file, tmp_path, run_cli, monkeypatch, text, said):
+    study_file(text)
+    monkeypatch.chdir(tmp_path)
+    code, out, line = run_cli("study", "mine.toml", "--dry-run")
+    assert (code, out) == (2, "")
+    assert line.startswith("error: ")
+    assert said in line
+    assert line.count("\n") == 1
+
+
+# Plans
+
+
+def test_a_plan_counts_all_variants(study_file, monkeypatch):
+    monkeypatch.setattr("mzprobe.probes.cost._SECONDS", 0.01)
+    path = study_file(TWO)
+    study, _ = load_study(path)
+    runs = study_runs(path, study)
+    assert training_planned(study, runs) == "4 agents (2 variants), 40 training steps each, some 960 environment steps"
+    ((name, checkpoints, cost, seconds),) = planned(study, runs)
+    ((_, of_one, cost_of_one, _),) = planned(study, runs[:1])
+    assert (name, checkpoints, of_one, cost) == ("online", 12, 6, cost_of_one * 2)
+    assert seconds > 0
+
+
+def test_a_dry_run_names_dataset_and_variants_and_writes_nothing(study_file, tmp_path, run_cli, monkeypatch):
+    study_file('[dataset]\nstep = 20\nepisodes = 7\n[variants.a]\n"dataset.use" = "offline"\n[variants.b]')
+    monkeypatch.chdir(tmp_path)
+    code, out, said = run_cli("study", "mine.toml", "--dry-run")
+    assert (code, out) == (0, "")
+    dataset, train, online = said.splitlines()
+    assert dataset == "dataset: 7 episodes of an agent of 20 training steps"
+    assert train == "train: 4 agents (2 variants), 40 training steps each, some 640 environment steps"
+    assert online.startswith("online: 12 checkpoints")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+# Running
+
+
+@pytest.fixture
+def run(study_file, tmp_path):
+    """Runs the study of two variants and two seeds."""
+
+    def start(*, on_report=lambda _: None, processes=1):
+        path = study_file(TWO)
+        study, _ = load_study(path)
+        run_study(
+            study,
+            study_runs(path, study),
+            checkpoints=tmp_path / "checkpoints",
+            analyses=tmp_path / "analyses",
+            command="mzprobe study mine",
+            processes=processes,
+            on_report=on_report,
+        )
+        return {
+            str(path.relative_to(tmp_path / "analyses")): path.read_bytes()
+            for path in sorted((tmp_path / "analyses").rglob("*.parquet"))
+        }
+
+    return start
+
+
+def test_agents_come_seed_by_seed(study_file, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("mzprobe.study.run_tasks", lambda tasks, **_: asked.extend(task.label for task in tasks))
+    path = study_file(TWO)
+    study, _ = load_study(path)
+    run_study(study, study_runs(path, study), checkpoints=tmp_path, analyses=tmp_path, command="")
+    assert asked == ["slow seed 0", "0.5 seed 0", "slow seed 1", "0.5 seed 1"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_study_of_variants_goes_on_to_the_same_tables(run, tmp_path):
+    seen = []
+
+    def interrupt(report):
+        seen.append(report)
+        if report.label == "slow seed 1" and not any(one.label == "slow seed 1" for one in seen[:-1]):
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="every agent saved"):
+        run(on_report=interrupt)
+    assert multiprocessing.active_children() == []
+    done = [read_run(tmp_path / "analyses", f"mine-{v}", "online").frame for v in ("slow", "0.5")]
+    assert [set(frame["seed"]) for frame in done] == [{0}, {0}]
+    tables = run()
+    assert list(tables) == [f"mine-{v}/online/seed-{s}.parquet" for v in ("0.5", "slow") for s in (0, 1)]
+    assert run() == tables
+    slow, half = (read_run(tmp_path / "analyses", f"mine-{v}", "online") for v in ("slow", "0.5"))
+    assert slow.frame["environment_steps"].max() < half.frame["environment_steps"].max()
+    assert set(slow.frame.loc[slow.frame["training_step"] == 0, "environment_steps"]) == {0}
+    assert slow.record["agents"][0]["config"]["training"]["training_ratio"] == 0.25
+
+
+@pytest.mark.slow
+def test_the_failure_of_an_agent_is_said_with_its_variant(study_file, tmp_path):
+    path = study_file('[variants.wild]\n"training.learning_rate" = 1e38')
+    study, _ = load_study(path)
+    with pytest.raises(MzprobeError, match=r"^wild seed [01]: training step .* not finite"):
+        run_study(study, study_runs(path, study), checkpoints=tmp_path, analyses=tmp_path, command="")
+
+
+def test_a_task_of_a_variant_trains_its_configuration(study_file, tmp_path):
+    path = study_file(TWO)
+    study, _ = load_study(path)
+    slow, _ = study_runs(path, study)
+    reports = []
+    task = AgentTask(
+        run_name=slow.name,
+        variant=slow.variant,
+        seed=1,
+        config=slow.config,
+        study=study,
+        checkpoints=tmp_path / "checkpoints",
+        analyses=tmp_path / "analyses",
+        command="here",
+    )
+    task.run(reports.append, lambda: False)
+    assert {report.label for report in reports} == {"slow seed 1"}
+    assert list(dict.fromkeys(report.phase for report in reports)) == ["train", "online"]
+    assert (tmp_path / "analyses" / "mine-slow" / "online" / "seed-1.parquet").exists()
+
+
+# Datasets
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What recording says of itself."""
+
+    mean_return: float = 12.5
+
+
+@pytest.fixture
+def collecting(monkeypatch):
+    """Stands for the recording of episodes; keeps what it was asked for."""
+    calls = []
+
+    def collect_dataset(checkpoint, *, out, **options):
+        out.mkdir(parents=True)
+        (out / "data").write_text("episodes")
+        calls.append({"step": checkpoint.training_step, "name": out.name, **options})
+        return Collected()
+
+    module = ModuleType("mzprobe.datasets")
+    module.collect_dataset = collect_dataset
+    monkeypatch.setitem(__import__("sys").modules, "mzprobe.datasets", module)
+    return calls
+
+
+OFFLINE = StudyConfig(
+    preset="cartpole",
+    seeds=(0,),
+    online=OnlineConfig(episodes=1),
+    dataset=StudyDataset(seed=3, step=20, policy="prior", episodes=5),
+    variants={
+        "offline": {"dataset.use": "offline", "reanalyse.fraction": 1},
+        "shown": {"dataset.use": "demonstrations"},
+        "elsewhere": {"dataset.use": "offline", "dataset.path": "mine"},
+        "online": {},
+    },
+)
+
+
+def test_only_the_variants_that_use_it_have_the_path_of_the_studys_dataset(tmp_path):
+    paths = {run.variant: run.config.dataset.path for run in study_runs("a/compare.toml", OFFLINE)}
+    here = "datasets/compare"  # wherever the study is run
+    assert paths == {"offline": here, "shown": here, "elsewhere": "mine", "online": None}
+    there = study_runs("compare", OFFLINE, datasets=tmp_path)[0].config.dataset.path
+    assert there == (tmp_path / "compare").as_posix()
+
+
+@pytest.fixture
+def task(tmp_path, tiny_config, collecting):
+    """The making of the study's dataset."""
+    return DatasetTask(
+        study="compare",
+        settings=OFFLINE.dataset,
+        config=tiny_config(),
+        datasets=tmp_path / "datasets",
+        checkpoints=tmp_path / "checkpoints",
+        analyses=tmp_path / "analyses",
+        command="mzprobe study compare",
+    )
+
+
+def test_a_dataset_is_of_an_agent_trained_to_its_step_and_made_once(task, tmp_path, collecting):
+    reports = []
+    task.run(reports.append, lambda: False)
+    assert list(dict.fromkeys((report.label, report.phase) for report in reports)) == [
+        ("dataset", "train"),
+        ("dataset", "record"),
+    ]
+    options = {"policy": "prior", "temperature": None, "episodes": 5, "seed": 3, "command": "mzprobe study compare"}
+    assert collecting == [{"step": 20, "name": "compare", **options}]
+    assert (tmp_path / "checkpoints" / "compare-dataset" / "seed-3" / "step-0000020").is_dir()
+    record = json.loads(record_path(tmp_path / "analyses", "compare").read_text("utf-8"))
+    assert (record["mean_return"], record["settings"]["policy"]) == (12.5, "prior")
+    assert [path.name for path in (tmp_path / "datasets").iterdir()] == ["compare"]
+    task.run(reports.append, lambda: False)
+    assert len(collecting) == 1
+
+
+def test_what_is_left_of_an_interrupted_recording_is_made_anew(task, tmp_path, collecting):
+    left = tmp_path / "datasets" / ".compare.partial" / "compare"
+    left.mkdir(parents=True)
+    (left / "half").write_text("an episode")
+    task.run(lambda _: None, lambda: False)
+    assert sorted(path.name for path in (tmp_path / "datasets" / "compare").iterdir()) == ["data", datasets.RECORD]
+
+
+def test_a_dataset_of_other_settings_is_refused(task, tmp_path, trained, collecting):
+    task.run(lambda _: None, lambda: False)
+    other = OFFLINE.dataset.model_copy(update={"episodes": 6})
+    checkpoint = read_checkpoint(tmp_path / "checkpoints" / "compare-dataset" / "seed-3" / "step-0000020")
+    with pytest.raises(UsageError, match="holds another dataset than the study's: remove it, or choose another fold"):
+        make_dataset(checkpoint, other, out=tmp_path / "datasets" / "compare", command="")
+    (tmp_path / "datasets" / "compare" / datasets.RECORD).unlink()
+    with pytest.raises(UsageError, match="holds another dataset"):
+        task.run(lambda _: None, lambda: False)
+
+
+def test_the_agent_of_the_dataset_is_trained_as_the_study_says_and_no_further(tiny_config):
+    config = dataset_config(tiny_config(), OFFLINE.dataset)
+    assert config == tiny_config("training.steps=20")
+
+
+def test_the_dataset_is_made_before_any_agent_of_the_study(task, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("mzprobe.study.run_tasks", lambda tasks, **_: asked.append([task.label for task in tasks]))
+    run_study(
+        OFFLINE,
+        study_runs("compare", OFFLINE),
+        dataset=task,
+        checkpoints=tmp_path,
+        analyses=tmp_path,
+        command="",
+    )
+    assert asked == [["dataset"], [f"{variant} seed 0" for variant in OFFLINE.variants]]
