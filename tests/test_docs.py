@@ -9,6 +9,7 @@ from mutations import FAULTS, ROOT
 import mzprobe
 from mzprobe.claims import CLAIMS
 from mzprobe.probes.registry import PROBES
+from mzprobe.study import timing
 
 DOCS = ROOT / "docs"
 COMMON = "All tables"
@@ -39,19 +40,22 @@ def units(text):
 # Measures
 
 
-@pytest.mark.parametrize("name", PROBES)
+UNITS = {name: probe.units for name, probe in PROBES.items()} | {timing.NAME: timing.UNITS}
+
+
+@pytest.mark.parametrize("name", UNITS)
 def test_every_column_stands_on_the_page_of_measures_with_its_unit(name):
     page = sections("measures.md")
     common, own = units(page[COMMON]), units(page[name])
     assert not set(common) & set(own)
-    expected = {column: unit.split(";")[0].strip() for column, unit in PROBES[name].units.items()}
+    expected = {column: unit.split(";")[0].strip() for column, unit in UNITS[name].items()}
     assert {column: unit for column, unit in (common | own).items() if column in expected} == expected
     assert set(own) <= set(expected)
 
 
 def test_the_page_of_measures_has_no_other_tables_and_no_common_column_that_no_probe_has():
     page = sections("measures.md")
-    assert set(page) == {COMMON, *PROBES}
+    assert set(page) == {COMMON, *UNITS}
     assert set(units(page[COMMON])) <= {column for probe in PROBES.values() for column in probe.units}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import pytest
-from studies import variants_file
+from studies import variants_file, write_times
 
 from mzprobe.checkpoints import read_checkpoint
 from mzprobe.errors import Interrupted, MzprobeError, UsageError
@@ -198,6 +198,30 @@ def test_a_task_of_a_variant_trains_its_configuration(study_file, tmp_path):
     assert {report.label for report in reports} == {"slow seed 1"}
     assert list(dict.fromkeys(report.phase for report in reports)) == ["train", "online"]
     assert (tmp_path / "analyses" / "mine-slow" / "online" / "seed-1.parquet").exists()
+
+
+def test_the_times_that_the_trainer_kept_become_a_table(study_file, tmp_path, monkeypatch):
+    path = study_file(TWO)
+    study, _ = load_study(path)
+    _, half = study_runs(path, study)
+    folder = tmp_path / "checkpoints" / "mine-0.5" / "seed-1"
+    monkeypatch.setattr(
+        "mzprobe.study.train_agent",
+        lambda trainer, *_: (trainer.train(), write_times(folder / "timing.json", steps=(0, 20, 40))),
+    )
+    AgentTask(
+        run_name=half.name,
+        variant=half.variant,
+        seed=1,
+        config=half.config,
+        study=study,
+        checkpoints=tmp_path / "checkpoints",
+        analyses=tmp_path / "analyses",
+        command="here",
+    ).run(lambda _: None, lambda: False)
+    table = read_run(tmp_path / "analyses", "mine-0.5", "timing")
+    assert set(table.frame["training_step"]) == {0, 20, 40}
+    assert table.record["agents"][0]["config"] == half.config.model_dump(mode="json")
 
 
 # Datasets

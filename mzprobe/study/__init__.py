@@ -13,6 +13,7 @@ from mzprobe.settings import StudyConfig, StudyRun
 from mzprobe.study.dataset import DatasetTask
 from mzprobe.study.plan import refuse_missing_steps
 from mzprobe.study.processes import Report, run_tasks
+from mzprobe.study.timing import write_timing
 from mzprobe.study.training import train_agent
 from mzprobe.training.trainer import Trainer
 
@@ -55,6 +56,7 @@ class AgentTask:
         """Does what is not done yet."""
         trainer = Trainer(self.config, seed=self.seed, run=self.run_name, out=self.checkpoints, command=self.command)
         train_agent(trainer, self.label, report, must_stop)
+        write_timing(trainer.folder, self.analyses, command=self.command)
         for probe in self.probes():
             _probe(probe, self.label, report, must_stop)
 

@@ -1,0 +1,96 @@
+"""How long an agent's training took, as a table beside those of the probes.
+
+The trainer keeps `timing.json` in the agent's folder, a row a checkpoint. Wall-clock does not repeat: this is the one
+table that is not the same for the same seed. Counts of steps and of targets in it are.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.files import read_bytes
+from mzprobe.probes.sampling import AGENT_UNITS
+from mzprobe.probes.tables import Table, differing, read_table, table_path, write_table
+from mzprobe.provenance import versions
+
+FILE, NAME = "timing.json", "timing"
+PARTS = ("play", "reanalyse", "learn", "evaluate")
+UNITS = {
+    "seed": AGENT_UNITS["seed"],
+    "training_step": AGENT_UNITS["training_step"],
+    "environment_steps": "environment steps; that the training had taken",
+    "fresh": "targets; made so far by searches of self-play",
+    "reanalysed": "targets; made so far by searches at stored positions",
+    "part": "name; play, reanalyse, learn or evaluate",
+    "seconds": "s; wall-clock so far, which does not repeat",
+    "core_seconds": "s; processor time so far, over all cores, which does not repeat",
+}
+
+
+def write_timing(agent: Path, analyses: Path, *, command: str) -> Path | None:
+    """Writes the timing table of an agent, if its trainer kept the times; one that would not change is left alone.
+
+    Args:
+        agent: folder of its checkpoints.
+        analyses: folder of all tables.
+        command: that a reader can type to make it.
+
+    Returns:
+        The table's path, or None where there are no times.
+
+    Raises:
+        MzprobeError: if the file of times is truncated.
+        UsageError: if the table there is of another configuration.
+    """
+    source = agent / FILE
+    if not source.exists():
+        return None
+    last = read_checkpoint(steps_of(agent)[-1])
+    frame = timing_rows(source).assign(seed=last.seed)[list(UNITS)]
+    record: dict[str, Any] = {
+        "probe": NAME,
+        "run": last.run,
+        "seed": last.seed,
+        "settings": {},
+        "config": last.config.model_dump(mode="json"),
+        "environment": last.environment,
+        "versions": versions(),
+        "commands": {str(step): command for step in sorted(set(frame["training_step"]))},
+    }
+    path = table_path(analyses, last.run, NAME, last.seed)
+    if path.exists():
+        old = read_table(path)
+        unlike = differing(old.record, record)
+        if unlike:
+            raise UsageError(f"{path} was made with other {unlike}: choose another folder for tables, or remove it")
+        if old.record == record and old.frame.equals(frame):
+            return path
+    write_table(path, Table(frame=frame, units=UNITS, record=record))
+    return path
+
+
+def timing_rows(source: Path) -> pd.DataFrame:
+    """The rows of a file of times, one a checkpoint and part, without the seed.
+
+    Raises:
+        MzprobeError: if the file is missing or truncated.
+    """
+    remedy = "remove it, the timing table is then left out"
+    data = read_bytes(source, error=MzprobeError, remedy=remedy)
+    try:
+        rows = [
+            {
+                **{name: int(row[name]) for name in ("training_step", "environment_steps", "fresh", "reanalysed")},
+                "part": part,
+                **{name: float(row[name][part]) for name in ("seconds", "core_seconds")},
+            }
+            for row in json.loads(data)["rows"]
+            for part in PARTS
+        ]
+    except (ValueError, KeyError, TypeError):
+        raise MzprobeError(f"{source} is truncated or not a file of times: {remedy}") from None
+    return pd.DataFrame(rows, columns=[name for name in UNITS if name != "seed"])
