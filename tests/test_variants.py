@@ -2,18 +2,17 @@
 
 import json
 import multiprocessing
-from dataclasses import dataclass
-from types import ModuleType
 
 import pytest
 from studies import variants_file, write_times
 
 from mzprobe.checkpoints import read_checkpoint
+from mzprobe.datasets import open_dataset
+from mzprobe.envs import CartPole
 from mzprobe.errors import Interrupted, MzprobeError, UsageError
 from mzprobe.probes.tables import read_run
 from mzprobe.settings import OnlineConfig, StudyConfig, StudyDataset, StudyRun, load_study, study_runs
 from mzprobe.study import AgentTask, run_study
-from mzprobe.study import dataset as datasets
 from mzprobe.study.dataset import DatasetTask, dataset_config, make_dataset, record_path
 from mzprobe.study.plan import planned, training_planned
 
@@ -163,7 +162,8 @@ def test_an_interrupted_study_of_variants_goes_on_to_the_same_tables(run, tmp_pa
     done = [read_run(tmp_path / "analyses", f"mine-{v}", "online").frame for v in ("slow", "0.5")]
     assert [set(frame["seed"]) for frame in done] == [{0}, {0}]
     tables = run()
-    assert list(tables) == [f"mine-{v}/online/seed-{s}.parquet" for v in ("0.5", "slow") for s in (0, 1)]
+    names = [f"mine-{v}/{p}/seed-{s}.parquet" for v in ("0.5", "slow") for p in ("online", "timing") for s in (0, 1)]
+    assert list(tables) == names
     assert run() == tables
     slow, half = (read_run(tmp_path / "analyses", f"mine-{v}", "online") for v in ("slow", "0.5"))
     assert slow.frame["environment_steps"].max() < half.frame["environment_steps"].max()
@@ -227,30 +227,6 @@ def test_the_times_that_the_trainer_kept_become_a_table(study_file, tmp_path, mo
 # Datasets
 
 
-@dataclass(frozen=True)
-class Collected:
-    """What recording says of itself."""
-
-    mean_return: float = 12.5
-
-
-@pytest.fixture
-def collecting(monkeypatch):
-    """Stands for the recording of episodes; keeps what it was asked for."""
-    calls = []
-
-    def collect_dataset(checkpoint, *, out, **options):
-        out.mkdir(parents=True)
-        (out / "data").write_text("episodes")
-        calls.append({"step": checkpoint.training_step, "name": out.name, **options})
-        return Collected()
-
-    module = ModuleType("mzprobe.datasets")
-    module.collect_dataset = collect_dataset
-    monkeypatch.setitem(__import__("sys").modules, "mzprobe.datasets", module)
-    return calls
-
-
 OFFLINE = StudyConfig(
     preset="cartpole",
     seeds=(0,),
@@ -274,7 +250,7 @@ def test_only_the_variants_that_use_it_have_the_path_of_the_studys_dataset(tmp_p
 
 
 @pytest.fixture
-def task(tmp_path, tiny_config, collecting):
+def task(tmp_path, tiny_config):
     """The making of the study's dataset."""
     return DatasetTask(
         study="compare",
@@ -287,38 +263,40 @@ def task(tmp_path, tiny_config, collecting):
     )
 
 
-def test_a_dataset_is_of_an_agent_trained_to_its_step_and_made_once(task, tmp_path, collecting):
+def test_a_dataset_is_of_an_agent_trained_to_its_step_and_made_once(task, tmp_path, monkeypatch):
     reports = []
     task.run(reports.append, lambda: False)
     assert list(dict.fromkeys((report.label, report.phase) for report in reports)) == [
         ("dataset", "train"),
         ("dataset", "record"),
     ]
-    options = {"policy": "prior", "temperature": None, "episodes": 5, "seed": 3, "command": "mzprobe study compare"}
-    assert collecting == [{"step": 20, "name": "compare", **options}]
-    assert (tmp_path / "checkpoints" / "compare-dataset" / "seed-3" / "step-0000020").is_dir()
-    record = json.loads(record_path(tmp_path / "analyses", "compare").read_text("utf-8"))
-    assert (record["mean_return"], record["settings"]["policy"]) == (12.5, "prior")
-    assert [path.name for path in (tmp_path / "datasets").iterdir()] == ["compare"]
-    task.run(reports.append, lambda: False)
-    assert len(collecting) == 1
-
-
-def test_what_is_left_of_an_interrupted_recording_is_made_anew(task, tmp_path, collecting):
-    left = tmp_path / "datasets" / ".compare.partial" / "compare"
-    left.mkdir(parents=True)
-    (left / "half").write_text("an episode")
-    task.run(lambda _: None, lambda: False)
-    assert sorted(path.name for path in (tmp_path / "datasets" / "compare").iterdir()) == ["data", datasets.RECORD]
-
-
-def test_a_dataset_of_other_settings_is_refused(task, tmp_path, trained, collecting):
-    task.run(lambda _: None, lambda: False)
-    other = OFFLINE.dataset.model_copy(update={"episodes": 6})
+    dataset = open_dataset(str(tmp_path / "datasets" / "compare"), CartPole().spec)
     checkpoint = read_checkpoint(tmp_path / "checkpoints" / "compare-dataset" / "seed-3" / "step-0000020")
-    with pytest.raises(UsageError, match="holds another dataset than the study's: remove it, or choose another fold"):
-        make_dataset(checkpoint, other, out=tmp_path / "datasets" / "compare", command="")
-    (tmp_path / "datasets" / "compare" / datasets.RECORD).unlink()
+    record = json.loads(record_path(tmp_path / "analyses", "compare").read_text("utf-8"))
+    expected = {
+        "policy": "prior",
+        "temperature": 1.0,
+        "seed": 3,
+        "episodes": 5,
+        "command": "mzprobe study compare",
+        "sha256": dataset.sha256,
+        "mean_return": dataset.returns.mean(),
+    }
+    assert {key: record[key] for key in expected} == expected
+    assert record["checkpoint"]["weights_sha256"] == checkpoint.weights_sha256
+    monkeypatch.setattr("mzprobe.datasets.collect.collect", lambda *_, **__: pytest.fail("recorded again"))
+    task.run(reports.append, lambda: False)
+
+
+def test_a_dataset_of_other_settings_is_refused(task, tmp_path):
+    task.run(lambda _: None, lambda: False)
+    checkpoint = tmp_path / "checkpoints" / "compare-dataset" / "seed-3" / "step-0000020"
+    out = tmp_path / "datasets" / "compare"
+    for other in ({"episodes": 6}, {"policy": "behaviour"}, {"temperature": 0.5}, {"seed": 4}):
+        settings = OFFLINE.dataset.model_copy(update=other)
+        with pytest.raises(UsageError, match="holds another dataset than the study's: remove it, or choose another"):
+            make_dataset(checkpoint, settings, out=out, command="")
+    (out / "mzprobe.json").unlink()
     with pytest.raises(UsageError, match="holds another dataset"):
         task.run(lambda _: None, lambda: False)
 

@@ -36,7 +36,6 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
 
 \b
   mzprobe train cartpole --seed 0               train an agent (resumes if it was interrupted)
-  mzprobe collect checkpoints/cartpole/...      record episodes as a dataset to learn from offline
   mzprobe eval-online checkpoints/cartpole      Figure 2: returns with and without search
   mzprobe eval-horizon checkpoints/cartpole     Figure 3: value prediction error by horizon
   mzprobe eval-sequences checkpoints/cartpole   Figure 4: the same, of likely and unlikely action sequences

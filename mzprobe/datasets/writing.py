@@ -96,7 +96,8 @@ class DatasetWriter:
         """
         if not self.returns:
             raise ValueError("a dataset needs at least one episode")
-        made = {**self.record, "mean_return": float(np.mean(self.returns)), "versions": versions()}
+        counts = {"episodes": len(self.returns), "steps": self.steps, "mean_return": float(np.mean(self.returns))}
+        made = {**self.record, **counts, "versions": versions()}
         data = self.folder / DATA
         metadata = canonical_json(self._metadata() | {"mzprobe": made}).encode()
         (data / METADATA).write_bytes(metadata)

@@ -1,23 +1,22 @@
 """The dataset that a study makes for itself: an agent trained so far, and episodes of it."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mzprobe.checkpoints import Checkpoint, read_checkpoint, steps_of
+from mzprobe.checkpoints import steps_of
 from mzprobe.config import RunConfig
+from mzprobe.datasets.places import RECORD
 from mzprobe.errors import UsageError
-from mzprobe.files import canonical_json, replace_file, write_file
+from mzprobe.files import canonical_json, replace_file
 from mzprobe.settings import StudyDataset
 from mzprobe.study.processes import Report
 from mzprobe.study.training import train_agent
 from mzprobe.training.trainer import Trainer
 
-RECORD = "study.json"  # in the dataset's folder, of what made it
-_SAME = ("settings", "checkpoint")  # parts of a record by which a dataset is the one that is asked for
+_SAME = ("policy", "temperature", "seed", "episodes")  # of a record, by which a dataset is the one that is asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ class DatasetTask:
         )
         train_agent(trainer, self.label, report, must_stop)
         report(Report(label=self.label, phase="record", done=0, total=settings.episodes))
-        checkpoint = read_checkpoint(steps_of(trainer.folder)[-1])
+        checkpoint = steps_of(trainer.folder)[-1]
         record = make_dataset(checkpoint, settings, out=self.datasets / self.study, command=self.command)
         replace_file(record_path(self.analyses, self.study), canonical_json(record).encode())
         report(Report(label=self.label, phase="record", done=settings.episodes, total=settings.episodes))
@@ -57,63 +56,40 @@ def dataset_config(config: RunConfig, settings: StudyDataset) -> RunConfig:
     return config.model_copy(update={"training": training})
 
 
-def make_dataset(checkpoint: Checkpoint, settings: StudyDataset, *, out: Path, command: str) -> dict[str, Any]:
-    """Records episodes of a checkpoint, unless they are there already; the folder appears whole.
+def make_dataset(checkpoint: Path, settings: StudyDataset, *, out: Path, command: str) -> dict[str, Any]:
+    """Records episodes of a checkpoint, unless they are there already.
 
     Args:
-        checkpoint: of the agent.
+        checkpoint: folder of the agent's.
         settings: who acts, and how often.
         out: folder of the dataset.
         command: that a reader can type to make it.
 
     Returns:
-        What made it: `settings`, `checkpoint` (SHA-256 of the weights), `command`, and `mean_return`, undiscounted.
+        The dataset's own record.
 
     Raises:
         UsageError: if the folder holds another dataset.
     """
-    from mzprobe.datasets import collect_dataset  # type: ignore[import-not-found]  # it needs an extra
+    from mzprobe.datasets.collect import collect, load_player  # an extra, needed only here
 
-    record: dict[str, Any] = {
-        "settings": settings.model_dump(mode="json"),
-        "checkpoint": checkpoint.weights_sha256,
-        "command": command,
-    }
-    if out.exists():
-        return _known(out, record)
-    # In a folder of its own until it is whole, under its own name, which a dataset may record.
-    partial = out.parent / f".{out.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    collected = collect_dataset(
-        checkpoint,
-        out=partial / out.name,
-        policy=settings.policy,
-        temperature=settings.temperature,
-        episodes=settings.episodes,
-        seed=settings.seed,
-        command=command,
-    )
-    record["mean_return"] = float(collected.mean_return)
-    write_file(partial / out.name / RECORD, canonical_json(record).encode())
-    (partial / out.name).rename(out)
-    partial.rmdir()
-    return record
+    player = load_player(str(checkpoint), settings.policy, temperature=settings.temperature)
+    if not out.exists():
+        collect(player, out, episodes=settings.episodes, seed=settings.seed, command=command)
+    weights = None if player.checkpoint is None else player.checkpoint.weights_sha256
+    wanted = (player.name, player.temperature, settings.seed, settings.episodes, weights)
+    try:
+        there: dict[str, Any] = json.loads((out / RECORD).read_bytes())
+        found = (*(there[key] for key in _SAME), there.get("checkpoint", {}).get("weights_sha256"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = ()
+    if found != wanted:
+        raise UsageError(
+            f"{out} holds another dataset than the study's: remove it, or choose another folder with --datasets"
+        )
+    return there
 
 
 def record_path(analyses: Path, study: str) -> Path:
     """Where the tables keep the record of a study's dataset."""
     return analyses / study / "dataset.json"
-
-
-def _known(out: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """The record of the dataset that is there, if it is the one that is asked for."""
-    try:
-        there: dict[str, Any] = json.loads((out / RECORD).read_text("utf-8"))
-        same = all(there[part] == record[part] for part in _SAME)
-    except (OSError, ValueError, KeyError, TypeError):
-        same = False
-    if not same:
-        raise UsageError(
-            f"{out} holds another dataset than the study's: remove it, or choose another folder with --datasets"
-        )
-    return there

@@ -16,9 +16,9 @@ from mzprobe.files import read_bytes
 from mzprobe.probes.sampling import AGENT_UNITS
 from mzprobe.probes.tables import Table, differing, read_table, table_path, write_table
 from mzprobe.provenance import versions
+from mzprobe.training.clock import FILE, PARTS
 
-FILE, NAME = "timing.json", "timing"
-PARTS = ("play", "reanalyse", "learn", "evaluate")
+NAME = "timing"
 UNITS = {
     "seed": AGENT_UNITS["seed"],
     "training_step": AGENT_UNITS["training_step"],
