@@ -25,6 +25,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/env_speed.py
 	$(BIN)/python benchmarks/search_speed.py
 	$(BIN)/python benchmarks/training_speed.py
+	$(BIN)/python benchmarks/reanalyse_speed.py
 	$(BIN)/python benchmarks/probe_speed.py
 
 $(VENV)/bin/python:
