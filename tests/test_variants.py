@@ -13,7 +13,7 @@ from mzprobe.errors import Interrupted, MzprobeError, UsageError
 from mzprobe.probes.tables import read_run
 from mzprobe.settings import OnlineConfig, StudyConfig, StudyDataset, StudyRun, load_study, study_runs
 from mzprobe.study import AgentTask, run_study
-from mzprobe.study.dataset import DatasetTask, dataset_config, make_dataset, record_path
+from mzprobe.study.dataset import DatasetTask, dataset_config, dataset_return, make_dataset, record_path
 from mzprobe.study.plan import planned, training_planned
 
 
@@ -224,6 +224,49 @@ def test_the_times_that_the_trainer_kept_become_a_table(study_file, tmp_path, mo
     assert table.record["agents"][0]["config"] == half.config.model_dump(mode="json")
 
 
+PLANNING = """
+[planning]
+leaf = "value"
+simulations = [2]
+episodes = 2
+[steps]
+planning = [40]
+"""
+
+
+@pytest.mark.slow
+def test_a_study_of_variants_ends_in_what_compares_them_and_does_nothing_twice(
+    study_file, tmp_path, run_cli, monkeypatch
+):
+    study_file(PLANNING + TWO)
+    monkeypatch.chdir(tmp_path)
+    code, out, said = run_cli("study", "mine.toml", "--processes", 2)
+    assert code == 0, said
+    names = [f"figures/mine/{name}.{suffix}" for name in ("learning", "acting") for suffix in ("png", "svg", "csv")]
+    assert out.splitlines() == [f"{name} written" for name in names]
+    assert "claims" not in said
+    assert "slow seed 1" in said
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    for command in (("study", "mine.toml"), ("figures", "mine.toml")):
+        code, out, said = run_cli(*command)
+        assert code == 0, said
+        assert out.splitlines() == [f"{name} unchanged" for name in names]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    code, out, said = run_cli("figures", "mine-slow")
+    assert code == 0, said
+    assert "figures/mine-slow/fig2-online.png written" in out
+
+
+def test_figures_of_a_study_without_tables_name_the_command_that_makes_them(tmp_path, run_cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, said = run_cli("figures", "cartpole-reanalyse")
+    assert (code, out) == (2, "")
+    assert said == (
+        "error: there are no tables of the runs of study cartpole-reanalyse under analyses: make them with mzprobe "
+        "study cartpole-reanalyse\n"
+    )
+
+
 # Datasets
 
 
@@ -299,6 +342,16 @@ def test_a_dataset_of_other_settings_is_refused(task, tmp_path):
     (out / "mzprobe.json").unlink()
     with pytest.raises(UsageError, match="holds another dataset"):
         task.run(lambda _: None, lambda: False)
+
+
+def test_the_return_of_a_dataset_is_known_from_the_tables_alone(task, tmp_path):
+    assert dataset_return(tmp_path / "analyses", "compare") is None
+    task.run(lambda _: None, lambda: False)
+    dataset = open_dataset(str(tmp_path / "datasets" / "compare"), CartPole().spec)
+    assert dataset_return(tmp_path / "analyses", "compare") == dataset.returns.mean()
+    record_path(tmp_path / "analyses", "compare").write_text("{")
+    with pytest.raises(MzprobeError, match=r"dataset.json is truncated .*: run mzprobe study compare again"):
+        dataset_return(tmp_path / "analyses", "compare")
 
 
 def test_the_agent_of_the_dataset_is_trained_as_the_study_says_and_no_further(tiny_config):

@@ -27,6 +27,7 @@ from mzprobe.cli.probes import add_commands
 from mzprobe.errors import Interrupted, MzprobeError
 
 if TYPE_CHECKING:
+    from mzprobe.figures.output import Drawn
     from mzprobe.settings import StudyConfig, StudyRun
 
 GUIDE = """
@@ -161,14 +162,25 @@ app.command(epilog="Example: mzprobe collect checkpoints/cartpole/seed-0/step-00
 
 @app.command(epilog="Example: mzprobe figures cartpole")
 def figures(
-    run: Annotated[str | None, typer.Argument(help="Name of the run; the newest one by default.")] = None,
+    run: Annotated[str | None, typer.Argument(help="Name of the run, or a study; the newest run by default.")] = None,
     analyses: Analyses = Path("analyses"),
     out: Out = Path("figures"),
     checkpoints: Checkpoints = Path("checkpoints"),
 ) -> None:
-    """Draw every figure whose table exists, as PNG, SVG and the CSV of its numbers; say which are missing."""
-    from mzprobe.console import console
+    """Draw every figure whose table exists, as PNG, SVG and the CSV of its numbers; say which are missing.
 
+    Of a study with variants (a shipped name, or the path of a TOML file) those that compare them.
+    """
+    from mzprobe.config import shipped
+    from mzprobe.console import console
+    from mzprobe.settings import load_study, study_runs
+
+    if run is not None and (run.endswith(".toml") or run in shipped("presets/studies")):
+        settings, _ = load_study(run)
+        if settings.variants:
+            _compare(run, study_runs(run, settings), analyses, out)
+            return
+        run = Path(run).stem
     _draw(_run_or_newest(run, checkpoints, console), analyses, out)
 
 
@@ -256,6 +268,7 @@ def study(
                 on_report=show,
             )
     if settings.variants:
+        _compare(name, runs, analyses, out)
         return
     _draw(run, analyses, out)
     if not {claim.probe for claim in CLAIMS}.isdisjoint(settings.probes()):
@@ -316,10 +329,25 @@ def _run_or_newest(run: str | None, checkpoints: Path, say: Console) -> str:
 
 
 def _draw(run: str, analyses: Path, out: Path) -> None:
-    from mzprobe.console import console, errors
     from mzprobe.figures import draw_run
 
-    for drawn in draw_run(run, analyses=analyses, figures=out):
+    _say_drawn(draw_run(run, analyses=analyses, figures=out))
+
+
+def _compare(study: str, runs: "Sequence[StudyRun]", analyses: Path, out: Path) -> None:
+    """Draws the figures that compare the variants of a study."""
+    from mzprobe.figures import draw_comparison
+    from mzprobe.study.dataset import dataset_return
+
+    by_variant, reference = {run.variant: run.name for run in runs}, dataset_return(analyses, Path(study).stem)
+    _say_drawn(draw_comparison(study, by_variant, analyses=analyses, figures=out, reference=reference))
+
+
+def _say_drawn(done: "Sequence[Drawn]") -> None:
+    """Says of each file whether it is new, and of each figure without a table how to make that."""
+    from mzprobe.console import console, errors
+
+    for drawn in done:
         if drawn.status == "missing":
             errors.print(f"{drawn.what}: no table, make it with {drawn.remedy}")
         else:

@@ -4,22 +4,23 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from mzprobe.errors import UsageError
+from mzprobe.figures.comparison import draw_comparison
 from mzprobe.figures.cross import aggregate_cross, draw_cross
 from mzprobe.figures.equivalence import aggregate_equivalence, draw_equivalence
 from mzprobe.figures.horizon import aggregate_horizon, draw_horizon
 from mzprobe.figures.online import aggregate_online, draw_online
+from mzprobe.figures.output import Drawn, title_of, write_figure
 from mzprobe.figures.planning import aggregate_planning, draw_planning
 from mzprobe.figures.search_error import aggregate_search, draw_search
 from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
-from mzprobe.figures.style import rendered
-from mzprobe.files import replace_file
 from mzprobe.probes.tables import Table, commands_of, read_run
+
+__all__ = ["PLANS", "Drawn", "Plan", "draw_comparison", "draw_run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,15 +97,6 @@ PLANS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """What became of one file, or of one figure that has no table."""
-
-    what: str
-    status: Literal["written", "unchanged", "replaced", "missing"]
-    remedy: str = ""
-
-
 def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
     """Draws every figure of a run whose table exists, each as PNG, SVG and the CSV of its numbers.
 
@@ -121,13 +113,8 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
                 done.append(Drawn(what=plan.name, status="missing", remedy=f"{plan.command} checkpoints/{run}"))
             continue
         cells = plan.aggregate(table.frame)
-        environments = {record["environment"]["name"] for record in table.record["agents"]}
-        figure = plan.draw(cells, title=_TITLES.get(name := "/".join(sorted(environments)), name))
-        files = {suffix: rendered(figure, suffix) for suffix in ("png", "svg")}
-        files["csv"] = (_provenance(table) + cells.to_csv(index=False, lineterminator="\n")).encode()
-        for suffix, data in files.items():
-            path = figures / run / f"{plan.name}.{suffix}"
-            done.append(Drawn(what=str(path), status=replace_file(path, data)))
+        figure = plan.draw(cells, title=title_of(table))
+        done += write_figure(figure, cells, made=_provenance(table), folder=figures / run, name=plan.name)
     if all(drawn.status == "missing" for drawn in done):
         raise UsageError(f"there are no tables of run {run} under {analyses}: make one with {done[0].remedy}")
     return done
@@ -142,6 +129,3 @@ def _provenance(table: Table) -> str:
     for part in ("settings", "config", "versions"):
         made.append(f"# {part}: {json.dumps(records[0][part], sort_keys=True)}")
     return "\n".join(made) + "\n"
-
-
-_TITLES = {"cartpole": "CartPole"}

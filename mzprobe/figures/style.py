@@ -40,6 +40,7 @@ PANEL_TITLE = 9  # points
 # Told apart by the colour-blind, and, as every line has its own marker or dashes too, without colour.
 BLUE, ORANGE, GREEN = sns.color_palette("colorblind", 3)
 GREY = "0.35"  # the policy prior without search
+_MARKERS, _DASHES = "os^Dv*PX", ("--", ":", "-.")
 
 
 @contextmanager
@@ -124,3 +125,25 @@ def simulations_axis(axes: Axes, simulations: NDArray[np.int64]) -> None:
     axes.set_xticks(numbers, minor=True)
     axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%d"))
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+def variant_looks(variants: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """How a study's variants are told apart, as `draw_mean` takes it: each has its colour and marker, in order.
+
+    A variant that is another one with a word more (`0.5-fewer` beside `0.5`) has the other's, and dashes of its own.
+    """
+    names = list(variants)
+    roots = {name: min((one for one in names if name.startswith(f"{one}-")), key=len, default=name) for name in names}
+    own = [name for name in names if roots[name] == name]
+    colours = sns.color_palette("colorblind", len(own))
+    looks: dict[str, dict[str, Any]] = {}
+    for name, root in roots.items():
+        i, kin = own.index(root), [one for one in names if roots[one] == root != one]
+        looks[name] = {
+            "label": name,
+            "colour": colours[i],
+            "marker": _MARKERS[i % len(_MARKERS)],
+            "linestyle": "-" if name == root else _DASHES[kin.index(name) % len(_DASHES)],
+            "markersize": 3,
+        }
+    return looks

@@ -9,7 +9,7 @@ from typing import Any
 from mzprobe.checkpoints import steps_of
 from mzprobe.config import RunConfig
 from mzprobe.datasets.places import RECORD
-from mzprobe.errors import UsageError
+from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import canonical_json, replace_file
 from mzprobe.settings import StudyDataset
 from mzprobe.study.processes import Report
@@ -93,3 +93,18 @@ def make_dataset(checkpoint: Path, settings: StudyDataset, *, out: Path, command
 def record_path(analyses: Path, study: str) -> Path:
     """Where the tables keep the record of a study's dataset."""
     return analyses / study / "dataset.json"
+
+
+def dataset_return(analyses: Path, study: str) -> float | None:
+    """Mean return of the episodes of a study's dataset, or None where the tables do not know it.
+
+    Raises:
+        MzprobeError: if their record is truncated.
+    """
+    path = record_path(analyses, study)
+    if not path.exists():
+        return None
+    try:
+        return float(json.loads(path.read_text("utf-8"))["mean_return"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise MzprobeError(f"{path} is truncated or not a dataset's record: run mzprobe study {study} again") from None

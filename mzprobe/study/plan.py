@@ -51,7 +51,8 @@ def training_planned(study: StudyConfig, runs: Sequence[StudyRun]) -> str:
         agents += f" ({len(runs)} variants)"
     lengths = sorted({config.training.steps for config in configs})
     steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
-    return f"{agents}, {steps} training steps each, some {environment_steps:,} environment steps"
+    taken = f"some {environment_steps:,}" if environment_steps else "no"
+    return f"{agents}, {steps} training steps each, {taken} environment steps"
 
 
 def refuse_missing_steps(study: StudyConfig, config: RunConfig) -> None:

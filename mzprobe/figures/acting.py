@@ -1,0 +1,134 @@
+"""Ways to act with what a study's variants have learned, policy, value and model, and what each returns."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mzprobe.figures.style import GREY, WIDTH, agents_in_words, figure_style, legend_below, thousands, variant_looks
+from mzprobe.stats import over_agents
+
+POLICY, GREEDY, ONE_STEP, MCTS = "policy, sampled", "policy, greedy", "one-step value", "MCTS"
+_ROWS = (
+    (POLICY, "none"),
+    (GREEDY, "none"),
+    (ONE_STEP, "learned"),
+    (ONE_STEP, "true"),
+    (MCTS, "learned"),
+    (MCTS, "true"),
+)
+_DATASET = "mean return of the dataset"
+_LINE = 0.15  # inches, of one variant in a row
+
+
+def aggregate_acting(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard error over agents of the return, one row a variant and way to act.
+
+    Each variant is looked at its last training step. The search is that with the policy prior and the most
+    simulations. `returns` has every agent's own mean, in order of seeds, a space between them.
+
+    Args:
+        frame: tables `planning-value` of all variants, with a column `variant`.
+    """
+    last = frame[frame["training_step"] == frame.groupby("variant")["training_step"].transform("max")]
+    acts = last.assign(act=_acts(last)).dropna(subset=["act"])
+    by = ["variant", "training_step", "model", "act", "simulations"]
+    own = acts.groupby([*by, "seed"])["return"].mean()
+    returns = own.groupby(level=by).apply(lambda one: " ".join(map(str, one.tolist()))).rename("returns")
+    cells = over_agents(acts, by=by, column="return").join(returns, on=by)
+    rows = [_ROWS.index(key) for key in zip(cells["act"], cells["model"], strict=True)]
+    return cells.assign(row=rows).sort_values(["variant", "row"], ignore_index=True).drop(columns="row")
+
+
+def draw_acting(cells: pd.DataFrame, *, title: str, reference: float | None = None) -> Figure:
+    """Draws the aggregate: a row a way to act, in it a line a variant with its agents, their mean and standard error.
+
+    A variant that cannot act in a way, for want of a model, has a dash there.
+
+    Args:
+        cells: what `aggregate_acting` gives, variants in order.
+        title: of the environment.
+        reference: mean return of the episodes that were learned from, if there were some.
+    """
+    variants = list(cells["variant"].unique())
+    looks = variant_looks(variants)
+    rows = [row for row in _ROWS if row in set(zip(cells["act"], cells["model"], strict=True))]
+    with figure_style():
+        height = _LINE * (len(variants) + 1.5) * len(rows) + 1.2
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = figure.subplots()
+        for i, (act, model) in enumerate(rows):
+            here = cells[(cells["act"] == act) & (cells["model"] == model)].set_index("variant")
+            for j, variant in enumerate(variants):
+                y = i + (j - (len(variants) - 1) / 2) / (len(variants) + 1.5)
+                _draw_line(axes, here, variant, y, **looks[variant])
+            if i:
+                axes.axhline(i - 0.5, color="0.9", linewidth=0.8, zorder=0)
+        if reference is not None:
+            axes.axvline(reference, color=GREY, linestyle=":", linewidth=1.2, label=_DATASET)
+        axes.set_yticks(range(len(rows)), [_name(cells, act, model) for act, model in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("Return (undiscounted reward)")
+        if cells["mean"].min() >= 0:
+            axes.set_xlim(left=0)
+        axes.grid(axis="x")
+        axes.set_title(f"{title}, {_steps(cells)}, {agents_in_words(cells)}")
+        legend_below(figure, [*variants, _DATASET], columns=4)
+    return figure
+
+
+def _acts(frame: pd.DataFrame) -> pd.Series:
+    """How each row acts, or None for those that are not compared."""
+    searched = frame["simulations"] > 0
+    most = frame["simulations"] == frame["simulations"].max()
+    acts = pd.Series(None, index=frame.index, dtype=object)
+    acts[(frame["model"] == "none") & (frame["temperature"] > 0)] = POLICY
+    acts[(frame["model"] == "none") & (frame["temperature"] == 0)] = GREEDY
+    acts[(frame["model"] != "none") & (frame["prior"] == "none")] = ONE_STEP
+    acts[searched & most & (frame["prior"] == "policy")] = MCTS
+    return acts
+
+
+def _draw_line(axes: Axes, here: pd.DataFrame, variant: str, y: float, *, label: str, **look: object) -> None:
+    """One variant in one row: its agents, their mean and its standard error, or a dash."""
+    colour, marker = look["colour"], look["marker"]
+    if variant not in here.index:
+        left, dash = ("axes fraction", "data"), "\N{EN DASH}"
+        axes.annotate(dash, (0, y), (3, 0), left, "offset points", color=colour, va="center", size=12)
+        return
+    cell = here.loc[variant]
+    own = [float(number) for number in str(cell["returns"]).split()]
+    axes.plot(
+        own, [y] * len(own), linestyle="none", marker="o", markersize=3, color=colour, alpha=0.35, markeredgewidth=0
+    )
+    filled = colour if look.get("linestyle", "-") == "-" else "white"
+    axes.errorbar(
+        cell["mean"],
+        y,
+        xerr=cell["standard_error"],
+        color=colour,
+        marker=marker,
+        markerfacecolor=filled,
+        markersize=4.5,
+        linestyle="none",
+        elinewidth=1.2,
+        label=label,
+    )
+
+
+def _name(cells: pd.DataFrame, act: str, model: str) -> str:
+    """What a row is called."""
+    here = cells[(cells["act"] == act) & (cells["model"] == model)]
+    said = f"{act} (N = {_range(here['simulations'].unique().tolist())})" if act == MCTS else act
+    return said if model == "none" else f"{said},\n{model} model"
+
+
+def _steps(cells: pd.DataFrame) -> str:
+    """The last training steps."""
+    return f"step {_range([thousands(step) for step in sorted(cells['training_step'].unique())])}"
+
+
+def _range(values: Sequence[object]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"

@@ -1,0 +1,106 @@
+"""Figures that compare the variants of a study, from the tables of their runs."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mzprobe.errors import UsageError
+from mzprobe.figures.acting import aggregate_acting, draw_acting
+from mzprobe.figures.learning import aggregate_learning, draw_learning
+from mzprobe.figures.output import Drawn, title_of, write_figure
+from mzprobe.probes.tables import Table, commands_of, differing, read_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How a figure comes from tables of all variants."""
+
+    name: str  # of the files
+    table: str
+    aggregate: Callable[..., pd.DataFrame]  # (frame of the table, frame of the other one or None)
+    draw: Callable[..., Figure]  # (cells, *, title, reference)
+    other: str | None = None  # a second table, used where it is there
+
+
+COMPARISONS = (
+    Comparison(name="learning", table="online", other="timing", aggregate=aggregate_learning, draw=draw_learning),
+    Comparison(name="acting", table="planning-value", aggregate=aggregate_acting, draw=draw_acting),
+)
+
+
+def draw_comparison(
+    study: str, runs: Mapping[str, str], *, analyses: Path, figures: Path, reference: float | None = None
+) -> list[Drawn]:
+    """Draws what compares the variants of a study, as far as there are tables, each as PNG, SVG and CSV.
+
+    Args:
+        study: a shipped name or a path of a TOML file; its stem names the folder of the figures.
+        runs: name of the run of each variant, in order.
+        analyses: folder of all tables.
+        figures: folder of all figures.
+        reference: mean return of the episodes that variants learned from, if there were some.
+
+    Raises:
+        UsageError: if there is no table at all, or variants were measured in different ways.
+    """
+    done: list[Drawn] = []
+    stem, remedy = Path(study).stem, f"mzprobe study {study}"
+    for comparison in COMPARISONS:
+        tables = _tables(analyses, runs, comparison.table)
+        if not tables:
+            continue
+        for variant in runs:
+            if variant not in tables:
+                done.append(Drawn(what=f"{comparison.name}, variant {variant}", status="missing", remedy=remedy))
+        frames: list[pd.DataFrame | None] = [_joined(tables)]
+        if comparison.other:
+            further = _tables(analyses, runs, comparison.other)
+            frames.append(_joined(further) if further else None)
+        cells = comparison.aggregate(*frames)
+        order = list(runs)
+        cells = cells.sort_values("variant", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
+        title = f"{stem} ({title_of(next(iter(tables.values())))})"
+        figure = comparison.draw(cells, title=title, reference=reference)
+        made = _provenance(tables)
+        done += write_figure(figure, cells, made=made, folder=figures / stem, name=comparison.name)
+    if all(drawn.status == "missing" for drawn in done):
+        raise UsageError(f"there are no tables of the runs of study {study} under {analyses}: make them with {remedy}")
+    return done
+
+
+def _tables(analyses: Path, runs: Mapping[str, str], name: str) -> dict[str, Table]:
+    """The table of each variant that has one."""
+    found = {variant: read_run(analyses, run, name) for variant, run in runs.items()}
+    tables = {variant: table for variant, table in found.items() if table is not None}
+    records = {variant: {**table.record["agents"][0], "config": {}} for variant, table in tables.items()}
+    for variant, record in records.items():
+        first = next(iter(records))
+        unlike = differing(records[first], record)
+        if unlike:
+            raise UsageError(
+                f"the {name} tables of variants {first} and {variant} were made with other {unlike}: remove those of "
+                "one and run the study again"
+            )
+    return tables
+
+
+def _joined(tables: Mapping[str, Table]) -> pd.DataFrame:
+    """The rows of all variants, which the column `variant` tells apart."""
+    return pd.concat([table.frame.assign(variant=variant) for variant, table in tables.items()], ignore_index=True)
+
+
+def _provenance(tables: Mapping[str, Table]) -> str:
+    """Comment lines of a CSV: what made its numbers."""
+    commands = dict.fromkeys(command for table in tables.values() for command in commands_of(table))
+    made = [f"# command: {command}" for command in commands]
+    for variant, table in tables.items():
+        records = table.record["agents"]
+        made.append(f"# {variant}: seeds: {', '.join(str(record['seed']) for record in records)}")
+        made.append(f"# {variant}: config: {json.dumps(records[0]['config'], sort_keys=True)}")
+    first = next(iter(tables.values())).record["agents"][0]
+    made += [f"# {part}: {json.dumps(first[part], sort_keys=True)}" for part in ("settings", "versions")]
+    return "\n".join(made) + "\n"

@@ -1,0 +1,102 @@
+"""How a study's variants learn: the behaviour policy's return by environment steps and by the time of training."""
+
+import pandas as pd
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mzprobe.errors import UsageError
+from mzprobe.figures.style import (
+    GREY,
+    WIDTH,
+    agents_in_words,
+    draw_mean,
+    figure_style,
+    legend_below,
+    start_at_zero,
+    thousands,
+    variant_looks,
+)
+from mzprobe.stats import over_agents
+
+_TRAINING = ("play", "reanalyse", "learn")  # parts of the time that training needs; evaluations are only looked at
+_DATASET = "the dataset's episodes"
+
+
+def aggregate_learning(online: pd.DataFrame, timing: pd.DataFrame | None) -> pd.DataFrame:
+    """Mean and standard error over agents of the behaviour policy's return, one row a variant and training step.
+
+    `environment_steps` and `core_seconds` are means over agents of what training had taken until then; core seconds
+    leave out evaluations, and are NaN where the time was not kept.
+
+    Args:
+        online: tables of all variants, with a column `variant`.
+        timing: likewise, or None.
+
+    Raises:
+        UsageError: if the online tables are too old to have environment steps.
+    """
+    if "environment_steps" not in online:
+        raise UsageError("the online tables have no environment steps: make them again with mzprobe study")
+    by = ["variant", "training_step"]
+    acted = online[online["policy"] == "behaviour"]
+    if timing is None:
+        acted = acted.assign(core_seconds=float("nan"))
+    else:
+        training = timing[timing["part"].isin(_TRAINING)]
+        acted = acted.join(training.groupby([*by, "seed"])["core_seconds"].sum(), on=[*by, "seed"])
+    cells = over_agents(acted, by=by, column="return")
+    for name in ("environment_steps", "core_seconds"):
+        taken = over_agents(acted, by=by, column=name).set_index(by)["mean"].rename(name)
+        cells = cells.join(taken, on=by)
+    return cells[[*by, "environment_steps", "core_seconds", "mean", "standard_error", "agents"]]
+
+
+def draw_learning(cells: pd.DataFrame, *, title: str, reference: float | None = None) -> Figure:
+    """Draws the aggregate: a line a variant, mean over agents, band of one standard error, twice with the same returns.
+
+    On the left they lie over environment steps (over training steps where no variant takes any), on the right over
+    core seconds of training, where these are known. An axis on which some variant ends four times earlier than another
+    is logarithmic, without the untrained agents at 0.
+
+    Args:
+        cells: what `aggregate_learning` gives, variants in order.
+        title: of the environment.
+        reference: mean return of the episodes that were learned from, if there were some.
+    """
+    played = cells["environment_steps"].max() > 0
+    panels = [("environment_steps", "Environment steps") if played else ("training_step", "Training steps")]
+    if cells["core_seconds"].notna().any():
+        panels.append(("core_seconds", "Core seconds of training"))
+    looks = variant_looks(cells["variant"].unique())
+    with figure_style():
+        figure = Figure(figsize=(WIDTH if len(panels) > 1 else 4.6, 3.3), layout="constrained")
+        grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (x, label) in zip(grid, panels, strict=True):
+            ends = cells.groupby("variant")[x].max()
+            logarithmic = bool(ends.max() > 4 * ends[ends > 0].min())
+            shown = cells[cells[x] > 0] if logarithmic else cells
+            for variant, look in looks.items():
+                draw_mean(axes, shown[shown["variant"] == variant], x, **look)
+            _finish(axes, label, logarithmic=logarithmic, in_thousands=cells[x].max() >= 5000)
+            if reference is not None:
+                axes.axhline(reference, color=GREY, linestyle=":", linewidth=1.2, label=_DATASET)
+        start_at_zero(grid[0], cells)
+        grid[0].set_ylabel("Return (undiscounted reward)")
+        figure.suptitle(f"{title}, {agents_in_words(cells)}", fontsize=10)
+        legend_below(figure, [*looks, _DATASET], columns=4)
+    return figure
+
+
+def _finish(axes: Axes, label: str, *, logarithmic: bool, in_thousands: bool) -> None:
+    axes.set_xlabel(label)
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(ticker.NullLocator())
+    else:
+        axes.set_xlim(left=0)
+    if in_thousands:
+        axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
+    axes.grid(axis="y")
