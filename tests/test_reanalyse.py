@@ -170,3 +170,17 @@ def test_with_no_unroll_the_dynamics_are_not_learned(tmp_path, tiny_config, make
     first, last = (read_checkpoint(steps_of(trainer.folder)[i]).weights for i in (0, -1))
     still = {name.split(".")[0] for name in first if (first[name] == last[name]).all()}
     assert still == {"dynamics_function", "reward_head"}
+
+
+@pytest.mark.parametrize("command", ["eval-horizon", "cross-matrix", "eval-equivalence"])
+def test_a_model_that_was_never_unrolled_has_no_horizon_of_its_own(
+    tmp_path, tiny_config, make_trainer, run_cli, command
+):
+    trainer = make_trainer(tiny_config("training.unroll_steps=0", "training.steps=0"), tmp_path)
+    trainer.train()
+    given = [trainer.folder, "--out", tmp_path / "analyses", "--states", 3, "--episodes", 2]
+    code, _, said = run_cli(command, *given)
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "choose a --horizon" in said
+    assert run_cli(command, *given, "--horizon", 2)[0] == 0

@@ -12,7 +12,7 @@ import pandas as pd
 from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
 from mzprobe.probes.horizon import sampled, score_tree
 from mzprobe.probes.prefixes import PrefixTree, portions
-from mzprobe.probes.sampling import AGENT_UNITS, Agent, draw_states
+from mzprobe.probes.sampling import AGENT_UNITS, Agent, draw_states, largest_horizon
 from mzprobe.settings import CrossConfig
 from mzprobe.threads import limited_threads
 
@@ -45,7 +45,7 @@ def measure_cross(
         UsageError: if one state's sequences alone are more than fit.
     """
     checkpoint, environment = agent.checkpoint, agent.environment
-    h, A = config.horizon or checkpoint.config.training.unroll_steps, environment.spec.num_actions
+    h, A = largest_horizon(config.horizon, checkpoint), environment.spec.num_actions
     sequences = sampled(config, A, h)
     frames = []
     with limited_threads(checkpoint.config.training.threads):

@@ -26,7 +26,15 @@ from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_
 from mzprobe.probes.horizon import ERROR_UNITS, error_columns, sampled
 from mzprobe.probes.model_tables import TooManyLatentsError, along_real_states, tables_of_network
 from mzprobe.probes.prefixes import Level, PrefixTree, portions, walk
-from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states, probe_generator
+from mzprobe.probes.sampling import (
+    AGENT_UNITS,
+    STATE_UNITS,
+    Agent,
+    Sample,
+    draw_states,
+    largest_horizon,
+    probe_generator,
+)
 from mzprobe.settings import EquivalenceConfig
 from mzprobe.threads import limited_threads
 
@@ -99,7 +107,7 @@ def measure_equivalence(
 
 def orders(agent: Agent, config: EquivalenceConfig) -> int:
     """The largest k: twice the unroll length of training, unless told."""
-    return config.horizon or 2 * agent.checkpoint.config.training.unroll_steps
+    return config.horizon or 2 * largest_horizon(None, agent.checkpoint)
 
 
 @torch.inference_mode()

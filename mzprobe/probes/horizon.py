@@ -18,7 +18,7 @@ from mzprobe.behaviour import Policy
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes.prefixes import BATCH_SIZE, Level, PrefixTree, portions, walk
-from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states
+from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states, largest_horizon
 from mzprobe.settings import HorizonConfig
 from mzprobe.threads import limited_threads
 
@@ -54,7 +54,7 @@ def measure_horizon(
 ) -> pd.DataFrame:
     """The probe on one checkpoint: samples states and scores them; columns as in `UNITS`."""
     training = agent.checkpoint.config.training
-    h = config.horizon or training.unroll_steps
+    h = largest_horizon(config.horizon, agent.checkpoint)
     with limited_threads(training.threads):
         sample, generator = draw_states(agent, config)
         frame = score_horizon(

@@ -10,7 +10,7 @@ from mzprobe.behaviour import BehaviourPolicy, LookaheadPolicy
 from mzprobe.envs import TabularEnvironment
 from mzprobe.probes import cost, cross, equivalence, horizon, online, planning, search_error, sequences
 from mzprobe.probes.cost import Cost
-from mzprobe.probes.sampling import Agent
+from mzprobe.probes.sampling import Agent, largest_horizon
 from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
@@ -56,7 +56,7 @@ def _online(agent: Agent, config: OnlineConfig, _: int) -> Cost:
 
 
 def _horizon(agent: Agent, config: HorizonConfig, policies: int) -> Cost:
-    A, h = agent.environment.spec.num_actions, config.horizon or agent.checkpoint.config.training.unroll_steps
+    A, h = agent.environment.spec.num_actions, largest_horizon(config.horizon, agent.checkpoint)
     m = horizon.sampled(config, A, h)
     nodes, edges = cost.prefixes(config.states, A, h, m)
     shared = 1 if m is None else policies

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mzprobe.behaviour import BehaviourPolicy, Policy, PriorPolicy, draw_episode_numbers, play_episodes
 from mzprobe.checkpoints import Checkpoint
 from mzprobe.envs import Environment
+from mzprobe.errors import UsageError
 from mzprobe.networks import MuZeroNetwork, TrainableNetwork
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.networks.rows import search_rows
@@ -113,6 +114,17 @@ class Sample:
     def take(self, chosen: Int64) -> "Sample":
         """Some of the states."""
         return Sample(states=self.states.take(chosen), episode=self.episode[chosen], time=self.time[chosen])
+
+
+def largest_horizon(given: int | None, checkpoint: Checkpoint) -> int:
+    """The horizon asked for, else the unroll length of training.
+
+    Raises:
+        UsageError: if there is neither: the model was never unrolled.
+    """
+    if given is None and checkpoint.config.training.unroll_steps == 0:
+        raise UsageError("the agent was trained with training.unroll_steps=0, its model was not: choose a --horizon")
+    return given or checkpoint.config.training.unroll_steps
 
 
 def probe_generator(agent: Agent, config: ProbeConfig) -> np.random.Generator:
