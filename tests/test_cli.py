@@ -24,6 +24,7 @@ COMMANDS = (
     "cross-matrix",
     "eval-search",
     "eval-planning",
+    "collect",
     "figures",
     "study",
 )

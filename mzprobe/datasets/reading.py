@@ -20,6 +20,7 @@ from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import DatasetError, MzprobeError, UsageError
 from mzprobe.files import read_bytes
 
+_AT_A_TIME = 64  # episodes, each time a file of all of them is opened
 _LONGEST_REASON = 200  # characters of another library's message
 
 
@@ -71,15 +72,15 @@ def open_dataset(name: str, spec: EnvironmentSpec) -> Dataset:
     folder = find(name)
     data = folder / DATA
     metadata = _metadata(name, data / METADATA)
-    with _said(name):
+    with _said(f"dataset {name}"):
         found = digest(data)
     check_record(folder, found, metadata)
-    with _said(name):
+    with _said(f"dataset {name}"):
         from minari.dataset.minari_storage import MinariStorage
 
         storage = MinariStorage.read(data)
     _refuse_other_spaces(name, storage, spec)
-    with _said(name):
+    with _said(f"dataset {name}"):
         held = _episodes_held(storage)
     if held != metadata["total_episodes"]:
         raise DatasetError(
@@ -172,19 +173,20 @@ def _episodes(name: str, storage: Any, indices: Iterable[int], spec: Environment
 def _raw(name: str, storage: Any, indices: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Episodes as Minari decodes them."""
     chosen = list(indices)
-    # One file of all episodes is opened once; of many files, Minari would open all and read ahead.
-    groups = [chosen] if storage.FORMAT == "hdf5" else [[index] for index in chosen]
-    for group in groups:
-        with _said(name):
-            decoded = iter(storage.get_episodes(group))
+    # Of files by episode, Minari would read ahead; of one file, the HDF5 library keeps more, the longer it is open.
+    size = _AT_A_TIME if storage.FORMAT == "hdf5" else 1
+    for first in range(0, len(chosen), size):
+        group = chosen[first : first + size]
+        decoded = None
         for index in group:
-            with _said(f"{name} (episode {index})"):
+            with _said(f"episode {index} of dataset {name}"):
+                decoded = decoded or iter(storage.get_episodes(group))
                 raw = next(decoded)
             yield index, raw
 
 
 @contextmanager
-def _said(name: str) -> Iterator[None]:
+def _said(what: str) -> Iterator[None]:
     """Turns whatever the storage's libraries raise on damaged files into one sentence."""
     try:
         yield
@@ -194,4 +196,4 @@ def _said(name: str) -> Iterator[None]:
         raise missing_extra() from None
     except Exception as reason:
         said = " ".join(str(reason).split())[:_LONGEST_REASON] or type(reason).__name__
-        raise DatasetError(f"dataset {name} cannot be read ({said}): {DAMAGED}") from None
+        raise DatasetError(f"{what} cannot be read ({said}): {DAMAGED}") from None

@@ -1,8 +1,9 @@
 """Writing a dataset that Minari reads, a few episodes at a time.
 
 Of Minari's storages, Arrow: a file an episode, written once. Its bytes do not depend on how many episodes come at a
-time, and a full disk is an error like any other; with HDF5, h5py goes on and the process crashes as it ends. The files
-are written here: Minari's own writer counts all bytes of a dataset anew with each episode.
+time, and a refused write is an error like any other; with h5py 3.16 at a limit on file sizes, none was raised and the
+process crashed as the file was closed. The files are written here: Minari's own writer counts all bytes of a dataset
+anew with each episode.
 """
 
 import copy
