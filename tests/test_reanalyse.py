@@ -178,7 +178,7 @@ def test_a_model_that_was_never_unrolled_has_no_horizon_of_its_own(
 ):
     trainer = make_trainer(tiny_config("training.unroll_steps=0", "training.steps=0"), tmp_path)
     trainer.train()
-    given = [trainer.folder, "--out", tmp_path / "analyses", "--states", 3, "--episodes", 2]
+    given = [trainer.folder, "--out", tmp_path / "analyses", "--states", 3]
     code, _, said = run_cli(command, *given)
     assert code == 2
     assert said.count("\n") == 1
