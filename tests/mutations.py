@@ -301,7 +301,7 @@ FAULTS = (
         test="tests/test_reanalyse.py::test_resume_is_bit_exact_with_every_option",
     ),
     Fault(
-        what="of equally bad episodes the newest goes",
+        what="an equally good episode is refused",
         file="mzprobe/training/replay.py",
         old="if worst.ret > ret:",
         new="if worst.ret >= ret:",

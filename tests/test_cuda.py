@@ -38,11 +38,14 @@ def test_search_on_cuda_gives_the_visits_of_the_cpu(leaf):
     assert np.array_equal(here.visit_counts, there.visit_counts)
 
 
-def test_training_runs_on_cuda(tmp_path):
-    config = load_preset("cartpole", ["training.steps=5", "training.evaluation_episodes=1"])
-    trainer = Trainer(config, seed=0, run="cuda", out=tmp_path, command="test", device="cuda")
-    trainer.train()
-    assert (trainer.folder / "step-0000005").is_dir()
+@pytest.mark.parametrize("keys", [["reanalyse.fraction=0"], ["reanalyse.fraction=0.5", "reanalyse.target_interval=2"]])
+def test_training_runs_on_cuda_and_resumes(tmp_path, keys):
+    config = load_preset("cartpole", ["training.steps=5", "training.evaluation_episodes=1", *keys])
+    for steps in (5, 8):
+        further = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
+        trainer = Trainer(further, seed=0, run="cuda", out=tmp_path, command="test", device="cuda")
+        trainer.train()
+        assert (trainer.folder / f"step-{steps:07d}").is_dir()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from mzprobe.claims import judge_run, read_tables
 from mzprobe.claims.report import as_markdown
 from mzprobe.config import RunConfig, validated
 from mzprobe.figures import PLANS
+from mzprobe.figures.comparison import COMPARISONS
 from mzprobe.probes.tables import read_run
-from mzprobe.settings import load_study
+from mzprobe.settings import load_study, study_runs
 
 ROOT = Path(__file__).parent.parent
 RUN = "cartpole-quick"
@@ -35,6 +36,38 @@ def test_the_numbers_of_a_figure_are_those_of_the_tables(plan):
     cells = plan.aggregate(table.frame)
     drawn = pd.read_csv(io.StringIO(text), comment="#").astype(cells.dtypes)
     pd.testing.assert_frame_equal(drawn, cells, rtol=1e-9)
+
+
+COMPARED = [(study, comparison) for study in ("cartpole-reanalyse", "cartpole-unplugged") for comparison in COMPARISONS]
+COMPARED = [(s, c) for s, c in COMPARED if (ROOT / "figures" / s / f"{c.name}.csv").exists()]
+
+
+def test_every_comparison_is_shipped():
+    assert [(study, comparison.name) for study, comparison in COMPARED] == [
+        ("cartpole-reanalyse", "learning"),
+        ("cartpole-unplugged", "acting"),
+    ]
+
+
+@pytest.mark.parametrize(("study", "comparison"), COMPARED, ids=lambda one: getattr(one, "name", one))
+def test_the_numbers_of_a_comparison_are_those_of_the_tables(study, comparison):
+    settings, _ = load_study(study)
+    runs = study_runs(study, settings)
+    frames = []
+    for name in (comparison.table, comparison.other):
+        tables = {} if name is None else {run: read_run(ROOT / "analyses", run.name, name) for run in runs}
+        for run, table in tables.items():
+            assert [record["seed"] for record in table.record["agents"]] == list(settings.seeds)
+            for record in table.record["agents"]:
+                assert validated(RunConfig, record["config"], study) == run.config
+        parts = [table.frame.assign(variant=run.variant) for run, table in tables.items()]
+        frames.append(pd.concat(parts, ignore_index=True) if parts else None)
+    cells = comparison.aggregate(*frames[: 1 + (comparison.other is not None)])
+    text = (ROOT / "figures" / study / f"{comparison.name}.csv").read_text("utf-8")
+    drawn = pd.read_csv(io.StringIO(text), comment="#", dtype={"variant": str})
+    keys = [name for name in ("variant", "training_step", "model", "act") if name in cells]
+    drawn, cells = (frame.sort_values(keys, ignore_index=True) for frame in (drawn, cells))
+    pd.testing.assert_frame_equal(drawn, cells, rtol=1e-9, check_dtype=False)
 
 
 def test_the_verdicts_are_those_of_the_tables():
