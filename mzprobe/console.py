@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mzprobe.training.learner import LOSSES
 from mzprobe.training.trainer import Progress as TrainingProgress
 
 console = Console(highlight=False, soft_wrap=True)
@@ -36,11 +37,13 @@ def progress_bars() -> Progress:
 
 
 def training_note(progress: TrainingProgress) -> str:
-    """Returns so far, in a few words."""
+    """Returns so far, in a few words; the losses of an agent that plays nothing."""
 
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.0f}"
 
+    if progress.recent_return is None and progress.losses:
+        return ", ".join(f"{name.replace('_', ' ')} {progress.losses[name]:.2f}" for name in LOSSES)
     return f"return {shown(progress.recent_return)}, evaluated {shown(progress.evaluation)}"
 
 
