@@ -6,6 +6,7 @@ import pytest
 
 from mzprobe import cli
 from mzprobe.config import load_preset
+from mzprobe.errors import Interrupted
 from mzprobe.training.trainer import Trainer
 
 TINY = {
@@ -61,6 +62,27 @@ def make_trainer():
         return Trainer(config, seed=seed, run="tiny", out=out, command="mzprobe train tiny")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def train_in_pieces(make_trainer):
+    """Trains an agent that is stopped after so many turns of the loop, again and again, and then goes on to the end."""
+
+    def train(config, out, *, turns):
+        for stop in turns:
+            trainer, calls = make_trainer(config, out), []
+
+            def on_progress(_, trainer=trainer, calls=calls, stop=stop):
+                calls.append(None)
+                trainer.stop = len(calls) >= stop
+
+            with pytest.raises(Interrupted):
+                trainer.train(on_progress)
+        trainer = make_trainer(config, out)
+        trainer.train()
+        return trainer
+
+    return train
 
 
 @pytest.fixture(scope="session")
