@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.checkpoints import read_checkpoint, sealed, steps_of, unsealed
 from mzprobe.errors import CheckpointError, Interrupted, MzprobeError, TrainingDiverged, UsageError
 
 STEPS = 300
@@ -211,6 +211,17 @@ def test_a_spoilt_state_is_refused_by_name(tmp_path, agent, tiny_config, make_tr
     with pytest.raises(CheckpointError, match="truncated") as reason:
         make_trainer(tiny_config(), tmp_path).train()
     assert str(spoilt) in str(reason.value)
+
+
+def test_a_state_of_an_older_version_is_refused_in_one_sentence(tmp_path, agent, tiny_config, make_trainer):
+    folder = tmp_path / "tiny" / "seed-0"
+    shutil.copytree(agent, folder)
+    (path,) = folder.glob("resume/*/state.json")
+    record = unsealed(path.read_bytes(), path)
+    kept = record.pop("experience")
+    path.write_bytes(sealed({**record, "play": kept["play"], "replay": kept["replay"]}))
+    with pytest.raises(CheckpointError, match=r"saved by an older mzprobe, .*: train under another --name, or remove "):
+        make_trainer(tiny_config(), tmp_path).train()
 
 
 # Seeds

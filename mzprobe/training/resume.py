@@ -40,7 +40,7 @@ def load_resume(agent: Path) -> tuple[Arrays, dict[str, Any]] | None:
     """The latest state, or None where there is none.
 
     Raises:
-        CheckpointError: if it is truncated or edited.
+        CheckpointError: if it is truncated or edited, or of an older mzprobe.
     """
     states = _states(agent / "resume")
     if not states:
@@ -48,6 +48,11 @@ def load_resume(agent: Path) -> tuple[Arrays, dict[str, Any]] | None:
     path = states[-1]
     remedy = f"remove {agent} to start over"
     record = unsealed(read_bytes(path / "state.json", error=CheckpointError, remedy=remedy), path / "state.json")
+    if "experience" not in record:
+        raise CheckpointError(
+            f"{path} was saved by an older mzprobe, from which this one cannot go on: train under another --name, or "
+            f"remove {agent} to start over"
+        )
     data = read_bytes(path / "state.safetensors", error=CheckpointError, remedy=remedy)
     if sha256(data) != record["arrays_sha256"]:
         raise CheckpointError(f"{path / 'state.safetensors'} is truncated or edited: {remedy}")
