@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from dataclasses import replace
 
 import pytest
 from studies import variants_file, write_times
@@ -342,6 +343,25 @@ def test_a_dataset_of_other_settings_is_refused(task, tmp_path):
     (out / "mzprobe.json").unlink()
     with pytest.raises(UsageError, match="holds another dataset"):
         task.run(lambda _: None, lambda: False)
+
+
+def test_the_dataset_of_a_longer_trained_agent_is_not_taken_for_that_of_an_earlier_step(task, tmp_path):
+    task.run(lambda _: None, lambda: False)
+    earlier = replace(task, settings=task.settings.model_copy(update={"step": 0}))
+    with pytest.raises(UsageError, match="holds another dataset than the study's"):
+        earlier.run(lambda _: None, lambda: False)
+    between = replace(task, settings=task.settings.model_copy(update={"step": 10}))
+    with pytest.raises(UsageError, match=r"seed-3 has no checkpoint at step 10: remove it, to train it anew"):
+        between.run(lambda _: None, lambda: False)
+
+
+def test_random_episodes_of_another_environment_are_not_taken_for_the_studys(task, tmp_path, tiny_config):
+    settings = task.settings.model_copy(update={"policy": "random", "temperature": None, "step": 0})
+    replace(task, settings=settings).run(lambda _: None, lambda: False)
+    other = tiny_config("environment.options.time_limit=50")
+    elsewhere = replace(task, settings=settings, config=other, checkpoints=tmp_path / "others")
+    with pytest.raises(UsageError, match="holds another dataset than the study's"):
+        elsewhere.run(lambda _: None, lambda: False)
 
 
 def test_the_return_of_a_dataset_is_known_from_the_tables_alone(task, tmp_path):

@@ -1,6 +1,6 @@
 """Collecting a dataset: an agent, its policy network alone, or chance plays whole episodes, which are written down."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, isfinite
 from pathlib import Path
@@ -140,7 +140,7 @@ def collect(
     check_request(path, episodes=episodes, steps=steps)
     checkpoint = player.checkpoint
     threads = 1 if checkpoint is None else checkpoint.config.training.threads
-    record = _record(player, seed=seed, command=command)
+    record = {"command": command, **made_by(player, seed=seed)}
     with (
         limited_threads(threads),
         new_dataset(path, player.environment.spec, algorithm=player.algorithm, record=record) as writer,
@@ -156,6 +156,21 @@ def collect(
             writer.append(played, seeds=seeds[: len(played)])
             on_progress(len(writer.returns), writer.steps)
     return Collected(path=path, steps=writer.steps, returns=np.array(writer.returns))
+
+
+def made_by(player: Player, *, seed: int) -> dict[str, Any]:
+    """What made the episodes of a dataset, as JSON."""
+    checkpoint = player.checkpoint
+    made: dict[str, Any] = {"seed": seed, "policy": player.name, "temperature": player.temperature}
+    if checkpoint is not None:
+        made["checkpoint"] = {
+            "run": checkpoint.run,
+            "seed": checkpoint.seed,
+            "training_step": checkpoint.training_step,
+            "weights_sha256": checkpoint.weights_sha256,
+            "search": checkpoint.config.search.model_dump(mode="json"),
+        }
+    return made
 
 
 def _expected(writer: DatasetWriter, steps: int) -> int:
@@ -227,18 +242,3 @@ def _environment_of(source: str) -> Environment:
         raise UsageError(f"{source} does not exist: give the folder of a checkpoint, or a preset such as cartpole")
     config = load_preset(source).environment
     return envs.make(config.name, **config.options)
-
-
-def _record(player: Player, *, seed: int, command: str) -> Mapping[str, Any]:
-    """What made the dataset, as JSON."""
-    checkpoint = player.checkpoint
-    made: dict[str, Any] = {"command": command, "seed": seed, "policy": player.name, "temperature": player.temperature}
-    if checkpoint is not None:
-        made["checkpoint"] = {
-            "run": checkpoint.run,
-            "seed": checkpoint.seed,
-            "training_step": checkpoint.training_step,
-            "weights_sha256": checkpoint.weights_sha256,
-            "search": checkpoint.config.search.model_dump(mode="json"),
-        }
-    return made

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mzprobe.checkpoints import steps_of
+from mzprobe.checkpoints import step_of, steps_of
 from mzprobe.config import RunConfig
 from mzprobe.datasets.places import RECORD
 from mzprobe.errors import MzprobeError, UsageError
@@ -15,8 +15,6 @@ from mzprobe.settings import StudyDataset
 from mzprobe.study.processes import Report
 from mzprobe.study.training import train_agent
 from mzprobe.training.trainer import Trainer
-
-_SAME = ("policy", "temperature", "seed", "episodes")  # of a record, by which a dataset is the one that is asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +42,9 @@ class DatasetTask:
         )
         train_agent(trainer, self.label, report, must_stop)
         report(Report(label=self.label, phase="record", done=0, total=settings.episodes))
-        checkpoint = steps_of(trainer.folder)[-1]
+        checkpoint = {step_of(path): path for path in steps_of(trainer.folder)}.get(settings.step)
+        if checkpoint is None:  # the agent was trained further, for another step
+            raise UsageError(f"{trainer.folder} has no checkpoint at step {settings.step}: remove it, to train it anew")
         record = make_dataset(checkpoint, settings, out=self.datasets / self.study, command=self.command)
         replace_file(record_path(self.analyses, self.study), canonical_json(record).encode())
         report(Report(label=self.label, phase="record", done=settings.episodes, total=settings.episodes))
@@ -69,20 +69,20 @@ def make_dataset(checkpoint: Path, settings: StudyDataset, *, out: Path, command
         The dataset's own record.
 
     Raises:
-        UsageError: if the folder holds another dataset.
+        UsageError: if the folder holds a dataset that was made otherwise.
     """
-    from mzprobe.datasets.collect import collect, load_player  # an extra, needed only here
+    from mzprobe.datasets.collect import collect, load_player, made_by  # an extra, needed only here
 
     player = load_player(str(checkpoint), settings.policy, temperature=settings.temperature)
     if not out.exists():
         collect(player, out, episodes=settings.episodes, seed=settings.seed, command=command)
-    weights = None if player.checkpoint is None else player.checkpoint.weights_sha256
-    wanted = (player.name, player.temperature, settings.seed, settings.episodes, weights)
+    made = {**made_by(player, seed=settings.seed), "episodes": settings.episodes}
+    wanted = json.loads(canonical_json({**made, "environment": asdict(player.environment.spec)}))
     try:
         there: dict[str, Any] = json.loads((out / RECORD).read_bytes())
-        found = (*(there[key] for key in _SAME), there.get("checkpoint", {}).get("weights_sha256"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        found = ()
+        found = {key: there.get(key) for key in wanted}
+    except (OSError, ValueError, AttributeError):
+        found = {}
     if found != wanted:
         raise UsageError(
             f"{out} holds another dataset than the study's: remove it, or choose another folder with --datasets"
