@@ -149,7 +149,7 @@ class ReanalyseConfig(Config):
     """Share of all targets that are made from stored positions; below 1 online. Offline, 1 for these targets, or 0 for
     recorded actions as policy targets (behaviour cloning)."""
     batch_size: PositiveInt = 64
-    """Stored positions searched side by side."""
+    """Stored positions searched side by side; fewer online, where so many at once would blur the share."""
     root_noise: bool = True
     """Whether these searches have root noise, as those of self-play; without it a policy that has become sure of itself
     only confirms itself."""

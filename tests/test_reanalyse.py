@@ -29,10 +29,19 @@ def test_the_share_is_the_asked_one_to_a_target(fraction, fresh):
     assert (counts.fraction is None) == (counts.fresh + counts.reanalysed == 0)
 
 
-@pytest.mark.parametrize("fraction", FRACTIONS)
-def test_over_any_1000_training_steps_the_fraction_is_within_one_percent(tmp_path, tiny_config, make_trainer, fraction):
+@pytest.mark.parametrize(
+    ("fraction", "others"),
+    [
+        *((fraction, []) for fraction in FRACTIONS),
+        (0.5, ["training.training_ratio=1", "reanalyse.batch_size=512"]),  # of some 2,000 targets
+    ],
+)
+def test_over_any_1000_training_steps_the_fraction_is_within_one_percent(
+    tmp_path, tiny_config, make_trainer, fraction, others
+):
     config = tiny_config(
         f"reanalyse.fraction={fraction}",
+        *others,
         "search.simulations=2",
         "training.steps=2500",
         "training.checkpoint_interval=2500",

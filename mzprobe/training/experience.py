@@ -20,6 +20,8 @@ from mzprobe.training.targets import Batch, joined
 Arrays = dict[str, NDArray[Any]]
 State = tuple[dict[str, Arrays], dict[str, Any]]  # arrays by part, and what JSON holds
 
+SHARE_ERROR = 0.005  # of the reanalysed share of targets, over any 1,000 training steps
+
 
 class Drawn(NamedTuple):
     """Positions of a training batch: in which buffer, and where."""
@@ -98,6 +100,11 @@ class Online:
         self.clock = clock
         self.demonstrations = demonstrations
         self.counts = TargetCounts()
+        fraction, ratio = config.reanalyse.fraction, config.training.training_ratio
+        made = 1000 / (ratio * (1 - fraction))  # targets in 1,000 training steps
+        # A batch more or less of reanalysed targets moves their share of those by (1 - fraction) batch / made.
+        most = math.floor(SHARE_ERROR * made / (1 - fraction))
+        self.reanalysed_at_once = max(1, min(config.reanalyse.batch_size, most))
         self.credit = 0.0  # searches that demonstrations are to have before the agent's own positions
         self.generator = numpy_generator(seed, "replay")
         self.play = SelfPlay(
@@ -128,7 +135,7 @@ class Online:
         if self.replay.positions:
             self.counts.fresh += len(self.play.lengths) + sum(not episode.terminated for episode in episodes)
         with self.clock.part("reanalyse"):
-            size = self.config.reanalyse.batch_size
+            size = self.reanalysed_at_once
             while self.counts.due(self.config.reanalyse.fraction) >= size:
                 self.counts.reanalysed += self.reanalyser.refresh(self._turn(step, size), size)
         return [float(episode.rewards.sum()) for episode in episodes]
