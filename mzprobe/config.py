@@ -167,6 +167,9 @@ class DatasetConfig(Config):
     """Learn from it alone and never step the environment, or begin with it and go on online."""
     targets_per_step: PositiveInt = 64
     """Recorded positions whose targets are made anew each training step, where no reanalyse fraction online says."""
+    warm_start: bool = True
+    """Offline with reanalyse: begin with the recorded actions as policy targets, until their turn to be searched comes;
+    else all positions are searched before the first step, with weights that have learned nothing."""
     share: Share = 0.5
     """Share of demonstrations in a training batch at step 0."""
     decay_steps: PositiveInt = 5000

@@ -324,8 +324,8 @@ FAULTS = (
     Fault(
         what="behaviour cloning has the other action as its target",
         file="mzprobe/training/recorded.py",
-        old="np.eye(num_actions)[recorded.actions]",
-        new="np.eye(num_actions)[recorded.actions - 1]",
+        old="actions[recorded.actions]",
+        new="actions[recorded.actions - 1]",
         test="tests/test_offline.py::test_behaviour_cloning_has_the_recorded_actions_as_targets_and_no_search",
     ),
     Fault(

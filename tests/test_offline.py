@@ -73,7 +73,7 @@ class Untouchable(CartPole):
 @pytest.mark.parametrize("fraction", [0, 1])
 def test_offline_no_step_is_ever_played(tmp_path, dataset, tiny_config, make_trainer, monkeypatch, fraction):
     monkeypatch.setattr("mzprobe.envs.make", lambda _name, **options: Untouchable(**options))
-    trainer = make_trainer(tiny_config(*offline(dataset, fraction=fraction)), tmp_path)
+    trainer = make_trainer(tiny_config(*offline(dataset, "dataset.warm_start=false", fraction=fraction)), tmp_path)
     trainer.train()
     last = read_checkpoint(steps_of(trainer.folder)[-1])
     assert last.training_step == 40
@@ -88,7 +88,7 @@ def test_offline_no_step_is_ever_played(tmp_path, dataset, tiny_config, make_tra
         "mean_return": lengths.mean(),
     }
     truncated = sum(not one.terminated for one in EPISODES)
-    made = lengths.sum() + truncated + 40 * 9 if fraction else 0
+    made = lengths.sum() + truncated + 40 * 9 if fraction else 0  # without a warm start all are searched at first
     assert last.metrics["targets"] == {"fresh": 0, "reanalysed": made}
     assert trainer.progress().reanalysed == (1.0 if fraction else None)
     with pytest.raises(RuntimeError, match="offline nothing is"):
@@ -96,7 +96,7 @@ def test_offline_no_step_is_ever_played(tmp_path, dataset, tiny_config, make_tra
 
 
 def test_all_episodes_are_taken_in_with_the_targets_of_searches(tmp_path, dataset, tiny_config, make_trainer):
-    config = tiny_config(*offline(dataset, "reanalyse.root_noise=false"))
+    config = tiny_config(*offline(dataset, "reanalyse.root_noise=false", "dataset.warm_start=false"))
     trainer = make_trainer(config, tmp_path)
     trainer.experience.begin()
     replay = trainer.experience.replay
@@ -113,6 +113,24 @@ def test_all_episodes_are_taken_in_with_the_targets_of_searches(tmp_path, datase
         root_values = np.append(found.root_value, 0.0)[: kept.slots]
         expected = n_step_values(np.ones(kept.slots - 1), root_values, n=5, gamma=GAMMA)
         np.testing.assert_allclose(replay.values[slots], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_warm_start_has_the_recorded_actions_as_targets_until_their_turn_comes(
+    tmp_path, dataset, tiny_config, make_trainer
+):
+    trainer = make_trainer(tiny_config(*offline(dataset)), tmp_path)
+    trainer.experience.begin()
+    replay = trainer.experience.replay
+    acted = np.flatnonzero(replay.left > 0)
+    recorded = np.eye(2)[replay.actions]
+    assert (replay.policies[acted] == recorded[acted]).all()
+    assert trainer.experience.counts.reanalysed == 0
+    for step in range(10):
+        trainer.experience.sample(step)
+    searched = (replay.policies[acted] != recorded[acted]).any(axis=1)
+    assert abs(searched[:90].sum() - 90) < 20  # a search may agree
+    assert not searched[90:].any()
+    assert trainer.experience.counts.reanalysed == 90
 
 
 def test_behaviour_cloning_has_the_recorded_actions_as_targets_and_no_search(
@@ -237,6 +255,7 @@ def test_without_reanalyse_the_values_of_demonstrations_follow_the_network(
 OPTIONS = {
     "offline": lambda path: offline(path),
     "cloning": lambda path: offline(path, fraction=0),
+    "cold": lambda path: offline(path, "dataset.warm_start=false"),
     "target network": lambda path: offline(path, "reanalyse.target_interval=7"),
     "streaming": lambda path: [*offline(path, "environment.options.time_limit=100"), "training.replay_capacity=120"],
     "best": lambda path: offline(path, "training.keep_best=6"),

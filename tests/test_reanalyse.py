@@ -122,7 +122,7 @@ def test_the_target_network_bootstraps_and_is_copied_when_it_is_time(tmp_path, t
     observations = trainer.experience.replay.observations[:9]
     _, values = trainer.reanalyser.search_targets(observations)
     assert values.tobytes() == trainer.reanalyser.evaluate_targets(observations).tobytes()
-    _, latest = trainer.experience.replay, search(trainer.model, observations, config=config.search).root_value
+    latest = search(trainer.model, observations, config=config.search).root_value
     assert not np.allclose(values, latest)
 
 
@@ -182,3 +182,18 @@ def test_a_model_that_was_never_unrolled_has_no_horizon_of_its_own(
     assert said.count("\n") == 1
     assert "choose a --horizon" in said
     assert run_cli(command, *given, "--horizon", 2)[0] == 0
+
+
+def test_times_go_on_after_a_break_and_are_dropped_where_they_were_lost(tmp_path, tiny_config, make_trainer):
+    first = make_trainer(tiny_config(), tmp_path)
+    first.train()
+    path = first.folder / "timing.json"
+    before = json.loads(path.read_bytes())
+    assert [row["training_step"] for row in before["rows"]] == [0, 20, 40]
+    make_trainer(tiny_config("training.steps=60"), tmp_path).train()
+    after = json.loads(path.read_bytes())
+    assert after["rows"][:3] == before["rows"]
+    assert after["rows"][3]["seconds"]["learn"] > before["now"]["seconds"]["learn"]
+    path.write_text("{")
+    make_trainer(tiny_config("training.steps=80"), tmp_path).train()
+    assert not path.exists()

@@ -14,12 +14,16 @@ FILE = "timing.json"
 
 
 class Clock:
-    """Seconds of each part of training, on the wall and on the cores, counted on by an agent that goes on."""
+    """Seconds of each part of training, on the wall and on the cores, counted on by an agent that goes on.
+
+    Times that cannot be counted on, since what was written is gone or garbled, are kept no more: a part would mislead.
+    """
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.core_seconds = dict.fromkeys(PARTS, 0.0)
         self.rows: list[dict[str, Any]] = []  # one a checkpoint
+        self.known = True  # whether they are the times from the start
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -36,16 +40,20 @@ class Clock:
         self.rows.append({**counts, **self._totals()})
 
     def write(self, agent: Path) -> None:
-        """Writes all of it into an agent's folder."""
+        """Writes all of it into an agent's folder, if it is known."""
+        if not self.known:
+            (agent / FILE).unlink(missing_ok=True)
+            return
         write_file(agent / FILE, canonical_json({"rows": self.rows, "now": self._totals()}).encode())
 
     def read(self, agent: Path, step: int) -> None:
-        """Goes on from what was written, as far as a training step; from nothing where that cannot be read."""
+        """Goes on from what was written, as far as a training step."""
         try:
             written = json.loads((agent / FILE).read_bytes())
             rows = [row for row in written["rows"] if row["training_step"] <= step]
             seconds, cores = ({name: float(written["now"][kind][name]) for name in PARTS} for kind in _KINDS)
         except (OSError, ValueError, KeyError, TypeError):
+            self.known = False
             return
         self.rows, self.seconds, self.core_seconds = rows, seconds, cores
 

@@ -12,7 +12,7 @@ from mzprobe.search.models import PlanningModel
 from mzprobe.seeding import numpy_generator
 from mzprobe.training.clock import Clock
 from mzprobe.training.reanalyse import Reanalyser, TargetCounts
-from mzprobe.training.recorded import Feed
+from mzprobe.training.recorded import Feed, cloned_targets, searched_targets
 from mzprobe.training.replay import Replay
 from mzprobe.training.selfplay import SelfPlay
 from mzprobe.training.targets import Batch, joined
@@ -118,7 +118,7 @@ class Online:
         """Takes in the demonstrations that fit."""
         if self.demonstrations is not None:
             with self.clock.part("reanalyse"):
-                self.demonstrations.fill()
+                self.demonstrations.fill(cloned_targets(self.reanalyser))
 
     def may_train(self, environment_steps: int, training_steps: int) -> bool:
         """Whether a training step is due, by the ratio to environment steps."""
@@ -210,7 +210,7 @@ class Online:
         count = self.config.dataset.targets_per_step
         with self.clock.part("reanalyse"):
             if not demonstrations.resident:
-                demonstrations.advance(count)
+                demonstrations.advance(count, cloned_targets(self.reanalyser))
             elif self.config.reanalyse.fraction == 0:
                 self.reanalyser.refresh(demonstrations.replay, count, searched=False)
 
@@ -239,7 +239,10 @@ class Offline:
     def begin(self) -> None:
         """Takes in the episodes that fit."""
         with self.clock.part("reanalyse"):
-            self._count(self.feed.fill())
+            if self.searched and not self.config.dataset.warm_start:
+                self.counts.reanalysed += self.feed.fill(searched_targets(self.reanalyser))
+            else:
+                self.feed.fill(cloned_targets(self.reanalyser))
 
     def may_train(self, environment_steps: int, training_steps: int) -> bool:  # noqa: ARG002 - the protocol's
         """Always."""
@@ -258,9 +261,11 @@ class Offline:
         count = self.config.dataset.targets_per_step
         with self.clock.part("reanalyse"):
             if self.feed.resident:
-                self._count(self.reanalyser.refresh(self.replay, count, searched=self.searched))
+                made = self.reanalyser.refresh(self.replay, count, searched=self.searched)
             else:  # what comes from disk comes with fresh targets
-                self._count(self.feed.advance(count))
+                targets = searched_targets if self.searched else cloned_targets
+                made = self.feed.advance(count, targets(self.reanalyser))
+            self.counts.reanalysed += made if self.searched else 0
         slots, batch = self.replay.sample(self.generator, self.config.training.batch_size)
         return [Drawn(self.replay, slots)], batch
 
@@ -284,6 +289,3 @@ class Offline:
         self.reanalyser.restore(parts["target"], record["noise"])
         self.generator.bit_generator.state = record["generator"]
         self.counts = TargetCounts(**record["counts"])
-
-    def _count(self, made: int) -> None:
-        self.counts.reanalysed += made if self.searched else 0

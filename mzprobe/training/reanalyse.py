@@ -63,7 +63,8 @@ class Reanalyser:
         self.network = network
         self.generator = generator
         self.target = copy.deepcopy(network) if config.reanalyse.target_interval else None
-        self._evaluate = Evaluator(self.target or network, num_actions=model.num_actions, device=device)
+        bootstrap = network if self.target is None else self.target
+        self._evaluate = Evaluator(bootstrap, num_actions=model.num_actions, device=device)
 
     def search_targets(self, observations: Float32) -> tuple[Float64, Float64]:
         """Visit distributions `[M, A]` of fresh searches, and root values `[M]`.

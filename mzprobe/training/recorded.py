@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from mzprobe.datasets import Dataset, Recorded
 
 
+MakeTargets = Callable[["Recorded"], Episode]  # an episode with targets, of a recorded one
+
+
 class Feed:
     """Feeds a dataset into a buffer: at once where it fits, else episode by episode in shuffled epochs.
 
     Args:
         dataset: opened and verified.
         replay: where to.
-        targets: makes an episode with targets of a recorded one.
         seed: of the agent; decides the order.
         best: feed only so many episodes, those of the highest return; None feeds all.
 
@@ -33,13 +35,11 @@ class Feed:
         dataset: "Dataset",
         replay: Replay,
         *,
-        targets: Callable[["Recorded"], Episode],
         seed: int,
         best: int | None = None,
     ) -> None:
         self.dataset = dataset
         self.replay = replay
-        self.targets = targets
         self.seed = seed
         self.chosen = np.sort(np.argsort(-dataset.returns, kind="stable")[:best])
         longest = int(dataset.lengths[self.chosen].max())
@@ -54,7 +54,7 @@ class Feed:
         self._epoch = -1
         self._order = self.chosen
 
-    def fill(self) -> int:
+    def fill(self, targets: MakeTargets) -> int:
         """Feeds as many episodes as fit, all where they are resident; gives how many targets were made."""
         made = 0
         room = len(self.replay.left)
@@ -63,10 +63,10 @@ class Feed:
             if slots > room:
                 break
             room -= slots
-            made += self._feed()
+            made += self._feed(targets)
         return made
 
-    def advance(self, positions: int) -> int:
+    def advance(self, positions: int, targets: MakeTargets) -> int:
         """Feeds the next episodes from disk, so many positions on average a call; gives how many targets were made."""
         if self.resident:
             return 0
@@ -74,7 +74,7 @@ class Feed:
         made = 0
         while self.credit > 0:
             self.credit -= self._next_length()
-            made += self._feed()
+            made += self._feed(targets)
         return made
 
     def record(self) -> dict[str, Any]:
@@ -114,24 +114,32 @@ class Feed:
     def _next_length(self) -> int:
         return int(self.dataset.lengths[self._next_index()])
 
-    def _feed(self) -> int:
+    def _feed(self, targets: MakeTargets) -> int:
         (recorded,) = self.dataset.read([self._next_index()])
-        self.replay.add(self.targets(recorded))
+        self.replay.add(targets(recorded))
         self.fed += 1
         return len(recorded.actions) + (not recorded.terminated)
 
 
-def searched_episode(recorded: "Recorded", reanalyser: Reanalyser) -> Episode:
-    """A recorded episode with the targets of fresh searches at all of its states."""
-    seen = _states_with_targets(recorded)
-    policies, values = reanalyser.search_targets(seen)
-    return _episode(recorded, policies, values)
+def searched_targets(reanalyser: Reanalyser) -> MakeTargets:
+    """Targets of fresh searches at all states of an episode."""
+
+    def make(recorded: "Recorded") -> Episode:
+        policies, values = reanalyser.search_targets(_states_with_targets(recorded))
+        return _episode(recorded, policies, values)
+
+    return make
 
 
-def cloned_episode(recorded: "Recorded", reanalyser: Reanalyser, num_actions: int) -> Episode:
-    """A recorded episode with its own actions as policy targets, and values bootstrapped by the network."""
-    policies = np.eye(num_actions)[recorded.actions]  # none for a last state: nothing was done there
-    return _episode(recorded, policies, reanalyser.evaluate_targets(_states_with_targets(recorded)))
+def cloned_targets(reanalyser: Reanalyser) -> MakeTargets:
+    """An episode's own actions as policy targets, and values bootstrapped by the network."""
+    actions = np.eye(reanalyser.model.num_actions)
+
+    def make(recorded: "Recorded") -> Episode:
+        policies = actions[recorded.actions]  # none for a last state: nothing was done there
+        return _episode(recorded, policies, reanalyser.evaluate_targets(_states_with_targets(recorded)))
+
+    return make
 
 
 def _states_with_targets(recorded: "Recorded") -> Any:

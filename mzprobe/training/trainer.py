@@ -23,7 +23,7 @@ from mzprobe.training.clock import Clock
 from mzprobe.training.experience import Experience, Offline, Online, prioritise
 from mzprobe.training.learner import Learner
 from mzprobe.training.reanalyse import Reanalyser
-from mzprobe.training.recorded import Feed, cloned_episode, searched_episode
+from mzprobe.training.recorded import Feed
 from mzprobe.training.replay import Replay
 from mzprobe.training.resume import load_resume, save_resume
 
@@ -223,13 +223,10 @@ class Trainer:
         if config.dataset.path is not None:
             from mzprobe.datasets import open_dataset  # an extra, needed only here
 
-            searched = config.offline and config.reanalyse.fraction == 1
-            clone = partial(cloned_episode, reanalyser=self.reanalyser, num_actions=spec.num_actions)
             self.feed = Feed(
                 open_dataset(config.dataset.path, spec),
                 # A ring, also where the best are kept: the feed chooses those.
                 replay(config.training.model_copy(update={"keep_best": None})),
-                targets=partial(searched_episode, reanalyser=self.reanalyser) if searched else clone,
                 seed=seed,
                 best=config.training.keep_best if config.offline else None,
             )
