@@ -79,7 +79,7 @@ def played(make_trainer, config, folder, play_steps):
 
 
 def test_a_reanalysed_target_is_what_the_search_of_acting_finds_there(tmp_path, tiny_config, make_trainer):
-    config = tiny_config("reanalyse.root_noise=false", "reanalyse.batch_size=3")
+    config = tiny_config("reanalyse.fraction=0", "reanalyse.root_noise=false", "reanalyse.batch_size=3")
     trainer = played(make_trainer, config, tmp_path, 40)
     replay = trainer.experience.replay
     with torch.no_grad():
@@ -126,15 +126,18 @@ def test_the_target_network_bootstraps_and_is_copied_when_it_is_time(tmp_path, t
     assert not np.allclose(values, latest)
 
 
-def test_fraction_0_is_as_if_there_were_no_reanalyse(tmp_path, agent, tiny_config, make_trainer, contents):
-    trainer = make_trainer(tiny_config("reanalyse.fraction=0.0", "reanalyse.batch_size=7"), tmp_path)
-    trainer.train()
-    mine, plain = (
-        {name: data for name, data in contents(folder).items() if name.endswith("safetensors")}
-        for folder in (trainer.folder, agent)
-    )
-    assert mine == plain
-    assert trainer.experience.counts.reanalysed == 0
+def test_fraction_0_searches_nowhere_but_in_acting_and_no_other_key_matters(
+    tmp_path, tiny_config, make_trainer, contents, monkeypatch
+):
+    monkeypatch.setattr("mzprobe.training.reanalyse.search", lambda *_, **__: pytest.fail("searched"))
+    weights = []
+    for keys in ([], ["reanalyse.batch_size=7", "reanalyse.root_noise=false", "reanalyse.target_interval=3"]):
+        trainer = make_trainer(tiny_config("reanalyse.fraction=0", *keys), tmp_path / str(len(weights)))
+        trainer.train()
+        assert trainer.experience.counts.reanalysed == 0
+        found = contents(trainer.folder)
+        weights.append({name: data for name, data in found.items() if name.endswith("safetensors")})
+    assert weights[0] == weights[1]
 
 
 OPTIONS = {

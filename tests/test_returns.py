@@ -156,7 +156,7 @@ def test_episodes_side_by_side_are_episodes_of_a_batch_of_one(agent, leaf):
 def test_a_cell_plans_in_its_own_model_with_its_own_prior(agent):
     loaded = load_agent(read_checkpoint(steps_of(agent)[1]))
     found = list(cells(loaded, PlanningConfig(simulations=(2, 9), horizon=5, seed=3)))
-    assert [policy.greedy for _, policy in found[:2]] == [False, True]
+    assert [policy.temperature for _, policy in found[:2]] == [1.0, 0.0]
     assert all(isinstance(policy, PriorPolicy) for _, policy in found[:2])
     for cell, policy in found[2:]:
         assert isinstance(policy, BehaviourPolicy)

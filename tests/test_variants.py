@@ -101,7 +101,10 @@ def test_a_plan_counts_all_variants(study_file, monkeypatch):
 
 
 def test_a_dry_run_names_dataset_and_variants_and_writes_nothing(study_file, tmp_path, run_cli, monkeypatch):
-    study_file('[dataset]\nstep = 20\nepisodes = 7\n[variants.a]\n"dataset.use" = "offline"\n[variants.b]')
+    study_file(
+        "[dataset]\nstep = 20\nepisodes = 7\n"
+        '[variants.a]\n"dataset.use" = "offline"\n"reanalyse.fraction" = 1\n[variants.b]'
+    )
     monkeypatch.chdir(tmp_path)
     code, out, said = run_cli("study", "mine.toml", "--dry-run")
     assert (code, out) == (0, "")
@@ -279,7 +282,7 @@ OFFLINE = StudyConfig(
     variants={
         "offline": {"dataset.use": "offline", "reanalyse.fraction": 1},
         "shown": {"dataset.use": "demonstrations"},
-        "elsewhere": {"dataset.use": "offline", "dataset.path": "mine"},
+        "elsewhere": {"dataset.use": "offline", "dataset.path": "mine", "reanalyse.fraction": 0},
         "online": {},
     },
 )
