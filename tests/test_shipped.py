@@ -55,12 +55,12 @@ def test_the_numbers_of_a_comparison_are_those_of_the_tables(study, comparison):
     runs = study_runs(study, settings)
     frames = []
     for name in (comparison.table, comparison.other):
-        tables = {} if name is None else {run: read_run(ROOT / "analyses", run.name, name) for run in runs}
-        for run, table in tables.items():
+        tables = [] if name is None else [(run, read_run(ROOT / "analyses", run.name, name)) for run in runs]
+        for run, table in tables:
             assert [record["seed"] for record in table.record["agents"]] == list(settings.seeds)
             for record in table.record["agents"]:
                 assert validated(RunConfig, record["config"], study) == run.config
-        parts = [table.frame.assign(variant=run.variant) for run, table in tables.items()]
+        parts = [table.frame.assign(variant=run.variant) for run, table in tables]
         frames.append(pd.concat(parts, ignore_index=True) if parts else None)
     cells = comparison.aggregate(*frames[: 1 + (comparison.other is not None)])
     text = (ROOT / "figures" / study / f"{comparison.name}.csv").read_text("utf-8")
