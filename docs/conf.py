@@ -68,7 +68,8 @@ def describe_fields(app, what, name, thing, options, lines):
     if what == "class" and (dataclasses.is_dataclass(thing) or hasattr(thing, "_fields")):
         fields = re.findall(r"^    (\w+): [^#\n]+  # (.+)$", inspect.getsource(thing), flags=re.MULTILINE)
         if fields:
-            lines += ["", "Attributes:", *(f"    {field}: {words}" for field, words in fields), ""]
+            said = [f"    {field}: {words}".replace("*", r"\*") for field, words in fields]  # shapes, no emphasis
+            lines += ["", "Attributes:", *said, ""]
 
 
 def setup(app):
