@@ -107,7 +107,7 @@ def train(
     """Train one MuZero agent and save checkpoints at fixed steps.
 
     The same command again goes on where an interrupted run stopped, to the same bits; with more --steps it takes a
-    finished run further. A dataset is its folder or its Minari id; mzprobe collect makes one. Offline, all targets come
+    finished run further. A dataset is its folder or its Minari id; mzprobe collect makes one. Offline, targets come
     from searches at recorded states; with --set reanalyse.fraction=0, from the recorded actions: behaviour cloning.
     """
     from mzprobe.config import load_preset
