@@ -2,8 +2,9 @@
 
     python benchmarks/reanalyse_speed.py
 
-A fraction of 0.8 makes five times the searches. Both agents take turns at playing, from the same weights and with full
-buffers, so that a slow moment hits both; only time inside the search counts. The target is 5.5 times, no more memory.
+A fraction of 0.8 makes five times the searches. Both agents take turns at playing, from the same weights after
+1,500 training steps, so that a slow moment hits both; only time inside the search counts. The target is 5.5 times,
+and no more memory.
 """
 
 from _timing import pin_to_one_core  # isort: skip - sets the threads before numpy loads

@@ -122,3 +122,13 @@ def run_cli(monkeypatch, capsys):
         return exit_info.value.code, output.out, output.err
 
     return run
+
+
+@pytest.fixture
+def minaris_place(tmp_path, monkeypatch):
+    """Minari's own place, empty, in a working directory that is empty too."""
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(place))
+    monkeypatch.chdir(tmp_path)
+    return place

@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 import torch
 
+from mzprobe.config import TrainingConfig
 from mzprobe.envs import CartPole, concatenate
 from mzprobe.envs.cartpole import CartPoleStates
 from mzprobe.envs.core import rewards_along
 from mzprobe.networks import MLPNetwork, Support
 from mzprobe.search import Leaf
-from mzprobe.training.replay import Episode
+from mzprobe.training.replay import Episode, Replay
 from mzprobe.training.targets import Batch
 
 
@@ -262,3 +263,12 @@ def random_batch(seed, *, B, K, A, size=4, reach=40.0):
         value_weights=weights(K + 1, B),
         policy_weights=weights(K + 1, B),
     )
+
+
+def replay_of(*episodes, gamma=0.5, **settings):
+    """A small replay buffer that holds these episodes, with further keys of the training configuration."""
+    config = TrainingConfig(**{"replay_capacity": 64, "priority_alpha": 0.0, "value_loss_weight": 0.25, **settings})
+    replay = Replay(config, observation_shape=(2,), num_actions=2, gamma=gamma)
+    for one in episodes:
+        replay.add(one)
+    return replay

@@ -7,6 +7,7 @@ from mzprobe.datasets import Recorded, new_dataset, open_dataset
 from mzprobe.envs import CartPole
 from mzprobe.errors import DatasetError
 
+STORAGES = ("hdf5", "arrow")  # Minari's
 SPEC = CartPole(gamma=0.99).spec
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recordings import SPEC, assert_equal, every_file, foreign, made, refused, written
+from recordings import SPEC, STORAGES, assert_equal, every_file, foreign, made, refused, written
 
 from mzprobe.datasets import Recorded, new_dataset, open_dataset
 from mzprobe.datasets.places import digest
@@ -23,17 +23,7 @@ from mzprobe.errors import DatasetError, MzprobeError, UsageError
 minari = pytest.importorskip("minari")
 pytest.importorskip("h5py")
 
-STORAGES = ("hdf5", "arrow")
-
-
-@pytest.fixture(autouse=True)
-def minaris_place(tmp_path, monkeypatch):
-    """Minari's own place, empty."""
-    place = tmp_path / "place"
-    place.mkdir()
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(place))
-    monkeypatch.chdir(tmp_path)
-    return place
+pytestmark = pytest.mark.usefixtures("minaris_place")
 
 
 # Read back

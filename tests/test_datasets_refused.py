@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from recordings import SPEC, foreign, made, refused, written
+from recordings import SPEC, STORAGES, foreign, made, refused, written
 
 from mzprobe.datasets import open_dataset
 from mzprobe.errors import DatasetError, UsageError
@@ -13,17 +13,7 @@ from mzprobe.errors import DatasetError, UsageError
 minari = pytest.importorskip("minari")
 pytest.importorskip("h5py")
 
-STORAGES = ("hdf5", "arrow")
-
-
-@pytest.fixture(autouse=True)
-def minaris_place(tmp_path, monkeypatch):
-    """Minari's own place, empty."""
-    place = tmp_path / "place"
-    place.mkdir()
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(place))
-    monkeypatch.chdir(tmp_path)
-    return place
+pytestmark = pytest.mark.usefixtures("minaris_place")
 
 
 # Refused: what cannot be learnt from

@@ -6,19 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import episode
+from models import episode, replay_of
 
-from mzprobe.config import TrainingConfig
-from mzprobe.training.replay import Replay
 from mzprobe.training.targets import joined, n_step_values
-
-
-def replay_of(*episodes, gamma=0.5, **keys):
-    config = TrainingConfig(**{"replay_capacity": 64, "priority_alpha": 0.5, "unroll_steps": 2, **keys})
-    replay = Replay(config, observation_shape=(2,), num_actions=2, gamma=gamma)
-    for one in episodes:
-        replay.add(one)
-    return replay
 
 
 def made_up(T, *, marker=0, terminated=False, seed=0):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import episode, random_batch, random_network
+from models import episode, random_batch, random_network, replay_of
 from reference import n_step_value
 from scipy.stats import chisquare
 
@@ -78,14 +78,6 @@ def test_the_unrolled_steps_together_weigh_as_much_as_the_root(K):
     assert scales[0] == 1
     assert (scales[1:] == 1 / K).all()
     assert len(scales) == K + 1
-
-
-def replay_of(*episodes, gamma=0.5, **settings):
-    config = TrainingConfig(**{"replay_capacity": 64, "priority_alpha": 0.0, "value_loss_weight": 0.25, **settings})
-    replay = Replay(config, observation_shape=(2,), num_actions=2, gamma=gamma)
-    for one in episodes:
-        replay.add(one)
-    return replay
 
 
 def two_step_batch(*, terminated):
