@@ -51,6 +51,8 @@ class NetworkConfig(Config):
     """Highest atom, transformed units."""
     atoms: Annotated[int, Field(ge=2)] = 21
     """Number of atoms."""
+    reward_scale: Positive = 1.0
+    """Factor on rewards and values before the value transform; undone wherever the heads are read."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

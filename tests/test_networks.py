@@ -378,6 +378,6 @@ def test_the_fused_scaling_of_a_constant_latent_is_zero():
 def test_the_fused_mean_of_atoms_equals_the_support():
     logits = random_rows(40, 9)
     probabilities = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
-    decoded = [mean_atom(probabilities, i, SUPPORT.minimum, SUPPORT.spacing) for i in range(40)]
+    decoded = [mean_atom(probabilities, i, SUPPORT.axis) for i in range(40)]
     expected = SUPPORT.scalar(torch.from_numpy(logits).double())
     np.testing.assert_allclose(decoded, expected, atol=1e-5, rtol=1e-5)

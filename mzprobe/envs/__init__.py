@@ -2,12 +2,15 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mzprobe._plugins import load_attribute, nearest
 from mzprobe.envs.cartpole import CartPole
 from mzprobe.envs.check import check_env
 from mzprobe.envs.core import Environment, EnvironmentSpec, Outcome, States, concatenate
+from mzprobe.envs.gym import PREFIX, gym_environment
+from mzprobe.envs.lunarlander import LunarLander
 from mzprobe.envs.tabular import TabularEnvironment, random_mdp
 from mzprobe.errors import UsageError
 
@@ -15,6 +18,7 @@ __all__ = [
     "CartPole",
     "Environment",
     "EnvironmentSpec",
+    "LunarLander",
     "Outcome",
     "States",
     "TabularEnvironment",
@@ -25,7 +29,11 @@ __all__ = [
     "registered",
 ]
 
-_REGISTRY: dict[str, Callable[..., Environment]] = {"cartpole": CartPole, "tabular": random_mdp}
+_REGISTRY: dict[str, Callable[..., Environment]] = {
+    "cartpole": CartPole,
+    "lunarlander": LunarLander,
+    "tabular": random_mdp,
+}
 
 
 def registered() -> tuple[str, ...]:
@@ -37,13 +45,14 @@ def make(name: str, **options: Any) -> Environment:
     """Makes an environment.
 
     Args:
-        name: a registered name, or `module:attribute` of a class or function of your own that returns one.
+        name: a registered name, `gym:ID` of a deterministic Gymnasium environment, or `module:attribute` of a class or
+            function of your own that returns one.
         **options: passed on to it.
 
     Raises:
         UsageError: if nothing has that name, or it does not take those options.
     """
-    factory = load_attribute(name) if ":" in name else _known(name)
+    factory = _factory(name)
     _refuse_bad_options(name, factory, options)
     try:
         return factory(**options)
@@ -54,10 +63,16 @@ def make(name: str, **options: Any) -> Environment:
         raise UsageError(f"environment '{name}' cannot be made with {given}: {error}") from error
 
 
+def _factory(name: str) -> Callable[..., Environment]:
+    if name.startswith(PREFIX):
+        return partial(gym_environment, name.removeprefix(PREFIX))
+    return load_attribute(name) if ":" in name else _known(name)
+
+
 def _known(name: str) -> Callable[..., Environment]:
     if name not in _REGISTRY:
         known = ", ".join(registered())
-        own = "your own is named 'module:attribute'"
+        own = "Gymnasium's is named 'gym:ID', your own 'module:attribute'"
         raise UsageError(f"no environment '{name}'{nearest(name, registered())}; known are {known}; {own}")
     return _REGISTRY[name]
 

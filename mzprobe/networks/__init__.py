@@ -38,6 +38,11 @@ def build(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generat
         num_actions=spec.num_actions,
         latent=config.latent,
         hidden=config.hidden,
-        support=Support(minimum=config.support_minimum, maximum=config.support_maximum, atoms=config.atoms),
+        support=Support(
+            minimum=config.support_minimum,
+            maximum=config.support_maximum,
+            atoms=config.atoms,
+            reward_scale=config.reward_scale,
+        ),
         generator=generator,
     )

@@ -34,7 +34,7 @@ class Evaluator:
             support = self.network.support
             flat = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
             prior, value = np.empty((len(flat), self.num_actions)), np.empty(len(flat))
-            predict_observations(self._weights, support.minimum, support.spacing, flat, prior, value)
+            predict_observations(self._weights, support.axis, flat, prior, value)
             return prior, value
         return self._by_torch(torch.as_tensor(observations, dtype=torch.float32, device=self.device))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mzprobe._kernel import fast_kernel, kernel
 from mzprobe.networks.core import MINMAX_EPSILON
 from mzprobe.networks.mlp import Layers, MLPWeights
-from mzprobe.networks.support import EPSILON
+from mzprobe.networks.support import EPSILON, Axis
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -95,16 +95,16 @@ def softmax_rows(x: Float32, powers: NDArray[np.int32]) -> None:
 
 
 @fast_kernel
-def mean_atom(probabilities: Float32, i: int, minimum: float, spacing: float) -> float:
+def mean_atom(probabilities: Float32, i: int, axis: Axis) -> float:
     """h^-1 of the mean of row i, in environment units (`Support.scalar`)."""
     place = np.float32(0)
     for j in range(probabilities.shape[1]):
         place += probabilities[i, j] * np.float32(j)
-    mean = minimum + spacing * place
+    mean = axis.minimum + axis.spacing * place
     size = abs(mean)
     linear = 1 + 2 * EPSILON
     q = 2 * size / (linear + np.sqrt(linear * linear + 4 * EPSILON * size))
-    return float(np.sign(mean) * (q * q + 2 * q))
+    return float(np.sign(mean) * (q * q + 2 * q) / axis.reward_scale)
 
 
 @kernel
@@ -120,7 +120,7 @@ def rows_of(batch: int, widest: int) -> int:
 
 @kernel
 def predict_observations(
-    weights: MLPWeights, minimum: float, spacing: float, observations: Float32, prior: Float64, value: Float64
+    weights: MLPWeights, axis: Axis, observations: Float32, prior: Float64, value: Float64
 ) -> None:
     """pi_theta and v at h_theta(o): observations `[B, size]`; prior `[B, A]` and value `[B]` are filled in place."""
     B, A = prior.shape
@@ -145,6 +145,6 @@ def predict_observations(
         perceptron(z, weights.value, hidden, atoms)
         softmax_rows(atoms, powers_atoms)
         for i in range(count):
-            value[first + i] = mean_atom(atoms, i, minimum, spacing)
+            value[first + i] = mean_atom(atoms, i, axis)
             for a in range(A):
                 prior[first + i, a] = policy[i, a]

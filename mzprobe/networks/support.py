@@ -4,6 +4,7 @@ Equations: h(x) = sign(x) (sqrt(|x| + 1) - 1) + eps x (Pohlen et al. 2018, Prop.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,22 +28,40 @@ def inverse_transform(y: Tensor) -> Tensor:
     return torch.sign(y) * (q * q + 2 * q)
 
 
+class Axis(NamedTuple):
+    """A support as kernels take it."""
+
+    minimum: float  # transformed units
+    spacing: float  # transformed units
+    reward_scale: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Support:
-    """Evenly spaced atoms in transformed units."""
+    """Evenly spaced atoms in transformed units.
+
+    Scalars are multiplied by `reward_scale` before the transform and divided by it after the inverse, so that all
+    outside of the support is in environment units.
+    """
 
     minimum: float
     maximum: float
     atoms: int
+    reward_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.atoms < 2 or not self.minimum < self.maximum:
-            raise ValueError(f"a support needs two atoms or more and minimum < maximum, not {self}")
+        if self.atoms < 2 or not self.minimum < self.maximum or not self.reward_scale > 0:
+            raise ValueError(f"a support needs two atoms or more, minimum < maximum and reward_scale > 0, not {self}")
 
     @property
     def spacing(self) -> float:
         """Distance between neighbouring atoms, transformed units."""
         return (self.maximum - self.minimum) / (self.atoms - 1)
+
+    @property
+    def axis(self) -> Axis:
+        """Its numbers, for kernels."""
+        return Axis(self.minimum, self.spacing, self.reward_scale)
 
     def points(self, like: Tensor) -> Tensor:
         """The atoms `[atoms]`, on the device and in the precision of `like`."""
@@ -50,11 +69,11 @@ class Support:
         return self.minimum + self.spacing * steps
 
     def two_hot(self, scalars: Tensor) -> Tensor:
-        """Scalars `[...]` in environment units -> probabilities `[..., atoms]` whose mean is h(scalar).
+        """Scalars `[...]` in environment units -> probabilities `[..., atoms]` whose mean is h(scale * scalar).
 
         What lies outside the support is moved to its end.
         """
-        place = (transform(scalars).clamp(self.minimum, self.maximum) - self.minimum) / self.spacing
+        place = (transform(scalars * self.reward_scale).clamp(self.minimum, self.maximum) - self.minimum) / self.spacing
         low = place.floor().clamp(max=self.atoms - 2)
         share = (place - low).unsqueeze(-1)
         index = low.long().clamp(0, self.atoms - 2).unsqueeze(-1)  # a NaN stays inside, and in the share
@@ -62,5 +81,5 @@ class Support:
         return result.scatter_(-1, index, 1 - share).scatter_(-1, index + 1, share)
 
     def scalar(self, logits: Tensor) -> Tensor:
-        """Logits `[..., atoms]` -> scalars `[...]` in environment units: h^-1 of the distribution's mean."""
-        return inverse_transform(torch.softmax(logits, dim=-1) @ self.points(logits))
+        """Logits `[..., atoms]` -> scalars `[...]`, environment units: h^-1 of the mean, over the scale."""
+        return inverse_transform(torch.softmax(logits, dim=-1) @ self.points(logits)) / self.reward_scale

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mzprobe._kernel import kernel
 from mzprobe.networks.mlp import MLPWeights
 from mzprobe.networks.mlp_kernels import mean_atom, minmax_rows, perceptron, rows_of, softmax_rows
+from mzprobe.networks.support import Axis
 from mzprobe.search.rollouts import rollout_action
 from mzprobe.search.tree import Tree, backup, expand, plant, select
 
@@ -35,8 +36,7 @@ class Scratch(NamedTuple):
 @kernel
 def fused_search(
     weights: MLPWeights,
-    minimum: float,
-    spacing: float,
+    axis: Axis,
     observations: Float32,
     tree: Tree,
     table: Float64,
@@ -52,8 +52,7 @@ def fused_search(
 
     Args:
         weights: of the network.
-        minimum: lowest atom of the support.
-        spacing: of its atoms.
+        axis: of the reward and value heads.
         observations: roots.
         tree: fresh trees, filled in place.
         table: `exploration_table`.
@@ -115,15 +114,15 @@ def fused_search(
                 softmax_rows(reward, powers_atoms)
                 for i in range(count):
                     beyond = 0 <= horizon < depth[i, slot]
-                    r[i] = 0.0 if beyond else mean_atom(reward, i, minimum, spacing)
+                    r[i] = 0.0 if beyond else mean_atom(reward, i, axis)
             if horizon < 0:
                 perceptron(z, weights.value, hidden, value)
                 softmax_rows(value, powers_atoms)
                 for i in range(count):
-                    v[i] = mean_atom(value, i, minimum, spacing)
+                    v[i] = mean_atom(value, i, axis)
             else:
                 left = horizon - depth[:count, slot]
-                _roll_out(weights, minimum, spacing, gamma, keys[first:], slot, left, scratch, v)
+                _roll_out(weights, axis, gamma, keys[first:], slot, left, scratch, v)
             for i in range(count):
                 if slot > 0:
                     expand(tree, first + i, slot, nodes[i], actions[i], r[i])
@@ -139,8 +138,7 @@ def fused_search(
 @kernel
 def _roll_out(
     weights: MLPWeights,
-    minimum: float,
-    spacing: float,
+    axis: Axis,
     gamma: float,
     keys: UInt64,
     slot: int,
@@ -167,5 +165,5 @@ def _roll_out(
         softmax_rows(reward, powers)
         for i in range(left.size):
             if t < left[i]:
-                v[i] += discount * mean_atom(reward, i, minimum, spacing)
+                v[i] += discount * mean_atom(reward, i, axis)
         discount *= gamma

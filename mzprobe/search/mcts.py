@@ -116,8 +116,7 @@ def _fused_search(
         horizon, keys = model.leaf.horizon, root_keys(observations, model.leaf.seed)
     fused_search(
         weights,
-        support.minimum,
-        support.spacing,
+        support.axis,
         observations,
         tree,
         table,

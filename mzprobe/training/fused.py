@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mzprobe._kernel import fast_kernel
 from mzprobe.networks.mlp import Layers, MLPWeights
 from mzprobe.networks.mlp_kernels import mean_atom, minmax_rows, perceptron, softmax_rows
-from mzprobe.networks.support import EPSILON
+from mzprobe.networks.support import EPSILON, Axis
 from mzprobe.training.targets import Batch
 
 Float32 = NDArray[np.float32]
@@ -69,8 +69,7 @@ def workspace(weights: MLPWeights, *, B: int, K: int) -> Workspace:
 def fused_gradient(
     weights: MLPWeights,
     gradients: MLPWeights,
-    minimum: float,
-    spacing: float,
+    axis: Axis,
     batch: Batch,
     work: Workspace,
     root_values: Float32,
@@ -101,18 +100,14 @@ def fused_gradient(
     _accumulate(work.dz, work.dz_head)
 
     perceptron(work.z, weights.value, work.hidden, work.value)
-    value_loss = _scalar_gradient(
-        work.value, batch.values, batch.value_weights, minimum, spacing, work.powers, root_values
-    )
+    value_loss = _scalar_gradient(work.value, batch.values, batch.value_weights, axis, work.powers, root_values)
     _perceptron_gradient(work.z, work.hidden, work.value, weights.value, gradients.value, work.dh, work.dz_head)
     _accumulate(work.dz, work.dz_head)
 
     unrolled = slice(B, (K + 1) * B)
     nothing = root_values[:0]
     perceptron(work.z[unrolled], weights.reward, work.hidden[unrolled], work.reward)
-    reward_loss = _scalar_gradient(
-        work.reward, batch.rewards, batch.reward_weights, minimum, spacing, work.powers, nothing
-    )
+    reward_loss = _scalar_gradient(work.reward, batch.rewards, batch.reward_weights, axis, work.powers, nothing)
     _perceptron_gradient(
         work.z[unrolled],
         work.hidden[unrolled],
@@ -239,8 +234,7 @@ def _scalar_gradient(
     logits: Float32,
     targets: Float32,
     weights: Float32,
-    minimum: float,
-    spacing: float,
+    axis: Axis,
     powers: Int32,
     scalars: Float32,
 ) -> float:
@@ -252,14 +246,14 @@ def _scalar_gradient(
     atoms = logits.shape[1]
     softmax_rows(logits, powers)
     for b in range(scalars.size):
-        scalars[b] = mean_atom(logits, b, minimum, spacing)
-    maximum = minimum + spacing * (atoms - 1)
+        scalars[b] = mean_atom(logits, b, axis)
+    maximum = axis.minimum + axis.spacing * (atoms - 1)
     loss = 0.0
     for k in range(steps):
         for b in range(B):
-            x = targets[k, b]
+            x = targets[k, b] * axis.reward_scale
             y = np.sign(x) * (np.sqrt(np.abs(x) + 1) - 1) + EPSILON * x
-            place = (min(max(y, minimum), maximum) - minimum) / spacing
+            place = (min(max(y, axis.minimum), maximum) - axis.minimum) / axis.spacing
             low = max(0, min(int(np.floor(place)), atoms - 2))  # a NaN stays inside the row
             share = np.float32(place - low)
             weight = weights[k, b]

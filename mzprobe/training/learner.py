@@ -112,8 +112,7 @@ class _FusedGradient:
         numbers = fused_gradient(
             self.weights,
             self.gradients,
-            self.support.minimum,
-            self.support.spacing,
+            self.support.axis,
             flat,
             self.work,
             root_values,

@@ -1,0 +1,125 @@
+"""Any deterministic Gymnasium environment with discrete actions as the truth, by its id: `gym:MountainCar-v0`."""
+
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces.utils import flatdim, flatten
+from numpy.typing import NDArray
+
+from mzprobe.envs.core import EnvironmentSpec
+from mzprobe.envs.simulators import SimulatorEnvironment
+from mzprobe.errors import UsageError
+
+PREFIX = "gym:"
+_WALKS, _STEPS = 4, 64  # of the check at the start
+
+
+class GymSimulator:
+    """One unwrapped Gymnasium environment; observations that are no `Box` are flattened (one-hot, if discrete).
+
+    Args:
+        id: as `gymnasium.make` takes it.
+        options: keyword arguments of the environment.
+    """
+
+    def __init__(self, id: str, options: dict[str, Any]) -> None:
+        self.env: Any = gymnasium.make(id, disable_env_checker=True, **options).unwrapped
+        self._space = self.env.observation_space
+        self._first_action = int(getattr(self.env.action_space, "start", 0))
+        self._seen: NDArray[Any] = np.zeros(0)
+
+    def reset(self, seed: int) -> None:
+        """The start of a seed."""
+        self._see(self.env.reset(seed=seed)[0])
+
+    def step(self, action: int) -> tuple[float, bool]:
+        """One step; truncation is left to whoever plays."""
+        seen, reward, terminated, _, _ = self.env.step(self._first_action + action)
+        self._see(seen)
+        return float(reward), bool(terminated)
+
+    def advance(self, action: int) -> None:
+        """One step that is known already."""
+        self.step(action)
+
+    def observe(self) -> NDArray[Any]:
+        """The last observation."""
+        return self._seen
+
+    def _see(self, seen: Any) -> None:
+        self._seen = np.array(seen if isinstance(self._space, Box) else flatten(self._space, seen))
+
+
+def gym_environment(
+    id: str, *, gamma: float = 0.997, time_limit: int | None = None, simulators: int = 512, **options: Any
+) -> SimulatorEnvironment:
+    """Wraps a Gymnasium environment; its states are seeds and actions, brought back by replay.
+
+    Args:
+        id: as `gymnasium.make` takes it.
+        gamma: discount, in (0, 1].
+        time_limit: steps after which whoever plays calls the episode truncated; the id's own by default.
+        simulators: most copies that are alive at once.
+        **options: keyword arguments of the environment.
+
+    Raises:
+        UsageError: if there is no such environment, its actions are not discrete, it has no time limit, or the same
+            start and actions do not lead to the same.
+        ValueError: if a number is out of range.
+    """
+    make = partial(GymSimulator, id, options)
+    try:
+        first = make()
+    except (gymnasium.error.Error, ImportError) as reason:
+        raise UsageError(f"Gymnasium cannot make {id}: {reason}") from None
+    actions, seen, registered = first.env.action_space, first.env.observation_space, gymnasium.spec(id)
+    if not isinstance(actions, Discrete):
+        raise UsageError(f"{PREFIX}{id} has actions {actions}, and only Discrete ones can be searched")
+    limit = time_limit or registered.max_episode_steps
+    if limit is None:
+        raise UsageError(f"{PREFIX}{id} has no time limit of its own: give the option time_limit")
+    refuse_chance(id, first, make(), int(actions.n))
+    spec = EnvironmentSpec(
+        name=f"{PREFIX}{id}",
+        observation_shape=tuple(seen.shape) if isinstance(seen, Box) else (flatdim(seen),),
+        num_actions=int(actions.n),
+        gamma=gamma,
+        time_limit=limit,
+        action_meanings=tuple(f"action {a}" for a in range(int(actions.n))),
+        source=f"Gymnasium {gymnasium.__version__} {id}",
+    )
+    return SimulatorEnvironment(spec, make, simulators=simulators)
+
+
+def refuse_chance(id: str, used: GymSimulator, fresh: GymSimulator, num_actions: int) -> None:
+    """Compares random walks: in one copy, in it again, and in another one whose chance was replaced after the start.
+
+    Raises:
+        UsageError: at the first difference; one that so few steps do not show is not found.
+    """
+    for seed in range(_WALKS):
+        actions = np.random.default_rng(seed).integers(num_actions, size=_STEPS).tolist()
+        walks = [_walk(used, seed, actions), _walk(used, seed, actions), _walk(fresh, seed, actions, chance=seed + 1)]
+        for t, (one, again, other) in enumerate(zip(*walks, strict=True)):
+            if not one == again == other:
+                raise UsageError(
+                    f"{PREFIX}{id} is not deterministic: with seed {seed} and the same actions, step {t} differs; "
+                    "switch its randomness off by environment.options if it has such an option"
+                )
+
+
+def _walk(simulator: GymSimulator, seed: int, actions: list[int], *, chance: int | None = None) -> list[Any]:
+    """What is seen on the way, as bytes; after an end nothing."""
+    simulator.reset(seed)
+    if chance is not None:
+        simulator.env.np_random = np.random.default_rng(chance)
+    seen: list[Any] = [simulator.observe().tobytes()]
+    for action in actions:
+        reward, terminated = simulator.step(action)
+        seen.append((simulator.observe().tobytes(), reward, terminated))
+        if terminated:
+            break
+    return seen + [None] * (len(actions) + 1 - len(seen))
