@@ -1,6 +1,7 @@
 """Lunar Lander without chance after the start: Gymnasium's scene in Box2D, stepped with no engine dispersion."""
 
 import math
+import warnings
 from typing import Any
 
 from mzprobe.envs.core import EnvironmentSpec
@@ -23,13 +24,27 @@ _ITERATIONS = 6 * 30, 2 * 30  # of Box2D's solver, for velocities and for positi
 _NOTHING, _LEFT, _MAIN, _RIGHT = range(4)
 
 
+def scene_class() -> Any:
+    """Gymnasium's LunarLander.
+
+    Raises:
+        UsageError: if Box2D is not installed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SWIG's types warn as they are made, and crash where that is an error
+        try:
+            import Box2D  # noqa: F401
+        except ImportError:
+            raise UsageError("the environment 'lunarlander' needs Box2D: pip install 'mzprobe[box2d]'") from None
+        from gymnasium.envs.box2d.lunar_lander import LunarLander as Scene
+    return Scene
+
+
 class LanderSimulator:
     """One lander. Gymnasium builds the scene, this steps it: impulses, Box2D, the eight numbers, and no more."""
 
     def __init__(self) -> None:
-        from gymnasium.envs.box2d.lunar_lander import LunarLander as Scene
-
-        self._scene: Any = Scene()
+        self._scene: Any = scene_class()()
         self._seen: tuple[float, ...] = ()
         self._shaping = 0.0  # Gymnasium's potential where the lander is, of which rewards are differences
         self._looked = False  # whether both are of where it is now
@@ -129,10 +144,7 @@ class LunarLander(SimulatorEnvironment):
     """
 
     def __init__(self, gamma: float = 0.999, time_limit: int = 1000, simulators: int = 512) -> None:
-        try:
-            import Box2D  # noqa: F401
-        except ImportError:
-            raise UsageError("the environment 'lunarlander' needs Box2D: pip install 'mzprobe[box2d]'") from None
+        scene_class()  # or it says at once what is missing
         spec = EnvironmentSpec(
             name="lunarlander",
             observation_shape=(8,),
