@@ -65,6 +65,7 @@ class Question:
         if path is None:
             path = newest_run(self.checkpoints)
             console.print(f"run {path.name}, the newest under {self.checkpoints}")
+        agents = find_agents(path)
         runs = [
             ProbeRun(
                 probe=probe,
@@ -76,8 +77,9 @@ class Question:
                 device=self.device,
                 batch_size=self.batch_size or BATCH_SIZE,
                 overwrite=self.overwrite,
+                workers=max(1, self.processes // len(agents)),
             )
-            for agent in find_agents(path)
+            for agent in agents
         ]
         if _announced(runs, self.processes) and not self.dry_run:
             _run_all(runs, self.processes)
@@ -132,7 +134,8 @@ def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
     agent = runs[0].load(runs[0].checkpoints()[-1])
     busy = sum(n > 0 for n, _ in costs)
     needed = seconds(total, agent, trees=runs[0].probe.trees(runs[0].config))
-    duration = spelled(needed * ceil(busy / processes) / busy)
+    workers = runs[0].workers if runs[0].probe.shared else 1
+    duration = spelled(needed * ceil(busy / processes) / busy / workers)
     what = f"{count} checkpoint{'s' if count > 1 else ''} of {busy} agent{'s' if busy > 1 else ''}"
     errors.print(f"{name}: {what}, at most {total}; about {duration}")
     return True

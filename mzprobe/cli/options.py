@@ -22,7 +22,13 @@ AgentPath = Annotated[Path | None, typer.Argument(help="An agent's folder, or a 
 Step = Annotated[list[int] | None, typer.Option(help="Only this training step; may be given again.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a table that was made with other settings.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do and how long it takes; do nothing.")]
-Processes = Annotated[int, typer.Option(min=1, help="Agents at a time, each in a process of its own.")]
+Processes = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Agents at a time, each in a process of its own; planning shares its episodes out to what is left over.",
+    ),
+]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Sequences and trees held at a time, to bound memory; changes no number.")
 ]

@@ -49,6 +49,13 @@ class GymSimulator:
         """The last observation."""
         return self._seen
 
+    def save(self) -> None:
+        """Gymnasium has no such thing for all environments."""
+
+    def restore(self, saved: Any) -> bool:  # noqa: ARG002
+        """Never needed."""
+        return False
+
     def _see(self, seen: Any) -> None:
         self._seen = np.array(seen if isinstance(self._space, Box) else flatten(self._space, seen))
 

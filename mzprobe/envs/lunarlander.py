@@ -89,6 +89,14 @@ class LanderSimulator:
             self._look()
         return self._seen
 
+    def save(self) -> Any:
+        """Not yet."""
+        return None
+
+    def restore(self, saved: Any) -> bool:
+        """Not yet."""
+        return False
+
     def _look(self) -> None:
         lander = self._lander
         position, velocity = lander.position, lander.linearVelocity

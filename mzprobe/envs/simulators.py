@@ -8,7 +8,7 @@ or from the longest beginning of its actions at which a simulator was saved, whe
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,6 +17,9 @@ from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Ou
 from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seeds, valid_spec
 
 MOST_ACTIONS = 256  # an action is kept as a byte
+SAVED = 16  # states that a simulator can be put back to
+NEAR = 32  # steps; farther from a saved state, another simulator is sent there to stay
+WORTH_SAVING = 4  # steps that were made again
 
 
 class Simulator(Protocol):
@@ -36,6 +39,14 @@ class Simulator(Protocol):
 
     def observe(self) -> ArrayLike:
         """The observation where it is, `[*observation_shape]`; float32 holds it."""
+        ...
+
+    def save(self) -> Any:
+        """What `restore` takes, to come back here within this episode; None if it cannot be done."""
+        ...
+
+    def restore(self, saved: Any) -> bool:
+        """Goes back; False, and nothing done that a reset would not undo, if it cannot be done any more."""
         ...
 
 
@@ -72,11 +83,50 @@ class SimulatorStates:
         )
 
 
-class _State(NamedTuple):
-    """Where a simulator is."""
+class Live:
+    """A simulator of the pool, where it is, and the states of its episode that it can be put back to."""
 
-    seed: int
-    actions: bytes
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self.seed = -1
+        self.actions: bytes | None = None  # since the start; None while it is out, or not to be trusted
+        self.saved: OrderedDict[bytes, Any] = OrderedDict()  # by actions since the start, least recently used first
+
+    def begin(self, seed: int) -> None:
+        """Resets to a start."""
+        self.seed = seed
+        self.saved.clear()
+        self.simulator.reset(seed)
+        self.remember(b"")
+
+    def remember(self, actions: bytes) -> None:
+        """Saves the state where it is, `actions` after the start, if it can be."""
+        saved = self.simulator.save()
+        if saved is None:
+            return
+        self.saved[actions] = saved
+        if len(self.saved) > SAVED:
+            self.saved.popitem(last=False)
+
+    def nearest(self, actions: bytes) -> bytes | None:
+        """The longest beginning of some actions that is saved and not too far away."""
+        near = [b for b in self.saved if len(actions) - len(b) <= NEAR and actions.startswith(b)]
+        return max(near, key=len, default=None)
+
+    def put_back(self, actions: bytes) -> bool:
+        """Back to a saved state, if that is still possible."""
+        if self.simulator.restore(self.saved[actions]):
+            self.saved.move_to_end(actions)
+            return True
+        del self.saved[actions]
+        return False
+
+    def replay(self, actions: bytes, first: int) -> None:
+        """Goes on to where `actions` lead, of which it has made the first ones."""
+        for action in actions[first:]:
+            self.simulator.advance(action)
+        if len(actions) - first >= WORTH_SAVING:
+            self.remember(actions)
 
 
 class SimulatorPool:
@@ -93,34 +143,60 @@ class SimulatorPool:
         self.make = make
         self.size = size
         self.replayed = 0  # steps made again, for whoever asks what branching costs
-        self._live: OrderedDict[_State, Simulator] = OrderedDict()  # least recently used first
-        self._idle: list[Simulator] = []
+        self._at: OrderedDict[tuple[int, bytes], Live] = OrderedDict()  # least recently used first
+        self._idle: list[Live] = []
+        self._of_seed: dict[int, list[Live]] = {}
 
-    def take(self, seed: int, actions: bytes) -> Simulator:
+    def take(self, seed: int, actions: bytes) -> Live:
         """A simulator at a state, out of the pool until `put`."""
-        state = _State(seed, actions)
-        simulator = self._live.pop(state, None)
-        if simulator is None:
-            simulator = self._free()
-            simulator.reset(seed)
-            for action in actions:
-                simulator.advance(action)
-            self.replayed += len(actions)
-        return simulator
+        live = self._at.pop((seed, actions), None)
+        if live is None:
+            live = self._restored(seed, actions) or self._begun(seed, actions)
+        live.actions = None
+        return live
 
-    def put(self, simulator: Simulator, seed: int, actions: bytes) -> None:
-        """Gives a simulator back, at a state."""
-        twin = self._live.pop(_State(seed, actions), None)
+    def put(self, live: Live, actions: bytes) -> None:
+        """Gives a simulator back, so many actions after its start."""
+        twin = self._at.pop((live.seed, actions), None)
         if twin is not None:
+            twin.actions = None
             self._idle.append(twin)
-        self._live[_State(seed, actions)] = simulator
+        live.actions = actions
+        self._at[live.seed, actions] = live
 
-    def _free(self) -> Simulator:
+    def _restored(self, seed: int, actions: bytes) -> Live | None:
+        """One of the same episode, put back to a saved state near by and replayed from there."""
+        found = [(live, live.nearest(actions)) for live in self._of_seed.get(seed, ())]
+        live, start = max(found, key=lambda pair: -1 if pair[1] is None else len(pair[1]), default=(None, None))
+        if live is None or start is None or not live.put_back(start):
+            return None
+        if live.actions is None:
+            self._idle.remove(live)
+        else:
+            del self._at[seed, live.actions]
+        live.replay(actions, len(start))
+        self.replayed += len(actions) - len(start)
+        return live
+
+    def _begun(self, seed: int, actions: bytes) -> Live:
+        """Any other, replayed from the start."""
+        live = self._free()
+        if live.seed in self._of_seed:
+            self._of_seed[live.seed].remove(live)
+            if not self._of_seed[live.seed]:
+                del self._of_seed[live.seed]
+        live.begin(seed)
+        self._of_seed.setdefault(seed, []).append(live)
+        live.replay(actions, 0)
+        self.replayed += len(actions)
+        return live
+
+    def _free(self) -> Live:
         if self._idle:
             return self._idle.pop()
-        if len(self._live) < self.size:
-            return self.make()
-        return self._live.popitem(last=False)[1]
+        if len(self._at) < self.size:
+            return Live(self.make())
+        return self._at.popitem(last=False)[1]
 
 
 class SimulatorEnvironment:
@@ -162,9 +238,9 @@ class SimulatorEnvironment:
         numbers = valid_seeds(seeds)
         observations = np.empty((len(numbers), *self._spec.observation_shape), np.float32)
         for b, seed in enumerate(numbers.tolist()):
-            simulator = self.pool.take(seed, b"")
-            observations[b] = simulator.observe()
-            self.pool.put(simulator, seed, b"")
+            live = self.pool.take(seed, b"")
+            observations[b] = live.simulator.observe()
+            self.pool.put(live, b"")
         return SimulatorStates(numbers.copy(), (b"",) * len(numbers), observations, np.zeros(len(numbers), np.bool_))
 
     def step(self, states: SimulatorStates, actions: ArrayLike) -> tuple[SimulatorStates, Outcome]:
@@ -179,11 +255,11 @@ class SimulatorEnvironment:
         for b, (seed, action) in enumerate(zip(states.seed.tolist(), chosen.tolist(), strict=True)):
             if done[b]:
                 continue
-            simulator = self.pool.take(seed, histories[b])
-            rewards[b], done[b] = simulator.step(action)
-            observations[b] = simulator.observe()
+            live = self.pool.take(seed, histories[b])
+            rewards[b], done[b] = live.simulator.step(action)
+            observations[b] = live.simulator.observe()
             histories[b] += bytes((action,))
-            self.pool.put(simulator, seed, histories[b])
+            self.pool.put(live, histories[b])
         following = SimulatorStates(states.seed, tuple(histories), observations, done)
         return following, Outcome(reward=rewards, terminated=done)
 
@@ -200,14 +276,14 @@ class SimulatorEnvironment:
         B, T = table.shape
         rewards = np.zeros((B, T))
         for b in np.flatnonzero(~states.done).tolist() if T else ():
-            seed, history = int(states.seed[b]), states.actions[b]
-            simulator = self.pool.take(seed, history)
+            history = states.actions[b]
+            live = self.pool.take(int(states.seed[b]), history)
             sequence = chosen[b * T : (b + 1) * T].tolist()
             for t, action in enumerate(sequence):
-                rewards[b, t], ended = simulator.step(action)
+                rewards[b, t], ended = live.simulator.step(action)
                 if ended:
                     break
-            self.pool.put(simulator, seed, history + bytes(sequence[: t + 1]))
+            self.pool.put(live, history + bytes(sequence[: t + 1]))
         return rewards
 
     def observe(self, states: SimulatorStates) -> Float32:

@@ -8,8 +8,10 @@ states and draw their actions from the same numbers.
 An agent that was trained without unrolling (K = 0) has no model: the cells that plan in the learned one are left out.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, get_args
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol, get_args
 
 import pandas as pd
 
@@ -42,20 +44,73 @@ UNITS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Some episodes of one cell."""
+
+    cell: int  # its place among the cells
+    first: int  # episode
+    last: int  # episode, not among them
+    work: float  # in simulations, roughly
+
+
+class Players(Protocol):
+    """Who plays jobs, somewhere else."""
+
+    count: int  # that play at a time
+
+    def play(self, jobs: Sequence[Job], config: PlanningConfig, on_done: Callable[[float], None]) -> list[pd.DataFrame]:
+        """The rows of every job, in order; reports the share that is done."""
+        ...
+
+
 def measure_planning(
-    agent: Agent, config: PlanningConfig, *, on_progress: Callable[[float], None] = lambda _: None
+    agent: Agent,
+    config: PlanningConfig,
+    *,
+    players: Players | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> pd.DataFrame:
-    """The probe on one checkpoint, all cells; columns as in `UNITS`."""
+    """The probe on one checkpoint, all cells; columns as in `UNITS`.
+
+    Args:
+        agent: the checkpoint.
+        config: settings.
+        players: who plays the episodes; by default this process does. No number depends on it.
+        on_progress: told the share that is done.
+    """
+    jobs = _jobs(agent, config, 1 if players is None else min(players.count, config.episodes))
+    if players is not None:
+        frames = players.play(jobs, config, on_progress)
+    else:
+        frames, total, done = [], sum(job.work for job in jobs), 0.0
+        for job in jobs:
+            on_progress(done / total)
+            frames.append(play(agent, config, job))
+            done += job.work
+    return agent.label(pd.concat(frames, ignore_index=True))[list(UNITS)]
+
+
+def play(agent: Agent, config: PlanningConfig, job: Job) -> pd.DataFrame:
+    """The rows of a job. An episode is the same in whatever job it stands."""
     generator = probe_generator(agent, config)
     seeds, uniforms = draw_episode_numbers(generator, config.episodes, agent.environment.spec.time_limit)
-    work = [cell["simulations"] + 1 for cell, _ in cells(agent, config)]
-    frames = []
+    cell, policy = list(cells(agent, config))[job.cell]
+    chosen = slice(job.first, job.last)
     with limited_threads(agent.checkpoint.config.training.threads):
-        for done, (cell, policy) in enumerate(cells(agent, config)):
-            on_progress(sum(work[:done]) / sum(work))
-            played = play_episodes(agent.environment, policy, seeds=seeds, uniforms=uniforms)
-            frames.append(episode_rows(played).assign(**cell))
-    return agent.label(pd.concat(frames, ignore_index=True))[list(UNITS)]
+        played = play_episodes(agent.environment, policy, seeds=seeds[chosen], uniforms=uniforms[chosen])
+    rows = episode_rows(played).assign(**cell)
+    return rows.assign(episode=rows["episode"] + job.first)
+
+
+def _jobs(agent: Agent, config: PlanningConfig, parts: int) -> list[Job]:
+    """Every cell in so many parts."""
+    edges = [config.episodes * part // parts for part in range(parts + 1)]
+    return [
+        Job(cell=number, first=first, last=last, work=(cell["simulations"] + 1) * (last - first))
+        for number, (cell, _) in enumerate(cells(agent, config))
+        for first, last in pairwise(edges)
+    ]
 
 
 def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any], Policy]]:

@@ -36,6 +36,7 @@ class Probe:
     cost: Callable[[Agent, Any, int], Cost]  # (agent, config, others of a pair): of one checkpoint
     pair: str = ""  # column of the other checkpoints that one is asked about, if it is
     steps: tuple[int, ...] = ()  # training steps that are looked at unless told; none means all
+    shared: bool = False  # whether processes can share its episodes
 
     def trees(self, config: ProbeConfig) -> int:
         """Searches that it runs side by side, for an estimate of its time: its episodes, where it plays no more."""
@@ -148,6 +149,7 @@ PLANNING = Probe(
     config=PlanningConfig,
     units=planning.UNITS,
     measure=planning.measure_planning,
+    shared=True,
     cost=_planning,
 )
 

@@ -12,6 +12,7 @@ from mzprobe.checkpoints import Checkpoint, read_checkpoint, step_of, steps_of
 from mzprobe.config import Config
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.probes.cost import Cost
+from mzprobe.probes.planning_workers import Workers
 from mzprobe.probes.prefixes import BATCH_SIZE
 from mzprobe.probes.registry import Probe
 from mzprobe.probes.sampling import Agent, load_agent
@@ -36,6 +37,7 @@ class ProbeRun:
     device: str = "cpu"
     batch_size: int = BATCH_SIZE
     overwrite: bool = False  # whether a table made otherwise is replaced
+    workers: int = 1  # processes that share the episodes, where a probe can have that
 
     def path(self) -> Path:
         """Where the table lies; the recorded run and seed name it, whatever the folders are called."""
@@ -45,6 +47,13 @@ class ProbeRun:
     def load(self, folder: Path) -> Agent:
         """The agent at a checkpoint."""
         return load_agent(read_checkpoint(folder), self.device, batch_size=self.batch_size)
+
+    def players(self, folder: Path) -> dict[str, Any]:
+        """Who plays the episodes of a checkpoint, if not this process, as an argument of the probe."""
+        if self.workers == 1 or not self.probe.shared:
+            return {}
+        workers = Workers(checkpoint=folder, device=self.device, batch_size=self.batch_size, count=self.workers)
+        return {"players": workers}
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints asked for, by step.
@@ -91,6 +100,7 @@ def run_probe(run: ProbeRun, *, on_progress: Callable[[float, int], None] = lamb
             agent,
             run.config,
             *([others] if run.probe.pair else []),
+            **run.players(folder),
             on_progress=lambda share, done=done: on_progress(done + share, len(chosen)),
         )
         step = agent.checkpoint.training_step

@@ -1,5 +1,6 @@
 """Studies: which agents and probes, in what order; agents side by side in processes of their own."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class AgentTask:
     analyses: Path
     command: str
     variant: str = ""
+    workers: int = 1  # processes that share the episodes of a probe, where it can have that
 
     @property
     def label(self) -> str:
@@ -70,6 +72,7 @@ class AgentTask:
                 analyses=self.analyses,
                 command=self.command,
                 steps=steps,
+                workers=self.workers,
             )
             for name, (config, steps) in self.study.probes().items()
         ]
@@ -97,7 +100,8 @@ def run_study(
         checkpoints: folder of all checkpoints.
         analyses: folder of all tables.
         command: that a reader can type to make all of it.
-        processes: agents at a time; by default as many as there are cores.
+        processes: agents at a time; by default as many as there are cores. Where there are fewer agents, they share
+            their planning out to the others.
         on_report: told of progress.
 
     Raises:
@@ -107,12 +111,14 @@ def run_study(
     """
     for run in runs:
         refuse_missing_steps(study, run.config)
+    agents = len(study.seeds) * len(runs)
     tasks = [
         AgentTask(
             run_name=run.name,
             variant=run.variant,
             seed=seed,
             config=run.config,
+            workers=max(1, (processes or os.cpu_count() or 1) // agents),
             study=study,
             checkpoints=checkpoints,
             analyses=analyses,

@@ -1,0 +1,104 @@
+"""The episodes of the planning probe shared out to processes: the same rows, sooner.
+
+Every process loads the checkpoint itself and draws the same numbers, so that only which episodes to play and the rows
+of those cross over.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from mzprobe.checkpoints import read_checkpoint
+from mzprobe.errors import MzprobeError
+from mzprobe.probes.planning import Job, play
+from mzprobe.probes.sampling import Agent, load_agent
+from mzprobe.settings import PlanningConfig
+
+_POLL = 0.2  # seconds between looks at whether to stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Processes that play a checkpoint's episodes."""
+
+    checkpoint: Path
+    device: str
+    batch_size: int
+    count: int
+
+    def play(self, jobs: Sequence[Job], config: PlanningConfig, on_done: Callable[[float], None]) -> list[pd.DataFrame]:
+        """The rows of every job, in order.
+
+        Args:
+            jobs: what to play.
+            config: of the probe.
+            on_done: told again and again how much of the work is done; what it raises stops the processes at once.
+
+        Raises:
+            MzprobeError: if a process dies.
+        """
+        source = _Source(self.checkpoint, self.device, self.batch_size)
+        before = set(multiprocessing.active_children())
+        executor = ProcessPoolExecutor(
+            self.count, mp_context=multiprocessing.get_context("spawn"), initializer=_live_and_die_with_parent
+        )
+        with executor:
+            try:
+                futures = [executor.submit(_played, source, config, job) for job in jobs]
+                _await(futures, [job.work for job in jobs], on_done)
+                return [future.result() for future in futures]
+            except BaseException as reason:
+                for process in set(multiprocessing.active_children()) - before:
+                    process.terminate()  # an episode may take minutes
+                if isinstance(reason, BrokenProcessPool):
+                    raise MzprobeError(
+                        "a process that played episodes died: run the same command again to resume"
+                    ) from None
+                raise
+
+
+class _Source(NamedTuple):
+    checkpoint: Path
+    device: str
+    batch_size: int
+
+
+def _await(futures: Sequence[Future[pd.DataFrame]], work: Sequence[float], on_done: Callable[[float], None]) -> None:
+    left = set(futures)
+    while left:
+        on_done(sum(w for future, w in zip(futures, work, strict=True) if future.done()) / sum(work))
+        for future in wait(left, timeout=_POLL, return_when=FIRST_COMPLETED).done:
+            future.result()  # a failure is raised now, not after the other jobs
+            left.discard(future)
+
+
+def _live_and_die_with_parent() -> None:
+    """Leaves Ctrl-C to the parent, and ends with it, however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+@lru_cache(maxsize=1)
+def _loaded(source: _Source) -> Agent:
+    return load_agent(read_checkpoint(source.checkpoint), source.device, batch_size=source.batch_size)
+
+
+def _played(source: _Source, config: PlanningConfig, job: Job) -> pd.DataFrame:
+    return play(_loaded(source), config, job)
