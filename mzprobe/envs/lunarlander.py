@@ -2,8 +2,10 @@
 
 import math
 import warnings
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
+from mzprobe.envs import box2d_memory
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.envs.simulators import SimulatorEnvironment
 from mzprobe.errors import UsageError
@@ -41,10 +43,16 @@ def scene_class() -> Any:
 
 
 class LanderSimulator:
-    """One lander. Gymnasium builds the scene, this steps it: impulses, Box2D, the eight numbers, and no more."""
+    """One lander. Gymnasium builds the scene, this steps it: impulses, Box2D, the eight numbers, and no more.
 
-    def __init__(self) -> None:
+    Args:
+        snapshots: whether to save the memory of worlds, where it is known, so that they can be put back.
+    """
+
+    def __init__(self, *, snapshots: bool = True) -> None:
         self._scene: Any = scene_class()()
+        self._snapshots = snapshots and box2d_memory.supported()
+        self._memory: box2d_memory.WorldMemory | None = None  # of this world, once it is to be saved
         self._seen: tuple[float, ...] = ()
         self._shaping = 0.0  # Gymnasium's potential where the lander is, of which rewards are differences
         self._looked = False  # whether both are of where it is now
@@ -53,6 +61,7 @@ class LanderSimulator:
         """A new world: terrain and initial push by the seed, as `reset(seed=...)` in Gymnasium."""
         scene = self._scene
         scene.reset(seed=seed)
+        self._memory = None
         self._world, self._lander = scene.world, scene.lander
         self._left_leg, self._right_leg = scene.legs
         self._ground = scene.helipad_y + _LEG_DOWN
@@ -89,13 +98,27 @@ class LanderSimulator:
             self._look()
         return self._seen
 
-    def save(self) -> Any:
-        """Not yet."""
-        return None
+    def save(self) -> "_Saved | None":
+        """Box2D's memory, and what Gymnasium keeps beside it."""
+        if not self._snapshots:
+            return None
+        if self._memory is None:
+            try:
+                self._memory = box2d_memory.WorldMemory(self._world)
+            except box2d_memory.UnsupportedBuild:
+                self._snapshots = False
+                return None
+        contacts = self._left_leg.ground_contact, self._right_leg.ground_contact
+        return _Saved(self._memory.save(), *contacts, self._scene.game_over)
 
-    def restore(self, saved: Any) -> bool:
-        """Not yet."""
-        return False
+    def restore(self, saved: "_Saved") -> bool:
+        """Goes back within this world."""
+        if self._memory is None or not self._memory.restore(saved.world):
+            return False
+        self._left_leg.ground_contact, self._right_leg.ground_contact = saved.left_contact, saved.right_contact
+        self._scene.game_over = saved.crashed
+        self._looked = False
+        return True
 
     def _look(self) -> None:
         lander = self._lander
@@ -135,6 +158,15 @@ class LanderSimulator:
         lander.ApplyLinearImpulse((-across * power, -up * power), point, True)
 
 
+class _Saved(NamedTuple):
+    """Where a lander was."""
+
+    world: box2d_memory.Snapshot
+    left_contact: bool
+    right_contact: bool
+    crashed: bool
+
+
 class LunarLander(SimulatorEnvironment):
     """Land between two flags: Gymnasium's LunarLander-v3, its engine dispersion zero and without wind.
 
@@ -145,13 +177,17 @@ class LunarLander(SimulatorEnvironment):
         gamma: discount, in (0, 1].
         time_limit: steps after which whoever plays calls the episode truncated.
         simulators: most worlds that are alive at once, about 0.2 MB each.
+        snapshots: whether worlds that are branched from are put back by copying Box2D's memory, where its build is
+            known, instead of being replayed; no number depends on it.
 
     Raises:
         UsageError: if Box2D is not installed.
         ValueError: if a number is out of range.
     """
 
-    def __init__(self, gamma: float = 0.999, time_limit: int = 1000, simulators: int = 512) -> None:
+    def __init__(
+        self, gamma: float = 0.999, time_limit: int = 1000, simulators: int = 512, snapshots: bool = True
+    ) -> None:
         scene_class()  # or it says at once what is missing
         spec = EnvironmentSpec(
             name="lunarlander",
@@ -162,4 +198,4 @@ class LunarLander(SimulatorEnvironment):
             action_meanings=("nothing", "left engine", "main engine", "right engine"),
             source="Gymnasium LunarLander-v3 without engine dispersion",
         )
-        super().__init__(spec, LanderSimulator, simulators=simulators)
+        super().__init__(spec, partial(LanderSimulator, snapshots=snapshots), simulators=simulators)

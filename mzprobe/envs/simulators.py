@@ -97,7 +97,6 @@ class Live:
         self.seed = seed
         self.saved.clear()
         self.simulator.reset(seed)
-        self.remember(b"")
 
     def remember(self, actions: bytes) -> None:
         """Saves the state where it is, `actions` after the start, if it can be."""
@@ -181,11 +180,14 @@ class SimulatorPool:
     def _begun(self, seed: int, actions: bytes) -> Live:
         """Any other, replayed from the start."""
         live = self._free()
+        again = seed in self._of_seed
         if live.seed in self._of_seed:
             self._of_seed[live.seed].remove(live)
             if not self._of_seed[live.seed]:
                 del self._of_seed[live.seed]
         live.begin(seed)
+        if again:  # else it may well be played straight on
+            live.remember(b"")
         self._of_seed.setdefault(seed, []).append(live)
         live.replay(actions, 0)
         self.replayed += len(actions)
