@@ -290,7 +290,7 @@ class SimulatorEnvironment:
 
     def observe(self, states: SimulatorStates) -> Float32:
         """What was observed when the states were reached, `[B, *observation_shape]`."""
-        return states.observation
+        return states.observation.copy()  # writable, as torch likes it
 
     def terminal(self, states: SimulatorStates) -> Bool:
         """Whether each state is terminal, bool `[B]`."""
