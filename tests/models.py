@@ -104,7 +104,18 @@ def random_tabular_model(seed, num_states, num_actions, *, gamma=0.9, scale=1.0,
     )
 
 
-def random_network(seed, *, observation_size=4, num_actions=2, latent=8, hidden=16, atoms=21, spread=0.3, reach=5.0):
+def random_network(
+    seed,
+    *,
+    observation_size=4,
+    num_actions=2,
+    latent=8,
+    hidden=16,
+    atoms=21,
+    spread=0.3,
+    reach=5.0,
+    reward_scale=1.0,
+):
     """An `MLPNetwork` all of whose parameters are random, heads too, which otherwise start at zero."""
     generator = torch.Generator().manual_seed(seed)
     network = MLPNetwork(
@@ -112,7 +123,7 @@ def random_network(seed, *, observation_size=4, num_actions=2, latent=8, hidden=
         num_actions=num_actions,
         latent=latent,
         hidden=hidden,
-        support=Support(minimum=-reach, maximum=reach, atoms=atoms),
+        support=Support(minimum=-reach, maximum=reach, atoms=atoms, reward_scale=reward_scale),
         generator=generator,
     )
     with torch.no_grad():

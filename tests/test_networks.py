@@ -1,5 +1,6 @@
 """The value transform and its inverse, the networks, the check that finds faulty ones, and the fused arithmetic."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -98,6 +99,29 @@ def test_atoms_are_evenly_spaced_from_end_to_end():
 def test_an_impossible_support_is_refused(minimum, maximum, atoms):
     with pytest.raises(ValueError, match="two atoms or more"):
         Support(minimum=minimum, maximum=maximum, atoms=atoms)
+
+
+@pytest.mark.parametrize("reward_scale", [0.0, -1.0, float("nan")])
+def test_an_impossible_reward_scale_is_refused(reward_scale):
+    with pytest.raises(ValueError, match="reward_scale > 0"):
+        Support(minimum=-1, maximum=1, atoms=3, reward_scale=reward_scale)
+
+
+SCALED = dataclasses.replace(SUPPORT, reward_scale=0.1)
+
+
+def test_a_reward_scale_is_undone_where_the_support_is_read():
+    x = torch.tensor([-37.5, -1.0, 0.0, 0.25, 80.0, 300.0], dtype=torch.float64)
+    torch.testing.assert_close(SCALED.two_hot(x), SUPPORT.two_hot(0.1 * x))
+    torch.testing.assert_close(SCALED.scalar(torch.log(SCALED.two_hot(x))), x, rtol=1e-12, atol=1e-12)
+
+
+def test_the_fused_mean_of_atoms_undoes_the_reward_scale():
+    logits = random_rows(40, 9)
+    probabilities = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
+    decoded = [mean_atom(probabilities, i, SCALED.axis) for i in range(40)]
+    expected = SCALED.scalar(torch.from_numpy(logits).double())
+    np.testing.assert_allclose(decoded, expected, atol=1e-4, rtol=1e-5)
 
 
 # MLPNetwork

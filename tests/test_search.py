@@ -15,7 +15,7 @@ from regenerate_golden import PATH, model_of, trees
 from mzprobe.config import SearchConfig
 from mzprobe.envs import random_mdp
 from mzprobe.networks import MLPNetwork
-from mzprobe.search import LearnedModel, SearchResult, actions_from_uniforms, sample_actions, search
+from mzprobe.search import LearnedModel, Rollout, SearchResult, actions_from_uniforms, sample_actions, search
 from mzprobe.threads import limited_threads
 
 
@@ -170,6 +170,17 @@ def test_the_fused_path_equals_the_general_path(batch, simulations, prior, noise
     np.testing.assert_allclose(fused.root_value, general.root_value, atol=1e-4, rtol=0)
     np.testing.assert_allclose(fused.q, general.q, atol=1e-4, rtol=0)
     np.testing.assert_allclose(fused.prior, general.prior, atol=1e-6, rtol=0)
+
+
+def test_the_fused_path_undoes_the_reward_scale():
+    network = random_network(1, num_actions=3, reward_scale=0.05)
+    rows, config = observations_of(1, 20), SearchConfig(simulations=25)
+    for leaf in ("value", Rollout(horizon=6)):
+        scaled = LearnedModel(network, num_actions=3, gamma=0.97, leaf=leaf)
+        fused, general = (search(scaled, rows, config=config, path=path) for path in ("fused", "general"))
+        np.testing.assert_array_equal(fused.visit_counts, general.visit_counts)
+        np.testing.assert_allclose(fused.root_value, general.root_value, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(fused.q, general.q, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(("latent", "hidden"), [(8, 16), (32, 64), (128, 512)])
