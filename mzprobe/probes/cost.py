@@ -20,7 +20,7 @@ from mzprobe.threads import limited_threads
 Kind = tuple[str, int]  # learned or true model; horizon of its rollouts, 0 for value leaves
 
 TREES = 64  # grown side by side when a speed is measured, unless a probe grows fewer
-_SIMULATIONS, _SECONDS = 16, 0.2  # of a measurement
+_SIMULATIONS, _STEPS, _SECONDS = 16, 4, 0.2  # of a measurement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +101,7 @@ def seconds(cost: Cost, agent: Agent, *, trees: int = TREES) -> float:
         total = 0.0
         for kind, count in cost.simulations.items():
             total += count * _time(partial(_policy(agent, kind).distribution, states)) / (trees * _SIMULATIONS)
-        actions = np.zeros(trees, np.int64)
-        total += cost.environment_steps * _time(lambda: agent.environment.step(states, actions)) / trees
+        total += cost.environment_steps * _playing(agent, trees) / trees
         rows = agent.environment.reset(np.arange(ROWS))
         observations = agent.environment.observe(rows)
         return total + cost.model_steps * _time(lambda: agent.evaluate(observations)) / ROWS
@@ -117,6 +116,18 @@ def _policy(agent: Agent, kind: Kind) -> BehaviourPolicy:
         config=agent.policy.config.model_copy(update={"simulations": _SIMULATIONS}),
         temperature=1.0,
     )
+
+
+def _playing(agent: Agent, count: int) -> float:
+    """Seconds of a step of so many episodes that are played on, as a branch may cost more; the shortest of a few."""
+    best, begun = float("inf"), time.perf_counter()
+    while time.perf_counter() - begun < _SECONDS:
+        states = agent.environment.reset(np.arange(count))
+        for action in range(_STEPS):
+            start = time.perf_counter()
+            states, _ = agent.environment.step(states, np.full(count, action % agent.environment.spec.num_actions))
+            best = min(best, time.perf_counter() - start)
+    return best
 
 
 def _time(function: Callable[[], Any]) -> float:
