@@ -1,0 +1,299 @@
+"""States as seed and actions: what the pool of simulators gives equals plain play, and costs what it must."""
+
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mzprobe.envs import check_env, concatenate
+from mzprobe.envs.core import EnvironmentSpec
+from mzprobe.envs.simulators import SimulatorEnvironment
+
+A = 3
+
+
+END = 11  # numbers that it divides are terminal
+
+
+def begun(seed):
+    return 7_919 * seed % 10_007
+
+
+def moved(at, action):
+    return (1_103 * at + 211 * action + 17) % 10_007
+
+
+def paid(at, action):
+    return at / 8 - action
+
+
+class Counter:
+    """A simulator in two lines of arithmetic, that counts what is asked of it and refuses what must not be asked."""
+
+    made = 0
+    begun = 0
+    stepped = 0
+    advanced = 0
+
+    def __init__(self):
+        type(self).made += 1
+        self.at = None
+
+    def reset(self, seed):
+        type(self).begun += 1
+        self.at = begun(seed)
+
+    def step(self, action):
+        type(self).stepped += 1
+        return self._move(action)
+
+    def advance(self, action):
+        type(self).advanced += 1
+        self._move(action)
+
+    def _move(self, action):
+        assert self.at % END != 0, "a terminal state is not stepped"
+        reward = paid(self.at, action)
+        self.at = moved(self.at, action)
+        return reward, self.at % END == 0
+
+    def observe(self):
+        return [self.at, self.at % END]
+
+
+def spec(num_actions=A):
+    return EnvironmentSpec(
+        name="counter",
+        observation_shape=(2,),
+        num_actions=num_actions,
+        gamma=0.9,
+        time_limit=50,
+        action_meanings=tuple(f"add {211 * a}" for a in range(num_actions)),
+        source="tests",
+    )
+
+
+def pooled(size):
+    """An environment with a pool of this size, and the class of its simulators, whose counts begin at 0."""
+    counted = type("Counted", (Counter,), dict.fromkeys(("made", "begun", "stepped", "advanced"), 0))
+    return SimulatorEnvironment(spec(), counted, simulators=size), counted
+
+
+STARTS = [seed for seed in range(1, 200) if begun(seed) % END]  # a start is no end
+LONG = [0, 2, 0, 0, 2, 2, 0, 1]  # from the first start, no end on the way
+
+
+def after(env, seed, actions):
+    """The state after actions, by linear play."""
+    states = env.reset([seed])
+    for action in actions:
+        states, _ = env.step(states, [action])
+    assert not env.terminal(states).any()
+    return states
+
+
+def look(env, states, outcome):
+    """All that is seen of each state of a batch."""
+    observations = env.observe(states).tolist()
+    return list(zip(observations, outcome.reward.tolist(), outcome.terminated.tolist(), strict=True))
+
+
+def plain(number, action):
+    """What is seen after an action where the number is, without any simulator; and the number then."""
+    if number % END == 0:
+        return ([float(number), 0.0], 0.0, True), number
+    following = moved(number, action)
+    return ([float(following), float(following % END)], paid(number, action), following % END == 0), following
+
+
+# Right
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data(), size=st.integers(1, 5))
+def test_branches_equal_plain_arithmetic_with_a_bounded_number_of_simulators(data, size):
+    env, counted = pooled(size)
+    starts = data.draw(st.lists(st.sampled_from(STARTS), min_size=1, max_size=4))
+    begin = env.reset(starts)
+    nodes = [(begin.take([b]), begun(seed)) for b, seed in enumerate(starts)]
+    for _ in range(data.draw(st.integers(1, 20))):
+        rows = data.draw(st.lists(st.integers(0, len(nodes) - 1), min_size=1, max_size=2 * size))
+        actions = data.draw(st.lists(st.integers(0, A - 1), min_size=len(rows), max_size=len(rows)))
+        states, outcome = env.step(concatenate([nodes[row][0] for row in rows]), actions)
+        expected = [plain(nodes[row][1], action) for row, action in zip(rows, actions, strict=True)]
+        assert look(env, states, outcome) == [seen for seen, _ in expected]
+        nodes += [(states.take([b]), number) for b, (_, number) in enumerate(expected)]
+    assert counted.made <= size
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 512])
+def test_a_pool_of_any_size_keeps_the_protocol(size):
+    check_env(SimulatorEnvironment(spec(), Counter, simulators=size), steps=20, seed=1)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_batch_larger_than_the_pool_is_played_right(size):
+    env, counted = pooled(size)
+    starts = STARTS[:50]
+    states, numbers = env.reset(starts), [begun(seed) for seed in starts]
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        actions = rng.integers(A, size=50)
+        states, outcome = env.step(states, actions)
+        expected = [plain(number, action) for number, action in zip(numbers, actions.tolist(), strict=True)]
+        assert look(env, states, outcome) == [seen for seen, _ in expected]
+        numbers = [number for _, number in expected]
+    assert 10 <= env.terminal(states).sum() < 50
+    assert counted.made == size
+
+
+def test_rewards_along_end_with_the_episode():
+    env, counted = pooled(4)
+    states = env.reset(STARTS[:4])
+    actions = np.random.default_rng(1).integers(A, size=(4, 100))
+    expected = np.zeros((4, 100))
+    for b, seed in enumerate(STARTS[:4]):
+        number = begun(seed)
+        for t, action in enumerate(actions[b].tolist()):
+            (_, expected[b, t], _), number = plain(number, action)
+    assert env.rewards_along(states, actions).tobytes() == expected.tobytes()
+    assert (expected[:, -1] == 0).all()
+    assert counted.stepped < 4 * 100
+    assert env.rewards_along(env.reset(STARTS[4:6]), np.zeros((2, 0), np.int64)).shape == (2, 0)
+
+
+def test_a_state_after_rewards_along_is_gone_on_with_at_no_cost():
+    env, counted = pooled(2)
+    states = after(pooled(1)[0], STARTS[0], LONG)
+    env.rewards_along(env.reset([STARTS[0]]), [LONG])
+    env.step(states, [0])
+    assert (counted.made, counted.stepped, counted.advanced, env.pool.replayed) == (1, len(LONG) + 1, 0, 0)
+
+
+# Cheap
+
+
+def test_linear_play_replays_nothing():
+    env, counted = pooled(3)
+    states, rng = env.reset(STARTS[:3]), np.random.default_rng(0)
+    while not env.terminal(states).all():
+        states, _ = env.step(states, rng.integers(A, size=3))
+    assert min(len(actions) for actions in states.actions) >= 2
+    assert (counted.made, counted.begun, counted.advanced, env.pool.replayed) == (3, 3, 0, 0)
+
+
+def test_the_first_branch_goes_on_and_every_other_replays_its_history():
+    env, counted = pooled(10)
+    states = after(env, STARTS[0], LONG)
+    for action in range(A):
+        env.step(states, [action])
+    assert env.pool.replayed == counted.advanced == (A - 1) * len(LONG)
+    assert counted.made == A
+
+
+def test_a_child_of_a_branch_is_gone_on_with():
+    env, _ = pooled(10)
+    states = after(env, STARTS[0], LONG)
+    children = [env.step(states, [action])[0] for action in range(A)]
+    replayed = env.pool.replayed
+    for child in children:
+        env.step(child, [0])
+    assert env.pool.replayed == replayed
+
+
+def test_the_simulator_longest_unused_is_sent_elsewhere():
+    env, counted = pooled(3)
+    oldest, older, newest = (after(env, seed, LONG[:2]) for seed in STARTS[:3])
+    oldest, _ = env.step(oldest, [0])  # so that `older` is now the one longest unused
+    env.reset([STARTS[3]])
+    assert env.pool.replayed == 0
+    env.step(oldest, [0])
+    env.step(newest, [0])
+    assert env.pool.replayed == 0
+    env.step(older, [0])
+    assert env.pool.replayed == counted.advanced == 2
+    assert counted.made == 3
+
+
+def test_of_twins_one_is_free_for_the_next_state():
+    env, counted = pooled(2)
+    twins, _ = env.step(env.reset([STARTS[0]]).take([0, 0, 0]), [0, 0, 0])
+    assert env.observe(twins).tolist() == [plain(begun(STARTS[0]), 0)[0][0]] * 3
+    other = env.reset([STARTS[1]])
+    for states in (other, twins.take([0])):
+        env.step(states, [0])
+    assert env.pool.replayed == 0
+    assert counted.made == 2
+
+
+def test_a_terminal_state_costs_nothing():
+    env, counted = pooled(1)
+    states = env.reset([STARTS[0]])
+    while not env.terminal(states).all():
+        states, _ = env.step(states, [0])
+    env.reset([STARTS[1]])
+    stepped = counted.stepped
+    again, outcome = env.step(states.take([0] * 5), [0, 1, 2, 0, 1])
+    assert look(env, again, outcome) == [(env.observe(states)[0].tolist(), 0.0, True)] * 5
+    assert (counted.stepped, counted.advanced) == (stepped, 0)
+    assert again.actions == states.actions * 5
+
+
+def test_a_simulator_that_failed_is_not_used_again():
+    env, counted = pooled(1)
+    states, _ = env.step(env.reset([STARTS[0]]), [0])
+
+    def fail(self, action):
+        self.at = 3
+        raise RuntimeError("out of fuel")
+
+    whole, counted.step = counted.step, fail
+    with pytest.raises(RuntimeError, match="out of fuel"):
+        env.step(states, [1])
+    counted.step = whole
+    following, outcome = env.step(states, [1])
+    expected, _ = plain(moved(begun(STARTS[0]), 0), 1)
+    assert look(env, following, outcome) == [expected]
+
+
+# Made, or not
+
+
+def test_an_environment_pickles_without_its_simulators():
+    env = SimulatorEnvironment(spec(), Counter, simulators=7)
+    states = after(env, STARTS[0], LONG)
+    again = pickle.loads(pickle.dumps(env))
+    assert again.spec == env.spec
+    assert again.pool.size == 7
+    assert look(again, *again.step(states, [1])) == look(env, *env.step(states, [1]))
+    assert again.pool.replayed == len(LONG)
+    assert env.pool.replayed == 0
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_pool_without_simulators_is_refused(size):
+    with pytest.raises(ValueError, match=f"a pool needs at least 1 simulator, not {size}"):
+        SimulatorEnvironment(spec(), Counter, simulators=size)
+
+
+def test_more_actions_than_a_byte_holds_are_refused():
+    with pytest.raises(ValueError, match="256 actions at most, not 257"):
+        SimulatorEnvironment(spec(257), Counter, simulators=1)
+
+
+def test_the_last_of_256_actions_is_kept_and_replayed():
+    env = SimulatorEnvironment(spec(256), Counter, simulators=1)
+    states, _ = env.step(env.reset([STARTS[0]]), [255])
+    env.reset([STARTS[1]])
+    expected, _ = plain(moved(begun(STARTS[0]), 255), 254)
+    assert look(env, *env.step(states, [254])) == [expected]
+    assert env.pool.replayed == 1
+
+
+def test_an_inconsistent_specification_is_refused():
+    made = partial(SimulatorEnvironment, make=Counter, simulators=1)
+    with pytest.raises(ValueError, match="num_actions must be at least 1"):
+        made(spec(0))
