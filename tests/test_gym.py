@@ -84,6 +84,17 @@ def test_time_limit_and_discount_are_the_ids_own_or_what_is_asked_for():
     assert make("gym:CliffWalking-v1", time_limit=100).spec.time_limit == 100
 
 
+def test_an_id_may_name_the_module_that_registers_it():
+    env = make("gym:gymnasium.envs.classic_control:Acrobot-v1")
+    assert env.spec.time_limit == 500
+    assert env.observe(env.reset([3])).tobytes() == make("gym:Acrobot-v1").observe(env.reset([3])).tobytes()
+
+
+def test_an_id_without_a_version_is_its_newest():
+    with pytest.warns(UserWarning, match="latest versioned environment `MountainCar-v0`"):
+        assert make("gym:MountainCar").spec.time_limit == 200
+
+
 def test_options_of_the_environment_reach_every_simulator():
     env = make("gym:FrozenLake-v1", is_slippery=False, desc=["SG", "FF"], simulators=1)
     assert env.spec.observation_shape == (4,)
@@ -200,7 +211,7 @@ def test_no_time_limit_is_refused_unless_one_is_given(registered):
         ("no_such_module:Env-v0", {}, "Gymnasium cannot make no_such_module:Env-v0: No module named 'no_such_module'"),
         ("", {}, "Gymnasium cannot make : Malformed environment ID"),
         ("MountainCar-v0", {"gamma": 2.0}, r"gamma=2\.0: gamma must lie in \(0, 1\], not 2\.0"),
-        ("MountainCar-v0", {"time_limit": -1}, "time_limit=-1: time_limit must be at least 1 step, not -1"),
+        ("MountainCar-v0", {"time_limit": 0}, "time_limit=0: time_limit must be at least 1 step, not 0"),
         ("MountainCar-v0", {"simulators": 0}, "simulators=0: a pool needs at least 1 simulator, not 0"),
         ("MountainCar-v0", {"slippery": True}, "slippery=True: .*unexpected keyword argument 'slippery'"),
     ],

@@ -26,7 +26,9 @@ class GymSimulator:
     """
 
     def __init__(self, id: str, options: dict[str, Any]) -> None:
-        self.env: Any = gymnasium.make(id, disable_env_checker=True, **options).unwrapped
+        made: Any = gymnasium.make(id, disable_env_checker=True, **options)
+        self.env: Any = made.unwrapped
+        self.time_limit: int | None = made.spec.max_episode_steps
         self._space = self.env.observation_space
         self._first_action = int(getattr(self.env.action_space, "start", 0))
         self._seen: NDArray[Any] = np.zeros(0)
@@ -82,10 +84,10 @@ def gym_environment(
         first = make()
     except (gymnasium.error.Error, ImportError) as reason:
         raise UsageError(f"Gymnasium cannot make {id}: {reason}") from None
-    actions, seen, registered = first.env.action_space, first.env.observation_space, gymnasium.spec(id)
+    actions, seen = first.env.action_space, first.env.observation_space
     if not isinstance(actions, Discrete):
         raise UsageError(f"{PREFIX}{id} has actions {actions}, and only Discrete ones can be searched")
-    limit = time_limit or registered.max_episode_steps
+    limit = first.time_limit if time_limit is None else time_limit
     if limit is None:
         raise UsageError(f"{PREFIX}{id} has no time limit of its own: give the option time_limit")
     refuse_chance(id, first, make(), int(actions.n))
