@@ -140,6 +140,14 @@ class Windy(Corridor):
         return super().step(action)
 
 
+class Tidy(Gusty):
+    """Seeds Python's generator at every start: alone it is deterministic, beside another one it is not."""
+
+    def reset(self, *, seed=None, **_):
+        random.seed(seed)
+        return super().reset(seed=seed)
+
+
 class Weary(Corridor):
     """Pays less in every later episode."""
 
@@ -186,8 +194,8 @@ def test_chance_of_gymnasiums_own_is_refused(id):
     assert str(refused.value).startswith(NOT_DETERMINISTIC.format(id, 0))
 
 
-@pytest.mark.parametrize("env", [Gusty, Windy, Weary])
-def test_chance_or_a_memory_over_resets_is_refused(registered, env):
+@pytest.mark.parametrize("env", [Gusty, Windy, Tidy, Weary])
+def test_chance_or_what_is_shared_or_kept_over_resets_is_refused(registered, env):
     id = registered(env)
     with pytest.raises(UsageError) as refused:
         make(f"gym:{id}")

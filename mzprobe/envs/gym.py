@@ -1,5 +1,6 @@
 """Any deterministic Gymnasium environment with discrete actions as the truth, by its id: `gym:MountainCar-v0`."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -104,15 +105,16 @@ def gym_environment(
 
 
 def refuse_chance(id: str, used: GymSimulator, fresh: GymSimulator, num_actions: int) -> None:
-    """Compares random walks: in one copy, in it again, and in another one whose chance was replaced after the start.
+    """Compares random walks: in one copy, then by turns in it and in another one whose chance was replaced.
 
     Raises:
         UsageError: at the first difference; one that so few steps do not show is not found.
     """
     for seed in range(_WALKS):
         actions = np.random.default_rng(seed).integers(num_actions, size=_STEPS).tolist()
-        walks = [_walk(used, seed, actions), _walk(used, seed, actions), _walk(fresh, seed, actions, chance=seed + 1)]
-        for t, (one, again, other) in enumerate(zip(*walks, strict=True)):
+        alone = list(_walk(used, seed, actions))
+        turns = zip(_walk(used, seed, actions), _walk(fresh, seed, actions, chance=seed + 1), strict=True)
+        for t, (one, (again, other)) in enumerate(zip(alone, turns, strict=True)):
             if not one == again == other:
                 raise UsageError(
                     f"{PREFIX}{id} is not deterministic: with seed {seed} and the same actions, step {t} differs; "
@@ -120,15 +122,16 @@ def refuse_chance(id: str, used: GymSimulator, fresh: GymSimulator, num_actions:
                 )
 
 
-def _walk(simulator: GymSimulator, seed: int, actions: list[int], *, chance: int | None = None) -> list[Any]:
-    """What is seen on the way, as bytes; after an end nothing."""
+def _walk(simulator: GymSimulator, seed: int, actions: list[int], *, chance: int | None = None) -> Iterator[Any]:
+    """What is seen on the way, as bytes, one step a turn; after an end nothing."""
     simulator.reset(seed)
     if chance is not None:
         simulator.env.np_random = np.random.default_rng(chance)
-    seen: list[Any] = [simulator.observe().tobytes()]
+    yield simulator.observe().tobytes()
+    terminated = False
     for action in actions:
-        reward, terminated = simulator.step(action)
-        seen.append((simulator.observe().tobytes(), reward, terminated))
         if terminated:
-            break
-    return seen + [None] * (len(actions) + 1 - len(seen))
+            yield None
+        else:
+            reward, terminated = simulator.step(action)
+            yield simulator.observe().tobytes(), reward, terminated
