@@ -54,6 +54,9 @@ class Counter:
         type(self).advanced += 1
         self._move(action)
 
+    def save(self):
+        """Cannot be saved, so that every branch is replayed from the start."""
+
     def _move(self, action):
         assert self.at % END != 0, "a terminal state is not stepped"
         reward = paid(self.at, action)
@@ -183,6 +186,30 @@ def test_linear_play_replays_nothing():
         states, _ = env.step(states, rng.integers(A, size=3))
     assert min(len(actions) for actions in states.actions) >= 2
     assert (counted.made, counted.begun, counted.advanced, env.pool.replayed) == (3, 3, 0, 0)
+
+
+def test_as_many_episodes_as_simulators_replay_nothing_though_ended_ones_are_begun_anew():
+    env, counted = pooled(4)
+    states, rng, following = env.reset(STARTS[:4]), np.random.default_rng(0), iter(STARTS[4:])
+    ends = 0
+    for _ in range(100):
+        states, outcome = env.step(states, rng.integers(A, size=4))
+        for b in np.flatnonzero(outcome.terminated):
+            rows = np.where(np.arange(4) == b, 4, np.arange(4))
+            states = concatenate([states, env.reset([next(following)])]).take(rows)
+            ends += 1
+    assert ends >= 20
+    assert (counted.made, counted.advanced, env.pool.replayed) == (4, 0, 0)
+
+
+def test_rewards_along_to_an_end_leave_the_simulator_for_another_start():
+    env, counted = pooled(2)
+    waiting = after(env, STARTS[0], LONG)
+    rewards = env.rewards_along(env.reset([STARTS[1]]), np.zeros((1, 100), np.int64))
+    assert rewards[0, -1] == 0
+    env.reset([STARTS[2]])
+    env.step(waiting, [0])
+    assert (counted.made, env.pool.replayed) == (2, 0)
 
 
 def test_the_first_branch_goes_on_and_every_other_replays_its_history():

@@ -154,14 +154,16 @@ class SimulatorPool:
         live.actions = None
         return live
 
-    def put(self, live: Live, actions: bytes) -> None:
-        """Gives a simulator back, so many actions after its start."""
+    def put(self, live: Live, actions: bytes, *, ended: bool = False) -> None:
+        """Gives a simulator back, so many actions after its start; no one goes on from an end, so it is the next."""
         twin = self._at.pop((live.seed, actions), None)
         if twin is not None:
             twin.actions = None
             self._idle.append(twin)
         live.actions = actions
         self._at[live.seed, actions] = live
+        if ended:
+            self._at.move_to_end((live.seed, actions), last=False)
 
     def _restored(self, seed: int, actions: bytes) -> Live | None:
         """One of the same episode, put back to a saved state near by and replayed from there."""
@@ -261,7 +263,7 @@ class SimulatorEnvironment:
             rewards[b], done[b] = live.simulator.step(action)
             observations[b] = live.simulator.observe()
             histories[b] += bytes((action,))
-            self.pool.put(live, histories[b])
+            self.pool.put(live, histories[b], ended=bool(done[b]))
         following = SimulatorStates(states.seed, tuple(histories), observations, done)
         return following, Outcome(reward=rewards, terminated=done)
 
@@ -285,7 +287,7 @@ class SimulatorEnvironment:
                 rewards[b, t], ended = live.simulator.step(action)
                 if ended:
                     break
-            self.pool.put(live, history + bytes(sequence[: t + 1]))
+            self.pool.put(live, history + bytes(sequence[: t + 1]), ended=ended)
         return rewards
 
     def observe(self, states: SimulatorStates) -> Float32:
