@@ -1,5 +1,6 @@
 """States as seed and actions: what the pool of simulators gives equals plain play, and costs what it must."""
 
+import contextlib
 import pickle
 from functools import partial
 
@@ -67,6 +68,28 @@ class Counter:
         return [self.at, self.at % END]
 
 
+class Saving(Counter):
+    """Can be put back to where it was saved."""
+
+    def save(self):
+        return self.at
+
+    def restore(self, saved):
+        self.at = saved
+        return True
+
+
+class Fickle(Saving):
+    """Refuses to be put back every other time, and then is nowhere until it begins anew."""
+
+    asked = 0
+
+    def restore(self, saved):
+        type(self).asked += 1
+        self.at = saved if type(self).asked % 2 else None
+        return self.at is not None
+
+
 def spec(num_actions=A):
     return EnvironmentSpec(
         name="counter",
@@ -79,9 +102,9 @@ def spec(num_actions=A):
     )
 
 
-def pooled(size):
+def pooled(size, kind=Counter):
     """An environment with a pool of this size, and the class of its simulators, whose counts begin at 0."""
-    counted = type("Counted", (Counter,), dict.fromkeys(("made", "begun", "stepped", "advanced"), 0))
+    counted = type("Counted", (kind,), dict.fromkeys(("made", "begun", "stepped", "advanced"), 0))
     return SimulatorEnvironment(spec(), counted, simulators=size), counted
 
 
@@ -115,10 +138,11 @@ def plain(number, action):
 # Right
 
 
+@pytest.mark.parametrize("kind", [Counter, Saving, Fickle])
 @settings(deadline=None, max_examples=150)
 @given(data=st.data(), size=st.integers(1, 5))
-def test_branches_equal_plain_arithmetic_with_a_bounded_number_of_simulators(data, size):
-    env, counted = pooled(size)
+def test_branches_equal_plain_arithmetic_with_a_bounded_number_of_simulators(kind, data, size):
+    env, counted = pooled(size, kind)
     starts = data.draw(st.lists(st.sampled_from(STARTS), min_size=1, max_size=4))
     begin = env.reset(starts)
     nodes = [(begin.take([b]), begun(seed)) for b, seed in enumerate(starts)]
@@ -221,6 +245,15 @@ def test_the_first_branch_goes_on_and_every_other_replays_its_history():
     assert counted.made == A
 
 
+def test_branches_near_a_saved_state_are_replayed_from_there():
+    env, counted = pooled(1, Saving)
+    states = after(env, STARTS[0], LONG)
+    for action in range(A):
+        env.step(states, [action])
+    assert counted.begun == 2  # at first nothing was saved
+    assert env.pool.replayed == counted.advanced == len(LONG)
+
+
 def test_a_child_of_a_branch_is_gone_on_with():
     env, _ = pooled(10)
     states = after(env, STARTS[0], LONG)
@@ -269,21 +302,27 @@ def test_a_terminal_state_costs_nothing():
     assert again.actions == states.actions * 5
 
 
-def test_a_simulator_that_failed_is_not_used_again():
-    env, counted = pooled(1)
-    states, _ = env.step(env.reset([STARTS[0]]), [0])
+@pytest.mark.parametrize("method", ["step", "advance"])
+@pytest.mark.parametrize("kind", [Counter, Saving])
+def test_a_simulator_that_failed_is_not_used_again(kind, method):
+    env, counted = pooled(2, kind)
+    begin = env.reset([STARTS[0]])
+    states, _ = env.step(begin, [0])
+    env.step(begin, [1])  # another simulator of the same episode; where it can be, its start is saved
 
     def fail(self, action):
         self.at = 3
         raise RuntimeError("out of fuel")
 
-    whole, counted.step = counted.step, fail
-    with pytest.raises(RuntimeError, match="out of fuel"):
-        env.step(states, [1])
-    counted.step = whole
-    following, outcome = env.step(states, [1])
-    expected, _ = plain(moved(begun(STARTS[0]), 0), 1)
-    assert look(env, following, outcome) == [expected]
+    whole = getattr(counted, method)
+    setattr(counted, method, fail)
+    for action in (1, 1, 2):
+        with contextlib.suppress(RuntimeError):  # a step that needs no replay does not fail with `advance`
+            env.step(states, [action])
+    setattr(counted, method, whole)
+    for action in range(A):
+        expected, _ = plain(moved(begun(STARTS[0]), 0), action)
+        assert look(env, *env.step(states, [action])) == [expected]
 
 
 # Made, or not

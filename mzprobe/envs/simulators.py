@@ -90,6 +90,7 @@ class Live:
         self.simulator = simulator
         self.seed = -1
         self.actions: bytes | None = None  # since the start; None while it is out, or not to be trusted
+        self.out = True  # of the pool, for good if a step failed
         self.saved: OrderedDict[bytes, Any] = OrderedDict()  # by actions since the start, least recently used first
 
     def begin(self, seed: int) -> None:
@@ -151,7 +152,7 @@ class SimulatorPool:
         live = self._at.pop((seed, actions), None)
         if live is None:
             live = self._restored(seed, actions) or self._begun(seed, actions)
-        live.actions = None
+        live.actions, live.out = None, True
         return live
 
     def put(self, live: Live, actions: bytes, *, ended: bool = False) -> None:
@@ -160,21 +161,26 @@ class SimulatorPool:
         if twin is not None:
             twin.actions = None
             self._idle.append(twin)
-        live.actions = actions
+        live.actions, live.out = actions, False
         self._at[live.seed, actions] = live
         if ended:
             self._at.move_to_end((live.seed, actions), last=False)
 
     def _restored(self, seed: int, actions: bytes) -> Live | None:
         """One of the same episode, put back to a saved state near by and replayed from there."""
-        found = [(live, live.nearest(actions)) for live in self._of_seed.get(seed, ())]
+        found = [(live, live.nearest(actions)) for live in self._of_seed.get(seed, ()) if not live.out]
         live, start = max(found, key=lambda pair: -1 if pair[1] is None else len(pair[1]), default=(None, None))
-        if live is None or start is None or not live.put_back(start):
+        if live is None or start is None:
             return None
         if live.actions is None:
             self._idle.remove(live)
         else:
             del self._at[seed, live.actions]
+        live.actions, live.out = None, True
+        if not live.put_back(start):  # it may be anywhere now
+            live.out = False
+            self._idle.append(live)
+            return None
         live.replay(actions, len(start))
         self.replayed += len(actions) - len(start)
         return live
@@ -182,6 +188,7 @@ class SimulatorPool:
     def _begun(self, seed: int, actions: bytes) -> Live:
         """Any other, replayed from the start."""
         live = self._free()
+        live.actions, live.out = None, True
         again = seed in self._of_seed
         if live.seed in self._of_seed:
             self._of_seed[live.seed].remove(live)
