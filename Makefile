@@ -27,6 +27,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/reanalyse_speed.py
 	$(BIN)/python benchmarks/probe_speed.py
+	$(BIN)/python benchmarks/lunarlander_search.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mzprobe needs Python 3.11 or newer: make PYTHON=...")'
@@ -46,7 +47,7 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.installed-bench: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench,box2d]'
 	touch $@
 
 clean:
