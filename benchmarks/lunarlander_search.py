@@ -76,14 +76,14 @@ class TimedLander(LanderSimulator):
 
 
 def pilot(observation: np.ndarray) -> int:
-    """Holds the lander upright over the pad and brakes its fall."""
-    x, y, x_dot, y_dot, angle, spin, *legs = observation.tolist()
-    if any(legs):
-        return 0
-    lean = 0.5 * x + x_dot - angle - 0.5 * spin
-    if y_dot < -0.15 - 0.3 * max(y, 0) and abs(angle) < 0.5:
+    """Falls the slower the lower it is, leans towards the pad, and cuts the engines on the ground."""
+    x, y, x_dot, y_dot, angle, spin, left, right = observation.tolist()
+    if left or right:
+        return 2 if y_dot < -0.1 and not (left and right) else 0
+    if y_dot < -0.08 - 0.3 * max(y, 0):
         return 2
-    return 1 if lean > 0.05 else 3 if lean < -0.05 else 0
+    lean = 0.3 * x + 0.7 * x_dot - angle - 0.8 * spin
+    return 1 if lean > 0.04 else 3 if lean < -0.04 else 0
 
 
 def measure(*, snapshots: bool) -> None:

@@ -1,7 +1,9 @@
 """Lunar Lander equals Gymnasium without dispersion bit for bit, and its states branch to what stepping there gives."""
 
+import json
 import pickle
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import gymnasium
@@ -37,14 +39,14 @@ def drifting(observation, rng):
 
 
 def landing(observation, rng):
-    """Comes down upright between the flags, cuts the engines on the ground, and so comes to rest."""
+    """Falls the slower the lower it is, leans towards the pad, cuts the engines on the ground, and so comes to rest."""
     x, y, x_dot, y_dot, angle, spin, left, right = observation.tolist()
-    lean = min(max(0.5 * x + x_dot, -0.4), 0.4)
-    turn = 0.0 if left or right else 0.5 * (lean - angle) - spin
-    lift = -0.5 * y_dot if left or right else 0.5 * (0.55 * abs(x) - y) - 0.5 * y_dot
-    if lift > abs(turn) and lift > 0.05:
+    if left or right:
+        return MAIN if y_dot < -0.1 and not (left and right) else NOTHING
+    if y_dot < -0.08 - 0.3 * max(y, 0):
         return MAIN
-    return RIGHT if turn < -0.05 else LEFT if turn > 0.05 else NOTHING
+    lean = 0.3 * x + 0.7 * x_dot - angle - 0.8 * spin
+    return LEFT if lean > 0.04 else RIGHT if lean < -0.04 else NOTHING
 
 
 class Episode(NamedTuple):
@@ -128,6 +130,18 @@ def test_random_and_drifting_episodes_equal_gymnasiums_bit_for_bit(gymnasiums):
     assert ends.count("out of view") >= 10
     assert sum(episode.touches().any() for episode in episodes) >= 20
     assert sum(len(episode.actions) for episode in episodes) >= 15_000
+
+
+def test_episodes_of_a_trained_agent_equal_gymnasiums_bit_for_bit(gymnasiums):
+    recorded = json.loads((Path(__file__).parent / "golden" / "landings.json").read_text("utf-8"))["episodes"]
+    seeds = [int(seed) for seed in recorded]
+    episodes = []
+    for seed, actions in zip(seeds, recorded.values(), strict=True):
+        following = iter(map(int, actions))
+        episodes.append(gymnasiums(seed, lambda *_, following=following: next(following), most_steps=len(actions)))
+    compare(seeds, episodes, LunarLander())
+    assert len(episodes) == 50
+    assert [episode.end() for episode in episodes].count("rest") >= 25
 
 
 def test_landings_that_come_to_rest_equal_gymnasiums_bit_for_bit(landings):
