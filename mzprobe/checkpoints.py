@@ -120,7 +120,7 @@ def write_checkpoint(
         "config": config.model_dump(mode="json"),
         "environment": spec_record(environment),
         "metrics": dict(metrics),
-        "versions": versions(),
+        "versions": versions(environment.spec.name),
         "command": command,
         "weights_sha256": sha256(data),
     }

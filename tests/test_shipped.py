@@ -15,24 +15,25 @@ from mzprobe.probes.tables import read_run
 from mzprobe.settings import load_study, study_runs
 
 ROOT = Path(__file__).parent.parent
-RUN = "cartpole-quick"
-DRAWN = [plan for plan in PLANS if (ROOT / "figures" / RUN / f"{plan.name}.csv").exists()]
+RUNS = ("cartpole-quick", "lunarlander")
+DRAWN = [(run, plan) for run in RUNS for plan in PLANS if (ROOT / "figures" / run / f"{plan.name}.csv").exists()]
 
 
-def test_every_probe_of_the_study_has_its_figure():
-    study, _ = load_study(RUN)
-    assert [plan.probe for plan in DRAWN] == list(study.probes())
+@pytest.mark.parametrize("run", RUNS)
+def test_every_probe_of_a_study_has_its_figure(run):
+    study, _ = load_study(run)
+    assert [plan.probe for name, plan in DRAWN if name == run] == list(study.probes())
 
 
-@pytest.mark.parametrize("plan", DRAWN, ids=lambda plan: plan.name)
-def test_the_numbers_of_a_figure_are_those_of_the_tables(plan):
-    table = read_run(ROOT / "analyses", RUN, plan.probe)
-    study, config = load_study(RUN)
+@pytest.mark.parametrize(("run", "plan"), DRAWN, ids=lambda one: getattr(one, "name", one))
+def test_the_numbers_of_a_figure_are_those_of_the_tables(run, plan):
+    table = read_run(ROOT / "analyses", run, plan.probe)
+    study, config = load_study(run)
     settings, _ = study.probes()[plan.probe]
     for record in table.record["agents"]:
         assert record["settings"] == settings.model_dump(mode="json")
-        assert validated(RunConfig, record["config"], RUN) == config
-    text = (ROOT / "figures" / RUN / f"{plan.name}.csv").read_text("utf-8")
+        assert validated(RunConfig, record["config"], run) == config
+    text = (ROOT / "figures" / run / f"{plan.name}.csv").read_text("utf-8")
     cells = plan.aggregate(table.frame)
     drawn = pd.read_csv(io.StringIO(text), comment="#").astype(cells.dtypes)
     pd.testing.assert_frame_equal(drawn, cells, rtol=1e-9)
@@ -70,7 +71,8 @@ def test_the_numbers_of_a_comparison_are_those_of_the_tables(study, comparison):
     pd.testing.assert_frame_equal(drawn, cells, rtol=1e-9, check_dtype=False)
 
 
-def test_the_verdicts_are_those_of_the_tables():
-    tables = read_tables(RUN, analyses=ROOT / "analyses")
-    page = (ROOT / "figures" / RUN / "claims.md").read_text("utf-8")
-    assert as_markdown(RUN, judge_run(tables), tables) == page
+@pytest.mark.parametrize("run", RUNS)
+def test_the_verdicts_are_those_of_the_tables(run):
+    tables = read_tables(run, analyses=ROOT / "analyses")
+    page = (ROOT / "figures" / run / "claims.md").read_text("utf-8")
+    assert as_markdown(run, judge_run(tables), tables) == page

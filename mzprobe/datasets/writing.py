@@ -98,7 +98,7 @@ class DatasetWriter:
         if not self.returns:
             raise ValueError("a dataset needs at least one episode")
         counts = {"episodes": len(self.returns), "steps": self.steps, "mean_return": float(np.mean(self.returns))}
-        made = {**self.record, **counts, "versions": versions()}
+        made = {**self.record, **counts, "versions": versions(self.spec.name)}
         data = self.folder / DATA
         metadata = canonical_json(self._metadata() | {"mzprobe": made}).encode()
         (data / METADATA).write_bytes(metadata)

@@ -19,7 +19,7 @@ from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seed
 MOST_ACTIONS = 256  # an action is kept as a byte
 SAVED = 16  # states that a simulator can be put back to
 NEAR = 32  # steps; farther from a saved state, another simulator is sent there to stay
-WORTH_SAVING = 4  # steps that were made again
+WORTH_SAVING = 8  # steps that were made again
 
 
 class Simulator(Protocol):
@@ -91,22 +91,27 @@ class Live:
         self.seed = -1
         self.actions: bytes | None = None  # since the start; None while it is out, or not to be trusted
         self.out = True  # of the pool, for good if a step failed
-        self.saved: OrderedDict[bytes, Any] = OrderedDict()  # by actions since the start, least recently used first
+        self.saved: dict[bytes, Any] = {}  # by actions since the start
+        self.uses: dict[bytes, int] = {}  # how often each was gone back to
 
     def begin(self, seed: int) -> None:
         """Resets to a start."""
         self.seed = seed
         self.saved.clear()
+        self.uses.clear()
         self.simulator.reset(seed)
 
     def remember(self, actions: bytes) -> None:
-        """Saves the state where it is, `actions` after the start, if it can be."""
+        """Saves the state where it is, `actions` after the start, if it can be.
+
+        What was least used makes room, so that the many states of a tree do not push out its root.
+        """
         saved = self.simulator.save()
         if saved is None:
             return
-        self.saved[actions] = saved
-        if len(self.saved) > SAVED:
-            self.saved.popitem(last=False)
+        if len(self.saved) >= SAVED:
+            self._forget(min(self.uses, key=self.uses.__getitem__))
+        self.saved[actions], self.uses[actions] = saved, 0
 
     def nearest(self, actions: bytes) -> bytes | None:
         """The longest beginning of some actions that is saved and not too far away."""
@@ -116,10 +121,13 @@ class Live:
     def put_back(self, actions: bytes) -> bool:
         """Back to a saved state, if that is still possible."""
         if self.simulator.restore(self.saved[actions]):
-            self.saved.move_to_end(actions)
+            self.uses[actions] += 1
             return True
-        del self.saved[actions]
+        self._forget(actions)
         return False
+
+    def _forget(self, actions: bytes) -> None:
+        del self.saved[actions], self.uses[actions]
 
     def replay(self, actions: bytes, first: int) -> None:
         """Goes on to where `actions` lead, of which it has made the first ones."""

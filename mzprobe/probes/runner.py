@@ -172,7 +172,7 @@ def _record(probe: Probe, config: Config, first: Checkpoint) -> dict[str, Any]:
         "settings": config.model_dump(mode="json"),
         "config": first.config.model_dump(mode="json"),
         "environment": first.environment,
-        "versions": versions(),
+        "versions": versions(first.environment["name"]),
         "commands": {},  # by training step
         "checkpoints": {},  # by training step, the SHA-256 of the weights
     }

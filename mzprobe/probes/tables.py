@@ -10,7 +10,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
+from mzprobe.config import RunConfig
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import read_bytes, write_file
 
@@ -103,12 +105,20 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     A run may have been taken further, so `training.steps` does not count.
     """
     for part in ("settings", "config", "versions"):
-        before, after = _flat(old.get(part, {})), _flat(new.get(part, {}))
+        before, after = (_flat(_complete(part, record.get(part, {}))) for record in (old, new))
         names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
         names = [name for name in names if name != "training.steps"]
         if names:
             return f"{part} ({', '.join(names)})"
     return ""
+
+
+def _complete(part: str, values: Any) -> Any:
+    """A configuration with the keys that an older mzprobe did not have yet, as that would have done."""
+    try:
+        return RunConfig.model_validate(values).model_dump(mode="json") if part == "config" else values
+    except ValidationError:
+        return values
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

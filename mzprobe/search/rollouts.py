@@ -110,10 +110,13 @@ class RolloutArena:
         return rollout_actions(self.keys, slot, steps, num_actions)
 
 
+@kernel
 def discounted(rewards: Float64, lengths: Int64, gamma: float) -> Float64:
     """Sum of gamma^t r_t over the first `lengths` `[B]` of rewards `[B, T]`, added in order of t."""
-    total, discount = np.zeros(len(rewards)), 1.0
-    for t in range(rewards.shape[1]):
-        total += np.where(t < lengths, discount * rewards[:, t], 0.0)
-        discount *= gamma
+    total = np.zeros(rewards.shape[0])
+    for b in range(total.size):
+        discount = 1.0
+        for t in range(min(lengths[b], rewards.shape[1])):
+            total[b] += discount * rewards[b, t]
+            discount *= gamma
     return total

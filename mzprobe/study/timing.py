@@ -58,7 +58,7 @@ def write_timing(agent: Path, analyses: Path, *, command: str) -> Path | None:
         "settings": {},
         "config": last.config.model_dump(mode="json"),
         "environment": last.environment,
-        "versions": versions(),
+        "versions": versions(last.environment["name"]),
         "commands": {str(step): command for step in sorted(set(frame["training_step"]))},
     }
     path = table_path(analyses, last.run, NAME, last.seed)
