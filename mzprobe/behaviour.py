@@ -120,7 +120,7 @@ def play_episodes(
     uniforms: Float64,
     keep_states: bool = False,
 ) -> Episodes:
-    """Plays one episode a seed, all side by side, until the last has ended.
+    """Plays one episode a seed, all side by side, or as many as the environment says (`side_by_side`), to their ends.
 
     Args:
         environment: where.
@@ -132,6 +132,15 @@ def play_episodes(
         keep_states: whether to keep the states acted in.
     """
     E = len(seeds)
+    most = getattr(environment, "side_by_side", E)
+    if most < E:
+        cuts = [slice(first, first + most) for first in range(0, E, most)]
+        return _joined(
+            [
+                play_episodes(environment, policy, seeds=seeds[cut], uniforms=uniforms[cut], keep_states=keep_states)
+                for cut in cuts
+            ]
+        )
     returns, lengths = np.zeros(E), np.zeros(E, np.int64)
     terminated = np.zeros(E, np.bool_)
     alive = np.arange(E)
@@ -162,6 +171,20 @@ def play_episodes(
         states=concatenate(kept) if kept else None,
         episode=np.concatenate(episode) if episode else none,
         time=np.concatenate(time) if time else none,
+    )
+
+
+def _joined(parts: list[Episodes]) -> Episodes:
+    """Episodes of one portion after those of another."""
+    before = np.cumsum([0, *(len(part.returns) for part in parts[:-1])])
+    kept = [part.states for part in parts if part.states is not None]
+    return Episodes(
+        returns=np.concatenate([part.returns for part in parts]),
+        lengths=np.concatenate([part.lengths for part in parts]),
+        terminated=np.concatenate([part.terminated for part in parts]),
+        states=concatenate(kept) if kept else None,
+        episode=np.concatenate([part.episode + first for part, first in zip(parts, before, strict=True)]),
+        time=np.concatenate([part.time for part in parts]),
     )
 
 

@@ -31,7 +31,8 @@ class EnvironmentConfig(Config):
     """Which environment, as `envs.make` takes it."""
 
     name: str = "cartpole"
-    """A registered name, or `module:attribute` of a factory of your own."""
+    """A registered name, `gym:ID` of a deterministic Gymnasium environment, or `module:attribute` of
+    a factory of your own."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the environment, such as gamma or time_limit."""
 

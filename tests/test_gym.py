@@ -220,14 +220,47 @@ def test_no_time_limit_is_refused_unless_one_is_given(registered):
         ("", {}, "Gymnasium cannot make : Malformed environment ID"),
         ("MountainCar-v0", {"gamma": 2.0}, r"gamma=2\.0: gamma must lie in \(0, 1\], not 2\.0"),
         ("MountainCar-v0", {"time_limit": 0}, "time_limit=0: time_limit must be at least 1 step, not 0"),
-        ("MountainCar-v0", {"simulators": 0}, "simulators=0: a pool needs at least 1 simulator, not 0"),
-        ("MountainCar-v0", {"slippery": True}, "slippery=True: .*unexpected keyword argument 'slippery'"),
+        ("MountainCar-v0", {"simulators": 0}, "simulators must be a whole number of at least 1, not 0"),
+        ("MountainCar-v0", {"slippery": True}, "Gymnasium cannot make MountainCar-v0: .*unexpected keyword argument 'slippery'"),
     ],
 )
 def test_what_cannot_be_made_is_refused_in_one_line(id, options, message):
     with pytest.raises(UsageError, match=message) as refused:
         make(f"gym:{id}", **options)
     assert "\n" not in str(refused.value)
+
+
+class Crowded(Corridor):
+    action_space = Discrete(300)
+
+
+class Spoken(Corridor):
+    """Observes a space that Gymnasium cannot flatten to a vector."""
+
+    observation_space = gymnasium.spaces.Dict({"at": Discrete(12), "mission": gymnasium.Space()})
+
+
+class Endless(Corridor):
+    observation_space = gymnasium.spaces.Sequence(Discrete(12))
+
+
+class Broken(Corridor):
+    def __init__(self):
+        raise RuntimeError("no display")
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (Crowded, "has 300 actions, and 256 are the most that are kept"),
+        (Spoken, "has observations Dict.*, which Gymnasium cannot flatten"),
+        (Endless, "has observations Sequence.*, which Gymnasium cannot flatten"),
+        (Broken, "Gymnasium cannot make .*: no display"),
+    ],
+)
+def test_an_environment_that_cannot_be_wrapped_is_refused(registered, env, message):
+    with pytest.raises(UsageError, match=message):
+        make(f"gym:{registered(env)}")
 
 
 # Trained on

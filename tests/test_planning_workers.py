@@ -3,6 +3,10 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +17,8 @@ from mzprobe.probes.planning_workers import Workers
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.probes.sampling import load_agent
-from mzprobe.settings import PlanningConfig
+from mzprobe.settings import PlanningConfig, load_study, study_runs
+from mzprobe.study import run_study
 
 CONFIG = PlanningConfig(episodes=5, simulations=(3,), horizon=3)
 
@@ -60,3 +65,61 @@ def test_a_process_that_is_killed_is_said_in_one_sentence(agent):
     with pytest.raises(MzprobeError, match="a process that played episodes died: run the same command again"):
         asked(agent, 2, kill)
     assert not multiprocessing.active_children()
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from mzprobe.checkpoints import read_checkpoint
+from mzprobe.probes.planning import measure_planning
+from mzprobe.probes.planning_workers import Workers
+from mzprobe.probes.sampling import load_agent
+from mzprobe.settings import PlanningConfig
+
+if __name__ == "__main__":
+    import multiprocessing
+
+    def told(_):
+        print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+
+    path = Path(sys.argv[1])
+    workers = Workers(checkpoint=path, device="cpu", batch_size=64, count=2)
+    config = PlanningConfig(episodes=200, simulations=(128,), horizon=64)
+    measure_planning(load_agent(read_checkpoint(path)), config, players=workers, on_progress=told)
+"""
+
+
+def running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes where Linux shows them")
+def test_processes_end_with_a_parent_that_is_killed(agent, tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT, "utf-8")
+    command = [sys.executable, str(script), str(steps_of(agent)[-1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        children = []
+        while len(children) < 2:
+            children = [int(pid) for pid in parent.stdout.readline().split()]
+        assert all(map(running, children))
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 60
+        while any(map(running, children)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert not any(map(running, children))
+
+
+@pytest.mark.parametrize(("processes", "workers"), [(1, [1, 1, 1]), (5, [1, 1, 1]), (6, [2, 2, 2]), (7, [2, 2, 2])])
+def test_a_study_shares_planning_out_where_processes_are_left(monkeypatch, tmp_path, processes, workers):
+    given = []
+    monkeypatch.setattr("mzprobe.study.run_tasks", lambda tasks, **_: given.extend(tasks))
+    settings, _ = load_study("cartpole-quick")
+    runs = study_runs("cartpole-quick", settings)
+    run_study(settings, runs, checkpoints=tmp_path, analyses=tmp_path, command="mzprobe here", processes=processes)
+    assert [task.workers for task in given] == workers
+    assert [probe.workers for task in given for probe in task.probes()] == [n for n in workers for _ in range(7)]

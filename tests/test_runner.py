@@ -257,7 +257,7 @@ def test_a_corrupt_table_is_replaced_only_on_request(agent, tmp_path):
 def test_a_table_of_other_versions_is_refused(agent, tmp_path, monkeypatch):
     path = probed(agent, tmp_path, steps=(0,))
     installed = read_table(path).record["versions"]
-    monkeypatch.setattr("mzprobe.probes.runner.versions", lambda: {**installed, "numpy": "1.0"})
+    monkeypatch.setattr("mzprobe.probes.runner.versions", lambda _: {**installed, "numpy": "1.0"})
     with pytest.raises(UsageError, match=re.escape("was made with other versions (numpy): choose another folder")):
         probed(agent, tmp_path)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mzprobe.behaviour import RandomPolicy, draw_episode_numbers, play_episodes
 from mzprobe.envs import check_env, concatenate
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.envs.simulators import SimulatorEnvironment
@@ -302,6 +303,31 @@ def test_a_terminal_state_costs_nothing():
     assert again.actions == states.actions * 5
 
 
+@pytest.mark.parametrize("keep_states", [False, True])
+def test_more_episodes_than_simulators_are_played_in_portions_and_replay_nothing(keep_states):
+    seeds = np.array([seed for seed in range(30) if begun(seed) % END])[:23]
+    _, uniforms = draw_episode_numbers(np.random.default_rng(0), 23, spec().time_limit)
+    played = []
+    for size in (5, 64):
+        env, _ = pooled(size)
+        options = {"seeds": seeds, "uniforms": uniforms, "keep_states": keep_states}
+        played.append((env, play_episodes(env, RandomPolicy(num_actions=A), **options)))
+        assert env.pool.replayed == 0
+    (_, few), (env, many) = played
+    for name in ("returns", "lengths", "terminated"):
+        assert getattr(few, name).tolist() == getattr(many, name).tolist()
+    assert few.lengths.sum() > 100
+    if keep_states:
+        orders = [np.lexsort((episodes.time, episodes.episode)) for episodes in (few, many)]
+        for part in ("episode", "time"):
+            mine, theirs = (getattr(episodes, part)[order] for episodes, order in zip((few, many), orders, strict=True))
+            assert mine.tolist() == theirs.tolist()
+        mine, theirs = (episodes.states.take(order) for episodes, order in zip((few, many), orders, strict=True))
+        assert mine.actions == theirs.actions
+        assert env.observe(mine).tobytes() == env.observe(theirs).tobytes()
+        assert len(mine) == few.lengths.sum()
+
+
 @pytest.mark.parametrize("method", ["step", "advance"])
 @pytest.mark.parametrize("kind", [Counter, Saving])
 def test_a_simulator_that_failed_is_not_used_again(kind, method):
@@ -339,9 +365,9 @@ def test_an_environment_pickles_without_its_simulators():
     assert env.pool.replayed == 0
 
 
-@pytest.mark.parametrize("size", [0, -1])
+@pytest.mark.parametrize("size", [0, -1, 2.5, "8"])
 def test_a_pool_without_simulators_is_refused(size):
-    with pytest.raises(ValueError, match=f"a pool needs at least 1 simulator, not {size}"):
+    with pytest.raises(ValueError, match=f"simulators must be a whole number of at least 1, not {size!r}"):
         SimulatorEnvironment(spec(), Counter, simulators=size)
 
 

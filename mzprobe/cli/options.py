@@ -24,10 +24,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a table th
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do and how long it takes; do nothing.")]
 Processes = Annotated[
     int,
-    typer.Option(
-        min=1,
-        help="Agents at a time, each in a process of its own; planning shares its episodes out to what is left over.",
-    ),
+    typer.Option(min=1, help="Agents at a time, each in its own process; twice as many share planning's episodes."),
 ]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Sequences and trees held at a time, to bound memory; changes no number.")

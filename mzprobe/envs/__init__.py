@@ -9,7 +9,6 @@ from mzprobe._plugins import load_attribute, nearest
 from mzprobe.envs.cartpole import CartPole
 from mzprobe.envs.check import check_env
 from mzprobe.envs.core import Environment, EnvironmentSpec, Outcome, States, concatenate
-from mzprobe.envs.gym import PREFIX, gym_environment
 from mzprobe.envs.lunarlander import LunarLander
 from mzprobe.envs.tabular import TabularEnvironment, random_mdp
 from mzprobe.errors import UsageError
@@ -64,8 +63,10 @@ def make(name: str, **options: Any) -> Environment:
 
 
 def _factory(name: str) -> Callable[..., Environment]:
-    if name.startswith(PREFIX):
-        return partial(gym_environment, name.removeprefix(PREFIX))
+    if name.startswith("gym:"):
+        from mzprobe.envs.gym import gym_environment  # imports Gymnasium, which others do without
+
+        return partial(gym_environment, name.removeprefix("gym:"))
     return load_attribute(name) if ":" in name else _known(name)
 
 

@@ -11,10 +11,11 @@ from gymnasium.spaces.utils import flatdim, flatten
 from numpy.typing import NDArray
 
 from mzprobe.envs.core import EnvironmentSpec
-from mzprobe.envs.simulators import SimulatorEnvironment
+from mzprobe.envs.simulators import MOST_ACTIONS, SimulatorEnvironment
 from mzprobe.errors import UsageError
 
-PREFIX = "gym:"
+PREFIX = "gym:"  # of names that are Gymnasium's
+
 _WALKS, _STEPS = 4, 64  # of the check at the start
 
 
@@ -76,25 +77,31 @@ def gym_environment(
         **options: keyword arguments of the environment.
 
     Raises:
-        UsageError: if there is no such environment, its actions are not discrete, it has no time limit, or the same
-            start and actions do not lead to the same.
+        UsageError: if it cannot be made, its actions are not discrete or too many, its observations cannot be
+            flattened, it has no time limit, or the same start and actions do not lead to the same.
         ValueError: if a number is out of range.
     """
     make = partial(GymSimulator, id, options)
     try:
         first = make()
-    except (gymnasium.error.Error, ImportError) as reason:
-        raise UsageError(f"Gymnasium cannot make {id}: {reason}") from None
+    except Exception as reason:  # an environment may raise anything
+        raise UsageError(f"Gymnasium cannot make {id}: {reason or type(reason).__name__}") from reason
     actions, seen = first.env.action_space, first.env.observation_space
     if not isinstance(actions, Discrete):
         raise UsageError(f"{PREFIX}{id} has actions {actions}, and only Discrete ones can be searched")
+    if actions.n > MOST_ACTIONS:
+        raise UsageError(f"{PREFIX}{id} has {actions.n} actions, and {MOST_ACTIONS} are the most that are kept")
+    try:
+        shape = tuple(seen.shape) if isinstance(seen, Box) else (flatdim(seen),)
+    except (NotImplementedError, ValueError):
+        raise UsageError(f"{PREFIX}{id} has observations {seen}, which Gymnasium cannot flatten") from None
     limit = first.time_limit if time_limit is None else time_limit
     if limit is None:
         raise UsageError(f"{PREFIX}{id} has no time limit of its own: give the option time_limit")
     refuse_chance(id, first, make(), int(actions.n))
     spec = EnvironmentSpec(
         name=f"{PREFIX}{id}",
-        observation_shape=tuple(seen.shape) if isinstance(seen, Box) else (flatdim(seen),),
+        observation_shape=shape,
         num_actions=int(actions.n),
         gamma=gamma,
         time_limit=limit,

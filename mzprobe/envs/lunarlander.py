@@ -176,7 +176,7 @@ class LunarLander(SimulatorEnvironment):
     Args:
         gamma: discount, in (0, 1].
         time_limit: steps after which whoever plays calls the episode truncated.
-        simulators: most worlds that are alive at once, about 0.2 MB each.
+        simulators: most worlds that are alive at once: about 0.1 MB each, 0.3 MB where it is branched from.
         snapshots: whether worlds that are branched from are put back by copying Box2D's memory, where its build is
             known, instead of being replayed; no number depends on it.
 

@@ -89,8 +89,7 @@ class Live:
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
         self.seed = -1
-        self.actions: bytes | None = None  # since the start; None while it is out, or not to be trusted
-        self.out = True  # of the pool, for good if a step failed
+        self.actions: bytes | None = None  # since the start; None while it is out, or idle
         self.saved: dict[bytes, Any] = {}  # by actions since the start
         self.uses: dict[bytes, int] = {}  # how often each was gone back to
 
@@ -146,21 +145,24 @@ class SimulatorPool:
     """
 
     def __init__(self, make: Callable[[], Simulator], *, size: int) -> None:
-        if size < 1:
-            raise ValueError(f"a pool needs at least 1 simulator, not {size}")
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"simulators must be a whole number of at least 1, not {size!r}")
         self.make = make
         self.size = size
         self.replayed = 0  # steps made again, for whoever asks what branching costs
         self._at: OrderedDict[tuple[int, bytes], Live] = OrderedDict()  # least recently used first
         self._idle: list[Live] = []
         self._of_seed: dict[int, list[Live]] = {}
+        self._out: Live | None = None  # taken and not put back yet; if it never is, it has failed on the way
 
     def take(self, seed: int, actions: bytes) -> Live:
-        """A simulator at a state, out of the pool until `put`."""
-        live = self._at.pop((seed, actions), None)
+        """A simulator at a state, out of the pool until `put`; one at a time."""
+        if self._out is not None:
+            self._leave_seed(self._out)
+        self._out = live = self._at.pop((seed, actions), None)
         if live is None:
             live = self._restored(seed, actions) or self._begun(seed, actions)
-        live.actions, live.out = None, True
+        live.actions = None
         return live
 
     def put(self, live: Live, actions: bytes, *, ended: bool = False) -> None:
@@ -169,14 +171,14 @@ class SimulatorPool:
         if twin is not None:
             twin.actions = None
             self._idle.append(twin)
-        live.actions, live.out = actions, False
+        live.actions, self._out = actions, None
         self._at[live.seed, actions] = live
         if ended:
             self._at.move_to_end((live.seed, actions), last=False)
 
     def _restored(self, seed: int, actions: bytes) -> Live | None:
         """One of the same episode, put back to a saved state near by and replayed from there."""
-        found = [(live, live.nearest(actions)) for live in self._of_seed.get(seed, ()) if not live.out]
+        found = [(live, live.nearest(actions)) for live in self._of_seed.get(seed, ())]
         live, start = max(found, key=lambda pair: -1 if pair[1] is None else len(pair[1]), default=(None, None))
         if live is None or start is None:
             return None
@@ -184,10 +186,10 @@ class SimulatorPool:
             self._idle.remove(live)
         else:
             del self._at[seed, live.actions]
-        live.actions, live.out = None, True
+        live.actions, self._out = None, live
         if not live.put_back(start):  # it may be anywhere now
-            live.out = False
             self._idle.append(live)
+            self._out = None
             return None
         live.replay(actions, len(start))
         self.replayed += len(actions) - len(start)
@@ -195,13 +197,9 @@ class SimulatorPool:
 
     def _begun(self, seed: int, actions: bytes) -> Live:
         """Any other, replayed from the start."""
-        live = self._free()
-        live.actions, live.out = None, True
+        self._out = live = self._free()
         again = seed in self._of_seed
-        if live.seed in self._of_seed:
-            self._of_seed[live.seed].remove(live)
-            if not self._of_seed[live.seed]:
-                del self._of_seed[live.seed]
+        self._leave_seed(live)
         live.begin(seed)
         if again:  # else it may well be played straight on
             live.remember(b"")
@@ -209,6 +207,13 @@ class SimulatorPool:
         live.replay(actions, 0)
         self.replayed += len(actions)
         return live
+
+    def _leave_seed(self, live: Live) -> None:
+        own = self._of_seed.get(live.seed, [])
+        if live in own:
+            own.remove(live)
+            if not own:
+                del self._of_seed[live.seed]
 
     def _free(self) -> Live:
         if self._idle:
@@ -247,6 +252,11 @@ class SimulatorEnvironment:
     def spec(self) -> EnvironmentSpec:
         """Names, shapes and constants."""
         return self._spec
+
+    @property
+    def side_by_side(self) -> int:
+        """Most episodes that are played on without a replay."""
+        return self.pool.size
 
     def reset(self, seeds: ArrayLike) -> SimulatorStates:
         """Starts fresh episodes: seeds `[B]`, each the same start as `reset(seed=...)` of the simulator.

@@ -90,6 +90,8 @@ def prefixes(S: int, A: int, h: int, sequences: int | None) -> tuple[int, int]:
 def seconds(cost: Cost, agent: Agent, *, trees: int = TREES) -> float:
     """How long a cost takes on this machine, about: from short measurements with the agent's own network.
 
+    Measured at starts, so that steps which a simulator makes again to come back are not counted.
+
     Args:
         cost: what there is to do.
         agent: an agent of the run.
@@ -125,8 +127,12 @@ def _playing(agent: Agent, count: int) -> float:
         states = agent.environment.reset(np.arange(count))
         for action in range(_STEPS):
             start = time.perf_counter()
-            states, _ = agent.environment.step(states, np.full(count, action % agent.environment.spec.num_actions))
+            states, outcome = agent.environment.step(
+                states, np.full(count, action % agent.environment.spec.num_actions)
+            )
             best = min(best, time.perf_counter() - start)
+            if outcome.terminated.all():
+                break  # what follows stays where it is
     return best
 
 

@@ -100,8 +100,8 @@ def run_study(
         checkpoints: folder of all checkpoints.
         analyses: folder of all tables.
         command: that a reader can type to make all of it.
-        processes: agents at a time; by default as many as there are cores. Where there are fewer agents, they share
-            their planning out to the others.
+        processes: agents at a time; by default as many as there are cores. Where there are at least twice as
+            many as agents, planning shares its episodes out.
         on_report: told of progress.
 
     Raises:
