@@ -89,8 +89,8 @@ FAULTS = (
     Fault(
         what="a simulator that could not be put back is believed to be where it was",
         file="mzprobe/envs/simulators.py",
-        old="            live.out = False\n            self._idle.append(live)",
-        new="            self._at[seed, actions] = live",
+        old="            self._idle.append(live)\n            self._out = None",
+        new="            self._at[seed, actions] = live\n            self._out = None",
         test="tests/test_simulators.py::test_branches_equal_plain_arithmetic_with_a_bounded_number_of_simulators",
     ),
     Fault(
@@ -433,6 +433,34 @@ FAULTS = (
         old="np.float32(len(part.observations) / B)",
         new="np.float32(1)",
         test="tests/test_replay.py::test_joined_batches_weigh_by_their_share",
+    ),
+    Fault(
+        what="a tree's states push out the root that it branches from",
+        file="mzprobe/envs/simulators.py",
+        old="self._forget(min(self.uses, key=self.uses.__getitem__))",
+        new="self._forget(next(iter(self.uses)))",
+        test="tests/test_lunarlander_search.py::test_a_tree_of_states_does_not_push_out_its_root",
+    ),
+    Fault(
+        what="a reward scale is not undone by the fused search",
+        file="mzprobe/networks/mlp_kernels.py",
+        old="(q * q + 2 * q) / axis.reward_scale)",
+        new="(q * q + 2 * q))",
+        test="tests/test_search.py::test_the_fused_path_undoes_the_reward_scale",
+    ),
+    Fault(
+        what="processes that play episodes outlive a parent that is killed",
+        file="mzprobe/probes/planning_workers.py",
+        old=", initializer=_live_and_die_with_parent",
+        new="",
+        test="tests/test_planning_workers.py::test_processes_end_with_a_parent_that_is_killed",
+    ),
+    Fault(
+        what="episodes of a job are all counted from the first",
+        file="mzprobe/probes/planning.py",
+        old='rows["episode"] + job.first',
+        new='rows["episode"]',
+        test="tests/test_planning_workers.py::test_processes_change_no_byte_of_a_table",
     ),
 )
 

@@ -221,7 +221,11 @@ def test_no_time_limit_is_refused_unless_one_is_given(registered):
         ("MountainCar-v0", {"gamma": 2.0}, r"gamma=2\.0: gamma must lie in \(0, 1\], not 2\.0"),
         ("MountainCar-v0", {"time_limit": 0}, "time_limit=0: time_limit must be at least 1 step, not 0"),
         ("MountainCar-v0", {"simulators": 0}, "simulators must be a whole number of at least 1, not 0"),
-        ("MountainCar-v0", {"slippery": True}, "Gymnasium cannot make MountainCar-v0: .*unexpected keyword argument 'slippery'"),
+        (
+            "MountainCar-v0",
+            {"slippery": True},
+            "Gymnasium cannot make MountainCar-v0: .*unexpected keyword argument 'slippery'",
+        ),
     ],
 )
 def test_what_cannot_be_made_is_refused_in_one_line(id, options, message):

@@ -55,6 +55,21 @@ def test_the_simulations_of_a_root_share_its_replay():
     assert again[True] <= again[False] - 18 * 50
 
 
+def test_a_tree_of_states_does_not_push_out_its_root():
+    environment = LunarLander()
+    root = flown(environment, 40, batch=1)
+    rng, again = np.random.default_rng(0), []
+    for _ in range(6):
+        before = environment.pool.replayed
+        states = root.take([0] * 64)  # level by level, as the probes go through sequences
+        for _ in range(12):
+            states, _ = environment.step(states, rng.integers(4, size=64))
+        again.append(environment.pool.replayed - before)
+    # Each state is at most so many steps after the root, which is saved when it is first come back to.
+    assert again[0] <= 40 + 64 * sum(range(12))
+    assert max(again[1:]) <= 64 * sum(range(12))
+
+
 MEASURES = {
     "horizon": (measure_horizon, HorizonConfig(**STATES, horizon=2)),
     "horizon sampled": (measure_horizon, HorizonConfig(**STATES, horizon=4, enumerate_up_to=0, sequences=5)),
