@@ -332,7 +332,7 @@ def test_rewards_along_bad_sequences_are_refused(actions, message):
 def test_make_passes_options_on():
     spec = make("lunarlander", gamma=0.9, time_limit=7).spec
     assert (spec.gamma, spec.time_limit, spec.num_actions, spec.observation_shape) == (0.9, 7, 4, (8,))
-    with pytest.raises(UsageError, match="simulators=0: a pool needs at least 1 simulator, not 0"):
+    with pytest.raises(UsageError, match="simulators=0: simulators must be a whole number of at least 1, not 0"):
         make("lunarlander", simulators=0)
 
 

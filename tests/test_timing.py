@@ -69,7 +69,7 @@ def test_a_broken_file_of_times_is_one_sentence(tmp_path, text):
 def test_the_table_of_another_configuration_is_refused(timed, tmp_path, monkeypatch):
     path = write_timing(timed, tmp_path, command="here")
     before = path.read_bytes()
-    monkeypatch.setattr("mzprobe.study.timing.versions", lambda: {"mzprobe": "0.0.1"})
+    monkeypatch.setattr("mzprobe.study.timing.versions", lambda _: {"mzprobe": "0.0.1"})
     with pytest.raises(UsageError, match=r"was made with other versions .*: choose another folder for tables, or rem"):
         write_timing(timed, tmp_path, command="here")
     assert path.read_bytes() == before
