@@ -1,5 +1,6 @@
 """Policies as objects, and the playing of whole episodes by them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -119,6 +120,7 @@ def play_episodes(
     seeds: Int64,
     uniforms: Float64,
     keep_states: bool = False,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Episodes:
     """Plays one episode a seed, all side by side, or as many as the environment says (`side_by_side`), to their ends.
 
@@ -130,6 +132,7 @@ def play_episodes(
             as far as the policy's answer for a state does not (the fused search's does not; torch may round otherwise
             in another batch).
         keep_states: whether to keep the states acted in.
+        on_step: called before every step of the episodes; what it raises ends them.
     """
     E = len(seeds)
     most = getattr(environment, "side_by_side", E)
@@ -137,7 +140,14 @@ def play_episodes(
         cuts = [slice(first, first + most) for first in range(0, E, most)]
         return _joined(
             [
-                play_episodes(environment, policy, seeds=seeds[cut], uniforms=uniforms[cut], keep_states=keep_states)
+                play_episodes(
+                    environment,
+                    policy,
+                    seeds=seeds[cut],
+                    uniforms=uniforms[cut],
+                    keep_states=keep_states,
+                    on_step=on_step,
+                )
                 for cut in cuts
             ]
         )
@@ -149,6 +159,7 @@ def play_episodes(
     episode: list[Int64] = []
     time: list[Int64] = []
     for t in range(environment.spec.time_limit):
+        on_step()
         if keep_states:
             kept.append(states)
             episode.append(alive)

@@ -47,6 +47,20 @@ def test_processes_change_no_byte_of_a_table(agent, tmp_path):
     assert not multiprocessing.active_children()
 
 
+def test_a_stop_is_heard_within_an_episode(agent):
+    told = []
+
+    def stop(done):
+        told.append(done)
+        if len(told) == 3:
+            raise Interrupted("stopped")
+
+    path = steps_of(agent)[-1]
+    with pytest.raises(Interrupted):
+        measure_planning(load_agent(read_checkpoint(path)), CONFIG, on_progress=stop)
+    assert told == [0.0] * 3  # the first of the jobs has many more steps
+
+
 def test_an_interruption_leaves_no_process_behind(agent):
     def stop(_):
         assert multiprocessing.active_children()

@@ -171,9 +171,9 @@ def test_every_cell_starts_from_the_same_states(agent, monkeypatch):
     loaded = load_agent(read_checkpoint(steps_of(agent)[1]))
     starts = []
 
-    def played(environment, policy, *, seeds, uniforms):
+    def played(environment, policy, *, seeds, uniforms, **options):
         starts.append((seeds.tolist(), uniforms.tolist()))
-        return play_episodes(environment, policy, seeds=seeds, uniforms=uniforms)
+        return play_episodes(environment, policy, seeds=seeds, uniforms=uniforms, **options)
 
     for module in ("online", "planning"):
         monkeypatch.setattr(f"mzprobe.probes.{module}.play_episodes", played)

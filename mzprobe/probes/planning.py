@@ -10,6 +10,7 @@ An agent that was trained without unrolling (K = 0) has no model: the cells that
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol, get_args
 
@@ -85,20 +86,21 @@ def measure_planning(
     else:
         frames, total, done = [], sum(job.work for job in jobs), 0.0
         for job in jobs:
-            on_progress(done / total)
-            frames.append(play(agent, config, job))
+            frames.append(play(agent, config, job, on_step=partial(on_progress, done / total)))
             done += job.work
     return agent.label(pd.concat(frames, ignore_index=True))[list(UNITS)]
 
 
-def play(agent: Agent, config: PlanningConfig, job: Job) -> pd.DataFrame:
-    """The rows of a job. An episode is the same in whatever job it stands."""
+def play(agent: Agent, config: PlanningConfig, job: Job, *, on_step: Callable[[], None] = lambda: None) -> pd.DataFrame:
+    """The rows of a job. An episode is the same in whatever job; a step may take a second, hence `on_step`."""
     generator = probe_generator(agent, config)
     seeds, uniforms = draw_episode_numbers(generator, config.episodes, agent.environment.spec.time_limit)
     cell, policy = list(cells(agent, config))[job.cell]
     chosen = slice(job.first, job.last)
     with limited_threads(agent.checkpoint.config.training.threads):
-        played = play_episodes(agent.environment, policy, seeds=seeds[chosen], uniforms=uniforms[chosen])
+        played = play_episodes(
+            agent.environment, policy, seeds=seeds[chosen], uniforms=uniforms[chosen], on_step=on_step
+        )
     rows = episode_rows(played).assign(**cell)
     return rows.assign(episode=rows["episode"] + job.first)
 
