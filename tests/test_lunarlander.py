@@ -336,21 +336,24 @@ def test_make_passes_options_on():
         make("lunarlander", simulators=0)
 
 
-REFUSAL = "the environment 'lunarlander' needs Box2D: pip install 'mzprobe[box2d]'"
+REFUSAL = "the environment 'lunarlander' needs Box2D and pygame: pip install 'mzprobe[box2d]'"
 
 
-@pytest.fixture
-def without_box2d(monkeypatch):
-    monkeypatch.setitem(sys.modules, "Box2D", None)
+@pytest.fixture(params=["Box2D", "pygame"])
+def without(monkeypatch, request):
+    """One of what the extra installs is missing, and Gymnasium has not been asked for its lander yet."""
+    for module in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, request.param, None)
 
 
-def test_without_box2d_make_says_what_to_install(without_box2d):
+def test_without_the_extra_make_says_what_to_install(without):
     with pytest.raises(UsageError) as refused:
         make("lunarlander")
     assert str(refused.value) == REFUSAL
 
 
-def test_without_box2d_train_says_what_to_install(without_box2d, run_cli, tmp_path):
+def test_without_the_extra_train_says_what_to_install(without, run_cli, tmp_path):
     code, out, said = run_cli("train", "lunarlander", "--out", tmp_path)
     assert (code, out) == (2, "")
     assert "Traceback" not in said

@@ -32,13 +32,17 @@ def scene_class() -> Any:
     Raises:
         UsageError: if Box2D is not installed.
     """
+    from gymnasium.error import DependencyNotInstalled
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SWIG's types warn as they are made, and crash where that is an error
         try:
             import Box2D  # noqa: F401
-        except ImportError:
-            raise UsageError("the environment 'lunarlander' needs Box2D: pip install 'mzprobe[box2d]'") from None
-        from gymnasium.envs.box2d.lunar_lander import LunarLander as Scene
+            from gymnasium.envs.box2d.lunar_lander import LunarLander as Scene
+        except (ImportError, DependencyNotInstalled):  # the latter is Gymnasium's, for Box2D and for pygame
+            raise UsageError(
+                "the environment 'lunarlander' needs Box2D and pygame: pip install 'mzprobe[box2d]'"
+            ) from None
     return Scene
 
 
