@@ -26,7 +26,6 @@ from mzprobe.search.rollouts import Rollout
 
 HORIZON, N, EVERY, EPISODES = 128, 32, 10, 2
 SPENT: dict[str, float] = defaultdict(float)
-COUNT: dict[str, int] = defaultdict(int)
 
 
 def timed(function: Callable[..., Any], part: str) -> Callable[..., Any]:
@@ -36,7 +35,6 @@ def timed(function: Callable[..., Any], part: str) -> Callable[..., Any]:
         start = time.perf_counter()
         result = function(*arguments)
         SPENT[part] += time.perf_counter() - start
-        COUNT[part] += 1
         return result
 
     return run
@@ -49,6 +47,9 @@ class TimedWorld:
         self.world = world
         self.Step = timed(world.Step, "Box2D")
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.world, name)
+
 
 class TimedLander(LanderSimulator):
     """A simulator whose world tells its time."""
@@ -56,23 +57,7 @@ class TimedLander(LanderSimulator):
     def reset(self, seed: int) -> None:
         """As its base."""
         super().reset(seed)
-        self._stepped = TimedWorld(self._world)
-
-    def advance(self, action: int) -> None:
-        """As its base."""
-        world, self._world = self._world, self._stepped
-        try:
-            super().advance(action)
-        finally:
-            self._world = world
-
-    def step(self, action: int) -> tuple[float, bool]:
-        """As its base."""
-        world, self._world = self._world, self._stepped
-        try:
-            return super().step(action)
-        finally:
-            self._world = world
+        self._world = TimedWorld(self._world)
 
 
 def pilot(observation: np.ndarray) -> int:
@@ -90,30 +75,28 @@ def measure(*, snapshots: bool) -> None:
     """Prints the searches of a few episodes."""
     environment = LunarLander(snapshots=snapshots)
     environment.pool.make = lambda: TimedLander(snapshots=snapshots)
-    SPENT.clear()
-    COUNT.clear()
     model = TrueModel(environment, prior="uniform", leaf=Rollout(horizon=HORIZON))
     config = SearchConfig(simulations=N)
+    search(model, environment.reset([0]), config=config)  # compiles
     seconds, searches, depth, replayed = 0.0, 0, 0, 0
-    before = 0.0  # spent on Box2D outside of searches
+    spent = dict.fromkeys(SPENT, 0.0)  # within searches
     for seed in range(EPISODES):
         states, t = environment.reset([seed]), 0
-        while not environment.terminal(states)[0] and t < 1000:
+        while not environment.terminal(states)[0] and t < environment.spec.time_limit:
             if t % EVERY == 0:
-                first, steps, begun = SPENT["Box2D"], environment.pool.replayed, time.perf_counter()
+                before, steps, begun = dict(SPENT), environment.pool.replayed, time.perf_counter()
                 search(model, states, config=config)
                 seconds += time.perf_counter() - begun
-                before += SPENT["Box2D"] - first
+                spent = {part: total + SPENT[part] - before[part] for part, total in spent.items()}
                 replayed += environment.pool.replayed - steps
                 searches, depth = searches + 1, depth + t
             states, _ = environment.step(states, [pilot(environment.observe(states)[0])])
             t += 1
-    brought_back = SPENT["bring back"]
     how = "put back by memory" if snapshots else "replayed"
     print(
         f"{how}: {searches * N / seconds:.0f} simulations/s in {searches} searches, roots at step "
         f"{depth / searches:.0f} on average, {replayed / searches / N:.1f} steps made again a simulation; "
-        f"bringing simulators back {brought_back / seconds:.0%}, Box2D in all {before / seconds:.0%}"
+        f"bringing simulators back {spent['bring back'] / seconds:.0%}, Box2D in all {spent['Box2D'] / seconds:.0%}"
     )
 
 

@@ -150,9 +150,20 @@ def walked(environment, batch, steps, seed=0):
     return concatenate(states)
 
 
+LONGEST = 100  # actions of a history that is told by numbers
+
+
+def in_columns(field):
+    """An array as it is; histories, bytes each, as rows of their actions that are filled up with -1."""
+    if not isinstance(field, tuple):
+        return field
+    assert max(map(len, field), default=0) <= LONGEST
+    return np.array([[*history, *[-1] * (LONGEST - len(history))] for history in field], np.int64)
+
+
 def numbers_of(states):
-    """Every number of each state, float64 `[B, n]`: the arrays of its dataclass side by side."""
-    arrays = [getattr(states, field.name) for field in dataclasses.fields(states)]
+    """Every number of each state, float64 `[B, n]`: the fields of its dataclass side by side."""
+    arrays = [in_columns(getattr(states, field.name)) for field in dataclasses.fields(states)]
     return np.concatenate([np.asarray(x, np.float64).reshape(len(states), -1) for x in arrays], axis=1)
 
 
@@ -160,10 +171,12 @@ def states_of(numbers, like):
     """States of the class of `like` that hold these numbers `[B, n]`."""
     arrays, first = {}, 0
     for field in dataclasses.fields(like):
-        array = getattr(like, field.name)
+        array = in_columns(getattr(like, field.name))
         width = int(np.prod(array.shape[1:]))
         columns = np.array(numbers[:, first : first + width], array.dtype, order="C")
         arrays[field.name] = columns.reshape(-1, *array.shape[1:])
+        if isinstance(getattr(like, field.name), tuple):
+            arrays[field.name] = tuple(bytes(row[row >= 0].tolist()) for row in columns)
         first += width
     return type(like)(**arrays)
 
@@ -172,7 +185,7 @@ class RememberingEnvironment:
     """An environment that keeps the numbers of every state that it has shown, by the bytes of its observation.
 
     Args:
-        environment: any whose states are a dataclass of arrays.
+        environment: any whose states are a dataclass of arrays and histories.
     """
 
     def __init__(self, environment):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from models import OracleNetwork, RememberingEnvironment
 
 from mzprobe.behaviour import draw_episode_numbers, play_episodes
-from mzprobe.envs import CartPole, random_mdp
+from mzprobe.envs import CartPole, LunarLander, random_mdp
 from mzprobe.probes.cross import measure_cross
 from mzprobe.probes.equivalence import measure_equivalence
 from mzprobe.probes.horizon import measure_horizon
@@ -49,7 +49,9 @@ def tabular(seed, num_actions=2):
 
 
 ENVIRONMENTS = pytest.mark.parametrize(
-    "environment", [tabular(0), tabular(1, num_actions=3), CartPole(time_limit=40)], ids=["two", "three", "cartpole"]
+    "environment",
+    [tabular(0), tabular(1, num_actions=3), CartPole(time_limit=40), LunarLander(time_limit=80)],
+    ids=["two", "three", "cartpole", "lander"],
 )
 
 

@@ -14,7 +14,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -47,14 +46,13 @@ class Workers:
         Raises:
             MzprobeError: if a process dies.
         """
-        source = _Source(self.checkpoint, self.device, self.batch_size)
         before = set(multiprocessing.active_children())
         executor = ProcessPoolExecutor(
             self.count, mp_context=multiprocessing.get_context("spawn"), initializer=_live_and_die_with_parent
         )
         with executor:
             try:
-                futures = [executor.submit(_played, source, config, job) for job in jobs]
+                futures = [executor.submit(_played, self, config, job) for job in jobs]
                 _await(futures, [job.work for job in jobs], on_done)
                 return [future.result() for future in futures]
             except BaseException as reason:
@@ -65,12 +63,6 @@ class Workers:
                         "a process that played episodes died: run the same command again to resume"
                     ) from None
                 raise
-
-
-class _Source(NamedTuple):
-    checkpoint: Path
-    device: str
-    batch_size: int
 
 
 def _await(futures: Sequence[Future[pd.DataFrame]], work: Sequence[float], on_done: Callable[[float], None]) -> None:
@@ -96,9 +88,9 @@ def _live_and_die_with_parent() -> None:
 
 
 @lru_cache(maxsize=1)
-def _loaded(source: _Source) -> Agent:
-    return load_agent(read_checkpoint(source.checkpoint), source.device, batch_size=source.batch_size)
+def _loaded(workers: Workers) -> Agent:
+    return load_agent(read_checkpoint(workers.checkpoint), workers.device, batch_size=workers.batch_size)
 
 
-def _played(source: _Source, config: PlanningConfig, job: Job) -> pd.DataFrame:
-    return play(_loaded(source), config, job)
+def _played(workers: Workers, config: PlanningConfig, job: Job) -> pd.DataFrame:
+    return play(_loaded(workers), config, job)
