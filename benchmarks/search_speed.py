@@ -24,7 +24,9 @@ from mzprobe.config import SearchConfig, load_preset
 from mzprobe.envs import CartPole
 from mzprobe.networks import MLPNetwork, Support
 from mzprobe.networks.mlp import MLPWeights
-from mzprobe.networks.mlp_kernels import BLOCK, mean_atom, minmax_rows, perceptron, softmax_rows
+from mzprobe.networks.mlp_kernels import LANES, Block, new_block, policy_block, scalar_block, step_block
+from mzprobe.networks.products import add_product
+from mzprobe.networks.support import Axis
 from mzprobe.search import LearnedModel, sample_actions, search
 from mzprobe.training.trainer import Trainer
 
@@ -147,52 +149,45 @@ def gemm_rate() -> float:
 
 
 @kernel
-def buffers(rows: int, weights: MLPWeights) -> tuple[np.ndarray, ...]:
-    """Room for `rows` rows: inputs of the dynamics, hidden, latents, atoms and policy logits."""
-    x = np.zeros((rows, weights.dynamics.w1.shape[0]), np.float32)
-    hidden = np.zeros((rows, weights.dynamics.w1.shape[1]), np.float32)
-    z = np.zeros((rows, weights.dynamics.w2.shape[1]), np.float32)
-    atoms = np.zeros((rows, weights.value.w2.shape[1]), np.float32)
-    policy = np.zeros((rows, weights.policy.w2.shape[1]), np.float32)
-    return x, hidden, z, atoms, policy
+def products(block: Block, times: int, weights: MLPWeights) -> None:
+    """The matrix products of `times` blocks of simulations, and nothing else."""
+    for _ in range(times):
+        add_product(weights.dynamics.w1.T, block.x, block.hidden)
+        add_product(weights.dynamics.w2.T, block.hidden, block.z)
+        add_product(weights.policy.w1.T, block.z, block.hidden)
+        add_product(weights.policy.w2.T, block.hidden, block.policy)
+        for head in (weights.value, weights.reward):
+            add_product(head.w1.T, block.z, block.hidden)
+            add_product(head.w2.T, block.hidden, block.atoms)
 
 
 @kernel
-def products(rows: int, times: int, weights: MLPWeights) -> None:
-    """The matrix products of `times` simulations of `rows` trees, and nothing else."""
-    x, hidden, z, atoms, policy = buffers(rows, weights)
+def blas_products(x: np.ndarray, times: int, weights: MLPWeights) -> None:
+    """The same by BLAS, rows down."""
+    B = len(x)
+    hidden = np.zeros((B, weights.dynamics.w1.shape[1]), np.float32)
+    z = np.zeros((B, weights.dynamics.w2.shape[1]), np.float32)
+    policy = np.zeros((B, weights.policy.w2.shape[1]), np.float32)
+    atoms = np.zeros((B, weights.value.w2.shape[1]), np.float32)
     for _ in range(times):
         np.dot(x, weights.dynamics.w1, hidden)
         np.dot(hidden, weights.dynamics.w2, z)
         np.dot(z, weights.policy.w1, hidden)
         np.dot(hidden, weights.policy.w2, policy)
-        np.dot(z, weights.value.w1, hidden)
-        np.dot(hidden, weights.value.w2, atoms)
-        np.dot(z, weights.reward.w1, hidden)
-        np.dot(hidden, weights.reward.w2, atoms)
+        for head in (weights.value, weights.reward):
+            np.dot(z, head.w1, hidden)
+            np.dot(hidden, head.w2, atoms)
 
 
 @kernel
-def network_only(rows: int, times: int, weights: MLPWeights) -> float:
+def network_only(block: Block, times: int, weights: MLPWeights, axis: Axis) -> None:
     """All of the network's arithmetic for the same simulations."""
-    x, hidden, z, atoms, policy = buffers(rows, weights)
-    scale = np.zeros(rows, np.float32)
-    powers, powers_policy = np.zeros(atoms.size, np.int32), np.zeros(policy.size, np.int32)
-    total = 0.0
+    decoded = np.zeros(block.row.size)
     for _ in range(times):
-        perceptron(x, weights.dynamics, hidden, z)
-        minmax_rows(z, scale)
-        perceptron(z, weights.policy, hidden, policy)
-        softmax_rows(policy, powers_policy)
-        perceptron(z, weights.value, hidden, atoms)
-        softmax_rows(atoms, powers)
-        for i in range(rows):
-            total += mean_atom(atoms, i, -10.0, 1.0)
-        perceptron(z, weights.reward, hidden, atoms)
-        softmax_rows(atoms, powers)
-        for i in range(rows):
-            total += mean_atom(atoms, i, -10.0, 1.0)
-    return total
+        step_block(weights, block)
+        policy_block(weights, block)
+        scalar_block(weights.value, axis, block, decoded)
+        scalar_block(weights.reward, axis, block, decoded)
 
 
 def breakdown(network: MLPNetwork) -> None:
@@ -201,11 +196,13 @@ def breakdown(network: MLPNetwork) -> None:
     observations = visited_observations(B)
     model = LearnedModel(network, num_actions=ACTIONS, gamma=0.997)
     weights = network.weights()
+    block, x, times = new_block(weights, LANES), np.zeros((LANES, LATENT + ACTIONS), np.float32), N * B // LANES
     one = SearchConfig(simulations=1)
     medians = interleaved(
         {
-            "products": lambda: products(BLOCK, N * B // BLOCK, weights),
-            "network": lambda: network_only(BLOCK, N * B // BLOCK, weights),
+            "products": lambda: products(block, times, weights),
+            "blas": lambda: blas_products(x, times, weights),
+            "network": lambda: network_only(block, times, weights, network.support.axis),
             "search": ours(model, observations, N, "fused"),
             "call": lambda: search(model, observations, config=one),
         },
@@ -213,6 +210,7 @@ def breakdown(network: MLPNetwork) -> None:
     )
     per = {name: seconds / (B * N) * 1e9 for name, seconds in medians.items()}
     print(f"B = {B}, N = {N}: {per['search']:.0f} ns a simulation: matrix products {per['products']:.0f}", end="")
+    print(f" (by BLAS {per['blas']:.0f})", end="")
     print(f", biases, ReLU and softmax {per['network'] - per['products']:.0f}", end="")
     print(f", tree and copies {per['search'] - per['network'] - per['call']:.0f}, the call {per['call']:.0f}")
 

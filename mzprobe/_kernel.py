@@ -13,12 +13,11 @@ def kernel(function: F) -> F:
     return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
+def elementwise(function: F) -> F:
+    """Compiles an exact function of float64 numbers that takes arrays too, element by element, as numpy's do."""
+    return cast(F, numba.vectorize(cache=True)(function))
+
+
 def inlined(function: F) -> F:
     """Compiles an exact kernel that is inlined into the kernels that call it."""
     return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")(function))
-
-
-def fast_kernel(function: F) -> F:
-    """Compiles float32 arithmetic that may fuse and reorder: for network code, never for trees or truth."""
-    compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)(function)
-    return cast(F, compiled)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mzprobe import libm
 from mzprobe.config import SearchConfig
 from mzprobe.envs.core import Environment, concatenate
 from mzprobe.networks.evaluate import Evaluator
@@ -66,7 +67,7 @@ class PriorPolicy:
         if self.temperature == 0:
             return np.asarray(np.eye(prior.shape[1])[prior.argmax(axis=1)])
         # Divided by the largest entry first: its power cannot underflow.
-        weight = (prior / prior.max(axis=1, keepdims=True)) ** (1 / self.temperature)
+        weight = libm.power(prior / prior.max(axis=1, keepdims=True), 1 / self.temperature)
         return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 

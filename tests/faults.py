@@ -19,15 +19,15 @@ FAULTS = (
     Fault(
         what="a reward is counted one step late",
         file="mzprobe/probes/prefixes.py",
-        old="gamma ** self.length[parents]",
-        new="gamma ** (self.length[parents] + 1)",
+        old="gamma, self.length[parents])",
+        new="gamma, self.length[parents] + 1)",
         test="tests/test_horizon.py::test_exact_scores_equal_the_enumeration_of_all_sequences",
     ),
     Fault(
         what="the model is scored on other sequences than the truth",
         file="mzprobe/probes/prefixes.py",
-        old="torch.as_tensor(actions, device=self.device)",
-        new="torch.as_tensor(actions[::-1].copy(), device=self.device)",
+        old="self.engine.dynamics(before, actions)",
+        new="self.engine.dynamics(before, actions[::-1])",
         test="tests/test_horizon.py::test_a_perfect_model_scores_exactly_0",
     ),
     Fault(

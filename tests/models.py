@@ -1,5 +1,6 @@
 """Planning models without weights, networks with random ones or none, environments, made-up episodes and batches."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -130,6 +131,31 @@ def random_network(
         for parameter in network.parameters():
             parameter += spread * torch.randn(parameter.shape, generator=generator)
     return network.eval()
+
+
+class TorchNetwork(MLPNetwork):
+    """A subclass may compute anything, so that no kernel is for it: torch runs it."""
+
+
+def by_torch(network):
+    """The same network with the same weights, run by torch."""
+    twin = copy.copy(network)
+    twin.__class__ = TorchNetwork
+    return twin
+
+
+def assert_same_searches(kernels, torchs):
+    """Two searches of one network agree, but for rounding.
+
+    Of some 5000 roots one has two scores that are equal to float32's rounding, and which one it is torch decides by the
+    processor: one of a batch may differ.
+    """
+    B = len(kernels.root_value)
+    same = (kernels.visit_counts == torchs.visit_counts).all(axis=1)
+    same &= np.abs(kernels.root_value - torchs.root_value) < 1e-4
+    assert (~same).sum() <= min(B - 1, max(1, B // 10))
+    np.testing.assert_allclose(kernels.q[same], torchs.q[same], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(kernels.prior, torchs.prior, atol=1e-6, rtol=0)
 
 
 class WideCartPole(CartPole):

@@ -1,6 +1,7 @@
 """What a probe costs is counted before it starts: by hand, never less than is done, and no more where nothing ends."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 from agents import made_agent
@@ -10,6 +11,7 @@ from mzprobe import behaviour
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.envs import random_mdp
 from mzprobe.envs.core import rewards_along
+from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.probes import equivalence, prefixes, search_error
 from mzprobe.probes.cost import TREES, Cost, seconds
@@ -108,6 +110,19 @@ class CountingEnvironment:
         return rewards_along(self.environment, states, actions)
 
 
+class CountingEngine:
+    """Counts the rows of every call."""
+
+    def __init__(self, engine, work):
+        for name in ("represent", "dynamics", "predict"):
+            setattr(self, name, partial(self._call, getattr(engine, name), work))
+
+    @staticmethod
+    def _call(function, work, *arguments):
+        work.add("model_steps", len(arguments[0]))
+        return function(*arguments)
+
+
 class Work:
     """What was really done."""
 
@@ -124,7 +139,7 @@ class Work:
 def work(monkeypatch):
     """Counts searches and rows of the network, wherever probes ask for them."""
     counted = Work()
-    real_search, real_rows, real_call = behaviour.search, prefixes.by_rows, Evaluator.__call__
+    real_search, real_call = behaviour.search, Evaluator.__call__
     real_leaf = LearnedModel._leaf
 
     def search(model, roots, *, config, **options):
@@ -136,9 +151,8 @@ def work(monkeypatch):
         finally:
             counted.searching = False
 
-    def by_rows(function, *inputs):
-        counted.add("model_steps", len(inputs[0]))
-        return real_rows(function, *inputs)
+    def counting_engine(network, **options):
+        return CountingEngine(engine_for(network, **options), counted)
 
     def call(evaluator, observations):
         counted.add("model_steps", len(observations))
@@ -151,7 +165,7 @@ def work(monkeypatch):
     for module in (behaviour, search_error):
         monkeypatch.setattr(module, "search", search)
     for module in (prefixes, equivalence):
-        monkeypatch.setattr(module, "by_rows", by_rows)
+        monkeypatch.setattr(module, "engine_for", counting_engine)
     monkeypatch.setattr(Evaluator, "__call__", call)
     monkeypatch.setattr(LearnedModel, "_leaf", leaf)
     return counted

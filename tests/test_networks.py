@@ -17,7 +17,7 @@ from mzprobe.envs import CartPole, random_mdp
 from mzprobe.errors import CheckFailed, UsageError
 from mzprobe.networks import MLPNetwork, Support, Unroll, check_network
 from mzprobe.networks.core import halve_gradient, minmax_scale
-from mzprobe.networks.mlp_kernels import exponentials, mean_atom, minmax_rows, perceptron, softmax_rows
+from mzprobe.networks.mlp_kernels import exponentials, mean_atoms, minmax_lanes, perceptron, softmax_lanes
 from mzprobe.networks.support import inverse_transform, transform
 from mzprobe.threads import limited_threads
 
@@ -119,7 +119,7 @@ def test_a_reward_scale_is_undone_where_the_support_is_read():
 def test_the_fused_mean_of_atoms_undoes_the_reward_scale():
     logits = random_rows(40, 9)
     probabilities = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
-    decoded = [mean_atom(probabilities, i, SCALED.axis) for i in range(40)]
+    decoded = decoded_of(probabilities, SCALED)
     expected = SCALED.scalar(torch.from_numpy(logits).double())
     np.testing.assert_allclose(decoded, expected, atol=1e-4, rtol=1e-5)
 
@@ -352,15 +352,43 @@ def random_rows(rows, columns, scale=3.0, seed=0):
     return (scale * np.random.default_rng(seed).standard_normal((rows, columns))).astype(np.float32)
 
 
-def test_the_fused_perceptron_equals_torch():
+def across(rows):
+    """Rows as kernels take them, one a lane."""
+    return np.ascontiguousarray(rows.T)
+
+
+def decoded_of(probabilities, support):
+    """Means of the rows `[B, atoms]`."""
+    B, out = len(probabilities), np.zeros(len(probabilities))
+    mean_atoms(across(probabilities), support.axis, np.zeros(B, np.float32), out)
+    return out
+
+
+LANES = pytest.mark.parametrize("lanes", [1, 2, 8, 13, 32])
+
+
+@LANES
+def test_the_fused_perceptron_equals_torch(lanes):
     body = random_network(5).reward_head
-    x, hidden, out = random_rows(8, 8), np.zeros((8, 16), np.float32), np.zeros((8, 21), np.float32)
-    perceptron(x, body.layers(), hidden, out)
+    x, hidden, out = random_rows(lanes, 8), np.zeros((16, lanes), np.float32), np.zeros((21, lanes), np.float32)
+    perceptron(across(x), body.layers(), hidden, out)
     with torch.no_grad():
         expected = body(torch.from_numpy(x))
         activations = torch.relu(torch.from_numpy(x) @ body.w1 + body.b1)
-    np.testing.assert_allclose(out, expected, atol=1e-5, rtol=1e-6)
-    np.testing.assert_allclose(hidden, activations, atol=1e-5, rtol=1e-6)
+    np.testing.assert_allclose(out.T, expected, atol=1e-5, rtol=1e-6)
+    np.testing.assert_allclose(hidden.T, activations, atol=1e-5, rtol=1e-6)
+
+
+@LANES
+def test_a_number_that_is_not_finite_stays_one_in_its_lane_alone(lanes):
+    body = random_network(5).reward_head
+    x, hidden, out = random_rows(lanes, 8), np.zeros((16, lanes), np.float32), np.zeros((21, lanes), np.float32)
+    x[0, 3] = np.nan
+    perceptron(across(x), body.layers(), hidden, out)
+    assert np.isnan(hidden[:, 0]).all()
+    softmax_lanes(out, np.zeros(lanes, np.float32), np.zeros(out.size, np.int32))
+    assert np.isnan(out[:, 0]).all()
+    assert np.isfinite(out[:, 1:]).all()
 
 
 def test_fused_exponentials_are_right_to_float32_over_their_whole_range():
@@ -380,28 +408,28 @@ def test_fused_exponentials_far_below_their_range_are_nearly_zero():
 @pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])
 def test_the_fused_softmax_equals_torch(scale):
     x = random_rows(9, 7, scale)
-    y = x.copy()
-    softmax_rows(y, np.zeros(x.size, np.int32))
-    np.testing.assert_allclose(y, torch.softmax(torch.from_numpy(x), dim=1), atol=1e-6, rtol=1e-6)
+    y = across(x)
+    softmax_lanes(y, np.zeros(9, np.float32), np.zeros(x.size, np.int32))
+    np.testing.assert_allclose(y.T, torch.softmax(torch.from_numpy(x), dim=1), atol=1e-6, rtol=1e-6)
 
 
 def test_the_fused_scaling_of_latents_equals_torch():
     x = random_rows(6, 5)
-    y, scale = x.copy(), np.zeros(6, np.float32)
-    minmax_rows(y, scale)
-    np.testing.assert_allclose(y, minmax_scale(torch.from_numpy(x)), atol=1e-6)
+    y, scale = across(x), np.zeros(6, np.float32)
+    minmax_lanes(y, scale, np.zeros(6, np.float32))
+    np.testing.assert_allclose(y.T, minmax_scale(torch.from_numpy(x)), atol=1e-6)
     np.testing.assert_allclose(scale, 1 / (x.max(axis=1) - x.min(axis=1) + 1e-5), rtol=1e-5)
 
 
 def test_the_fused_scaling_of_a_constant_latent_is_zero():
-    x = np.full((4, 5), 1000, np.float32)
-    minmax_rows(x, np.zeros(4, np.float32))
+    x = np.full((5, 4), 1000, np.float32)
+    minmax_lanes(x, np.zeros(4, np.float32), np.zeros(4, np.float32))
     np.testing.assert_array_equal(x, 0)
 
 
 def test_the_fused_mean_of_atoms_equals_the_support():
     logits = random_rows(40, 9)
     probabilities = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
-    decoded = [mean_atom(probabilities, i, SUPPORT.axis) for i in range(40)]
+    decoded = decoded_of(probabilities, SUPPORT)
     expected = SUPPORT.scalar(torch.from_numpy(logits).double())
     np.testing.assert_allclose(decoded, expected, atol=1e-5, rtol=1e-5)

@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+from models import TorchNetwork
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.networks import MLPNetwork
@@ -39,10 +40,6 @@ CONFIGS = {
     "planning value": PlanningConfig(episodes=8, simulations=(3,), leaf="value"),
 }
 QUESTIONS = pytest.mark.parametrize("question", CONFIGS)
-
-
-class TorchNetwork(MLPNetwork):
-    """The same network, which the fused kernels do not know: torch runs it."""
 
 
 def table_of(agent, out, question, **options):

@@ -9,14 +9,14 @@ from brute import TabularNetwork
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from models import random_network
+from models import assert_same_searches, by_torch, random_network
 from reference import assert_same_tree, reference_search, rolled_out, rollout_action, rollout_key
 from scipy.stats import chisquare
 
 from mzprobe.config import SearchConfig
 from mzprobe.envs import TabularEnvironment
 from mzprobe.envs.tabular import TabularStates
-from mzprobe.networks.rows import by_rows
+from mzprobe.networks.engine import engine_for
 from mzprobe.search import LearnedModel, Rollout, TrueModel, search
 from mzprobe.search.rollouts import RolloutArena, discounted, rollout_actions, root_keys
 from mzprobe.threads import limited_threads
@@ -227,63 +227,62 @@ def test_with_one_action_a_root_is_worth_the_predicted_rewards_to_the_horizon(pa
 def test_the_fused_path_equals_the_general_path_with_rollouts(batch, simulations, prior, noise, horizon):
     num_actions = 2 + batch % 3
     network = random_network(batch, num_actions=num_actions)
-    # One root in some 5000 has two scores that are equal to float32's rounding; the roots and seeds here have none.
     leaf = Rollout(horizon=horizon, seed=4)
-    model = LearnedModel(network, num_actions=num_actions, gamma=0.97, prior=prior, leaf=leaf)
-    fused, general = (
+    fused, general, by_its_own = (
         search(
-            model,
+            LearnedModel(network, num_actions=num_actions, gamma=0.97, prior=prior, leaf=leaf),
             observations_of(batch, batch),
             config=SearchConfig(simulations=simulations),
             generator=np.random.default_rng(5) if noise else None,
             path=path,
         )
-        for path in ("fused", "general")
+        for network, path in ((network, "fused"), (by_torch(network), "general"), (network, "general"))
     )
-    np.testing.assert_array_equal(fused.visit_counts, general.visit_counts)
-    np.testing.assert_allclose(fused.root_value, general.root_value, atol=1e-4, rtol=0)
-    np.testing.assert_allclose(fused.q, general.q, atol=1e-4, rtol=0)
-    np.testing.assert_allclose(fused.prior, general.prior, atol=1e-6, rtol=0)
+    assert by_its_own.root_value.tobytes() == fused.root_value.tobytes()
+    assert_same_searches(fused, general)
 
 
-def by_one(network, observation, prior, rows):
-    """(start, expand) of one root, the network called on `rows` copies of one row."""
+def by_one(engine, observation, prior):
+    """(start, expand) of one root, its nodes asked for one by one."""
 
     def said(latents):
-        logits, value = by_rows(network.predict, latents, rows=rows)
-        policy = torch.softmax(logits, dim=1).double().numpy()[0]
+        policy, value = engine.predict(latents)
+        policy = policy.double().numpy()[0]
         return np.full(len(policy), 1 / len(policy)) if prior == "uniform" else policy, float(value[0])
 
     def start():
-        (latents,) = by_rows(lambda o: (network.represent(o),), torch.from_numpy(observation[None]), rows=rows)
+        latents = engine.represent(observation[None])
         return latents, *said(latents)
 
     def expand(latents, action):
-        following, reward = by_rows(network.dynamics, latents, torch.tensor([action]), rows=rows)
+        following, reward = engine.dynamics(latents, np.array([action]))
         return following, float(reward[0]), *said(following)
 
     return start, expand
 
 
+@pytest.mark.parametrize("way", ["kernel", "torch"])
 @pytest.mark.parametrize("horizon", [None, 1, 3, 12])
 @pytest.mark.parametrize("prior", ["policy", "uniform"])
 @pytest.mark.parametrize("num_actions", [2, 3])
-@torch.inference_mode()
-def test_both_paths_equal_the_plain_search_over_the_networks_own_numbers(num_actions, prior, horizon):
+def test_every_path_equals_the_plain_search_over_the_networks_own_numbers(num_actions, prior, horizon, way):
     network, rows, gamma = random_network(7, num_actions=num_actions), 8, 0.97
+    network = network if way == "kernel" else by_torch(network)
     observations, config = observations_of(7, 5), SearchConfig(simulations=30)
     leaf = "value" if horizon is None else Rollout(horizon=horizon, seed=11)
     model = LearnedModel(network, num_actions=num_actions, gamma=gamma, prior=prior, leaf=leaf, rows=rows)
-    general = search(model, observations, config=config, path="general", keep_tree=True)
-    fused = search(model, observations, config=config, path="fused")
+    results = [
+        search(model, observations, config=config, path=path, keep_tree=True)
+        for path in (("fused", "general") if way == "kernel" else ("general",))
+    ]
+    engine = engine_for(network, rows=rows)
     for b, observation in enumerate(observations):
-        calls = by_one(network, observation, prior, rows)
+        calls = by_one(engine, observation, prior)
         if horizon is not None:
             key = rollout_key(observation, 11)
             calls = rolled_out(*calls, key=key, horizon=horizon, gamma=gamma, num_actions=num_actions)
         root, nodes = reference_search(
             *calls, simulations=30, gamma=gamma, c1=config.c1, c2=config.c2, floor=config.normalisation_floor
         )
-        assert_same_tree(general, b, root, nodes)
-        assert fused.visit_counts[b].tolist() == root.edge_visits
-        assert abs(fused.root_value[b] - root.value_sum / root.visits) < 1e-4
+        for result in results:
+            assert_same_tree(result, b, root, nodes)

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from models import WideCartPole, random_network, walked
+from models import WideCartPole, by_torch, random_network, walked
 
 from mzprobe.config import SearchConfig
-from mzprobe.networks import MLPNetwork
 from mzprobe.networks.evaluate import Evaluator
-from mzprobe.networks.mlp_kernels import rows_of
+from mzprobe.networks.mlp_kernels import lanes_of
 from mzprobe.networks.rows import by_rows
 from mzprobe.search import LearnedModel, Rollout, TrueModel, search
 from mzprobe.threads import limited_threads
@@ -56,19 +55,12 @@ def test_by_rows_without_rows_calls_once_with_all():
     assert seen[0] is x
 
 
-def test_products_take_a_multiple_of_four_rows_and_a_whole_block_where_sums_are_long():
-    assert [rows_of(B, 64) for B in (1, 4, 5, 29, 32, 33, 500)] == [4, 4, 8, 32, 32, 32, 32]
-    assert [rows_of(B, 256) for B in (1, 9)] == [4, 12]
-    assert [rows_of(B, 257) for B in (1, 9, 500)] == [32, 32, 32]
-
-
-class SameNetwork(MLPNetwork):
-    """A subclass may compute anything, so the kernel is not for it."""
+def test_a_block_has_one_lane_or_whole_registers():
+    assert [lanes_of(B) for B in (1, 2, 8, 9, 29, 32, 33, 500)] == [1, 8, 8, 16, 32, 32, 32, 32]
 
 
 def evaluator_of(way, network):
-    network.__class__ = MLPNetwork if way == "kernel" else SameNetwork
-    return Evaluator(network, num_actions=network.num_actions)
+    return Evaluator(network if way == "kernel" else by_torch(network), num_actions=network.num_actions)
 
 
 def assert_no_row_depends_on_its_batch(bits, take, B):
@@ -162,22 +154,24 @@ def bits_of(model, roots, config, path="auto"):
     return [tuple(x.tobytes() for x in row) for row in columns]
 
 
-@pytest.mark.parametrize("path", ["fused", "general"])
+@pytest.mark.parametrize("path", ["fused", "general", "torch"])
 @pytest.mark.parametrize("leaf", ["value", Rollout(horizon=7)], ids=str)
 @pytest.mark.parametrize(("latent", "hidden"), [(8, 16), (32, 64)])
 def test_a_root_of_the_learned_model_does_not_depend_on_its_batch(latent, hidden, leaf, path):
     network = random_network(3, num_actions=3, latent=latent, hidden=hidden)
+    if path == "torch":
+        network, path = by_torch(network), "general"
     observations = random_rows(100)
     model = LearnedModel(network, num_actions=3, gamma=0.97, leaf=leaf, rows=256)
     config = SearchConfig(simulations=12)
     assert_no_row_depends_on_its_batch(lambda roots: bits_of(model, roots, config, path), observations.__getitem__, 100)
 
 
-@pytest.mark.parametrize("kind", [MLPNetwork, SameNetwork])
+@pytest.mark.parametrize("way", ["kernel", "torch"])
 @pytest.mark.parametrize("leaf", ["value", Rollout(horizon=7)], ids=str)
-def test_a_root_of_the_true_model_does_not_depend_on_its_batch(leaf, kind):
+def test_a_root_of_the_true_model_does_not_depend_on_its_batch(leaf, way):
     network = random_network(5, latent=32, hidden=64)
-    network.__class__ = kind
+    network = network if way == "kernel" else by_torch(network)
     environment = WideCartPole(gamma=0.97)
     states = walked(environment, 25, 3)
     assert 5 < environment.terminal(states).sum() < 50

@@ -8,14 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import TabularModel, random_network, random_tabular_model
+from models import TabularModel, assert_same_searches, by_torch, random_network, random_tabular_model
 from reference import assert_same_tree, reference_search
 from regenerate_golden import PATH, model_of, trees
 
 from mzprobe.config import SearchConfig
 from mzprobe.envs import random_mdp
-from mzprobe.networks import MLPNetwork
-from mzprobe.search import LearnedModel, Rollout, SearchResult, actions_from_uniforms, sample_actions, search
+from mzprobe.search import LearnedModel, Rollout, SearchResult, actions_from_uniforms, mcts, sample_actions, search
+from mzprobe.search.fused import fused_search
 from mzprobe.threads import limited_threads
 
 
@@ -143,6 +143,10 @@ def test_trees_equal_the_golden_ones():
 # The fused path
 
 
+def bytes_of(result):
+    return [x.tobytes() for x in (result.visit_counts, result.root_value, result.q, result.prior)]
+
+
 def observations_of(seed, batch):
     return np.random.default_rng(seed).standard_normal((batch, 4)).astype(np.float32)
 
@@ -154,30 +158,28 @@ def observations_of(seed, batch):
 def test_the_fused_path_equals_the_general_path(batch, simulations, prior, noise):
     num_actions = 2 + batch % 3
     network = random_network(batch, num_actions=num_actions)
-    model = LearnedModel(network, num_actions=num_actions, gamma=0.97, prior=prior)
-    results = [
+    fused, general, by_its_own = (
         search(
-            model,
+            LearnedModel(network, num_actions=num_actions, gamma=0.97, prior=prior),
             observations_of(batch, batch),
             config=SearchConfig(simulations=simulations),
             generator=np.random.default_rng(5) if noise else None,
             path=path,
         )
-        for path in ("fused", "general")
-    ]
-    fused, general = results
-    np.testing.assert_array_equal(fused.visit_counts, general.visit_counts)
-    np.testing.assert_allclose(fused.root_value, general.root_value, atol=1e-4, rtol=0)
-    np.testing.assert_allclose(fused.q, general.q, atol=1e-4, rtol=0)
-    np.testing.assert_allclose(fused.prior, general.prior, atol=1e-6, rtol=0)
+        for network, path in ((network, "fused"), (by_torch(network), "general"), (network, "general"))
+    )
+    assert bytes_of(fused) == bytes_of(by_its_own)
+    assert_same_searches(fused, general)
 
 
 def test_the_fused_path_undoes_the_reward_scale():
     network = random_network(1, num_actions=3, reward_scale=0.05)
     rows, config = observations_of(1, 20), SearchConfig(simulations=25)
     for leaf in ("value", Rollout(horizon=6)):
-        scaled = LearnedModel(network, num_actions=3, gamma=0.97, leaf=leaf)
-        fused, general = (search(scaled, rows, config=config, path=path) for path in ("fused", "general"))
+        fused, general = (
+            search(LearnedModel(n, num_actions=3, gamma=0.97, leaf=leaf), rows, config=config, path=path)
+            for n, path in ((network, "fused"), (by_torch(network), "general"))
+        )
         np.testing.assert_array_equal(fused.visit_counts, general.visit_counts)
         np.testing.assert_allclose(fused.root_value, general.root_value, rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(fused.q, general.q, rtol=1e-4, atol=1e-3)
@@ -207,13 +209,13 @@ def test_the_fused_answer_for_a_row_does_not_depend_on_its_batch(latent, hidden)
     assert bits(rows[order]) == [together[i] for i in order]
 
 
-def test_auto_takes_the_fused_path_of_an_mlp():
+def test_auto_takes_the_fused_path_of_an_mlp(monkeypatch):
     model = LearnedModel(random_network(0), num_actions=2, gamma=0.97)
-    config = SearchConfig(simulations=10)
-    auto, fused = (search(model, observations_of(0, 5), config=config, path=path) for path in ("auto", "fused"))
-    general = search(model, observations_of(0, 5), config=config, path="general")
-    assert auto.root_value.tobytes() == fused.root_value.tobytes()
-    assert auto.root_value.tobytes() != general.root_value.tobytes()
+    asked = []
+    monkeypatch.setattr(mcts, "fused_search", lambda *arguments: asked.append(fused_search(*arguments)))
+    for path, times in (("auto", 1), ("fused", 2), ("general", 2)):
+        search(model, observations_of(0, 5), config=SearchConfig(simulations=10), path=path)
+        assert len(asked) == times
 
 
 def test_the_fused_path_follows_training_in_place():
@@ -224,19 +226,14 @@ def test_the_fused_path_follows_training_in_place():
     with torch.no_grad():
         network.value_head.b2[-1] += 5
     after = search(model, observations_of(0, 2), config=config, path="fused")
-    general = search(model, observations_of(0, 2), config=config, path="general")
+    torch_model = LearnedModel(by_torch(network), num_actions=2, gamma=0.97)
+    general = search(torch_model, observations_of(0, 2), config=config, path="general")
     assert (after.root_value > before.root_value + 0.1).all()
     np.testing.assert_allclose(after.root_value, general.root_value, atol=1e-4, rtol=0)
 
 
-class OwnNetwork(MLPNetwork):
-    """A subclass, which may compute anything: the fused path must not guess."""
-
-
 def test_the_fused_path_is_refused_where_there_is_none():
-    network = random_network(0)
-    network.__class__ = OwnNetwork
-    model = LearnedModel(network, num_actions=2, gamma=0.97)
+    model = LearnedModel(by_torch(random_network(0)), num_actions=2, gamma=0.97)
     with pytest.raises(ValueError, match="fused path needs"):
         search(model, observations_of(0, 2), config=SearchConfig(), path="fused")
     with pytest.raises(ValueError, match="fused path needs"):

@@ -22,6 +22,7 @@ from mzprobe.search import LearnedModel
 from mzprobe.threads import limited_threads
 from mzprobe.training.learner import Learner
 from mzprobe.training.losses import cross_entropy, muzero_loss, scalar_cross_entropy
+from mzprobe.training.optimiser import AdamW
 from mzprobe.training.replay import SMALLEST_PRIORITY, Replay
 from mzprobe.training.selfplay import SelfPlay
 from mzprobe.training.sum_tree import find_slots, set_leaves
@@ -258,14 +259,15 @@ def test_the_fused_gradient_equals_autograd(A, atoms, K, B, reward_scale):
     losses = muzero_loss(network, batch, torch.device("cpu"))
     expected = torch.autograd.grad(losses.total, list(network.parameters()))
     learner = Learner(network, TrainingConfig(batch_size=B, unroll_steps=K))
-    numbers, root_values = learner._fused.run(batch)
+    numbers, root_values = learner._fused.gradient(batch)
+    found = [array for layers in learner._fused.gradients for array in layers]
     for name, loss in (("reward", losses.reward), ("value", losses.value), ("policy", losses.policy)):
         assert numbers[f"{name}_loss"] == pytest.approx(loss.item(), rel=1e-5)
     np.testing.assert_allclose(root_values, losses.root_values, rtol=1e-4, atol=1e-4 / reward_scale)
-    for (name, parameter), gradient in zip(network.named_parameters(), expected, strict=True):
+    for (name, _), mine, gradient in zip(network.named_parameters(), found, expected, strict=True):
         largest = float(gradient.abs().max())
         assert largest > 0 or A == 1, name
-        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-4 * largest + 1e-9, msg=name)
+        torch.testing.assert_close(torch.from_numpy(mine), gradient, rtol=0, atol=1e-4 * largest + 1e-9, msg=name)
 
 
 def small_learner(seed=0, *, fused=True, **settings):
@@ -274,7 +276,7 @@ def small_learner(seed=0, *, fused=True, **settings):
 
 
 def weights_of(learner):
-    return torch.nn.utils.parameters_to_vector(learner.parameters).detach().clone()
+    return torch.nn.utils.parameters_to_vector(learner.network.parameters()).detach().clone()
 
 
 def test_three_fused_steps_end_at_the_weights_of_three_steps_of_autograd():
@@ -306,8 +308,37 @@ def test_a_restored_learner_takes_the_same_step_bit_for_bit(fused):
 def test_the_learning_rate_decays_smoothly_by_its_factor_every_thousand_steps():
     learner = small_learner(learning_rate=0.01, learning_rate_decay=0.81)
     for step, expected in ((0, 0.01), (500, 0.009), (1000, 0.0081), (2000, 0.006561)):
+        assert learner.learning_rate(step) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_first_step_moves_weights_by_the_learning_rate_of_its_training_step(fused):
+    for step, expected in ((0, 0.01), (1000, 0.0081)):
+        learner = small_learner(fused=fused, learning_rate=0.01, learning_rate_decay=0.81, weight_decay=0.0)
+        before = weights_of(learner)
         learner.step(random_batch(0, B=8, K=3, A=2), step)
-        assert learner.optimiser.param_groups[0]["lr"] == pytest.approx(expected, rel=1e-12)
+        assert float((weights_of(learner) - before).abs().max()) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("clip", [0.5, 1e9])
+def test_the_compiled_optimiser_equals_torch_but_for_rounding(clip):
+    generator = np.random.default_rng(0)
+    shapes = [(7, 3), (1,), (40,)]
+    arrays = [generator.normal(size=shape).astype(np.float32) for shape in shapes]
+    gradients = [np.zeros(shape, np.float32) for shape in shapes]
+    parameters = [torch.nn.Parameter(torch.from_numpy(array.copy())) for array in arrays]
+    mine = AdamW(arrays, gradients, weight_decay=0.1, clip=clip)
+    peer = torch.optim.AdamW(parameters, lr=1.0, weight_decay=0.1)
+    for step in range(20):
+        for gradient, parameter in zip(gradients, parameters, strict=True):
+            gradient[:] = generator.normal(size=gradient.shape)
+            parameter.grad = torch.from_numpy(gradient.copy())
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip))
+        peer.param_groups[0]["lr"] = 0.01 * 0.9**step
+        peer.step()
+        assert mine.step(0.01 * 0.9**step) == pytest.approx(norm, rel=1e-6)
+        for array, parameter in zip(arrays, parameters, strict=True):
+            np.testing.assert_allclose(array, parameter.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("fused", [True, False])

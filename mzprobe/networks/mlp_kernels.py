@@ -1,58 +1,100 @@
 """The arithmetic of `MLPNetwork` in numba, for batches too small to be worth a torch call.
 
-Matrix products go to BLAS. Callers pass a multiple of four rows: with that, a row's result does not depend on how
-many rows stand beside it (tested), so that no answer of the fused search depends on a batch size.
+A batch lies across: an array is `[features, lanes]`, a lane is one row of the batch, and every loop runs over the
+lanes side by side. Sums over features are taken in their order, products are `products.py`'s, and nothing here may
+reorder or contract; so no answer depends on the lanes beside it, nor on the processor.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mzprobe._kernel import fast_kernel, kernel
+from mzprobe._kernel import kernel
 from mzprobe.networks.core import MINMAX_EPSILON
 from mzprobe.networks.mlp import Layers, MLPWeights
+from mzprobe.networks.products import add_product
 from mzprobe.networks.support import EPSILON, Axis
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
-BLOCK = 32  # rows that share one matrix product; a multiple of four
+LANES = 32  # of a block, at most: its activations and the weights fit the nearest cache
 
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
 _SMALLEST = np.float32(-87.0)
 
+# Added to a maximum: of equal zeros it makes one, and LLVM no longer stores only what changes, under a mask, which is
+# slow on some processors.
+_NOTHING = np.float32(0)
 
-@fast_kernel
+
+@kernel
+def lanes_of(batch: int) -> int:
+    """Lanes of a block for a batch: one alone, else whole vector registers, up to `LANES`; no bit depends on it."""
+    return batch if batch <= 1 else min(LANES, (batch + 7) // 8 * 8)
+
+
+@kernel
 def perceptron(x: Float32, layers: Layers, hidden: Float32, out: Float32) -> None:
-    """Out = relu(x @ w1 + b1) @ w2 + b2; `hidden` is left holding the activations."""
-    np.dot(x, layers.w1, hidden)
-    for i in range(hidden.shape[0]):
-        for j in range(hidden.shape[1]):
-            hidden[i, j] = max(hidden[i, j] + layers.b1[j], np.float32(0))
-    np.dot(hidden, layers.w2, out)
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            out[i, j] += layers.b2[j]
+    """Out = w2' relu(w1' x + b1) + b2, `[outputs, lanes]`; `hidden` is left holding the activations."""
+    _layer(x, layers.w1, layers.b1, hidden)
+    activations = hidden.reshape(hidden.size)
+    for i in range(activations.size):
+        activations[i] = max(activations[i], np.float32(0)) + _NOTHING
+    _layer(hidden, layers.w2, layers.b2, out)
 
 
-@fast_kernel
-def minmax_rows(x: Float32, scale: Float32) -> None:
-    """Scales each row to [0, 1] in place; `scale[i]` is left holding 1 / (max - min + eps)."""
-    for i in range(x.shape[0]):
-        low = x[i, 0]
-        high = x[i, 0]
-        for j in range(1, x.shape[1]):
-            low = min(low, x[i, j])
-            high = max(high, x[i, j])
-        # In float64: fast float32 arithmetic adds the epsilon to the minimum first, where it is lost.
-        scale[i] = np.float32(1.0 / (np.float64(high) - np.float64(low) + MINMAX_EPSILON))
-        for j in range(x.shape[1]):
-            x[i, j] = (x[i, j] - low) * scale[i]
+@kernel
+def _layer(x: Float32, weight: Float32, bias: Float32, out: Float32) -> None:
+    """Out = weight' x + bias: the bias first, then the terms in their order."""
+    if out.shape[1] == 1:  # then the outputs are what lies side by side
+        column = out.reshape(out.size)
+        for j in range(column.size):
+            column[j] = bias[j]
+        add_product(x.T, weight, out.T)
+    else:
+        for j in range(out.shape[0]):
+            for i in range(out.shape[1]):
+                out[j, i] = bias[j]
+        add_product(weight.T, x, out)
 
 
-@fast_kernel
-def exponentials(x: Float32, powers: NDArray[np.int32]) -> None:
+@kernel
+def _largest(x: Float32, sign: np.float32, out: Float32) -> None:
+    """The largest of sign * x in each lane."""
+    if x.shape[1] == 1:  # in a register, not in memory
+        top = sign * x[0, 0] + _NOTHING
+        for j in range(1, x.shape[0]):
+            top = max(top, sign * x[j, 0]) + _NOTHING
+        out[0] = top
+        return
+    for i in range(x.shape[1]):
+        out[i] = sign * x[0, i] + _NOTHING
+    for j in range(1, x.shape[0]):
+        for i in range(x.shape[1]):
+            out[i] = max(out[i], sign * x[j, i]) + _NOTHING
+
+
+@kernel
+def minmax_lanes(x: Float32, scale: Float32, low: Float32) -> None:
+    """Scales each lane to [0, 1] in place; `scale[i]` is left holding 1 / (max - min + eps)."""
+    _largest(x, np.float32(-1), low)
+    _largest(x, np.float32(1), scale)
+    for i in range(x.shape[1]):
+        low[i] = -low[i]
+        scale[i] = np.float32(1) / ((scale[i] - low[i]) + np.float32(MINMAX_EPSILON))
+    for j in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            x[j, i] = (x[j, i] - low[i]) * scale[i]
+
+
+@kernel
+def exponentials(x: Float32, powers: Int32) -> None:
     """X = exp(x) in place for x <= 0, to a relative 5e-7; vectorises, unlike a libm call.
 
     exp(x) = 2^n exp(f), |f| <= ln(2)/2, the latter by a polynomial of degree 6 (Cephes' expf).
@@ -75,76 +117,163 @@ def exponentials(x: Float32, powers: NDArray[np.int32]) -> None:
         x[i] *= scales[i]
 
 
-@fast_kernel
-def softmax_rows(x: Float32, powers: NDArray[np.int32]) -> None:
-    """Turns each row of logits into probabilities in place; `powers` has as many entries as x."""
-    for i in range(x.shape[0]):
-        high = x[i, 0]
-        for j in range(1, x.shape[1]):
-            high = max(high, x[i, j])
-        for j in range(x.shape[1]):
-            x[i, j] -= high
+@kernel
+def softmax_lanes(x: Float32, total: Float32, powers: Int32) -> None:
+    """Turns each lane's logits into probabilities in place; `powers` has as many entries as x, `total` as lanes."""
+    _largest(x, np.float32(1), total)
+    for j in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            x[j, i] -= total[i]
     exponentials(x.reshape(x.size), powers)
-    for i in range(x.shape[0]):
-        total = np.float32(0)
-        for j in range(x.shape[1]):
-            total += x[i, j]
-        inverse = np.float32(1) / total
-        for j in range(x.shape[1]):
-            x[i, j] *= inverse
+    for i in range(x.shape[1]):
+        total[i] = np.float32(0)
+    for j in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            total[i] += x[j, i]
+    for i in range(x.shape[1]):
+        total[i] = np.float32(1) / total[i]
+    for j in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            x[j, i] *= total[i]
 
 
-@fast_kernel
-def mean_atom(probabilities: Float32, i: int, axis: Axis) -> float:
-    """h^-1 of the mean of row i, in environment units (`Support.scalar`)."""
-    place = np.float32(0)
-    for j in range(probabilities.shape[1]):
-        place += probabilities[i, j] * np.float32(j)
-    mean = axis.minimum + axis.spacing * place
-    size = abs(mean)
+@kernel
+def mean_atoms(probabilities: Float32, axis: Axis, place: Float32, out: Float64) -> None:
+    """h^-1 of the mean of each lane of `out`, in environment units (`Support.scalar`); `place` is scratch."""
+    for i in range(out.size):
+        place[i] = np.float32(0)
+    for j in range(probabilities.shape[0]):
+        for i in range(out.size):
+            place[i] += probabilities[j, i] * np.float32(j)
     linear = 1 + 2 * EPSILON
-    q = 2 * size / (linear + np.sqrt(linear * linear + 4 * EPSILON * size))
-    return float(np.sign(mean) * (q * q + 2 * q) / axis.reward_scale)
+    for i in range(out.size):
+        mean = axis.minimum + axis.spacing * place[i]
+        size = abs(mean)
+        q = 2 * size / (linear + np.sqrt(linear * linear + 4 * EPSILON * size))
+        out[i] = np.sign(mean) * (q * q + 2 * q) / axis.reward_scale
+
+
+class Block(NamedTuple):
+    """Memory of a block of lanes that run through the network."""
+
+    seen: Float32  # [observation size, lanes]
+    x: Float32  # [L + A, lanes], latent and action
+    hidden: Float32  # [H, lanes]
+    z: Float32  # [L, lanes], latents
+    policy: Float32  # [A, lanes]
+    atoms: Float32  # [atoms, lanes], of the reward or the value
+    row: Float32  # [lanes]
+    other_row: Float32  # [lanes]
+    powers_policy: Int32  # [A lanes]
+    powers_atoms: Int32  # [atoms lanes]
 
 
 @kernel
-def rows_of(batch: int, widest: int) -> int:
-    """Rows of a matrix product for a batch: `BLOCK`, or fewer where that changes no bit.
-
-    Args:
-        batch: rows that there are.
-        widest: longest sum of the product; BLAS adds a long one up in an order that depends on the rows.
-    """
-    return BLOCK if widest > 256 else min(BLOCK, (batch + 3) // 4 * 4)
+def new_block(weights: MLPWeights, lanes: int) -> Block:
+    """Room for `lanes` lanes."""
+    inputs, A, atoms = weights.dynamics.w1.shape[0], weights.policy.w2.shape[1], weights.value.w2.shape[1]
+    return Block(
+        np.zeros((weights.representation.w1.shape[0], lanes), np.float32),
+        np.zeros((inputs, lanes), np.float32),
+        np.zeros((weights.dynamics.w1.shape[1], lanes), np.float32),
+        np.zeros((inputs - A, lanes), np.float32),
+        np.zeros((A, lanes), np.float32),
+        np.zeros((atoms, lanes), np.float32),
+        np.zeros(lanes, np.float32),
+        np.zeros(lanes, np.float32),
+        np.zeros(A * lanes, np.int32),
+        np.zeros(atoms * lanes, np.int32),
+    )
 
 
 @kernel
-def predict_observations(
-    weights: MLPWeights, axis: Axis, observations: Float32, prior: Float64, value: Float64
-) -> None:
-    """pi_theta and v at h_theta(o): observations `[B, size]`; prior `[B, A]` and value `[B]` are filled in place."""
-    B, A = prior.shape
-    L = weights.policy.w1.shape[0]
-    H = weights.policy.w1.shape[1]
-    rows = rows_of(B, max(L + A, H, observations.shape[1]))
-    seen = np.zeros((rows, observations.shape[1]), np.float32)
-    hidden = np.zeros((rows, H), np.float32)
-    z = np.zeros((rows, L), np.float32)
-    scale = np.zeros(rows, np.float32)
-    policy = np.zeros((rows, A), np.float32)
-    atoms = np.zeros((rows, weights.value.w2.shape[1]), np.float32)
-    powers_policy = np.zeros(policy.size, np.int32)
-    powers_atoms = np.zeros(atoms.size, np.int32)
-    for first in range(0, B, rows):
-        count = min(rows, B - first)
-        seen[:count] = observations[first : first + count]
-        perceptron(seen, weights.representation, hidden, z)
-        minmax_rows(z, scale)
-        perceptron(z, weights.policy, hidden, policy)
-        softmax_rows(policy, powers_policy)
-        perceptron(z, weights.value, hidden, atoms)
-        softmax_rows(atoms, powers_atoms)
+def represent_block(weights: MLPWeights, block: Block, observations: Float32, first: int, count: int) -> None:
+    """Z = h_theta of observations `first .. first + count - 1` of `[B, size]`."""
+    for i in range(count):
+        for j in range(block.seen.shape[0]):
+            block.seen[j, i] = observations[first + i, j]
+    perceptron(block.seen, weights.representation, block.hidden, block.z)
+    minmax_lanes(block.z, block.row, block.other_row)
+
+
+@kernel
+def step_block(weights: MLPWeights, block: Block) -> None:
+    """Z = the state part of g_theta at `block.x`."""
+    perceptron(block.x, weights.dynamics, block.hidden, block.z)
+    minmax_lanes(block.z, block.row, block.other_row)
+
+
+@kernel
+def place_action(block: Block, i: int, action: int) -> None:
+    """Writes a lane's action, one-hot, below its latent in `block.x`."""
+    L = block.z.shape[0]
+    for a in range(block.policy.shape[0]):
+        block.x[L + a, i] = np.float32(1) if a == action else np.float32(0)
+
+
+@kernel
+def policy_block(weights: MLPWeights, block: Block) -> None:
+    """`block.policy` = pi_theta at z."""
+    perceptron(block.z, weights.policy, block.hidden, block.policy)
+    softmax_lanes(block.policy, block.row, block.powers_policy)
+
+
+@kernel
+def scalar_block(head: Layers, axis: Axis, block: Block, out: Float64) -> None:
+    """Out = the reward or value at z, environment units, of as many lanes as `out` has room for."""
+    perceptron(block.z, head, block.hidden, block.atoms)
+    softmax_lanes(block.atoms, block.row, block.powers_atoms)
+    mean_atoms(block.atoms, axis, block.row, out)
+
+
+@kernel
+def represent_all(weights: MLPWeights, observations: Float32, latents: Float32) -> None:
+    """h_theta: observations `[B, size]`; latents `[B, L]` are filled in place."""
+    B = len(observations)
+    block = new_block(weights, lanes_of(B))
+    lanes = block.row.size
+    for first in range(0, B, lanes):
+        count = min(lanes, B - first)
+        represent_block(weights, block, observations, first, count)
         for i in range(count):
-            value[first + i] = mean_atom(atoms, i, axis)
+            for j in range(block.z.shape[0]):
+                latents[first + i, j] = block.z[j, i]
+
+
+@kernel
+def step_all(
+    weights: MLPWeights, axis: Axis, latents: Float32, actions: Int64, following: Float32, reward: Float64
+) -> None:
+    """g_theta: latents `[B, L]`, actions `[B]`; the next latents and rewards `[B]` are filled in place."""
+    B, L = latents.shape
+    block = new_block(weights, lanes_of(B))
+    lanes = block.row.size
+    for first in range(0, B, lanes):
+        count = min(lanes, B - first)
+        for i in range(count):
+            for j in range(L):
+                block.x[j, i] = latents[first + i, j]
+            place_action(block, i, actions[first + i])
+        step_block(weights, block)
+        for i in range(count):
+            for j in range(L):
+                following[first + i, j] = block.z[j, i]
+        scalar_block(weights.reward, axis, block, reward[first : first + count])
+
+
+@kernel
+def predict_all(weights: MLPWeights, axis: Axis, latents: Float32, prior: Float64, value: Float64) -> None:
+    """f_theta: latents `[B, L]`; prior `[B, A]` and value `[B]` are filled in place."""
+    B, A = prior.shape
+    block = new_block(weights, lanes_of(B))
+    lanes = block.row.size
+    for first in range(0, B, lanes):
+        count = min(lanes, B - first)
+        for i in range(count):
+            for j in range(latents.shape[1]):
+                block.z[j, i] = latents[first + i, j]
+        policy_block(weights, block)
+        for i in range(count):
             for a in range(A):
-                prior[first + i, a] = policy[i, a]
+                prior[first + i, a] = block.policy[a, i]
+        scalar_block(weights.value, axis, block, value[first : first + count])

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from mzprobe.envs import TabularEnvironment
 from mzprobe.envs.tabular import TabularStates
-from mzprobe.networks import MuZeroNetwork
-from mzprobe.networks.rows import by_rows
+from mzprobe.networks.engine import Engine, engine_for
 from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_all_policies
 from mzprobe.probes.horizon import ERROR_UNITS, error_columns, sampled
 from mzprobe.probes.model_tables import TooManyLatentsError, along_real_states, tables_of_network
@@ -89,8 +88,8 @@ def measure_equivalence(
             tree = PrefixTree(environment, agent.network, sample.states.take(chosen), device=agent.device)
             draws = None if uniforms is None else uniforms[chosen]
             levels = list(walk(tree, agent.policy, len(chosen), horizon=largest, uniforms=draws))
-            predicted = _head(agent.network, tree.latents)
-            observations = torch.as_tensor(environment.observe(tree.states), device=agent.device)
+            predicted = _head(tree.engine, tree.latents)
+            observations = environment.observe(tree.states)
             for other in others:
                 # The same calls as for the model's latents, so that equal latents cancel exactly.
                 gap = predicted - np.where(tree.terminal, 0.0, real_values(other, observations))
@@ -110,11 +109,10 @@ def orders(agent: Agent, config: EquivalenceConfig) -> int:
     return config.horizon or 2 * largest_horizon(None, agent.checkpoint)
 
 
-@torch.inference_mode()
-def real_values(agent: Agent, observations: torch.Tensor) -> Float64:
+def real_values(agent: Agent, observations: NDArray[np.float32]) -> Float64:
     """v_theta(h_theta(o)) at observations `[M, ...]`, `[M]`."""
-    (latents,) = by_rows(lambda o: (agent.network.represent(o),), observations)
-    return _head(agent.network, latents)
+    engine = engine_for(agent.network, device=agent.device)
+    return _head(engine, engine.represent(observations))
 
 
 def exact_columns(agent: Agent) -> dict[str, Float64 | None]:
@@ -157,10 +155,9 @@ def _rows(tree: PrefixTree, level: Level, gap: Float64, S: int, m: int | None, *
     )
 
 
-@torch.inference_mode()
-def _head(network: MuZeroNetwork, latents: torch.Tensor) -> Float64:
+def _head(engine: Engine, latents: torch.Tensor) -> Float64:
     """v_theta(z), `[M]`."""
-    (value,) = by_rows(lambda z: (network.predict(z)[1],), latents)
+    _, value = engine.predict(latents)
     return value.cpu().numpy().astype(np.float64)
 
 

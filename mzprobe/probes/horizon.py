@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
+from mzprobe import libm
 from mzprobe.behaviour import Policy
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
@@ -133,7 +134,7 @@ def mean_magnitude_bias(mean: Float64, standard_error: Float64) -> Float64:
     """
     safe = np.where(standard_error > 0, standard_error, 1.0)
     ratio = np.abs(mean) / safe
-    folded = safe * (np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + ratio * (1 - 2 * ndtr(-ratio)))
+    folded = safe * (np.sqrt(2 / np.pi) * libm.exp(-(ratio**2) / 2) + ratio * (1 - 2 * ndtr(-ratio)))
     # Never negative, though rounding might say so far from 0.
     return np.where(standard_error > 0, np.maximum(folded - np.abs(mean), 0.0), 0.0)
 

@@ -17,7 +17,7 @@ from mzprobe.envs import TabularEnvironment
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.envs.validation import integers
 from mzprobe.networks import MuZeroNetwork
-from mzprobe.networks.rows import by_rows
+from mzprobe.networks.engine import engine_for
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -99,7 +99,6 @@ def tables_over_states(transitions: ArrayLike, rewards: ArrayLike) -> ModelTable
     return ModelTables(start=every, transitions=table, rewards=reward, state=every)
 
 
-@torch.inference_mode()
 def tables_of_network(
     environment: TabularEnvironment,
     network: MuZeroNetwork,
@@ -123,8 +122,8 @@ def tables_of_network(
         ValueError: if the network predicts rewards that are not finite.
     """
     S, A = environment.transitions.shape
-    observations = torch.as_tensor(environment.observe(TabularStates(np.arange(S))), device=device)
-    (encoded,) = by_rows(lambda o: (network.represent(o),), observations)
+    engine = engine_for(network, device=device)
+    encoded = engine.represent(environment.observe(TabularStates(np.arange(S))))
     known: dict[bytes, int] = {}
     start, new = _number(encoded, known)
     latents, transitions, rewards = [new], [], []
@@ -134,19 +133,19 @@ def tables_of_network(
                 f"the network's latents do not close within {limit} nodes (limit): no table holds this model, but its "
                 "order-k errors can be estimated with mzprobe eval-equivalence"
             )
-        actions = torch.arange(A, device=device).repeat(len(new))
-        following, reward = by_rows(network.dynamics, new.repeat_interleave(A, dim=0), actions)
+        following, reward = engine.dynamics(new.repeat_interleave(A, dim=0), np.tile(np.arange(A), len(new)))
         nodes, new = _number(following, known)
         latents.append(new)
         transitions.append(nodes.reshape(-1, A))
         rewards.append(_float64(reward).reshape(-1, A))
-    logits, value = by_rows(network.predict, torch.cat(latents))
+    prior, value = engine.predict(torch.cat(latents))
+    policy = _float64(prior)
     return ModelTables(
         start=start,
         transitions=np.concatenate(transitions),
         rewards=np.concatenate(rewards),
         value=_float64(value),
-        policy=_float64(torch.softmax(logits.double(), dim=1)),
+        policy=policy / policy.sum(axis=1, keepdims=True),  # to the last bit of float64, where the network's is float32
     )
 
 

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mzprobe import libm
 from mzprobe.behaviour import Policy
 from mzprobe.envs import Environment, concatenate
 from mzprobe.errors import UsageError
 from mzprobe.networks import MuZeroNetwork
-from mzprobe.networks.rows import by_rows
+from mzprobe.networks.engine import engine_for
 from mzprobe.search.mcts import actions_from_uniforms
 
 Float64 = NDArray[np.float64]
@@ -38,17 +39,14 @@ class PrefixTree:
         device: of the network.
     """
 
-    @torch.inference_mode()
     def __init__(
         self, environment: Environment, network: MuZeroNetwork, states: Any, *, device: torch.device | str = "cpu"
     ) -> None:
         self.environment = environment
-        self.network = network
-        self.device = device
+        self.engine = engine_for(network, device=device)
         S = len(states)
-        observations = torch.as_tensor(environment.observe(states), device=device)
         self.states = states
-        (self.latents,) = by_rows(lambda o: (network.represent(o),), observations)
+        self.latents = self.engine.represent(environment.observe(states))
         self.root = np.arange(S)  # [M], which state a prefix starts from
         self.length = np.zeros(S, np.int64)  # [M], actions in it
         self.terminal = environment.terminal(states)  # [M]
@@ -64,16 +62,12 @@ class PrefixTree:
             self._grow(nodes[new], actions[new])
         return np.asarray(self.child[nodes, actions])
 
-    @torch.inference_mode()
     def _grow(self, parents: Int64, actions: Int64) -> None:
         M, n = len(self.root), len(parents)
         states, outcome = self.environment.step(self.states.take(parents), actions)
-        latents, reward = by_rows(
-            self.network.dynamics,
-            self.latents[torch.as_tensor(parents, device=self.device)],
-            torch.as_tensor(actions, device=self.device),
-        )
-        discount = self.environment.spec.gamma ** self.length[parents]
+        before = self.latents[torch.as_tensor(parents, device=self.latents.device)]
+        latents, reward = self.engine.dynamics(before, actions)
+        discount = libm.power(self.environment.spec.gamma, self.length[parents])
         predicted = discount * reward.cpu().numpy().astype(np.float64)
         alive = np.where(self.terminal[parents], 0.0, predicted)
 

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
+from mzprobe import libm
 from mzprobe.envs import Environment
 from mzprobe.envs.core import rewards_along
 from mzprobe.probes.sampling import (
@@ -132,7 +133,7 @@ def trace(environment: Environment, roots: Any, tree: Tree, rollout: Rollout) ->
         arena.add(states)
         left = rollouts.place(parents, slot)
         depth = rollouts.depth[slot]
-        discount = gamma ** (depth - 1)
+        discount = libm.power(gamma, depth - 1)
         root_action[:, slot] = np.where(parents == 0, actions, root_action[b, parents])
         length[:, slot] = np.minimum(depth, rollout.horizon)
         value[:, slot] = value[b, parents] + np.where(left >= 0, discount * outcome.reward, 0.0)

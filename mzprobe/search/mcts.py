@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mzprobe import libm
 from mzprobe.config import SearchConfig
 from mzprobe.networks.mlp import MLPNetwork, MLPWeights
 from mzprobe.search.fused import fused_search
@@ -39,7 +40,7 @@ class SearchResult:
             raise ValueError(f"temperature must not be negative, not {temperature}")
         # Divided by the largest count first: its power cannot overflow.
         share = self.visit_counts / self.visit_counts.max(axis=1, keepdims=True)
-        weight = share ** (1 / temperature) if temperature > 0 else (share == 1).astype(np.float64)
+        weight = libm.power(share, 1 / temperature) if temperature > 0 else (share == 1).astype(np.float64)
         return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mzprobe.envs.core import Environment, concatenate, rewards_along
 from mzprobe.networks.core import MuZeroNetwork
+from mzprobe.networks.engine import engine_for, runs_in_kernels
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.networks.mlp import MLPNetwork, MLPWeights
-from mzprobe.networks.rows import by_rows
 from mzprobe.search.rollouts import Rollout, RolloutArena, discounted
 
 Float64 = NDArray[np.float64]
@@ -59,8 +59,8 @@ class LearnedModel:
         prior: the network's policy, or uniform.
         leaf: the network's value, or random rollouts in the network.
         device: where the network lives.
-        rows: of every call of the network, so that a root's search has the same bits in any batch (see `by_rows`);
-            None calls it with the batch as it is.
+        rows: of every call of the network by torch, so that a root's search has the same bits in any batch (see
+            `by_rows`); None calls it with the batch as it is.
     """
 
     def __init__(
@@ -81,11 +81,13 @@ class LearnedModel:
         self.leaf: LeafValue = leaf
         self.device = torch.device(device)
         self.rows = rows
+        self._engine = engine_for(network, device=device, rows=rows)
 
     @cached_property
     def fused_weights(self) -> MLPWeights | None:
         """Views of the weights that the fused path can use, or None where it cannot run this network."""
-        if type(self.network) is MLPNetwork and self.device.type == "cpu":
+        if runs_in_kernels(self.network, self.device):
+            assert isinstance(self.network, MLPNetwork)
             return self.network.weights()
         return None
 
@@ -96,22 +98,21 @@ class LearnedModel:
     @torch.inference_mode()
     def start(self, roots: Any, capacity: int) -> tuple["LatentArena", Leaf]:
         """Encodes observations `[B, *shape]` into the roots."""
-        observations = torch.as_tensor(roots, dtype=torch.float32, device=self.device)
-        (latents,) = by_rows(lambda o: (self.network.represent(o),), observations, rows=self.rows)
+        latents = self._engine.represent(roots)
         arena = LatentArena(
             latents.new_empty((capacity, *latents.shape)),
             torch.arange(len(latents), device=self.device),
             None if self.leaf == "value" else RolloutArena(self.leaf, np.asarray(roots), capacity),
         )
         arena.latents[0] = latents
-        return arena, self._leaf(latents.new_zeros(len(latents)), latents, arena, 0)
+        return arena, self._leaf(latents.new_zeros(len(latents), dtype=torch.float64), latents, arena, 0)
 
     @torch.inference_mode()
     def expand(self, arena: "LatentArena", nodes: Int32, actions: Int32, slot: int) -> Leaf:
         """One dynamics and one prediction call for the whole batch."""
         parents = arena.latents[torch.from_numpy(nodes).to(self.device), arena.trees]
         chosen = torch.from_numpy(actions).to(self.device, torch.int64)
-        latents, reward = by_rows(self.network.dynamics, parents, chosen, rows=self.rows)
+        latents, reward = self._engine.dynamics(parents, chosen)
         arena.latents[slot] = latents
         if arena.rollouts is not None:
             arena.rollouts.place(nodes, slot)
@@ -119,27 +120,27 @@ class LearnedModel:
 
     def _leaf(self, reward: Tensor, latents: Tensor, arena: "LatentArena", slot: int) -> Leaf:
         if self.prior == "uniform" and arena.rollouts is not None:  # nothing to ask the heads for
-            logits, value = latents.new_zeros((len(latents), self.num_actions)), torch.zeros_like(reward)
+            prior, value = reward.new_zeros((len(latents), self.num_actions)), torch.zeros_like(reward)
         else:
-            logits, value = by_rows(self.network.predict, latents, rows=self.rows)
+            prior, value = self._engine.predict(latents)
         # One transfer for the three: a copy from the device costs more than the bytes.
-        joined = torch.cat((reward[:, None], value[:, None], torch.softmax(logits, dim=1)), dim=1)
+        joined = torch.cat((reward[:, None], value[:, None], prior), dim=1)
         numbers = joined.cpu().numpy().astype(np.float64)
-        prior = numbers[:, 2:]
+        probabilities = numbers[:, 2:]
         if self.prior == "uniform":
-            prior = np.full_like(prior, 1 / self.num_actions)
+            probabilities = np.full_like(probabilities, 1 / self.num_actions)
         if arena.rollouts is None:
-            return Leaf(numbers[:, 0], prior, numbers[:, 1])
+            return Leaf(numbers[:, 0], probabilities, numbers[:, 1])
         left = arena.rollouts.left(slot)
         actions = arena.rollouts.actions(slot, self.num_actions)
         rewards = self._rewards_along(latents, actions)
-        return Leaf(np.where(left < 0, 0.0, numbers[:, 0]), prior, discounted(rewards, left, self.gamma))
+        return Leaf(np.where(left < 0, 0.0, numbers[:, 0]), probabilities, discounted(rewards, left, self.gamma))
 
     def _rewards_along(self, latents: Tensor, actions: Int64) -> Float64:
         """Predicted rewards along actions `[B, T]`."""
         rewards = []
         for chosen in torch.from_numpy(actions).to(self.device).unbind(dim=1):
-            latents, reward = by_rows(self.network.dynamics, latents, chosen, rows=self.rows)
+            latents, reward = self._engine.dynamics(latents, chosen)
             rewards.append(reward)
         if not rewards:
             return np.zeros(actions.shape)

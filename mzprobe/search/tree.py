@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mzprobe import libm
 from mzprobe._kernel import inlined, kernel
 
 Float64 = NDArray[np.float64]
@@ -65,7 +66,7 @@ def new_tree(batch: int, nodes: int, num_actions: int) -> Tree:
 def exploration_table(simulations: int, *, c1: float, c2: float) -> Float64:
     """sqrt(N) (c1 + log((N + c2 + 1) / c2)) for N = 0 .. simulations + 1; read-only, since it is kept."""
     N = np.arange(simulations + 2, dtype=np.float64)
-    table = np.asarray(np.sqrt(N) * (c1 + np.log((N + c2 + 1) / c2)))
+    table = np.asarray(np.sqrt(N) * (c1 + libm.log((N + c2 + 1) / c2)))
     table.setflags(write=False)
     return table
 

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from mzprobe.config import TrainingConfig
 from mzprobe.networks import MLPNetwork, TrainableNetwork
+from mzprobe.networks.engine import runs_in_kernels
 from mzprobe.networks.mlp import Layers, MLPWeights
 from mzprobe.training.fused import Workspace, fused_gradient, workspace
 from mzprobe.training.losses import muzero_loss
+from mzprobe.training.optimiser import AdamW
 from mzprobe.training.targets import Batch
 
 Float32 = NDArray[np.float32]
@@ -33,33 +35,43 @@ class Learner:
         self.network = network
         self.config = config
         self.device = torch.device(device)
-        self.parameters = list(network.parameters())
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self._fused: _FusedGradient | None = None
-        if fused and type(network) is MLPNetwork and self.device.type == "cpu":
-            self._fused = _FusedGradient(network, config)
+        self._fused: _FusedStep | None = None
+        if fused and runs_in_kernels(network, device):
+            assert isinstance(network, MLPNetwork)
+            self._fused = _FusedStep(network, config)
+        else:
+            self.parameters = list(network.parameters())
+            self.optimiser = torch.optim.AdamW(
+                self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            )
 
     def step(self, batch: Batch, step: int) -> tuple[Losses, Float32]:
         """One update at training step `step`; gives the losses and v_theta(root) `[B]` before it.
 
         With a gradient that is not finite nothing is updated; the norm among the losses says so.
         """
+        learning_rate = self.learning_rate(step)
+        if self._fused:
+            return self._fused.step(batch, learning_rate)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * self.config.learning_rate_decay ** (step / 1000)
-        losses, root_values = self._fused.run(batch) if self._fused else self._autograd(batch)
+            group["lr"] = learning_rate
+        losses, root_values = self._autograd(batch)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip))
         losses["gradient_norm"] = norm
         if np.isfinite(norm):
             self.optimiser.step()
         return losses, root_values
 
+    def learning_rate(self, step: int) -> float:
+        """Of training step `step`: it decays by its factor every thousand steps, smoothly."""
+        rate: float = self.config.learning_rate * self.config.learning_rate_decay ** (step / 1000)
+        return rate
+
     def state(self) -> dict[str, NDArray[Any]]:
         """Weights and the optimiser's moments, as arrays."""
         arrays = {f"weights/{name}": x.detach().cpu().numpy() for name, x in self.network.state_dict().items()}
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            arrays |= {f"moments/{index}/{name}": x.cpu().numpy() for name, x in moments.items()}
+        for index, moments in self._moments().items():
+            arrays |= {f"moments/{index}/{name}": x for name, x in moments.items()}
         return arrays
 
     @torch.no_grad()
@@ -71,12 +83,22 @@ class Learner:
             if name.startswith("weights/")
         }
         self.network.load_state_dict(weights)
-        state: dict[int, dict[str, torch.Tensor]] = {}
+        state: dict[int, dict[str, NDArray[Any]]] = {}
         for name, array in arrays.items():
             if name.startswith("moments/"):
                 _, index, moment = name.split("/")
-                state.setdefault(int(index), {})[moment] = torch.from_numpy(array.copy())
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+                state.setdefault(int(index), {})[moment] = array
+        if self._fused:
+            self._fused.optimiser.restore(state)
+        else:
+            tensors = {i: {name: torch.from_numpy(x.copy()) for name, x in m.items()} for i, m in state.items()}
+            self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": tensors})
+
+    def _moments(self) -> dict[int, dict[str, NDArray[Any]]]:
+        if self._fused:
+            return self._fused.optimiser.state()
+        state = self.optimiser.state_dict()["state"]
+        return {index: {name: x.cpu().numpy() for name, x in moments.items()} for index, moments in state.items()}
 
     def _autograd(self, batch: Batch) -> tuple[Losses, Float32]:
         self.optimiser.zero_grad()
@@ -89,23 +111,29 @@ class Learner:
 LOSSES = ("reward_loss", "value_loss", "policy_loss")
 
 
-class _FusedGradient:
-    """Memory of the fused gradient: the workspace, and views of weights and gradients."""
+class _FusedStep:
+    """The fused gradient and its optimiser: the workspace, and views of weights and gradients."""
 
     def __init__(self, network: MLPNetwork, config: TrainingConfig) -> None:
-        for parameter in network.parameters():
-            parameter.grad = torch.zeros_like(parameter)
         self.support = network.support
         self.weights = network.weights()
-        self.gradients = MLPWeights(
-            *(
-                Layers(*(p.grad.numpy() for p in (body.w1, body.b1, body.w2, body.b2) if p.grad is not None))
-                for body in network.perceptrons()
-            )
+        self.gradients = MLPWeights(*(Layers(*map(np.zeros_like, layers)) for layers in self.weights))
+        self.optimiser = AdamW(
+            [array for layers in self.weights for array in layers],
+            [array for layers in self.gradients for array in layers],
+            weight_decay=config.weight_decay,
+            clip=config.gradient_clip,
         )
         self.work: Workspace = workspace(self.weights, B=config.batch_size, K=config.unroll_steps)
 
-    def run(self, batch: Batch) -> tuple[Losses, Float32]:
+    def step(self, batch: Batch, learning_rate: float) -> tuple[Losses, Float32]:
+        """One update; gives the losses and the value at the roots `[B]` before it."""
+        losses, root_values = self.gradient(batch)
+        losses["gradient_norm"] = self.optimiser.step(learning_rate)
+        return losses, root_values
+
+    def gradient(self, batch: Batch) -> tuple[Losses, Float32]:
+        """Fills `gradients`; gives the losses and the value at the roots `[B]`."""
         B = len(batch.observations)
         root_values = np.empty(B, np.float32)
         flat = batch._replace(observations=batch.observations.reshape(B, -1))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mzprobe import libm
 from mzprobe.config import TrainingConfig
 from mzprobe.errors import MzprobeError
 from mzprobe.training.sum_tree import find_slots, set_leaves
@@ -136,7 +137,7 @@ class Replay:
         strata = (np.arange(B) + generator.random(B)) * (total / B)
         slots = find_slots(self.sums, strata)
         chance = self.sums[self.leaves + slots] / total
-        importance = (self.positions * chance) ** -config.priority_beta
+        importance = libm.power(self.positions * chance, -config.priority_beta)
         importance /= importance.max()
         A = self.policies.shape[1]
         fillers = generator.integers(A, size=(K, B))
@@ -168,7 +169,7 @@ class Replay:
 
     def prioritise(self, slots: Int64, errors: NDArray[Any]) -> None:
         """Sets priorities p = |error|^alpha of slots `[M]`, errors in environment units."""
-        priorities = np.maximum(errors, SMALLEST_PRIORITY).astype(np.float64) ** self.config.priority_alpha
+        priorities = libm.power(np.maximum(errors, SMALLEST_PRIORITY), self.config.priority_alpha)
         set_leaves(self.sums, slots, priorities)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

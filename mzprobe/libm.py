@@ -1,0 +1,44 @@
+"""Powers and logarithms of arrays, one number at a time by the C library.
+
+Numpy's own differ in the last bit between processors with and without AVX-512, and a search may hang on that bit.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mzprobe._kernel import elementwise
+
+Float64 = NDArray[np.float64]
+
+
+def power(x: ArrayLike, y: ArrayLike) -> Float64:
+    """x^y, element by element, of shapes that fit each other."""
+    return np.asarray(_power(np.asarray(x, np.float64), np.asarray(y, np.float64)))
+
+
+def log(x: ArrayLike) -> Float64:
+    """The natural logarithm, element by element."""
+    return np.asarray(_log(np.asarray(x, np.float64)))
+
+
+def exp(x: ArrayLike) -> Float64:
+    """e^x, element by element."""
+    return np.asarray(_exp(np.asarray(x, np.float64)))
+
+
+@elementwise
+def _power(x: Any, y: Any) -> Any:
+    return math.pow(x, y)
+
+
+@elementwise
+def _log(x: Any) -> Any:
+    return math.log(x)
+
+
+@elementwise
+def _exp(x: Any) -> Any:
+    return math.exp(x)

@@ -1,0 +1,116 @@
+"""Who runs a network: batched calls in which each row has the same bits in whatever batch it stands."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mzprobe.networks.core import MuZeroNetwork
+from mzprobe.networks.mlp import MLPNetwork, MLPWeights
+from mzprobe.networks.mlp_kernels import predict_all, represent_all, step_all
+from mzprobe.networks.rows import ROWS, by_rows
+from mzprobe.networks.support import Axis
+
+
+class Engine(Protocol):
+    """A network in evaluation, no gradient kept; tensors live on its device."""
+
+    def represent(self, observations: Any) -> Tensor:
+        """h_theta: observations `[B, *shape]`, an array or a tensor -> latents `[B, ...]`."""
+        ...
+
+    def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
+        """g_theta: latents `[B, ...]`, actions `[B]` -> next latents, reward `[B]`, environment units."""
+        ...
+
+    def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """f_theta: latents `[B, ...]` -> pi_theta `[B, A]`, probabilities, and value `[B]`, environment units."""
+        ...
+
+
+def engine_for(network: MuZeroNetwork, *, device: torch.device | str = "cpu", rows: int | None = ROWS) -> "Engine":
+    """The engine of a network.
+
+    Args:
+        network: an `MLPNetwork` on the CPU runs in our own kernels, whose bits are the same on every processor with
+            fused multiply-add; any other is called by torch.
+        device: where the network lives.
+        rows: of every call by torch (see `by_rows`); None calls with the batch as it is.
+    """
+    if runs_in_kernels(network, device):
+        assert isinstance(network, MLPNetwork)
+        return KernelEngine(network)
+    return TorchEngine(network, device=device, rows=rows)
+
+
+def runs_in_kernels(network: MuZeroNetwork, device: torch.device | str) -> bool:
+    """Whether our own kernels know the network: exactly an `MLPNetwork`, since a subclass may compute anything."""
+    return type(network) is MLPNetwork and torch.device(device).type == "cpu"
+
+
+class TorchEngine:
+    """Calls of a fixed size to any network, on any device."""
+
+    def __init__(self, network: MuZeroNetwork, *, device: torch.device | str = "cpu", rows: int | None = ROWS) -> None:
+        self.network = network
+        self.device = torch.device(device)
+        self.rows = rows
+
+    @torch.inference_mode()
+    def represent(self, observations: Any) -> Tensor:
+        """As in the protocol."""
+        given = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
+        (latents,) = self._call(lambda o: (self.network.represent(o),), given)
+        return latents
+
+    @torch.inference_mode()
+    def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
+        """As in the protocol."""
+        chosen = torch.as_tensor(actions, dtype=torch.int64, device=self.device)
+        following, reward = self._call(self.network.dynamics, latents, chosen)
+        return following, reward
+
+    @torch.inference_mode()
+    def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """As in the protocol."""
+        logits, value = self._call(self.network.predict, latents)
+        return torch.softmax(logits, dim=1), value
+
+    def _call(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> list[Tensor]:
+        return by_rows(function, *inputs, rows=self.rows)
+
+
+class KernelEngine:
+    """An `MLPNetwork` on the CPU in compiled kernels; follows its training in place."""
+
+    def __init__(self, network: MLPNetwork) -> None:
+        self.weights: MLPWeights = network.weights()
+        self.axis: Axis = network.support.axis
+
+    def represent(self, observations: Any) -> Tensor:
+        """As in the protocol."""
+        given = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
+        latents = np.empty((len(given), self.weights.representation.w2.shape[1]), np.float32)
+        represent_all(self.weights, given, latents)
+        return torch.from_numpy(latents)
+
+    def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
+        """As in the protocol; rewards in float64."""
+        given = _rows(latents)
+        following, reward = np.empty_like(given), np.empty(len(given))
+        step_all(self.weights, self.axis, given, np.ascontiguousarray(actions, np.int64), following, reward)
+        return torch.from_numpy(following), torch.from_numpy(reward)
+
+    def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """As in the protocol, in float64."""
+        given = _rows(latents)
+        prior, value = np.empty((len(given), self.weights.policy.w2.shape[1])), np.empty(len(given))
+        predict_all(self.weights, self.axis, given, prior, value)
+        return torch.from_numpy(prior), torch.from_numpy(value)
+
+
+def _rows(latents: Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(latents.numpy())
