@@ -22,7 +22,7 @@ from mzprobe.envs import Environment
 from mzprobe.errors import CheckpointError, UsageError
 from mzprobe.files import canonical_json, read_bytes, sha256, write_directory
 from mzprobe.networks import TrainableNetwork
-from mzprobe.provenance import versions
+from mzprobe.provenance import machine, versions
 
 FORMAT = 1
 RECORD, WEIGHTS = "checkpoint.json", "model.safetensors"
@@ -108,8 +108,9 @@ def write_checkpoint(
     metrics: Mapping[str, Any],
     command: str,
     weights: Mapping[str, NDArray[Any]],
+    device: str = "cpu",
 ) -> Path:
-    """Writes one checkpoint into an agent's folder; gives its path."""
+    """Writes one checkpoint into an agent's folder, trained on `device`; gives its path."""
     data = save_arrays(dict(weights))
     record: dict[str, Any] = {
         "format": FORMAT,
@@ -121,6 +122,7 @@ def write_checkpoint(
         "environment": spec_record(environment),
         "metrics": dict(metrics),
         "versions": versions(environment.spec.name),
+        "machine": machine(environment.spec.name, network=config.network.kind, device=device),
         "command": command,
         "weights_sha256": sha256(data),
     }

@@ -1,11 +1,14 @@
-"""What made an output: the versions of everything that decides its bits."""
+"""What made an output: the versions of everything that decides its bits, and the machine where that does too."""
 
 import platform
 from importlib import metadata
 
+import torch
+
 import mzprobe
 
 PACKAGES = ("numpy", "numba", "scipy", "torch", "gymnasium")
+EXACT = ("cartpole",)  # environments of our own arithmetic alone
 ENGINES = {"lunarlander": ("box2d",), "gym": ("ale-py", "box2d", "mujoco")}  # by the environment's name, up to a colon
 
 
@@ -19,3 +22,32 @@ def versions(environment: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue  # then it has decided nothing
     return found
+
+
+def machine(environment: str, *, network: str, device: str = "cpu") -> dict[str, str]:
+    """What bits depend on beside versions: nothing where our own kernels run the network in an environment of ours.
+
+    Args:
+        environment: its name.
+        network: its kind in the configuration.
+        device: of the network.
+    """
+    found: dict[str, str] = {}
+    if device != "cpu" or network != "mlp":
+        found = {"device": device, "torch_kernels": torch.backends.cpu.get_cpu_capability()}
+        if torch.device(device).type == "cuda":
+            found["device"] = torch.cuda.get_device_name(device)
+    if found or environment.partition(":")[0] not in EXACT:
+        found["processor"] = _processor()
+        found["libc"] = " ".join(platform.libc_ver())
+    return found
+
+
+def _processor() -> str:
+    """Its name where the system tells, else its architecture."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

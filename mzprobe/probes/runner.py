@@ -17,7 +17,7 @@ from mzprobe.probes.prefixes import BATCH_SIZE
 from mzprobe.probes.registry import Probe
 from mzprobe.probes.sampling import Agent, load_agent
 from mzprobe.probes.tables import Table, differing, read_table, table_path, write_table
-from mzprobe.provenance import versions
+from mzprobe.provenance import machine, versions
 from mzprobe.settings import ProbeConfig
 
 # A study takes the folder too, but overwrites nothing.
@@ -134,9 +134,9 @@ def _begun(run: ProbeRun, chosen: Sequence[Path]) -> tuple[Path, dict[str, Any],
     """The table's path, its record and its rows by training step, as far as there are any."""
     path = run.path()
     checkpoints = [read_checkpoint(folder) for folder in chosen]
-    record = _record(run.probe, run.config, checkpoints[0])
+    record = _record(run.probe, run.config, checkpoints[0], run.device)
     for folder, checkpoint in zip(chosen, checkpoints, strict=True):
-        _refuse_misplaced(folder, checkpoint, record, _record(run.probe, run.config, checkpoint))
+        _refuse_misplaced(folder, checkpoint, record, _record(run.probe, run.config, checkpoint, run.device))
     if not path.exists():
         return path, record, {}
     try:
@@ -164,7 +164,7 @@ def _continued(path: Path, probe: Probe, record: dict[str, Any], checkpoints: Se
     return old
 
 
-def _record(probe: Probe, config: Config, first: Checkpoint) -> dict[str, Any]:
+def _record(probe: Probe, config: Config, first: Checkpoint, device: str) -> dict[str, Any]:
     return {
         "probe": probe.name,
         "run": first.run,
@@ -173,6 +173,7 @@ def _record(probe: Probe, config: Config, first: Checkpoint) -> dict[str, Any]:
         "config": first.config.model_dump(mode="json"),
         "environment": first.environment,
         "versions": versions(first.environment["name"]),
+        "machine": machine(first.environment["name"], network=first.config.network.kind, device=device),
         "commands": {},  # by training step
         "checkpoints": {},  # by training step, the SHA-256 of the weights
     }

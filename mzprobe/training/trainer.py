@@ -296,4 +296,5 @@ class Trainer:
             },
             command=self.command,
             weights=weights,
+            device=str(self.learner.device),
         )
