@@ -1,4 +1,5 @@
-# make study: the embedded quick study, from agents to figures, in runs/, beside what is shipped.   make test: lint, types and tests.
+# make study: the embedded quick study, from agents to figures, in runs/, beside what is shipped.
+# make test: lint, types and tests.   make test-all: the slow tests too.
 # make docs: the documentation, in build/docs; a broken link is an error, so all pages are read anew (-E).
 # Each builds its own virtual environment; PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 RUNS ?= runs
 
-.PHONY: study test docs bench clean
+.PHONY: study test test-all docs bench clean
 
 study: $(VENV)/.installed
 	$(BIN)/mzprobe study cartpole-quick --checkpoints $(RUNS)/checkpoints --analyses $(RUNS)/analyses --figures $(RUNS)/figures
@@ -16,7 +17,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n $(WORKERS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
+
+test-all: test
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m slow
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs build/docs

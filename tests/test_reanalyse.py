@@ -29,6 +29,7 @@ def test_the_share_is_the_asked_one_to_a_target(fraction, fresh):
     assert (counts.fraction is None) == (counts.fresh + counts.reanalysed == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fraction", "others"),
     [

@@ -124,8 +124,9 @@ class Perceptron(nn.Module):
         """Uniform within 1/sqrt(fan in); a head whose output starts at zero claims nothing."""
         for weight, bias in ((self.w1, self.b1), (self.w2, self.b2)):
             bound = 1 / math.sqrt(len(weight))
-            weight.uniform_(-bound, bound, generator=generator)
-            bias.uniform_(-bound, bound, generator=generator)
+            for parameter in (weight, bias):
+                # Not `uniform_`, whose scaling torch rounds by the processor; here 2 u - 1 is exact.
+                parameter.copy_((2 * torch.rand(parameter.shape, generator=generator) - 1) * bound)
         if zero_output:
             self.w2.zero_()
             self.b2.zero_()
