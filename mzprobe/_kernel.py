@@ -13,9 +13,10 @@ def kernel(function: F) -> F:
     return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
-def elementwise(function: F) -> F:
-    """Compiles an exact function of float64 numbers that takes arrays too, element by element, as numpy's do."""
-    return cast(F, numba.vectorize(cache=True)(function))
+def elementwise(arguments: int) -> Callable[[F], F]:
+    """Compiles an exact function of so many float64 numbers to one of arrays, element by element, as numpy's are."""
+    signature = numba.float64(*[numba.float64] * arguments)
+    return cast(Callable[[F], F], numba.vectorize([signature], cache=True))
 
 
 def inlined(function: F) -> F:

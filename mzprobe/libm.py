@@ -29,16 +29,16 @@ def exp(x: ArrayLike) -> Float64:
     return np.asarray(_exp(np.asarray(x, np.float64)))
 
 
-@elementwise
+@elementwise(2)
 def _power(x: Any, y: Any) -> Any:
     return math.pow(x, y)
 
 
-@elementwise
+@elementwise(1)
 def _log(x: Any) -> Any:
     return math.log(x)
 
 
-@elementwise
+@elementwise(1)
 def _exp(x: Any) -> Any:
     return math.exp(x)

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import scipy.linalg.cython_blas  # noqa: F401 - the BLAS of numba's np.dot: a limit reaches only what is loaded
 import torch
 from threadpoolctl import threadpool_limits
 
 
 @contextmanager
 def limited_threads(threads: int) -> Iterator[None]:
-    """Holds torch and the BLAS behind numba to `threads` CPU threads."""
+    """Holds torch and the BLAS of numpy to `threads` CPU threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -118,6 +118,22 @@ def exponentials(x: Float32, powers: Int32) -> None:
 
 
 @kernel
+def _sum(x: Float32, out: Float32) -> None:
+    """The sum of each lane."""
+    if x.shape[1] == 1:
+        total = np.float32(0)
+        for j in range(x.shape[0]):
+            total += x[j, 0]
+        out[0] = total
+        return
+    for i in range(x.shape[1]):
+        out[i] = np.float32(0)
+    for j in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            out[i] += x[j, i]
+
+
+@kernel
 def softmax_lanes(x: Float32, total: Float32, powers: Int32) -> None:
     """Turns each lane's logits into probabilities in place; `powers` has as many entries as x, `total` as lanes."""
     _largest(x, np.float32(1), total)
@@ -125,11 +141,7 @@ def softmax_lanes(x: Float32, total: Float32, powers: Int32) -> None:
         for i in range(x.shape[1]):
             x[j, i] -= total[i]
     exponentials(x.reshape(x.size), powers)
-    for i in range(x.shape[1]):
-        total[i] = np.float32(0)
-    for j in range(x.shape[0]):
-        for i in range(x.shape[1]):
-            total[i] += x[j, i]
+    _sum(x, total)
     for i in range(x.shape[1]):
         total[i] = np.float32(1) / total[i]
     for j in range(x.shape[0]):
