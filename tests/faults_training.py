@@ -35,8 +35,8 @@ FAULTS = (
     Fault(
         what="a product of one lane leaves out the bias",
         file="mzprobe/networks/mlp_kernels.py",
-        old="column[j] = bias[j]",
-        new="column[j] = np.float32(0)",
+        old="out[j, 0] = bias[j]",
+        new="out[j, 0] = np.float32(0)",
         test="tests/test_rows.py::test_both_ways_of_evaluating_agree_with_the_network",
     ),
     Fault(

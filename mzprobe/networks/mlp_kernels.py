@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mzprobe._kernel import kernel
 from mzprobe.networks.core import MINMAX_EPSILON
 from mzprobe.networks.mlp import Layers, MLPWeights
-from mzprobe.networks.products import add_product
+from mzprobe.networks.products import add_product, add_product_of_one
 from mzprobe.networks.support import EPSILON, Axis
 
 Float32 = NDArray[np.float32]
@@ -53,10 +53,9 @@ def perceptron(x: Float32, layers: Layers, hidden: Float32, out: Float32) -> Non
 def _layer(x: Float32, weight: Float32, bias: Float32, out: Float32) -> None:
     """Out = weight' x + bias: the bias first, then the terms in their order."""
     if out.shape[1] == 1:  # then the outputs are what lies side by side
-        column = out.reshape(out.size)
-        for j in range(column.size):
-            column[j] = bias[j]
-        add_product(x.T, weight, out.T)
+        for j in range(bias.size):
+            out[j, 0] = bias[j]
+        add_product_of_one(x, weight, out)
     else:
         for j in range(out.shape[0]):
             for i in range(out.shape[1]):
@@ -81,6 +80,32 @@ def _largest(x: Float32, sign: np.float32, out: Float32) -> None:
 
 
 @kernel
+def _subtract(x: Float32, row: Float32) -> None:
+    """Takes `row[i]` from every number of lane i."""
+    if x.shape[1] == 1:  # the inner loop is then over numbers that lie side by side
+        column, number = x.reshape(x.size), row[0]
+        for j in range(column.size):
+            column[j] -= number
+        return
+    for j in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            x[j, i] -= row[i]
+
+
+@kernel
+def _multiply(x: Float32, row: Float32) -> None:
+    """Multiplies every number of lane i by `row[i]`."""
+    if x.shape[1] == 1:
+        column, number = x.reshape(x.size), row[0]
+        for j in range(column.size):
+            column[j] *= number
+        return
+    for j in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            x[j, i] *= row[i]
+
+
+@kernel
 def minmax_lanes(x: Float32, scale: Float32, low: Float32) -> None:
     """Scales each lane to [0, 1] in place; `scale[i]` is left holding 1 / (max - min + eps)."""
     _largest(x, np.float32(-1), low)
@@ -88,9 +113,8 @@ def minmax_lanes(x: Float32, scale: Float32, low: Float32) -> None:
     for i in range(x.shape[1]):
         low[i] = -low[i]
         scale[i] = np.float32(1) / ((scale[i] - low[i]) + np.float32(MINMAX_EPSILON))
-    for j in range(x.shape[0]):
-        for i in range(x.shape[1]):
-            x[j, i] = (x[j, i] - low[i]) * scale[i]
+    _subtract(x, low)
+    _multiply(x, scale)
 
 
 @kernel
@@ -137,16 +161,12 @@ def _sum(x: Float32, out: Float32) -> None:
 def softmax_lanes(x: Float32, total: Float32, powers: Int32) -> None:
     """Turns each lane's logits into probabilities in place; `powers` has as many entries as x, `total` as lanes."""
     _largest(x, np.float32(1), total)
-    for j in range(x.shape[0]):
-        for i in range(x.shape[1]):
-            x[j, i] -= total[i]
+    _subtract(x, total)
     exponentials(x.reshape(x.size), powers)
     _sum(x, total)
     for i in range(x.shape[1]):
         total[i] = np.float32(1) / total[i]
-    for j in range(x.shape[0]):
-        for i in range(x.shape[1]):
-            x[j, i] *= total[i]
+    _multiply(x, total)
 
 
 @kernel

@@ -38,6 +38,10 @@ class _Operand:
         self.strides = cgutils.unpack_tuple(builder, array.strides)
         self.shape = cgutils.unpack_tuple(builder, array.shape)
 
+    def turn(self) -> None:
+        """Takes rows for columns."""
+        self.strides, self.shape = self.strides[::-1], self.shape[::-1]
+
     def at(self, row: Any, column: Any, kind: Any) -> Any:
         """Where `kind` (a number or a vector of neighbours) lies."""
         offset = self.builder.add(self.builder.mul(row, self.strides[0]), self.builder.mul(column, self.strides[1]))
@@ -95,18 +99,21 @@ class _Lines:
         return self.builder.call(function, values)
 
 
-def tile(rows: int, columns: int, *, part: bool = False) -> Callable[..., None]:
+def tile(rows: int, columns: int, *, part: bool = False, turned: bool = False) -> Callable[..., None]:
     """A function `(a, b, out, i, j)`: `out[i:i + rows, j:j + columns] += a[i:i + rows] @ b[:, j:j + columns]`.
 
     Its rows * columns sums stay in registers. `b` and `out` must have their columns side by side in memory, and the
     rows of the tile must lie inside `out`, its columns too unless it takes a `part` of them; k must run over at least
-    one term.
+    one term. A `turned` one takes a' and out' for a and out.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         a, b, out = (
             _Operand(context, builder, kind, value) for kind, value in zip(signature.args[:3], values[:3], strict=True)
         )
+        if turned:
+            a.turn()
+            out.turn()
         i, j = values[3:]
         line = _Lines(builder, columns, builder.sub(out.shape[1], j) if part else None)
         numbers = [builder.add(i, ir.Constant(_INDEX, r)) for r in range(rows)]
@@ -143,6 +150,8 @@ def tile(rows: int, columns: int, *, part: bool = False) -> Callable[..., None]:
 # Eight vector registers of sums keep both multiply-add units of a core busy, and leave some of sixteen for a and b.
 _tile_4x16, _tile_4x8, _part_4x8 = tile(4, 16), tile(4, 8), tile(4, 8, part=True)
 _tile_1x64, _tile_1x32, _part_1x32 = tile(1, 64), tile(1, 32), tile(1, 32, part=True)
+_one_64, _one_32, _one_8 = tile(1, 64, turned=True), tile(1, 32, turned=True), tile(1, 8, turned=True)
+_part_32, _part_8 = tile(1, 32, part=True, turned=True), tile(1, 8, part=True, turned=True)
 
 
 @kernel
@@ -174,3 +183,24 @@ def add_product(a: Float32, b: Float32, out: Float32) -> None:
         if j < n:
             _part_1x32(a, b, out, i, j)
         i += 1
+
+
+@kernel
+def add_product_of_one(a: Float32, b: Float32, out: Float32) -> None:
+    """Out += b' a of a single column: `[K, 1]`, `[K, n]`, `[n, 1]`, the same bits as `add_product(b.T, a, out)`."""
+    n = out.shape[0]
+    if a.shape[0] == 0:
+        return
+    j = 0
+    while j + 64 <= n:
+        _one_64(a, b, out, 0, j)
+        j += 64
+    if j + 32 <= n:
+        _one_32(a, b, out, 0, j)
+        j += 32
+    if j + 8 < n:
+        _part_32(a, b, out, 0, j)
+    elif j + 8 == n:
+        _one_8(a, b, out, 0, j)
+    elif j < n:
+        _part_8(a, b, out, 0, j)
