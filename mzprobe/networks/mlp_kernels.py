@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mzprobe._kernel import kernel
+from mzprobe._kernel import borrowing, kernel
 from mzprobe.networks.core import MINMAX_EPSILON
 from mzprobe.networks.mlp import Layers, MLPWeights
-from mzprobe.networks.products import add_product, add_product_of_one
+from mzprobe.networks.products import add_product, product_of_one
 from mzprobe.networks.support import EPSILON, Axis
 
 Float32 = NDArray[np.float32]
@@ -39,7 +39,7 @@ def lanes_of(batch: int) -> int:
     return batch if batch <= 1 else min(LANES, (batch + 7) // 8 * 8)
 
 
-@kernel
+@borrowing
 def perceptron(x: Float32, layers: Layers, hidden: Float32, out: Float32) -> None:
     """Out = w2' relu(w1' x + b1) + b2, `[outputs, lanes]`; `hidden` is left holding the activations."""
     _layer(x, layers.w1, layers.b1, hidden)
@@ -49,13 +49,11 @@ def perceptron(x: Float32, layers: Layers, hidden: Float32, out: Float32) -> Non
     _layer(hidden, layers.w2, layers.b2, out)
 
 
-@kernel
+@borrowing
 def _layer(x: Float32, weight: Float32, bias: Float32, out: Float32) -> None:
     """Out = weight' x + bias: the bias first, then the terms in their order."""
     if out.shape[1] == 1:  # then the outputs are what lies side by side
-        for j in range(bias.size):
-            out[j, 0] = bias[j]
-        add_product_of_one(x, weight, out)
+        product_of_one(x.reshape(x.size), weight, bias, out.reshape(out.size))
     else:
         for j in range(out.shape[0]):
             for i in range(out.shape[1]):
@@ -63,7 +61,7 @@ def _layer(x: Float32, weight: Float32, bias: Float32, out: Float32) -> None:
         add_product(weight.T, x, out)
 
 
-@kernel
+@borrowing
 def _largest(x: Float32, sign: np.float32, out: Float32) -> None:
     """The largest of sign * x in each lane."""
     if x.shape[1] == 1:  # in a register, not in memory
@@ -79,7 +77,7 @@ def _largest(x: Float32, sign: np.float32, out: Float32) -> None:
             out[i] = max(out[i], sign * x[j, i]) + _NOTHING
 
 
-@kernel
+@borrowing
 def _subtract(x: Float32, row: Float32) -> None:
     """Takes `row[i]` from every number of lane i."""
     if x.shape[1] == 1:  # the inner loop is then over numbers that lie side by side
@@ -92,7 +90,7 @@ def _subtract(x: Float32, row: Float32) -> None:
             x[j, i] -= row[i]
 
 
-@kernel
+@borrowing
 def _multiply(x: Float32, row: Float32) -> None:
     """Multiplies every number of lane i by `row[i]`."""
     if x.shape[1] == 1:
@@ -105,7 +103,7 @@ def _multiply(x: Float32, row: Float32) -> None:
             x[j, i] *= row[i]
 
 
-@kernel
+@borrowing
 def minmax_lanes(x: Float32, scale: Float32, low: Float32) -> None:
     """Scales each lane to [0, 1] in place; `scale[i]` is left holding 1 / (max - min + eps)."""
     _largest(x, np.float32(-1), low)
@@ -117,7 +115,7 @@ def minmax_lanes(x: Float32, scale: Float32, low: Float32) -> None:
     _multiply(x, scale)
 
 
-@kernel
+@borrowing
 def exponentials(x: Float32, powers: Int32) -> None:
     """X = exp(x) in place for x <= 0, to a relative 5e-7; vectorises, unlike a libm call.
 
@@ -141,7 +139,7 @@ def exponentials(x: Float32, powers: Int32) -> None:
         x[i] *= scales[i]
 
 
-@kernel
+@borrowing
 def _sum(x: Float32, out: Float32) -> None:
     """The sum of each lane."""
     if x.shape[1] == 1:
@@ -157,7 +155,7 @@ def _sum(x: Float32, out: Float32) -> None:
             out[i] += x[j, i]
 
 
-@kernel
+@borrowing
 def softmax_lanes(x: Float32, total: Float32, powers: Int32) -> None:
     """Turns each lane's logits into probabilities in place; `powers` has as many entries as x, `total` as lanes."""
     _largest(x, np.float32(1), total)
@@ -169,7 +167,7 @@ def softmax_lanes(x: Float32, total: Float32, powers: Int32) -> None:
     _multiply(x, total)
 
 
-@kernel
+@borrowing
 def mean_atoms(probabilities: Float32, axis: Axis, place: Float32, out: Float64) -> None:
     """h^-1 of the mean of each lane of `out`, in environment units (`Support.scalar`); `place` is scratch."""
     for i in range(out.size):
@@ -218,7 +216,7 @@ def new_block(weights: MLPWeights, lanes: int) -> Block:
     )
 
 
-@kernel
+@borrowing
 def represent_block(weights: MLPWeights, block: Block, observations: Float32, first: int, count: int) -> None:
     """Z = h_theta of observations `first .. first + count - 1` of `[B, size]`."""
     for i in range(count):
@@ -228,14 +226,14 @@ def represent_block(weights: MLPWeights, block: Block, observations: Float32, fi
     minmax_lanes(block.z, block.row, block.other_row)
 
 
-@kernel
+@borrowing
 def step_block(weights: MLPWeights, block: Block) -> None:
     """Z = the state part of g_theta at `block.x`."""
     perceptron(block.x, weights.dynamics, block.hidden, block.z)
     minmax_lanes(block.z, block.row, block.other_row)
 
 
-@kernel
+@borrowing
 def place_action(block: Block, i: int, action: int) -> None:
     """Writes a lane's action, one-hot, below its latent in `block.x`."""
     L = block.z.shape[0]
@@ -243,14 +241,14 @@ def place_action(block: Block, i: int, action: int) -> None:
         block.x[L + a, i] = np.float32(1) if a == action else np.float32(0)
 
 
-@kernel
+@borrowing
 def policy_block(weights: MLPWeights, block: Block) -> None:
     """`block.policy` = pi_theta at z."""
     perceptron(block.z, weights.policy, block.hidden, block.policy)
     softmax_lanes(block.policy, block.row, block.powers_policy)
 
 
-@kernel
+@borrowing
 def scalar_block(head: Layers, axis: Axis, block: Block, out: Float64) -> None:
     """Out = the reward or value at z, environment units, of as many lanes as `out` has room for."""
     perceptron(block.z, head, block.hidden, block.atoms)

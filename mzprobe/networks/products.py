@@ -18,7 +18,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from mzprobe._kernel import kernel
+from mzprobe._kernel import borrowing
 
 Float32 = NDArray[np.float32]
 
@@ -37,10 +37,6 @@ class _Operand:
         self.data = builder.bitcast(array.data, _BYTE)
         self.strides = cgutils.unpack_tuple(builder, array.strides)
         self.shape = cgutils.unpack_tuple(builder, array.shape)
-
-    def turn(self) -> None:
-        """Takes rows for columns."""
-        self.strides, self.shape = self.strides[::-1], self.shape[::-1]
 
     def at(self, row: Any, column: Any, kind: Any) -> Any:
         """Where `kind` (a number or a vector of neighbours) lies."""
@@ -99,45 +95,30 @@ class _Lines:
         return self.builder.call(function, values)
 
 
-def tile(rows: int, columns: int, *, part: bool = False, turned: bool = False) -> Callable[..., None]:
+def tile(rows: int, columns: int, *, part: bool = False) -> Callable[..., None]:
     """A function `(a, b, out, i, j)`: `out[i:i + rows, j:j + columns] += a[i:i + rows] @ b[:, j:j + columns]`.
 
     Its rows * columns sums stay in registers. `b` and `out` must have their columns side by side in memory, and the
     rows of the tile must lie inside `out`, its columns too unless it takes a `part` of them; k must run over at least
-    one term. A `turned` one takes a' and out' for a and out.
+    one term.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        a, b, out = (
-            _Operand(context, builder, kind, value) for kind, value in zip(signature.args[:3], values[:3], strict=True)
-        )
-        if turned:
-            a.turn()
-            out.turn()
+        a, b, out = _operands(context, builder, signature, values, 3)
         i, j = values[3:]
         line = _Lines(builder, columns, builder.sub(out.shape[1], j) if part else None)
         numbers = [builder.add(i, ir.Constant(_INDEX, r)) for r in range(rows)]
         places = [out.at(number, j, line.kind) for number in numbers]
-        before = [line.load(place) for place in places]
-        entry, body, end = builder.block, builder.append_basic_block("terms"), builder.append_basic_block("done")
-        builder.branch(body)
-        builder.position_at_end(body)
-        k = builder.phi(_INDEX)
-        sums = [builder.phi(line.kind) for _ in range(rows)]
-        shared = line.load(b.at(k, j, line.kind))
-        after = []
-        for number, total in zip(numbers, sums, strict=True):
-            factor = line.everywhere(builder.load(a.at(number, k, _FLOAT), align=4))
-            after.append(line.multiply_add(factor, shared, total))
-        following = builder.add(k, ir.Constant(_INDEX, 1))
-        builder.cbranch(builder.icmp_signed("<", following, a.shape[1]), body, end)
-        k.add_incoming(ir.Constant(_INDEX, 0), entry)
-        k.add_incoming(following, body)
-        for total, start, step in zip(sums, before, after, strict=True):
-            total.add_incoming(start, entry)
-            total.add_incoming(step, body)
-        builder.position_at_end(end)
-        for place, total in zip(places, after, strict=True):
+
+        def add(k: Any, sums: list[Any]) -> list[Any]:
+            shared = line.load(b.at(k, j, line.kind))
+            return [
+                line.multiply_add(line.everywhere(builder.load(a.at(number, k, _FLOAT), align=4)), shared, total)
+                for number, total in zip(numbers, sums, strict=True)
+            ]
+
+        sums = _over_terms(builder, a.shape[1], [line.load(place) for place in places], add)
+        for place, total in zip(places, sums, strict=True):
             line.store(total, place)
         return context.get_dummy_value()
 
@@ -147,14 +128,73 @@ def tile(rows: int, columns: int, *, part: bool = False, turned: bool = False) -
     return cast(Callable[..., None], intrinsic(typed))
 
 
+def row_tile(columns: int, *, twice: bool = False) -> Callable[..., None]:
+    """A function `(a, b, start, out, j)`: `out[0, j:] = start[0, j:] + a[0] @ b[:, j:]`, so many columns of it.
+
+    One that does it `twice` does so at the end of the row as well, where the columns may be the same again: a row
+    that is not a power of two needs no mask. Memory and terms as in `tile`.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        a, b, start, out = _operands(context, builder, signature, values, 4)
+        line = _Lines(builder, columns, None)
+        row, last = ir.Constant(_INDEX, 0), builder.sub(out.shape[1], ir.Constant(_INDEX, columns))
+        places = [values[4], last] if twice else [values[4]]
+
+        def add(k: Any, sums: list[Any]) -> list[Any]:
+            factor = line.everywhere(builder.load(a.at(row, k, _FLOAT), align=4))
+            return [
+                line.multiply_add(factor, line.load(b.at(k, place, line.kind)), total)
+                for place, total in zip(places, sums, strict=True)
+            ]
+
+        before = [line.load(start.at(row, place, line.kind)) for place in places]
+        for place, total in zip(places, _over_terms(builder, a.shape[1], before, add), strict=True):
+            line.store(total, out.at(row, place, line.kind))
+        return context.get_dummy_value()
+
+    def typed(_context: Any, a: Any, b: Any, start: Any, out: Any, _j: Any) -> Any:
+        return types.void(a, b, start, out, types.intp), generate
+
+    return cast(Callable[..., None], intrinsic(typed))
+
+
+def _operands(context: Any, builder: Any, signature: Any, values: Any, count: int) -> list[_Operand]:
+    return [
+        _Operand(context, builder, kind, value)
+        for kind, value in zip(signature.args[:count], values[:count], strict=True)
+    ]
+
+
+def _over_terms(builder: Any, K: Any, before: list[Any], add: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+    """Sums after the terms k = 0 .. K - 1, K at least 1, each added by `add(k, sums)`."""
+    entry, body, end = builder.block, builder.append_basic_block("terms"), builder.append_basic_block("done")
+    builder.branch(body)
+    builder.position_at_end(body)
+    k = builder.phi(_INDEX)
+    sums = [builder.phi(start.type) for start in before]
+    after = add(k, sums)
+    following = builder.add(k, ir.Constant(_INDEX, 1))
+    builder.cbranch(builder.icmp_signed("<", following, K), body, end)
+    k.add_incoming(ir.Constant(_INDEX, 0), entry)
+    k.add_incoming(following, body)
+    for total, start, step in zip(sums, before, after, strict=True):
+        total.add_incoming(start, entry)
+        total.add_incoming(step, body)
+    builder.position_at_end(end)
+    return after
+
+
 # Eight vector registers of sums keep both multiply-add units of a core busy, and leave some of sixteen for a and b.
 _tile_4x16, _tile_4x8, _part_4x8 = tile(4, 16), tile(4, 8), tile(4, 8, part=True)
 _tile_1x64, _tile_1x32, _part_1x32 = tile(1, 64), tile(1, 32), tile(1, 32, part=True)
-_one_64, _one_32, _one_8 = tile(1, 64, turned=True), tile(1, 32, turned=True), tile(1, 8, turned=True)
-_part_32, _part_8 = tile(1, 32, part=True, turned=True), tile(1, 8, part=True, turned=True)
+_row_64, _row_32, _row_16, _row_8 = row_tile(64), row_tile(32), row_tile(16), row_tile(8)
+_row_4, _row_2, _row_1 = row_tile(4), row_tile(2), row_tile(1)
+_two_32, _two_16, _two_8 = row_tile(32, twice=True), row_tile(16, twice=True), row_tile(8, twice=True)
+_two_4, _two_2 = row_tile(4, twice=True), row_tile(2, twice=True)
 
 
-@kernel
+@borrowing
 def add_product(a: Float32, b: Float32, out: Float32) -> None:
     """Out += a @ b: `[m, K]`, `[K, n]`, `[m, n]`; columns of `b` and of `out` lie side by side in memory."""
     m, n = out.shape
@@ -185,22 +225,48 @@ def add_product(a: Float32, b: Float32, out: Float32) -> None:
         i += 1
 
 
-@kernel
-def add_product_of_one(a: Float32, b: Float32, out: Float32) -> None:
-    """Out += b' a of a single column: `[K, 1]`, `[K, n]`, `[n, 1]`, the same bits as `add_product(b.T, a, out)`."""
-    n = out.shape[0]
-    if a.shape[0] == 0:
+@borrowing
+def product_of_one(a: Float32, b: Float32, start: Float32, out: Float32) -> None:
+    """Out = start + a @ b of a single row: `[K]`, `[K, n]`, `[n]`, `[n]`, the same bits as `add_product`."""
+    K, n = b.shape
+    if K == 0 or n == 0:
+        for j in range(n):
+            out[j] = start[j]
+        return
+    x, first, row = a.reshape(1, K), start.reshape(1, n), out.reshape(1, n)
+    if n < 64:
+        _short_row(x, b, first, row)
         return
     j = 0
     while j + 64 <= n:
-        _one_64(a, b, out, 0, j)
+        _row_64(x, b, first, row, j)
         j += 64
-    if j + 32 <= n:
-        _one_32(a, b, out, 0, j)
-        j += 32
-    if j + 8 < n:
-        _part_32(a, b, out, 0, j)
-    elif j + 8 == n:
-        _one_8(a, b, out, 0, j)
-    elif j < n:
-        _part_8(a, b, out, 0, j)
+    if j < n:
+        _row_64(x, b, first, row, n - 64)
+
+
+@borrowing
+def _short_row(a: Float32, b: Float32, start: Float32, out: Float32) -> None:
+    n = out.shape[1]
+    if n > 32:
+        _two_32(a, b, start, out, 0)
+    elif n == 32:
+        _row_32(a, b, start, out, 0)
+    elif n > 16:
+        _two_16(a, b, start, out, 0)
+    elif n == 16:
+        _row_16(a, b, start, out, 0)
+    elif n > 8:
+        _two_8(a, b, start, out, 0)
+    elif n == 8:
+        _row_8(a, b, start, out, 0)
+    elif n > 4:
+        _two_4(a, b, start, out, 0)
+    elif n == 4:
+        _row_4(a, b, start, out, 0)
+    elif n == 3:
+        _two_2(a, b, start, out, 0)
+    elif n == 2:
+        _row_2(a, b, start, out, 0)
+    else:
+        _row_1(a, b, start, out, 0)
