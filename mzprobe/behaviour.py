@@ -60,12 +60,12 @@ class PriorPolicy:
     temperature: float = 1.0  # T; 1 samples pi_theta itself, 0 takes its largest entry
 
     def distribution(self, states: Any) -> Float64:
-        """softmax(logits / T), `[B, A]`; at T = 0 all on the largest entry, the lowest action on ties."""
+        """softmax(logits / T), `[B, A]`; at T = 0 all on the largest entry, shared where several are."""
         prior, _ = self.evaluate(self.environment.observe(states))
         if self.temperature == 1:
             return prior
         if self.temperature == 0:
-            return np.asarray(np.eye(prior.shape[1])[prior.argmax(axis=1)])
+            return _shared(prior)
         # Divided by the largest entry first: its power cannot underflow.
         weight = libm.power(prior / prior.max(axis=1, keepdims=True), 1 / self.temperature)
         return np.asarray(weight / weight.sum(axis=1, keepdims=True))
@@ -84,7 +84,7 @@ class RandomPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class LookaheadPolicy:
-    """Acts by one step in a planning model: argmax_a r(s, a) + gamma v(s'), the lowest action on ties.
+    """Acts by one step in a planning model: argmax_a r(s, a) + gamma v(s'), equal actions with equal probability.
 
     The planning model's leaves say v; a terminal successor is worth 0 in the true model.
     """
@@ -99,7 +99,13 @@ class LookaheadPolicy:
         root = np.zeros(len(states), np.int32)
         leaves = [self.model.expand(arena, root, np.full_like(root, action), action + 1) for action in range(A)]
         returns = np.stack([leaf.reward + self.model.gamma * leaf.value for leaf in leaves], axis=1)
-        return np.asarray(np.eye(A)[returns.argmax(axis=1)])
+        return _shared(returns)
+
+
+def _shared(scores: Float64) -> Float64:
+    """All probability on the largest of scores `[B, A]`, shared where several are."""
+    best = scores == scores.max(axis=1, keepdims=True)
+    return np.asarray(best / best.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True, kw_only=True)

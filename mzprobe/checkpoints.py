@@ -17,7 +17,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from mzprobe import envs, networks
-from mzprobe.config import RunConfig, validated
+from mzprobe.config import RunConfig, of_record
 from mzprobe.envs import Environment
 from mzprobe.errors import CheckpointError, UsageError
 from mzprobe.files import canonical_json, read_bytes, sha256, write_directory
@@ -149,7 +149,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         weights = load_arrays(data)
     except SafetensorError as reason:
         raise CheckpointError(f"{path / WEIGHTS} is not a safetensors file ({reason}): train it again") from None
-    config = validated(RunConfig, record["config"], str(path / RECORD))
+    config = of_record(record["config"], str(path / RECORD))
     fields = (
         "run",
         "seed",

@@ -75,8 +75,11 @@ class SearchConfig(Config):
     """Concentration of the root noise (collecting data only)."""
     dirichlet_fraction: Share = 0.25
     """Share of the noise in the root prior (collecting data only)."""
-    normalisation_floor: Positive = 1e-8
-    """Smallest divisor when Q is scaled by the tree's range, environment units."""
+    normalisation_floor: Positive = 0.01
+    """Smallest divisor when Q is scaled by the tree's range; in the unit in which the network sees rewards, that is
+    after `network.reward_scale`, so that it means the same in any unit of the environment's."""
+    ties: Literal["lot", "lowest"] = "lot"
+    """Which of equal scores is selected: by lot, drawn from root, node and action, or the lowest action."""
 
 
 class TrainingConfig(Config):
@@ -284,6 +287,18 @@ def keys(model: type[Config], prefix: str = "") -> Iterator[tuple[str, bool]]:
             yield from keys(sections[0], f"{prefix}{name}.")
         else:
             yield prefix + name, kind == dict[str, Any]
+
+
+def of_record(values: dict[str, Any], source: str) -> RunConfig:
+    """A run's configuration as a file has it; what an older mzprobe had no key for is as that did it.
+
+    Raises:
+        UsageError: if a key or a value is wrong; names the source.
+    """
+    search = values.get("search", {})
+    if isinstance(search, dict):
+        values = {**values, "search": {"ties": "lowest", **search}}
+    return validated(RunConfig, values, source)
 
 
 def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> AnyConfig:

@@ -21,6 +21,8 @@ from mzprobe.errors import UsageError
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
+_MOST_SIMULATIONS = 128
+
 Simulations = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
@@ -86,8 +88,8 @@ class EquivalenceConfig(HorizonConfig):
 class SearchErrorConfig(StatesConfig):
     """Settings of the search probe (Figure 6)."""
 
-    simulations: Simulations = (2, 4, 8, 16, 32, 64, 128)
-    """N, numbers of simulations after which the tree is looked at."""
+    simulations: Simulations | None = None
+    """N, numbers of simulations after which the tree is looked at; without any, as in the planning probe."""
     horizon: PositiveInt = 16
     """Planning horizon of the search, counted from the root; its leaves are random rollouts."""
 
@@ -97,14 +99,30 @@ class PlanningConfig(ProbeConfig):
 
     episodes: PositiveInt = 20
     """E, episodes of each cell, all from the same starts."""
-    simulations: Simulations = (2, 4, 8, 16, 32, 64, 128)
-    """N, simulations a step, one cell each."""
+    simulations: Simulations | None = None
+    """N, simulations a step, one cell each; without any, doubled from 2A to 128: after fewer not every action has
+    been tried twice, so that which one is played hardly depends on the model."""
     leaf: Literal["rollout", "value"] = "rollout"
     """What a leaf is worth: a random rollout in the model that is planned in, or the network's value."""
     horizon: PositiveInt = 16
-    """Planning horizon of rollouts, counted from the root."""
+    """Planning horizon of rollouts, steps."""
+    counted_from: Literal["root", "leaf"] = "root"
+    """Where that horizon begins: at the root, so that nothing deeper counts, or at every leaf anew."""
+    crossed: bool = True
+    """Whether the policy network's prior is also taken from where the other model stands: from real states, encoded
+    anew, while planning in the learned model, from unrolled latents while planning in the true one."""
+    ties: Literal["lot", "lowest"] = "lot"
+    """Which of equal scores the searches select, whatever the agent was trained with (see `search.ties`)."""
     temperature: NonNegative | None = 0.0
     """T of the acting policy: 0 takes the most visited action, null the temperature that collected data."""
+
+
+def simulation_counts(given: tuple[int, ...] | None, num_actions: int) -> tuple[int, ...]:
+    """Numbers of simulations to look at: those given, else 2A and its doubles up to 128."""
+    if given is not None:
+        return tuple(sorted(set(given)))
+    first = 2 * num_actions
+    return tuple(first << i for i in range(7) if i == 0 or first << i <= _MOST_SIMULATIONS)
 
 
 class StepsConfig(Config):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from models import TabularModel
-from reference import reference_search, rolled_out, rollout_action, rollout_key
+from reference import reference_search, rolled_out, rollout_action, rollout_key, tie_key
 from torch import nn
 from torch.nn import functional
 
@@ -214,7 +214,7 @@ def played(environment, distribution, start, uniforms):
 # Searches
 
 
-def planned(environment, network, state, *, model, prior, config, rollout=None):
+def planned(environment, network, state, *, model, prior, config, rollout=None, prior_at=None):
     """The plain search from a state, in the learned or in the true model: its root, and its nodes in order.
 
     Args:
@@ -225,21 +225,24 @@ def planned(environment, network, state, *, model, prior, config, rollout=None):
         prior: policy or uniform.
         config: constants and simulations.
         rollout: of the leaves, or None for those of the network's value.
+        prior_at: latent or state, where the policy network is asked; None asks it where the model stands.
     """
     S, A = environment.transitions.shape
-    policy = torch.softmax(network.logits, dim=1).double().numpy()
-    tables = TabularModel(
-        environment.transitions if model == "true" else network.transitions.numpy(),
-        environment.rewards if model == "true" else network.rewards.numpy(),
-        policy if prior == "policy" else np.full((S, A), 1 / A),
-        network.values.double().numpy(),
-        terminal=environment.terminal_states if model == "true" else None,
-        gamma=environment.spec.gamma,
-    )
-    calls = tables.callables(state)
+    policy = torch.softmax(network.logits, dim=1).double().numpy() if prior == "policy" else np.full((S, A), 1 / A)
+    calls = calls_of(environment, network, model, policy, state)
+    if prior_at is not None:
+        other = calls_of(environment, network, "learned" if prior_at == "latent" else "true", policy, state)
+        calls = advised(*calls, *other)
     if rollout is not None:
         key = rollout_key(np.eye(S, dtype=np.float32)[state], rollout.seed)
-        calls = rolled_out(*calls, key=key, horizon=rollout.horizon, gamma=environment.spec.gamma, num_actions=A)
+        calls = rolled_out(
+            *calls,
+            key=key,
+            horizon=rollout.horizon,
+            gamma=environment.spec.gamma,
+            num_actions=A,
+            from_root=rollout.counted_from == "root",
+        )
     return reference_search(
         *calls,
         simulations=config.simulations,
@@ -247,13 +250,44 @@ def planned(environment, network, state, *, model, prior, config, rollout=None):
         c1=config.c1,
         c2=config.c2,
         floor=config.normalisation_floor,
+        key=tie_key(np.eye(S, dtype=np.float32)[state]) if config.ties == "lot" else None,
     )
 
 
+def calls_of(environment, network, model, policy, state):
+    """(start, expand) of the learned or the true model, from a state."""
+    tables = TabularModel(
+        environment.transitions if model == "true" else network.transitions.numpy(),
+        environment.rewards if model == "true" else network.rewards.numpy(),
+        policy,
+        network.values.double().numpy(),
+        terminal=environment.terminal_states if model == "true" else None,
+        gamma=environment.spec.gamma,
+    )
+    return tables.callables(state)
+
+
+def advised(start, expand, start_adviser, expand_adviser):
+    """(start, expand) of the first model with the priors of the second, which takes the same actions."""
+
+    def both():
+        (state, _, value), (other, prior, _) = start(), start_adviser()
+        return (state, other), prior, value
+
+    def expand_both(states, action):
+        state, reward, _, value = expand(states[0], action)
+        other, _, prior, _ = expand_adviser(states[1], action)
+        return (state, other), reward, prior, value
+
+    return both, expand_both
+
+
 def visit_policy(root, temperature):
-    """N^(1/T) / sum N^(1/T); at T = 0 the most visited, those of equal visits alike."""
+    """N^(1/T) / sum N^(1/T); at T = 0 the most visited, of these the ones of largest Q, those of equal Q alike."""
     if temperature == 0:
-        weights = [float(n == max(root.edge_visits)) for n in root.edge_visits]
+        most = [n == max(root.edge_visits) for n in root.edge_visits]
+        best = max(q for q, among in zip(root.q, most, strict=True) if among)
+        weights = [float(among and q >= best - 1e-9 * abs(best)) for q, among in zip(root.q, most, strict=True)]
     else:
         weights = [n ** (1 / temperature) for n in root.edge_visits]
     return [weight / sum(weights) for weight in weights]

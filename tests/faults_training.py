@@ -14,9 +14,30 @@ FAULTS = (
     Fault(
         what="ties go to the highest action",
         file="mzprobe/search/tree.py",
-        old="if score > best:",
-        new="if score >= best:",
-        test="tests/test_search.py::test_ties_go_to_the_lowest_action",
+        old="else score > best:",
+        new="else score >= best:",
+        test="tests/test_search.py::test_ties_go_to_the_lowest_action_where_that_is_asked_for",
+    ),
+    Fault(
+        what="a tie is drawn alike at every root",
+        file="mzprobe/search/tree.py",
+        old="lot(keys[b], node, a) > lot(keys[b], node, chosen)",
+        new="lot(keys[0], node, a) > lot(keys[0], node, chosen)",
+        test="tests/test_search.py::test_ties_are_drawn_by_lot_so_that_every_action_is_first_at_some_root",
+    ),
+    Fault(
+        what="the mean of a head is not taken around its centre",
+        file="mzprobe/networks/support.py",
+        old="(above - below) @ distances",
+        new="above @ distances - below @ distances",
+        test="tests/test_networks.py::test_a_head_that_says_nothing_says_exactly_0",
+    ),
+    Fault(
+        what="the floor of the normalisation is in the environment's unit",
+        file="mzprobe/search/models.py",
+        old="return 1 / network.support.reward_scale",
+        new="return 1.0",
+        test="tests/test_search.py::test_the_floor_has_no_unit_of_its_own",
     ),
     Fault(
         what="the visit that expanded the root is not counted",
@@ -33,10 +54,10 @@ FAULTS = (
         test="tests/test_search.py::test_the_fused_path_equals_the_general_path",
     ),
     Fault(
-        what="a product of one lane leaves out the bias",
-        file="mzprobe/networks/mlp_kernels.py",
-        old="out[j, 0] = bias[j]",
-        new="out[j, 0] = np.float32(0)",
+        what="a product of one row leaves out the end of the row",
+        file="mzprobe/networks/products.py",
+        old="places = [values[4], last] if twice else [values[4]]",
+        new="places = [values[4]]",
         test="tests/test_rows.py::test_both_ways_of_evaluating_agree_with_the_network",
     ),
     Fault(
@@ -70,7 +91,7 @@ FAULTS = (
     Fault(
         what="the planning horizon counts from the leaf, not from the root",
         file="mzprobe/search/rollouts.py",
-        old="self.horizon - self.depth[slot]",
+        old="self.horizon - self.from_root * self.depth[slot]",
         new="self.horizon + 0 * self.depth[slot]",
         test="tests/test_rollouts.py::test_depths_are_counted_from_the_root",
     ),

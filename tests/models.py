@@ -39,6 +39,7 @@ class TabularModel:
         self.value[ended] = 0
         self.num_actions = self.transitions.shape[1]
         self.gamma = gamma
+        self.reward_unit = 1.0
 
     @classmethod
     def of_environment(cls, environment):
@@ -52,6 +53,10 @@ class TabularModel:
             terminal=environment.terminal_states,
             gamma=environment.spec.gamma,
         )
+
+    def observations(self, roots):
+        """The numbers of the states."""
+        return np.array(roots, np.float32)[:, None]
 
     def start(self, roots, capacity):
         """Puts the roots in slot 0."""

@@ -14,6 +14,7 @@ class Node:
 
     def __init__(self, state, prior, value):
         self.state = state
+        self.number = 0  # of its expansion
         self.prior = [float(p) for p in prior]
         self.value = float(value)
         self.visits = 1
@@ -24,7 +25,7 @@ class Node:
         self.q = [0.0] * len(self.prior)
 
 
-def reference_search(start, expand, *, simulations, gamma, c1, c2, floor, noise=None, fraction=0.0):
+def reference_search(start, expand, *, simulations, gamma, c1, c2, floor, noise=None, fraction=0.0, key=None):
     """MCTS of one root; gives its node and all nodes in the order of their expansion.
 
     Args:
@@ -37,6 +38,7 @@ def reference_search(start, expand, *, simulations, gamma, c1, c2, floor, noise=
         floor: smallest divisor of the Q normalisation.
         noise: root noise, one number an action, or None.
         fraction: its share.
+        key: of the root's lots, by which ties are drawn; None takes the lowest action.
     """
     root = Node(*start())
     if noise is not None:
@@ -47,13 +49,14 @@ def reference_search(start, expand, *, simulations, gamma, c1, c2, floor, noise=
         scale = 1.0 / max(high - low, floor)
         path, node = [], root
         while True:
-            action = best_action(node, low, scale, c1, c2)
+            action = best_action(node, low, scale, c1, c2, key)
             path.append((node, action))
             if action not in node.children:
                 break
             node = node.children[action]
         state, reward, prior, value = expand(node.state, action)
         leaf = Node(state, prior, value)
+        leaf.number = len(nodes)
         node.children[action], node.rewards[action] = leaf, float(reward)
         nodes.append(leaf)
         G = leaf.value_sum
@@ -68,8 +71,8 @@ def reference_search(start, expand, *, simulations, gamma, c1, c2, floor, noise=
     return root, nodes
 
 
-def best_action(node, low, scale, c1, c2):
-    """argmax_a of Q' + P sqrt(N) / (1 + n) (c1 + log((N + c2 + 1) / c2)), the lowest action on ties."""
+def best_action(node, low, scale, c1, c2, key):
+    """argmax_a of Q' + P sqrt(N) / (1 + n) (c1 + log((N + c2 + 1) / c2)); ties by lot, or to the lowest action."""
     N = np.float64(node.visits)
     exploration = float(np.sqrt(N) * (c1 + np.log((N + c2 + 1) / c2)))
     scores = []
@@ -78,7 +81,15 @@ def best_action(node, low, scale, c1, c2):
         if n > 0:
             score += (q - low) * scale
         scores.append(score)
-    return scores.index(max(scores))
+    if key is None:
+        return scores.index(max(scores))
+    best = 0
+    for a, score in enumerate(scores[1:], start=1):
+        top = max(scores[:a])
+        tied = abs(score - top) <= 1e-9
+        if lot(key, node.number, a) > lot(key, node.number, best) if tied else score > top:
+            best = a
+    return best
 
 
 def assert_same_tree(result, b, root, nodes):
@@ -97,7 +108,7 @@ def assert_same_tree(result, b, root, nodes):
     assert tree.prior[b].tolist() == [x.prior for x in nodes]
 
 
-# Rollouts
+# Lots and rollouts
 
 WORD = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -119,22 +130,32 @@ def rollout_key(observation, seed):
     return key
 
 
+def tie_key(observation):
+    """What ties in the search from a root are drawn by."""
+    return rollout_key(observation, int.from_bytes(b"ties", "big"))
+
+
+def lot(key, first, second):
+    """A hash of two counters."""
+    return mix(mix(key + first * GOLDEN & WORD) + second * GOLDEN & WORD)
+
+
 def rollout_action(key, slot, step, num_actions):
-    """The upper 32 bits of a hash, scaled to 0 .. A - 1."""
-    word = mix(mix(key + slot * GOLDEN & WORD) + step * GOLDEN & WORD)
-    return (word >> 32) * num_actions >> 32
+    """The upper 32 bits of a lot, scaled to 0 .. A - 1."""
+    return (lot(key, slot, step) >> 32) * num_actions >> 32
 
 
-def rolled_out(start, expand, *, key, horizon, gamma, num_actions):
+def rolled_out(start, expand, *, key, horizon, gamma, num_actions, from_root=True):
     """(start, expand) of the same model up to a horizon, for one search; values are those of random actions in it.
 
     Args:
         start: () -> (state, prior, ignored value) of the root.
         expand: (state, action) -> (state, reward, prior, ignored value).
         key: of the root's actions.
-        horizon: steps that count, from the root.
+        horizon: steps that count.
         gamma: discount.
         num_actions: A.
+        from_root: whether they count from the root, else from each leaf.
     """
     slots = itertools.count()
 
@@ -152,7 +173,7 @@ def rolled_out(start, expand, *, key, horizon, gamma, num_actions):
 
     def expand_one_deeper(node, action):
         state, reward, prior, _ = expand(node[0], action)
-        depth = node[1] + 1
+        depth = node[1] + from_root
         return (state, depth), reward if depth <= horizon else 0.0, prior, value(state, depth)
 
     return start_at_depth_0, expand_one_deeper

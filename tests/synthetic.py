@@ -88,7 +88,9 @@ class World:
             yield from self._cell(step, "none", "policy", 0, 0.0, guided - self._shift(50))
 
     def _cell(self, step, model, prior, N, temperature, mean):
-        cell = {"training_step": step, "model": model, "prior": prior, "simulations": N, "temperature": temperature}
+        place = {"learned": "latent"}.get(model, "state") if prior == "policy" else "none"
+        cell = {"training_step": step, "model": model, "prior": prior, "prior_at": place, "simulations": N}
+        cell["temperature"] = temperature
         yield from (cell | {"episode": i, "return": mean + i - 1} for i in range(3))
 
 

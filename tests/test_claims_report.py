@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 from synthetic import STEPS, World, a_claim, judged, made
 
@@ -63,30 +62,31 @@ def test_json_holds_all_of_it_and_nothing_else_is_printed(run, run_cli, monkeypa
 
 
 def test_the_numbers_of_a_finding_stand_where_they_belong():
-    # Four agents: two cells, whose p are 2 and 6 of 16 patterns of signs; the smaller is doubled by Holm.
-    rows = [("a", agent, 1.0 + agent) for agent in range(4)] + [
-        ("b", agent, x) for agent, x in enumerate([-2, 1, 3, 4])
+    # Six agents: two cells, whose p are 2 and 6 of 64 patterns of signs; the smaller is doubled by Holm. At 95 % not one
+    # pattern on a side can be left out, so that intervals end at the smallest and the largest effect.
+    rows = [("a", agent, 1.0 + agent) for agent in range(6)] + [
+        ("b", agent, x) for agent, x in enumerate([-2, 1, 3, 4, 5, 6])
     ]
     found = judged(a_claim(), made(rows))
-    half = 3.182 * np.sqrt(5 / 3) / 2  # Student's t of 3 degrees of freedom; the sample's variance is 5 / 3
     (shown,) = json.loads(as_json("made", [found]))["claims"]
     first, second = shown["cells"]
     assert first == {
         "label": "a",
-        "estimate": 2.5,
-        "low": pytest.approx(2.5 - half, abs=1e-3),
-        "high": pytest.approx(2.5 + half, abs=1e-3),
-        "p": 0.125,
-        "p_holm": 0.25,
-        "agents": 4,
+        "estimate": 3.5,
+        "low": 1.0,
+        "high": 6.0,
+        "p": 0.03125,
+        "p_holm": 0.0625,
+        "agents": 6,
     }
-    assert (second["label"], second["estimate"], second["p"], second["p_holm"]) == ("b", 1.5, 0.375, 0.375)
-    # Means over cells: -0.5, 1.5, 3, 4. Three of four agents agree.
-    assert (shown["estimate"], shown["p"], shown["agents"], shown["agreeing"]) == (2.0, 0.25, 4, 3)
+    assert (second["label"], second["low"], second["p"], second["p_holm"]) == ("b", -2.0, 0.09375, 0.09375)
+    # Means over cells: -0.5, 1.5, 3, 4, 5, 6. Five of six agents agree.
+    assert shown["estimate"] == pytest.approx(19 / 6)
+    assert (shown["p"], shown["agents"], shown["agreeing"]) == (0.0625, 6, 5)
     assert shown["verdict"] == "undecided"
     page = as_markdown("made", [found], {})
-    assert "| a | 2.5 | 0.446 to 4.55 | 0.125 | 0.25 | 4 |" in page
-    assert "| 0.25 | 3 of 4 | none |" in page
+    assert "| a | 3.5 | 1 to 6 | 0.0312 | 0.0625 | 6 |" in page
+    assert "| 0.0625 | 5 of 6 | none |" in page
 
 
 def test_without_data_json_has_nulls_and_the_page_dashes():

@@ -23,7 +23,7 @@ COMMANDS = {
         "search",
         16,
     ),
-    "eval-planning": (["--episodes", 2, "--simulations", 3, "--horizon", 2], "planning", 12),
+    "eval-planning": (["--episodes", 2, "--simulations", 3, "--horizon", 2], "planning", 16),
     "eval-equivalence": (["--states", 4, "--horizon", 2, "--set", "episodes=1"], "equivalence", 24),
 }
 PAIRS = ("cross-matrix", "eval-equivalence")  # every checkpoint is asked about every other one

@@ -71,6 +71,7 @@ def acting_table(variant):
                 "training_step": step,
                 "model": model,
                 "prior": prior,
+                "prior_at": {"learned": "latent"}.get(model, "state") if prior == "policy" else "none",
                 "simulations": N,
                 "temperature": T,
                 "episode": episode,

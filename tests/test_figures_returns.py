@@ -17,23 +17,29 @@ ONLINE = {
 }
 # Figure 7, at step 1000 and 2000. The first agent has two episodes of (learned, policy) and of the sampled prior.
 PLANNING = {
-    (1000, "learned", "policy", 2, 0.0): (30.0, 10.0, 2),  # (10 + 30) / 2 and 40
-    (1000, "learned", "policy", 4, 0.0): (60.0, 10.0, 2),  # (40 + 60) / 2 and 70
-    (1000, "learned", "uniform", 2, 0.0): (15.0, 5.0, 2),
-    (1000, "learned", "uniform", 4, 0.0): (30.0, 10.0, 2),
-    (1000, "none", "policy", 0, 0.0): (50.0, 10.0, 2),
-    (1000, "none", "policy", 0, 1.0): (40.0, 10.0, 2),  # (25 + 35) / 2 and 50
-    (1000, "true", "policy", 2, 0.0): (80.0, 20.0, 2),
-    (1000, "true", "policy", 4, 0.0): (120.0, 20.0, 2),
-    (1000, "true", "uniform", 2, 0.0): (60.0, 10.0, 2),
-    (1000, "true", "uniform", 4, 0.0): (110.0, 20.0, 2),
-    (2000, "learned", "policy", 2, 0.0): (90.0, 10.0, 2),
-    (2000, "learned", "policy", 4, 0.0): (110.0, 10.0, 2),
-    (2000, "none", "policy", 0, 1.0): (70.0, 10.0, 2),
+    (1000, "learned", "policy", "latent", 2, 0.0): (30.0, 10.0, 2),  # (10 + 30) / 2 and 40
+    (1000, "learned", "policy", "latent", 4, 0.0): (60.0, 10.0, 2),  # (40 + 60) / 2 and 70
+    (1000, "learned", "policy", "state", 2, 0.0): (45.0, 5.0, 2),
+    (1000, "learned", "policy", "state", 4, 0.0): (85.0, 5.0, 2),
+    (1000, "learned", "uniform", "none", 2, 0.0): (15.0, 5.0, 2),
+    (1000, "learned", "uniform", "none", 4, 0.0): (30.0, 10.0, 2),
+    (1000, "none", "policy", "state", 0, 0.0): (50.0, 10.0, 2),
+    (1000, "none", "policy", "state", 0, 1.0): (40.0, 10.0, 2),  # (25 + 35) / 2 and 50
+    (1000, "true", "policy", "latent", 2, 0.0): (75.0, 5.0, 2),
+    (1000, "true", "policy", "latent", 4, 0.0): (95.0, 5.0, 2),
+    (1000, "true", "policy", "state", 2, 0.0): (80.0, 20.0, 2),
+    (1000, "true", "policy", "state", 4, 0.0): (120.0, 20.0, 2),
+    (1000, "true", "uniform", "none", 2, 0.0): (60.0, 10.0, 2),
+    (1000, "true", "uniform", "none", 4, 0.0): (110.0, 20.0, 2),
+    (2000, "learned", "policy", "latent", 2, 0.0): (90.0, 10.0, 2),
+    (2000, "learned", "policy", "latent", 4, 0.0): (110.0, 10.0, 2),
+    (2000, "none", "policy", "state", 0, 1.0): (70.0, 10.0, 2),
 }
-BY = ("training_step", "model", "prior", "simulations", "temperature")
-LABELS = ["learned model, policy prior", "learned model, uniform prior", "true model, policy prior"]
-LABELS += ["true model, uniform prior", "policy prior alone, sampled", "policy prior alone, greedy"]
+BY = ("training_step", "model", "prior", "prior_at", "simulations", "temperature")
+LEARNED = ["learned model, policy prior", "learned model, prior of real states", "learned model, uniform prior"]
+TRUE = ["true model, policy prior", "true model, prior of latents", "true model, uniform prior"]
+ALONE = ["policy prior alone, sampled", "policy prior alone, greedy"]
+LABELS = [*LEARNED, *TRUE, *ALONE]
 
 
 @pytest.fixture
@@ -102,37 +108,40 @@ def test_a_panel_a_step_shows_a_line_a_model_and_prior(planning):
     first, second = draw_planning(planning, title="Golden").axes
     assert (first.get_title(), second.get_title()) == ("Step 1K", "Step 2K")
     assert [line.get_label() for line in first.lines] == LABELS
-    lines = [{2: 30, 4: 60}, {2: 15, 4: 30}, {2: 80, 4: 120}, {2: 60, 4: 110}]
-    assert [points(line) for line in first.lines[:4]] == lines
+    lines = [{2: 30, 4: 60}, {2: 45, 4: 85}, {2: 15, 4: 30}, {2: 80, 4: 120}, {2: 75, 4: 95}, {2: 60, 4: 110}]
+    assert [points(line) for line in first.lines[:6]] == lines
     assert band(first, 0) == {2: (20, 40), 4: (50, 70)}
-    assert band(first, 1) == {2: (10, 20), 4: (20, 40)}
-    assert band(first, 2) == {2: (60, 100), 4: (100, 140)}
-    assert band(first, 3) == {2: (50, 70), 4: (90, 130)}
+    assert band(first, 1) == {2: (40, 50), 4: (80, 90)}
+    assert band(first, 2) == {2: (10, 20), 4: (20, 40)}
+    assert band(first, 3) == {2: (60, 100), 4: (100, 140)}
+    assert band(first, 5) == {2: (50, 70), 4: (90, 130)}
     assert points(second.lines[0]) == {2: 90, 4: 110}
 
 
 def test_the_policy_prior_alone_is_a_level_with_a_band_sampled_and_greedy(planning):
     first, second = draw_planning(planning, title="Golden").axes
-    assert [set(line.get_ydata()) for line in first.lines[4:]] == [{40}, {50}]
+    assert [set(line.get_ydata()) for line in first.lines[6:]] == [{40}, {50}]
     assert [(box.get_y(), box.get_height()) for box in first.patches] == [(30, 20), (40, 20)]
-    assert [(line.get_label(), set(line.get_ydata())) for line in second.lines[1:]] == [(LABELS[4], {70})]
+    assert [(line.get_label(), set(line.get_ydata())) for line in second.lines[1:]] == [(ALONE[0], {70})]
 
 
 def test_colour_tells_the_model_and_dashes_the_prior(planning):
     first = draw_planning(planning, title="Golden").axes[0]
     assert list(looks(first).values()) == [
         (ORANGE, "-", "o"),
-        (ORANGE, "--", "o"),
+        (ORANGE, "--", "^"),
+        (ORANGE, ":", "o"),
         (GREEN, "-", "s"),
-        (GREEN, "--", "s"),
+        (GREEN, "--", "v"),
+        (GREEN, ":", "s"),
         (GREY, "-.", "None"),
-        (GREY, ":", "None"),
+        (GREY, "--", "None"),
     ]
 
 
 def test_figure_7_names_its_axes_and_has_one_legend(planning):
     figure = draw_planning(planning, title="Golden")
-    assert figure.get_suptitle() == "Golden, 2 agents; leaf values by random rollout, planning horizon 16"
+    assert figure.get_suptitle() == "Golden, 2 agents; leaf values by random rollout, 16 steps from the root"
     assert figure.get_supylabel() == "Return (undiscounted reward)"
     assert [axes.get_xlabel() for axes in figure.axes] == ["Simulations per step, N"] * 2
     assert legend_of(figure) == LABELS
@@ -142,7 +151,7 @@ def test_figure_7_names_its_axes_and_has_one_legend(planning):
 def test_the_legend_keeps_its_order_whichever_lines_come_first(planning):
     later_first = planning.assign(training_step=3000 - planning["training_step"])
     figure = draw_planning(later_first, title="Golden")
-    assert [line.get_label() for line in figure.axes[0].lines] == [LABELS[0], LABELS[4]]
+    assert [line.get_label() for line in figure.axes[0].lines] == [LABELS[0], ALONE[0]]
     assert legend_of(figure) == LABELS
 
 
@@ -161,7 +170,7 @@ def test_panels_share_a_log2_axis_and_the_returns(planning):
     ("count", "numbered", "others"), [(5, [1, 2, 4, 8, 16], []), (8, [1, 4, 16, 64], [2, 8, 32, 128])]
 )
 def test_every_n_has_a_tick_and_at_most_five_have_their_number(planning, count, numbered, others):
-    one = planning[(planning["model"] == "true") & (planning["prior"] == "policy")].head(1)
+    one = planning[(planning["model"] == "true") & (planning["prior_at"] == "state")].head(1)
     figure = draw_planning(pd.concat([one.assign(simulations=2**power) for power in range(count)]), title="Golden")
     (axes,) = figure.axes
     assert (axes.get_xticks().tolist(), axes.get_xticks(minor=True).tolist()) == (numbered, others)
@@ -175,7 +184,7 @@ def test_every_n_has_a_tick_and_at_most_five_have_their_number(planning, count, 
     ("leaf", "horizon", "said"),
     [
         ("value", 0, "leaf values by the value network, unlimited planning horizon"),
-        ("rollout", 8, "rollout, planning horizon 8"),
+        ("rollout", 8, "rollout, 8 steps from the root"),
     ],
 )
 def test_the_title_says_how_leaves_were_valued_and_how_far_it_was_planned(planning, leaf, horizon, said):
@@ -189,7 +198,7 @@ def test_the_title_says_how_leaves_were_valued_and_how_far_it_was_planned(planni
 def test_the_policy_prior_can_stand_alone(planning):
     figure = draw_planning(planning[planning["model"] == "none"], title="Golden")
     assert figure.get_suptitle() == "Golden, 2 agents"
-    assert legend_of(figure) == LABELS[4:]
+    assert legend_of(figure) == ALONE
     assert rendered(figure, "png").startswith(b"\x89PNG")
 
 
@@ -205,20 +214,21 @@ def test_seven_steps_take_three_rows_and_only_the_lowest_panels_name_the_axis(pl
 
 
 def test_one_step_of_a_model_is_a_level_in_the_colour_of_its_model(planning):
-    cell = {"training_step": 2000, "prior": "none", "leaf": "value", "horizon": 1, "temperature": 0.0, "simulations": 0}
+    cell = {"training_step": 2000, "prior": "none", "prior_at": "none", "leaf": "value", "horizon": 1}
+    cell |= {"counted_from": "none", "temperature": 0.0, "simulations": 0}
     agents = {"standard_error": 5.0, "agents": 2}
     stepped = pd.DataFrame([{**cell, **agents, "model": m, "mean": y} for m, y in (("learned", 60.0), ("true", 90.0))])
     figure = draw_planning(pd.concat([stepped, planning]), title="Golden")
     first, second = figure.axes
-    assert len(first.lines) == 6
+    assert len(first.lines) == 8
     said = ["one step of the learned model", "one step of the true model"]
     drawn = {line.get_label(): line for line in second.lines}
     assert [set(drawn[label].get_ydata()) for label in said] == [{60}, {90}]
     assert [drawn[label].get_color() for label in said] == [ORANGE, GREEN]
     assert [(box.get_y(), box.get_height()) for box in second.patches[1:]] == [(55, 10), (85, 10)]
-    assert legend_of(figure) == [*LABELS[:4], *said, *LABELS[4:]]
+    assert legend_of(figure) == [*LEARNED, *TRUE, *said, *ALONE]
     assert second.get_xticks().tolist() == [2, 4]
-    assert figure.get_suptitle().endswith("leaf values by random rollout, planning horizon 16")
+    assert figure.get_suptitle().endswith("leaf values by random rollout, 16 steps from the root")
 
 
 # Both

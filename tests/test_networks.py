@@ -124,6 +124,27 @@ def test_the_fused_mean_of_atoms_undoes_the_reward_scale():
     np.testing.assert_allclose(decoded, expected, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.parametrize("atoms", [2, 3, 20, 21, 601])
+@pytest.mark.parametrize("level", [0.0, 0.1, -7.3])
+def test_a_head_that_says_nothing_says_exactly_0(atoms, level):
+    support = Support(minimum=-10, maximum=10, atoms=atoms, reward_scale=0.3)
+    for dtype in (torch.float32, torch.float64):
+        assert support.scalar(torch.full((5, atoms), level, dtype=dtype)).tolist() == [0.0] * 5
+    for rows in (1, 5):
+        probabilities = np.full((atoms, rows), level, np.float32)
+        softmax_lanes(probabilities, np.zeros(rows, np.float32), np.zeros(probabilities.size, np.int32))
+        assert decoded_of(probabilities.T, support).tolist() == [0.0] * rows
+
+
+@pytest.mark.parametrize("atoms", [2, 9, 20])
+def test_a_mean_around_the_centre_is_the_mean_of_the_atoms(atoms):
+    support = Support(minimum=-3, maximum=5, atoms=atoms)
+    probabilities = torch.softmax(torch.from_numpy(random_rows(30, atoms)).double(), dim=1)
+    expected = inverse_transform(probabilities @ support.points(probabilities))
+    torch.testing.assert_close(support.scalar(torch.log(probabilities)), expected, atol=1e-12, rtol=1e-12)
+    np.testing.assert_allclose(decoded_of(probabilities.numpy().astype(np.float32), support), expected, atol=1e-5)
+
+
 # MLPNetwork
 
 

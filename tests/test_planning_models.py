@@ -9,7 +9,7 @@ from brute import TabularNetwork
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import OracleNetwork, RememberingEnvironment, TabularModel, WideCartPole, random_network, walked
-from reference import assert_same_tree, reference_search, rolled_out, rollout_key
+from reference import assert_same_tree, reference_search, rolled_out, rollout_key, tie_key
 
 from mzprobe.behaviour import BehaviourPolicy, PriorPolicy, draw_episode_numbers, play_episodes
 from mzprobe.config import SearchConfig
@@ -68,6 +68,7 @@ def assert_equals_reference(model, environment, tables, config, leaf):
             c1=config.c1,
             c2=config.c2,
             floor=config.normalisation_floor,
+            key=tie_key(observations[b]),
         )
         assert_same_tree(result, b, root, nodes)
 
@@ -159,12 +160,12 @@ def gaps(q):
 
 @pytest.mark.parametrize(
     ("num_actions", "horizon", "gamma", "margin"),
-    [(2, 4, 1.0, 0.1), (2, 5, 0.9, 0.2), (3, 3, 1.0, 0.2), (3, 4, 0.9, 0.7)],
+    [(2, 4, 1.0, 0.3), (2, 5, 0.9, 0.2), (3, 3, 1.0, 0.2), (3, 4, 0.9, 0.7)],
 )
 def test_with_time_the_most_visited_action_begins_a_best_sequence(num_actions, horizon, gamma, margin):
     # A search averages the returns that it sees, exploring ones too, so its values close in like 1 / sqrt(N). Measured
     # on these 200 roots: the best q falls short by 0.63 to 0.88 on average at N = 100 and by 0.24 to 0.34 at 1000, and
-    # the widest gap at which a lesser action still leads at 1000 is 0.04, 0.14, 0.13 and 0.60. All of these turn right
+    # the widest gap at which a lesser action still leads at 1000 is 0.25, 0.14, 0.13 and 0.60. All of these turn right
     # or draw nearer by N = 100,000.
     env = side_by_side([random_mdp(s, num_states=6, num_actions=num_actions, gamma=gamma) for s in range(40)])
     roots, best = env.starts, best_returns(env, horizon)[env.starts]
@@ -190,7 +191,8 @@ def test_with_optimal_values_at_the_leaves_the_most_visited_action_is_optimal(nu
     q = (env.rewards + gamma * optimal[env.transitions])[env.starts]
     model = TrueModel(env, ValueNetwork(env, optimal), prior="uniform")
     once = search(model, TabularStates(env.starts), config=SearchConfig(simulations=1))
-    np.testing.assert_allclose(once.q[:, 0], q[:, 0], atol=1e-12, rtol=0)
+    tried = once.visit_counts > 0
+    np.testing.assert_allclose(once.q[tried], q[tried], atol=1e-12, rtol=0)
     result = search(model, TabularStates(env.starts), config=SearchConfig(simulations=500))
     assert (result.q <= q + 1e-12).all()
     assert (q.max(axis=1) - result.q.max(axis=1)).max() < 0.5

@@ -1,6 +1,5 @@
 """The online and the planning probe: returns of episodes, played one by one by a plain search."""
 
-import itertools
 from typing import get_args
 
 import brute
@@ -21,11 +20,13 @@ from mzprobe.probes.online import measure_online
 from mzprobe.probes.planning import UNITS, cells, measure_planning
 from mzprobe.probes.registry import PLANNING
 from mzprobe.probes.sampling import load_agent, planning_model, rollout_seed
-from mzprobe.search import LearnedModel, Rollout, TrueModel
+from mzprobe.search import LearnedModel, Rollout, TrueModel, search
+from mzprobe.search.models import AdvisedModel
 from mzprobe.seeding import numpy_generator
-from mzprobe.settings import OnlineConfig, PlanningConfig
+from mzprobe.settings import OnlineConfig, PlanningConfig, simulation_counts
 
-CELL = ["model", "prior", "leaf", "horizon", "simulations", "temperature"]
+CELL = ["model", "prior", "prior_at", "leaf", "horizon", "counted_from", "simulations", "temperature"]
+PRIORS = (("policy", "latent"), ("policy", "state"), ("uniform", "none"))
 
 
 def small_mdp(seed, *, num_actions=2):
@@ -97,25 +98,47 @@ def test_online_returns_are_those_of_episodes_played_one_by_one(seed, num_action
     leaf=st.sampled_from(["rollout", "value"]),
     temperature=st.sampled_from([0.0, 0.5, None]),
     horizon=st.integers(1, 5),
+    counted_from=st.sampled_from(["root", "leaf"]),
+    crossed=st.booleans(),
 )
-def test_every_cell_has_the_returns_of_its_own_plain_search(seed, num_actions, leaf, temperature, horizon):
+def test_every_cell_has_the_returns_of_its_own_plain_search(
+    seed, num_actions, leaf, temperature, horizon, counted_from, crossed
+):
     env = small_mdp(seed, num_actions=num_actions)
     agent = made_agent(env, wrong_network(seed, 6, num_actions), temperature=0.25)
-    config = PlanningConfig(episodes=3, simulations=(1, 6), leaf=leaf, horizon=horizon, temperature=temperature, seed=4)
+    config = PlanningConfig(
+        episodes=3,
+        simulations=(1, 6),
+        leaf=leaf,
+        horizon=horizon,
+        counted_from=counted_from,
+        crossed=crossed,
+        temperature=temperature,
+        seed=4,
+    )
     rows = measure_planning(agent, config)
     assert list(rows.columns) == list(UNITS)
-    T, shown = 0.25 if temperature is None else temperature, horizon if leaf == "rollout" else 0
-    searched = itertools.product(("learned", "true"), ("policy", "uniform"), (leaf,), (shown,), (1, 6), (T,))
-    alone = [("none", "policy", "none", 0, 0, 1.0), ("none", "policy", "none", 0, 0, 0.0)]
-    stepped = [(model, "none", "value", 1, 0, 0.0) for model in ("learned", "true") if leaf == "value"]
+    T = 0.25 if temperature is None else temperature
+    how = (leaf, horizon, counted_from) if leaf == "rollout" else (leaf, 0, "none")
+    own_place = {"learned": "latent", "true": "state"}
+    searched = [
+        (model, *prior, *how, N, T)
+        for model in ("learned", "true")
+        for prior in PRIORS
+        for N in (1, 6)
+        if crossed or prior[1] in ("none", own_place[model])
+    ]
+    alone = [("none", "policy", "state", "none", 0, "none", 0, T) for T in (1.0, 0.0)]
+    stepped = [(model, "none", "none", "value", 1, "none", 0, 0.0) for model in ("learned", "true") if leaf == "value"]
     expected = [*alone, *stepped, *searched]
     assert list(rows[CELL].drop_duplicates().itertuples(index=False, name=None)) == expected
+    rollout = Rollout(horizon=horizon, seed=rollout_seed(agent, 4), counted_from=counted_from)
     for cell, own in rows.groupby(CELL, sort=False):
-        model, prior, _, _, N, _ = cell
+        model, prior, prior_at, *_, N, _ = cell
         if model == "none":
             distribution = policy_network(agent)
             if cell[-1] == 0:
-                best = agent.network.logits.argmax(dim=1)
+                best = agent.network.logits.argmax(dim=1)  # random numbers: no two are equal
                 distribution = lambda s, best=best: np.eye(num_actions)[best[s]]  # noqa: E731
         elif prior == "none":
             distribution = lambda s, model=model: brute.one_step(env, agent.network, s, model=model)  # noqa: E731
@@ -124,8 +147,9 @@ def test_every_cell_has_the_returns_of_its_own_plain_search(seed, num_actions, l
                 agent,
                 model=model,
                 prior=prior,
+                prior_at=None if prior_at == "none" else prior_at,
                 config=agent.policy.config.model_copy(update={"simulations": N}),
-                rollout=Rollout(horizon=horizon, seed=rollout_seed(agent, 4)) if leaf == "rollout" else None,
+                rollout=rollout if leaf == "rollout" else None,
                 temperature=T,
             )
         assert_episodes(own, env, distribution, *numbers_of(agent, config))
@@ -160,11 +184,17 @@ def test_a_cell_plans_in_its_own_model_with_its_own_prior(agent):
     assert all(isinstance(policy, PriorPolicy) for _, policy in found[:2])
     for cell, policy in found[2:]:
         assert isinstance(policy, BehaviourPolicy)
-        assert isinstance(policy.model, {"learned": LearnedModel, "true": TrueModel}[cell["model"]])
-        assert policy.model.prior == cell["prior"]
-        assert policy.model.leaf == Rollout(horizon=5, seed=rollout_seed(loaded, 3))
+        kinds = {"latent": LearnedModel, "state": TrueModel}
+        if cell["prior_at"] == {"learned": "state", "true": "latent"}[cell["model"]]:
+            assert isinstance(policy.model, AdvisedModel)
+            assert isinstance(policy.model.advising, kinds[cell["prior_at"]])
+            assert (policy.model.advising.prior, policy.model.planned.prior) == ("policy", "uniform")
+        model = getattr(policy.model, "planned", policy.model)
+        assert isinstance(model, {"learned": LearnedModel, "true": TrueModel}[cell["model"]])
+        assert model is not policy.model or model.prior == cell["prior"]
+        assert model.leaf == Rollout(horizon=5, seed=rollout_seed(loaded, 3))
         assert (policy.config.simulations, policy.temperature) == (cell["simulations"], 0.0)
-    assert len(found) == 2 + 2 * 2 * 2
+    assert len(found) == 2 + 2 * 3 * 2
 
 
 def test_every_cell_starts_from_the_same_states(agent, monkeypatch):
@@ -179,7 +209,7 @@ def test_every_cell_starts_from_the_same_states(agent, monkeypatch):
         monkeypatch.setattr(f"mzprobe.probes.{module}.play_episodes", played)
     measure_planning(loaded, PlanningConfig(episodes=3, simulations=(2,), horizon=2, seed=7))
     measure_online(loaded, OnlineConfig(episodes=3, seed=7))
-    assert len(starts) == 2 + 4 + 2
+    assert len(starts) == 2 + 6 + 2
     assert all(start == starts[0] for start in starts)
     assert len(set(starts[0][0])) == 3
 
@@ -194,7 +224,7 @@ def test_temperature_0_takes_the_most_visited_action_and_greedy_the_most_likely(
     by_cell = rows.groupby(["model", "prior", "temperature"])["return"].apply(list).to_dict()
     assert by_cell["none", "policy", 0.0] == [0.0, 0.0]
     assert all(
-        by_cell[model, prior, 0.0] == [10.0, 10.0] for model in ("learned", "true") for prior in ("policy", "uniform")
+        set(by_cell[model, prior, 0.0]) == {10.0} for model in ("learned", "true") for prior in ("policy", "uniform")
     )
     assert all(0 < total < 10 for total in by_cell["none", "policy", 1.0])
 
@@ -222,14 +252,54 @@ def test_one_step_counts_the_value_after_it_but_nothing_after_the_end(model, tak
 
 
 @pytest.mark.parametrize("model", ["learned", "true"])
-def test_one_step_takes_the_lowest_of_equal_actions(model):
+def test_one_step_draws_among_equal_actions(model):
     env = small_mdp(0, num_actions=3)
     env = TabularEnvironment(
         env.transitions, 0 * env.rewards, [False] * 6, starts=[0, 1], gamma=0.9, time_limit=3, name="alike"
     )
     agent = made_agent(env, TabularNetwork(env.transitions, env.rewards))
     policy = LookaheadPolicy(environment=env, model=planning_model(agent, model, "uniform", "value"))
-    assert policy.distribution(env.reset([0, 1, 2])).tolist() == [[1.0, 0.0, 0.0]] * 3
+    assert policy.distribution(env.reset([0, 1, 2])).tolist() == [[1 / 3] * 3] * 3
+
+
+def test_the_greedy_prior_draws_among_equal_actions():
+    env = small_mdp(0, num_actions=3)
+    network = TabularNetwork(env.transitions, env.rewards, [[1.0, 1.0, 0.0]] * 6)
+    policy = PriorPolicy(environment=env, evaluate=made_agent(env, network).evaluate, temperature=0.0)
+    assert policy.distribution(env.reset([0, 1])).tolist() == [[0.5, 0.5, 0.0]] * 2
+
+
+def test_simulations_begin_where_every_action_is_tried_twice():
+    assert simulation_counts(None, 2) == (4, 8, 16, 32, 64, 128)
+    assert simulation_counts(None, 4) == (8, 16, 32, 64, 128)
+    assert simulation_counts(None, 18) == (36, 72)
+    assert simulation_counts(None, 100) == (200,)
+    assert simulation_counts((8, 2, 8), 4) == (2, 8)
+
+
+def test_a_model_that_knows_the_rewards_but_not_the_way_plays_right_with_the_prior_of_the_state():
+    # Which action pays alternates; the model stands still, so that its latent prefers what paid at the root. Rewards
+    # are all 0 in the model: the prior alone decides.
+    env = TabularEnvironment(
+        np.array([[1, 1], [0, 0]]),
+        [[1.0, 0.0], [0.0, 1.0]],
+        [False] * 2,
+        starts=[0],
+        gamma=1.0,
+        time_limit=4,
+        name="two",
+    )
+    network = TabularNetwork([[0, 0], [1, 1]], np.zeros((2, 2)), [[4.0, 0.0], [0.0, 4.0]])
+    agent = made_agent(env, network)
+    config = agent.policy.config.model_copy(update={"simulations": 40})
+    root = env.reset([0])
+    visits = {}
+    for place in ("latent", "state"):
+        model = planning_model(agent, "learned", "policy", "value", prior_at=place)
+        tree = search(model, model.roots(env, root), config=config, keep_tree=True).tree
+        visits[place] = tree.edge_visits[0, tree.child[0, 0, 0]]
+    assert visits["latent"].argmax() == 0
+    assert visits["state"].argmax() == 1
 
 
 @pytest.mark.parametrize("leaf", ["rollout", "value"])
@@ -240,7 +310,7 @@ def test_an_agent_that_was_trained_without_unrolling_does_not_plan_in_its_model(
         [tuple(cell.values()) for cell, _ in cells(made_agent(env, wrong_network(1, 6, 2), unroll_steps=K), config)]
         for K in (0, 1)
     ]
-    assert found[0] == [cell for cell in found[1] if cell[0] != "learned"]
+    assert found[0] == [cell for cell in found[1] if "learned" not in cell and "latent" not in cell]
     assert {cell[0] for cell in found[1]} == {"none", "learned", "true"}
     assert len(found[0]) < len(found[1])
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from models import assert_same_searches, by_torch, random_network
-from reference import assert_same_tree, reference_search, rolled_out, rollout_action, rollout_key
+from reference import assert_same_tree, reference_search, rolled_out, rollout_action, rollout_key, tie_key
 from scipy.stats import chisquare
 
 from mzprobe.config import SearchConfig
@@ -18,7 +18,8 @@ from mzprobe.envs import TabularEnvironment
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.networks.engine import engine_for
 from mzprobe.search import LearnedModel, Rollout, TrueModel, search
-from mzprobe.search.rollouts import RolloutArena, discounted, rollout_actions, root_keys
+from mzprobe.search.lots import root_keys
+from mzprobe.search.rollouts import RolloutArena, discounted, rollout_actions
 from mzprobe.threads import limited_threads
 
 
@@ -149,6 +150,14 @@ def test_depths_are_counted_from_the_root():
     assert arena.depth.T.tolist() == [[0, 1, 2, 3, 4], [0, 1, 1, 1, 2]]
     # As many actions as the tree with the longest rollout needs.
     assert [arena.actions(slot, 2).shape for slot in range(5)] == [(2, 2), (2, 1), (2, 1), (2, 1), (2, 0)]
+
+
+def test_a_horizon_from_the_leaf_is_as_long_at_every_depth():
+    arena = RolloutArena(Rollout(horizon=2, counted_from="leaf"), observations_of(0, 2), capacity=5)
+    left = [arena.place(np.array([slot - 1, 0], np.int32), slot) for slot in range(1, 5)]
+    assert (np.array(left) == 2).all()
+    assert arena.depth[4].tolist() == [4, 1]
+    assert [arena.actions(slot, 2).shape for slot in range(5)] == [(2, 2)] * 5
 
 
 def test_a_discounted_sum_ends_where_its_row_does():
@@ -282,7 +291,13 @@ def test_every_path_equals_the_plain_search_over_the_networks_own_numbers(num_ac
             key = rollout_key(observation, 11)
             calls = rolled_out(*calls, key=key, horizon=horizon, gamma=gamma, num_actions=num_actions)
         root, nodes = reference_search(
-            *calls, simulations=30, gamma=gamma, c1=config.c1, c2=config.c2, floor=config.normalisation_floor
+            *calls,
+            simulations=30,
+            gamma=gamma,
+            c1=config.c1,
+            c2=config.c2,
+            floor=config.normalisation_floor,
+            key=tie_key(observation),
         )
         for result in results:
             assert_same_tree(result, b, root, nodes)

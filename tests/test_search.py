@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import TabularModel, assert_same_searches, by_torch, random_network, random_tabular_model
-from reference import assert_same_tree, reference_search
+from reference import assert_same_tree, reference_search, tie_key
 from regenerate_golden import PATH, model_of, trees
 
 from mzprobe.config import SearchConfig
 from mzprobe.envs import random_mdp
+from mzprobe.networks import MLPNetwork, Support
 from mzprobe.search import LearnedModel, Rollout, SearchResult, actions_from_uniforms, mcts, sample_actions, search
 from mzprobe.search.fused import fused_search
 from mzprobe.threads import limited_threads
@@ -46,6 +47,7 @@ def assert_equals_reference(model, roots, config, *, noise_seed=None):
             floor=config.normalisation_floor,
             noise=noise[b],
             fraction=config.dirichlet_fraction,
+            key=tie_key([root]) if config.ties == "lot" else None,
         )
         assert_same_tree(result, b, node, nodes)
 
@@ -64,13 +66,14 @@ def assert_equals_reference(model, roots, config, *, noise_seed=None):
     floor=st.sampled_from([1e-8, 1e-2, 1.0]),
     scale=st.sampled_from([1e-12, 1.0, 1e9]),
     ties=st.booleans(),
+    rule=st.sampled_from(["lot", "lowest"]),
     noise_seed=st.none() | st.integers(0, 1000),
 )
 def test_the_kernels_equal_the_plain_search_bit_for_bit(
-    seed, num_actions, simulations, gamma, c1, c2, floor, scale, ties, noise_seed
+    seed, num_actions, simulations, gamma, c1, c2, floor, scale, ties, rule, noise_seed
 ):
     model = random_tabular_model(seed, 6, num_actions, gamma=gamma, scale=scale, ties=ties)
-    config = SearchConfig(simulations=simulations, c1=c1, c2=c2, normalisation_floor=floor)
+    config = SearchConfig(simulations=simulations, c1=c1, c2=c2, normalisation_floor=floor, ties=rule)
     assert_equals_reference(model, [0, 5, 2], config, noise_seed=noise_seed)
 
 
@@ -85,12 +88,43 @@ def test_root_noise_is_mixed_into_the_root_prior_alone(fraction):
     assert {tuple(row) for row in result.tree.prior[:, 1:].reshape(-1, 3)} <= plain
 
 
-def test_ties_go_to_the_lowest_action():
-    zeros = np.zeros((1, 4))
-    model = TabularModel(zeros, zeros, np.full((1, 4), 0.25), np.zeros(1), gamma=1.0)
+def same_everywhere(num_actions, states=1):
+    """A model in which nothing tells one action from another."""
+    zeros = np.zeros((states, num_actions))
+    return TabularModel(zeros, zeros, np.full((states, num_actions), 1 / num_actions), np.zeros(states), gamma=1.0)
+
+
+def test_ties_go_to_the_lowest_action_where_that_is_asked_for():
     for simulations, counts in ((1, [1, 0, 0, 0]), (2, [1, 1, 0, 0]), (5, [2, 1, 1, 1]), (8, [2, 2, 2, 2])):
-        result = search(model, [0], config=SearchConfig(simulations=simulations))
-        assert result.visit_counts[0].tolist() == counts
+        config = SearchConfig(simulations=simulations, ties="lowest")
+        assert search(same_everywhere(4), [0], config=config).visit_counts[0].tolist() == counts
+
+
+def test_ties_are_drawn_by_lot_so_that_every_action_is_first_at_some_root():
+    roots = list(range(400))
+    result = search(same_everywhere(4, states=400), roots, config=SearchConfig(simulations=2))
+    assert (result.visit_counts.max(axis=1) == 1).all()
+    tried = result.visit_counts.sum(axis=0)  # 200 each are expected, with a standard deviation of 10
+    assert (abs(tried - 200) < 50).all()
+    even = search(same_everywhere(4, states=400), roots, config=SearchConfig(simulations=8)).visit_counts
+    assert (even == 2).all()
+
+
+def test_what_differs_by_the_rounding_of_a_sum_is_a_tie():
+    rewards = np.array([[0.1 + 0.2, 0.3]])
+    assert rewards[0, 0] != rewards[0, 1]
+    model = TabularModel(np.zeros((1, 2)), rewards, np.full((1, 2), 0.5), np.zeros(1), gamma=0.0)
+    config = SearchConfig(simulations=2)
+    result = search(model, [0], config=config)
+    assert result.visit_counts[0].tolist() == [1, 1]
+    assert result.policy(0).tolist() == [[0.5, 0.5]]
+
+
+def test_of_the_most_visited_actions_the_one_of_the_largest_value_is_played():
+    model = TabularModel(np.zeros((1, 3)), [[0.0, 2.0, 1.0]], np.full((1, 3), 1 / 3), np.zeros(1), gamma=0.0)
+    result = search(model, [0], config=SearchConfig(simulations=3, c1=100.0))
+    assert result.visit_counts[0].tolist() == [1, 1, 1]
+    assert result.policy(0).tolist() == [[0, 1, 0]]
 
 
 @pytest.mark.parametrize("best", range(4))
@@ -207,6 +241,52 @@ def test_the_fused_answer_for_a_row_does_not_depend_on_its_batch(latent, hidden)
             assert bits(rows[first : first + size]) == together[first : first + size]
     order = np.random.default_rng(0).permutation(33)
     assert bits(rows[order]) == [together[i] for i in order]
+
+
+@pytest.mark.parametrize("num_actions", [2, 3, 4, 18])
+@pytest.mark.parametrize("reward_scale", [1.0, 0.3333])
+def test_an_untrained_network_spreads_its_visits_evenly_on_both_paths(num_actions, reward_scale):
+    network = MLPNetwork(
+        observation_size=4,
+        num_actions=num_actions,
+        support=Support(minimum=-15, maximum=15, atoms=31, reward_scale=reward_scale),
+        generator=torch.Generator().manual_seed(3),
+    )
+    rows, config = observations_of(2, 9), SearchConfig(simulations=6 * num_actions)
+    for leaf in ("value", Rollout(horizon=7)):
+        fused, general = (
+            search(LearnedModel(n, num_actions=num_actions, gamma=0.99, leaf=leaf), rows, config=config, path=path)
+            for n, path in ((network, "fused"), (by_torch(network), "general"))
+        )
+        assert (fused.q == 0).all()
+        assert (fused.visit_counts == 6).all()
+        np.testing.assert_array_equal(general.visit_counts, fused.visit_counts)
+
+
+def test_noise_below_the_floor_is_not_stretched_to_the_full_scale():
+    rewards = 1e-6 * np.array([[1.0, 0.0]])
+    model = TabularModel(np.zeros((1, 2)), rewards, np.full((1, 2), 0.5), np.zeros(1), gamma=0.0)
+    assert search(model, [0], config=SearchConfig(simulations=50)).visit_counts[0].tolist() == [25, 25]
+    old = SearchConfig(simulations=50, normalisation_floor=1e-8)
+    assert search(model, [0], config=old).visit_counts[0].max() > 40
+
+
+@pytest.mark.parametrize("unit", [0.25, 1024.0])
+def test_the_floor_has_no_unit_of_its_own(unit):
+    rewards = np.array([[1.0, 1.001, 1.002]])  # a range under the floor
+
+    def visits(rewards, reward_unit):
+        model = TabularModel(np.zeros((1, 3)), rewards, np.full((1, 3), 1 / 3), np.zeros(1), gamma=0.0)
+        model.reward_unit = reward_unit
+        return search(model, [0], config=SearchConfig(simulations=60)).visit_counts[0].tolist()
+
+    assert visits(unit * rewards, unit) == visits(rewards, 1.0)
+    networks = [random_network(1, reward_scale=scale) for scale in (1.0, 1 / unit)]
+    learned = [LearnedModel(network, num_actions=2, gamma=0.9) for network in networks]
+    assert [model.reward_unit for model in learned] == [1.0, unit]
+    found = [search(model, observations_of(1, 6), config=SearchConfig(simulations=40)) for model in learned]
+    np.testing.assert_array_equal(found[0].visit_counts, found[1].visit_counts)
+    np.testing.assert_allclose(unit * found[0].q, found[1].q, rtol=1e-12)
 
 
 def test_auto_takes_the_fused_path_of_an_mlp(monkeypatch):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
 from mzprobe import stats
-from mzprobe.stats import holm, sign_flip, smallest_p, worst_sign_flip
+from mzprobe.stats import holm, sign_flip, sign_flip_interval, smallest_p, worst_sign_flip
 
 moderate = st.floats(-1e3, 1e3, allow_subnormal=False)
 small_integers = st.integers(-4, 4).map(float)
@@ -77,6 +77,50 @@ def test_the_mean_as_scipys_statistic_gives_the_same_p():
     differences = rng(11).normal(0.5, 1.0, size=9)
     theirs = permutation_test((differences,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", rng=rng())
     assert sign_flip(differences, generator=rng()) == theirs.pvalue
+
+
+# The interval that belongs to it
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    differences=st.lists(st.one_of(small_integers, moderate), min_size=6, max_size=9),
+    level=st.sampled_from([0.5, 0.8, 0.95]),
+    mean=st.one_of(small_integers, moderate),
+)
+def test_the_interval_holds_exactly_the_means_that_are_not_rejected(differences, level, mean):
+    interval = sign_flip_interval(differences, generator=rng(), level=level)
+    assert interval.estimate == pytest.approx(np.mean(differences))
+    size = np.abs(differences).max() + abs(mean) + 1
+    for tried in (mean, interval.low - 1e-6 * size, interval.low + 1e-6 * size, interval.high + 1e-6 * size):
+        if min(abs(tried - interval.low), abs(tried - interval.high)) < 1e-7 * size:
+            continue  # on an end, where rounding decides
+        p = flipped([difference - tried for difference in differences], "two-sided")
+        assert (interval.low <= tried <= interval.high) == (p > 1 - level + 1e-12)
+
+
+@pytest.mark.parametrize("agents", [3, 5, 6, 12, 20])
+def test_an_interval_and_its_p_agree_about_0_and_stay_where_the_differences_lie(agents):
+    generator = np.random.default_rng(0)
+    for _ in range(40):
+        taus = np.clip(generator.normal(0.5, 0.7, size=agents), -1, 1)
+        interval, p = sign_flip_interval(taus, generator=rng(3)), sign_flip(taus, generator=rng(3))
+        if agents < 6:
+            assert np.isnan([interval.low, interval.high]).all()
+            continue
+        assert (interval.low <= 0 <= interval.high) == (p > 0.05)
+        assert taus.min() <= interval.low <= interval.estimate <= interval.high <= taus.max()
+
+
+def test_the_interval_covers_what_it_says():
+    generator = np.random.default_rng(5)
+    samples = 1 + generator.standard_normal((1000, 8))
+    found = [sign_flip_interval(sample, generator=rng()) for sample in samples]
+    covered = np.mean([interval.low <= 1 <= interval.high for interval in found])
+    assert covered == pytest.approx(0.95, abs=0.03)
+
+
+# Few and many agents
 
 
 @pytest.mark.parametrize("agents", [1, 2, 5, 15, 16])

@@ -6,8 +6,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from mzprobe.stats import Interval, holm, mean_interval, sign_flip, worst_sign_flip
+from mzprobe.stats import Interval, holm, sign_flip, sign_flip_interval, worst_sign_flip
 
 Verdict = Literal["holds", "fails", "undecided", "no data"]
 LEVEL = 0.05  # of significance, two-sided
@@ -81,7 +82,7 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
         own = effects.groupby("seed")["effect"].min()
     else:
         own = effects.groupby("seed")["effect"].mean()
-        effect, p = mean_interval(own), sign_flip(own, generator=generator)
+        effect, p = _tested(own, generator)
     return Finding(
         claim=claim,
         verdict=_verdict(effect.estimate, p),
@@ -109,11 +110,19 @@ def _measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
 def _cells(effects: pd.DataFrame, generator: np.random.Generator) -> tuple[Cell, ...]:
     """Every cell by itself, in order of appearance."""
     groups = [(str(label), own["effect"].to_numpy()) for label, own in effects.groupby("cell", sort=False)]
-    ps = [sign_flip(numbers, generator=generator) for _, numbers in groups]
+    tested = [_tested(numbers, generator) for _, numbers in groups]
+    every = holm([p for _, p in tested])
     return tuple(
-        Cell(label=label, effect=mean_interval(numbers), p=p, adjusted=float(adjusted), agents=len(numbers))
-        for (label, numbers), p, adjusted in zip(groups, ps, holm(ps), strict=True)
+        Cell(label=label, effect=effect, p=p, adjusted=float(adjusted), agents=len(numbers))
+        for (label, numbers), (effect, p), adjusted in zip(groups, tested, every, strict=True)
     )
+
+
+def _tested(numbers: ArrayLike, generator: np.random.Generator) -> tuple[Interval, float]:
+    """Mean with its interval, and p, by the same patterns of signs, so that the one cannot contradict the other."""
+    seed = int(generator.integers(2**63))
+    p = sign_flip(numbers, generator=np.random.default_rng(seed))
+    return sign_flip_interval(numbers, generator=np.random.default_rng(seed)), p
 
 
 def _of_every_cell(

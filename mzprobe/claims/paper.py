@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mzprobe.claims.core import Claim, MissingError
+from mzprobe.probes.tables import own_prior
 from mzprobe.stats import kendall
 
 NEAR_ZERO = 0.05  # of the mean magnitude of true values
@@ -190,7 +191,7 @@ def _off_diagonal(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _searched(frame: pd.DataFrame) -> Any:
     """Mean returns of planning: rows by (model, prior, training step, seed), columns N."""
-    planned = _trained(frame[frame["simulations"] > 0])
+    planned = _trained(frame[(frame["simulations"] > 0) & own_prior(frame)])
     return _means(planned, ["model", "prior", "training_step", "simulations"], "return")
 
 

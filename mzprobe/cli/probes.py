@@ -88,13 +88,16 @@ def eval_planning(
     simulations: Simulations = None,
     horizon: Horizon = None,
     leaf: Annotated[str | None, typer.Option(help="rollout, or value: the network's, in a table of its own.")] = None,
+    counted_from: Annotated[str | None, typer.Option(help="root, or leaf: where their horizon begins.")] = None,
 ) -> dict[str, Any]:
     """Figure 7: does the learned model help planning, and how far from the true one?
 
     Returns of acting by search in the {learned, true} model with the {policy, uniform} prior, for every N, and of
-    the policy prior alone. All cells start from the same states.
+    the policy prior alone. The policy's prior is taken from unrolled latents and from real states, encoded anew, in
+    both models. All cells start from the same states.
     """
-    return {"episodes": episodes, "simulations": simulations, "horizon": horizon, "leaf": leaf}
+    given = {"episodes": episodes, "simulations": simulations, "horizon": horizon}
+    return {**given, "leaf": leaf, "counted_from": counted_from}
 
 
 def eval_equivalence(

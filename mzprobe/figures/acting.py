@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mzprobe.figures.style import GREY, WIDTH, agents_in_words, figure_style, legend_below, thousands, variant_looks
+from mzprobe.probes.tables import own_prior
 from mzprobe.stats import over_agents
 
 POLICY, GREEDY, ONE_STEP, MCTS = "policy, sampled", "policy, greedy", "one-step value", "MCTS"
@@ -87,7 +88,7 @@ def _acts(frame: pd.DataFrame) -> pd.Series:
     acts[(frame["model"] == "none") & (frame["temperature"] > 0)] = POLICY
     acts[(frame["model"] == "none") & (frame["temperature"] == 0)] = GREEDY
     acts[(frame["model"] != "none") & (frame["prior"] == "none")] = ONE_STEP
-    acts[searched & most & (frame["prior"] == "policy")] = MCTS
+    acts[searched & most & (frame["prior"] == "policy") & own_prior(frame)] = MCTS
     return acts
 
 

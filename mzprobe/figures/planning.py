@@ -23,39 +23,60 @@ from mzprobe.figures.style import (
 )
 from mzprobe.stats import over_agents
 
-_LINES: dict[tuple[str, str], dict[str, Any]] = {
-    ("learned", "policy"): {"label": "learned model, policy prior", "colour": ORANGE, "marker": "o"},
-    ("learned", "uniform"): {
+_LINES: dict[tuple[str, str, str], dict[str, Any]] = {  # model, prior, where that is from
+    ("learned", "policy", "latent"): {"label": "learned model, policy prior", "colour": ORANGE, "marker": "o"},
+    ("learned", "policy", "state"): {
+        "label": "learned model, prior of real states",
+        "colour": ORANGE,
+        "marker": "^",
+        "linestyle": "--",
+        "linewidth": 0.8,
+    },
+    ("learned", "uniform", "none"): {
         "label": "learned model, uniform prior",
         "colour": ORANGE,
         "marker": "o",
-        "linestyle": "--",
+        "linestyle": ":",
     },
-    ("true", "policy"): {"label": "true model, policy prior", "colour": GREEN, "marker": "s"},
-    ("true", "uniform"): {"label": "true model, uniform prior", "colour": GREEN, "marker": "s", "linestyle": "--"},
+    ("true", "policy", "state"): {"label": "true model, policy prior", "colour": GREEN, "marker": "s"},
+    ("true", "policy", "latent"): {
+        "label": "true model, prior of latents",
+        "colour": GREEN,
+        "marker": "v",
+        "linestyle": "--",
+        "linewidth": 0.8,
+    },
+    ("true", "uniform", "none"): {
+        "label": "true model, uniform prior",
+        "colour": GREEN,
+        "marker": "s",
+        "linestyle": ":",
+    },
 }
-_PRIOR_ALONE: tuple[tuple[str, str], ...] = (
+_PRIOR_ALONE: tuple[tuple[str, Any], ...] = (
     ("policy prior alone, sampled", "-."),
-    ("policy prior alone, greedy", ":"),
+    ("policy prior alone, greedy", (0, (6, 2))),
 )
 _ONE_STEP: dict[str, dict[str, Any]] = {
-    "learned": {"label": "one step of the learned model", "colour": ORANGE, "dashes": ":"},
-    "true": {"label": "one step of the true model", "colour": GREEN, "dashes": ":"},
+    "learned": {"label": "one step of the learned model", "colour": ORANGE, "dashes": (0, (1, 3))},
+    "true": {"label": "one step of the true model", "colour": GREEN, "dashes": (0, (1, 3))},
 }
 _LEAVES = {"rollout": "leaf values by random rollout", "value": "leaf values by the value network"}
 
 
 def aggregate_planning(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of the return, one row a training step, way to act and N."""
-    by = ["training_step", "model", "prior", "leaf", "horizon", "temperature", "simulations"]
+    how = ["leaf", "horizon", "counted_from", "temperature"]
+    by = ["training_step", "model", "prior", "prior_at", *how, "simulations"]
     return over_agents(frame, by=by, column="return")
 
 
 def draw_planning(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: one panel a training step, a colour a model, dashes a prior, band of one standard error.
+    """Draws the aggregate: one panel a training step, a colour a model, band of one standard error.
 
-    What acts without a search has no N and is a horizontal line: the policy prior, sampled and greedy, and, where
-    measured, the best of a single step in either model.
+    The uniform prior is dotted, as in the paper; dashed is the policy network's where the other model stands, at real
+    states encoded anew or at unrolled latents. What acts without a search has no N and is a horizontal line: the policy
+    prior, sampled and greedy, and, where measured, the best of a single step in either model.
 
     Args:
         cells: what `aggregate_planning` gives.
@@ -80,8 +101,9 @@ def draw_planning(cells: pd.DataFrame, *, title: str) -> Figure:
 
 
 def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
-    for (model, prior), line in _LINES.items():
-        draw_mean(axes, panel[(panel["model"] == model) & (panel["prior"] == prior)], "simulations", **line)
+    for (model, prior, prior_at), line in _LINES.items():
+        own = (panel["model"] == model) & (panel["prior"] == prior) & (panel["prior_at"] == prior_at)
+        draw_mean(axes, panel[own], "simulations", **line)
     alone = panel[panel["model"] == "none"]
     for (label, dashes), greedy in zip(_PRIOR_ALONE, (False, True), strict=True):
         _draw_level(axes, alone[(alone["temperature"] == 0) == greedy], colour=GREY, dashes=dashes, label=label)
@@ -89,7 +111,7 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
         _draw_level(axes, panel[(panel["model"] == model) & (panel["prior"] == "none")], **line)
 
 
-def _draw_level(axes: Axes, cells: pd.DataFrame, *, colour: Any, dashes: str, label: str) -> None:
+def _draw_level(axes: Axes, cells: pd.DataFrame, *, colour: Any, dashes: Any, label: str) -> None:
     """A horizontal line at the mean of a cell, if there is one, with a band of one standard error."""
     for mean, error in zip(cells["mean"], cells["standard_error"], strict=True):
         axes.axhline(mean, color=colour, linestyle=dashes, linewidth=1.2, label=label)
@@ -101,5 +123,6 @@ def _how(searched: pd.DataFrame) -> str:
     """How leaves were valued and how far it was planned, for the title."""
     if searched.empty:
         return ""
-    leaf, horizon = searched[["leaf", "horizon"]].iloc[0]
-    return f"; {_LEAVES[leaf]}, {f'planning horizon {horizon}' if horizon else 'unlimited planning horizon'}"
+    leaf, horizon, start = searched[["leaf", "horizon", "counted_from"]].iloc[0]
+    until = f"{horizon} steps from the {start}" if horizon else "unlimited planning horizon"
+    return f"; {_LEAVES[leaf]}, {until}"

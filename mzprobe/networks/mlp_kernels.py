@@ -170,14 +170,18 @@ def softmax_lanes(x: Float32, total: Float32, powers: Int32) -> None:
 @borrowing
 def mean_atoms(probabilities: Float32, axis: Axis, place: Float32, out: Float64) -> None:
     """h^-1 of the mean of each lane of `out`, in environment units (`Support.scalar`); `place` is scratch."""
+    atoms = probabilities.shape[0]
+    pairs = atoms // 2
     for i in range(out.size):
         place[i] = np.float32(0)
-    for j in range(probabilities.shape[0]):
+    for pair in range(pairs):
+        distance = np.float32(pair + (1 + atoms % 2) / 2)
+        below, above = pairs - 1 - pair, atoms - pairs + pair
         for i in range(out.size):
-            place[i] += probabilities[j, i] * np.float32(j)
+            place[i] += (probabilities[above, i] - probabilities[below, i]) * distance
     linear = 1 + 2 * EPSILON
     for i in range(out.size):
-        mean = axis.minimum + axis.spacing * place[i]
+        mean = axis.centre + axis.spacing * place[i]
         size = abs(mean)
         q = 2 * size / (linear + np.sqrt(linear * linear + 4 * EPSILON * size))
         out[i] = np.sign(mean) * (q * q + 2 * q) / axis.reward_scale

@@ -32,6 +32,7 @@ class Axis(NamedTuple):
     """A support as kernels take it."""
 
     minimum: float  # transformed units
+    centre: float  # transformed units, half-way between the outermost atoms
     spacing: float  # transformed units
     reward_scale: float
 
@@ -59,9 +60,14 @@ class Support:
         return (self.maximum - self.minimum) / (self.atoms - 1)
 
     @property
+    def centre(self) -> float:
+        """Half-way between the outermost atoms, transformed units; what a uniform distribution means."""
+        return (self.minimum + self.maximum) / 2
+
+    @property
     def axis(self) -> Axis:
         """Its numbers, for kernels."""
-        return Axis(self.minimum, self.spacing, self.reward_scale)
+        return Axis(self.minimum, self.centre, self.spacing, self.reward_scale)
 
     def points(self, like: Tensor) -> Tensor:
         """The atoms `[atoms]`, on the device and in the precision of `like`."""
@@ -81,5 +87,14 @@ class Support:
         return result.scatter_(-1, index, 1 - share).scatter_(-1, index + 1, share)
 
     def scalar(self, logits: Tensor) -> Tensor:
-        """Logits `[..., atoms]` -> scalars `[...]`, environment units: h^-1 of the mean, over the scale."""
-        return inverse_transform(torch.softmax(logits, dim=-1) @ self.points(logits)) / self.reward_scale
+        """Logits `[..., atoms]` -> scalars `[...]`, environment units: h^-1 of the mean, over the scale.
+
+        The mean is taken in pairs of atoms around the centre, sum of d (p_{c + d} - p_{c - d}): what is symmetric
+        cancels exactly, so that a head that says nothing says 0, not a rounding error that a search takes for a value.
+        """
+        probabilities = torch.softmax(logits, dim=-1)
+        pairs = self.atoms // 2
+        below, above = probabilities[..., :pairs].flip(-1), probabilities[..., self.atoms - pairs :]
+        distances = torch.arange(pairs, dtype=logits.dtype, device=logits.device) + (1 + self.atoms % 2) / 2
+        mean = self.centre + self.spacing * ((above - below) @ distances)
+        return inverse_transform(mean) / self.reward_scale

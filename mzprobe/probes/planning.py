@@ -1,6 +1,8 @@
 """Does the learned model help planning (Figure 7)? Returns of acting by search in it and in the true environment.
 
-Cells are {learned, true} model x {policy, uniform} prior x N. Leaves are random rollouts in that same model, or, which
+Cells are {learned, true} model x {policy, uniform} prior x N. The policy's prior below the root is that of the unrolled
+latent or of the real state, encoded anew; both are tried in both models, so that what the learned model loses splits
+into its own errors and those of its prior. Leaves are random rollouts in that same model, or, which
 the paper left out, the network's value. The policy prior alone, sampled and greedy, is measured beside them, and with
 value leaves a single step of either model followed by the value, without a search. All cells start from the same
 states and draw their actions from the same numbers.
@@ -26,10 +28,10 @@ from mzprobe.behaviour import (
 )
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import episode_rows
-from mzprobe.probes.sampling import AGENT_UNITS, Agent, Model, planning_model, probe_generator, rollout_seed
+from mzprobe.probes.sampling import AGENT_UNITS, Agent, Model, PriorAt, planning_model, probe_generator, rollout_seed
 from mzprobe.search.models import LeafValue, Prior
 from mzprobe.search.rollouts import Rollout
-from mzprobe.settings import PlanningConfig
+from mzprobe.settings import PlanningConfig, simulation_counts
 from mzprobe.threads import limited_threads
 
 UNITS = {
@@ -37,8 +39,10 @@ UNITS = {
     "training_step": AGENT_UNITS["training_step"],
     "model": "name; learned or true, none where the policy prior acts alone",
     "prior": "name; policy or uniform, none where a single step decides",
+    "prior_at": "name; latent or state, where the policy network is asked below the root, none where it is not",
     "leaf": "name; rollout or value, none where the policy prior acts alone",
-    "horizon": "environment steps; planning horizon from the root, 0 for no limit, 1 for a single step",
+    "horizon": "environment steps; planning horizon, 0 for no limit, 1 for a single step",
+    "counted_from": "name; root or leaf, where the horizon of rollouts begins, none without them",
     "simulations": "count; N a step, 0 without a search",
     "temperature": "1; T of the acting policy, 0 takes the most likely action",
     **{name: ONLINE_UNITS[name] for name in ("episode", "return", "length", "terminated")},
@@ -117,13 +121,20 @@ def _jobs(agent: Agent, config: PlanningConfig, parts: int) -> list[Job]:
 
 def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any], Policy]]:
     """Every cell's columns, and the policy that acts in it."""
-    alone = {"model": "none", "prior": "policy", "leaf": "none", "horizon": 0, "simulations": 0}
+    alone = {
+        "model": "none",
+        "prior": "policy",
+        "prior_at": "state",
+        "leaf": "none",
+        "horizon": 0,
+        "counted_from": "none",
+        "simulations": 0,
+    }
     for T in (1.0, 0.0):  # sampled, and greedy
         yield (
             {**alone, "temperature": T},
             PriorPolicy(environment=agent.environment, evaluate=agent.evaluate, temperature=T),
         )
-    temperature = agent.policy.temperature if config.temperature is None else config.temperature
     learned = agent.checkpoint.config.training.unroll_steps > 0  # else its dynamics were never trained
     models: list[Model] = [model for model in get_args(Model) if model == "true" or learned]
     if config.leaf == "value":
@@ -131,28 +142,53 @@ def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any]
             stepped = LookaheadPolicy(
                 environment=agent.environment, model=planning_model(agent, model, "uniform", "value")
             )
-            cell = {"model": model, "prior": "none", "leaf": "value", "horizon": 1, "simulations": 0}
-            yield {**cell, "temperature": 0.0}, stepped
+            cell = {"model": model, "prior": "none", "prior_at": "none", "leaf": "value", "horizon": 1}
+            yield {**cell, "counted_from": "none", "simulations": 0, "temperature": 0.0}, stepped
     for model in models:
-        for prior in get_args(Prior):
-            planned = planning_model(agent, model, prior, leaf_of(agent, config))
-            for N in sorted(set(config.simulations)):
-                cell = {"model": model, "prior": prior, "leaf": config.leaf, "simulations": N}
-                horizon = config.horizon if config.leaf == "rollout" else 0
-                yield (
-                    {**cell, "horizon": horizon, "temperature": temperature},
-                    BehaviourPolicy(
-                        environment=agent.environment,
-                        model=planned,
-                        config=agent.policy.config.model_copy(update={"simulations": N}),
-                        temperature=temperature,
-                        trees=agent.policy.trees,
-                    ),
-                )
+        for prior, prior_at in _priors(model, crossed=config.crossed and learned):
+            yield from _searching(agent, config, model, prior, prior_at)
+
+
+def _priors(model: Model, *, crossed: bool) -> list[tuple[Prior, PriorAt | None]]:
+    """The priors that a model is planned in with, and where the policy network is asked."""
+    own: PriorAt = "latent" if model == "learned" else "state"
+    places = [place for place in get_args(PriorAt) if place == own or crossed]
+    return [*(("policy", place) for place in places), ("uniform", None)]
+
+
+def _searching(
+    agent: Agent, config: PlanningConfig, model: Model, prior: Prior, prior_at: PriorAt | None
+) -> Iterator[tuple[dict[str, Any], Policy]]:
+    """The cells of one model and prior: every N."""
+    planned = planning_model(agent, model, prior, leaf_of(agent, config), prior_at=prior_at)
+    rolled = config.leaf == "rollout"
+    temperature = agent.policy.temperature if config.temperature is None else config.temperature
+    for N in simulation_counts(config.simulations, agent.environment.spec.num_actions):
+        cell = {
+            "model": model,
+            "prior": prior,
+            "prior_at": prior_at or "none",
+            "leaf": config.leaf,
+            "horizon": config.horizon if rolled else 0,
+            "counted_from": config.counted_from if rolled else "none",
+            "simulations": N,
+            "temperature": temperature,
+        }
+        yield (
+            cell,
+            BehaviourPolicy(
+                environment=agent.environment,
+                model=planned,
+                config=agent.policy.config.model_copy(update={"simulations": N, "ties": config.ties}),
+                temperature=temperature,
+                trees=agent.policy.trees,
+            ),
+        )
 
 
 def leaf_of(agent: Agent, config: PlanningConfig) -> LeafValue:
     """What a leaf of the agent's searches is worth."""
     if config.leaf == "value":
         return "value"
-    return Rollout(horizon=config.horizon, seed=rollout_seed(agent, config.seed))
+    seed = rollout_seed(agent, config.seed)
+    return Rollout(horizon=config.horizon, seed=seed, counted_from=config.counted_from)

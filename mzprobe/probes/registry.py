@@ -21,6 +21,7 @@ from mzprobe.settings import (
     SearchErrorConfig,
     SequencesConfig,
     StatesConfig,
+    simulation_counts,
 )
 
 
@@ -83,9 +84,10 @@ def _equivalence(agent: Agent, config: EquivalenceConfig, heads: int) -> Cost:
 
 
 def _search(agent: Agent, config: SearchErrorConfig, _: int) -> Cost:
-    constants = agent.policy.config.model_copy(update={"simulations": max(config.simulations)})
+    most = max(simulation_counts(config.simulations, agent.environment.spec.num_actions))
+    constants = agent.policy.config.model_copy(update={"simulations": most})
     searched = cost.searches(2 * config.states, constants, ("learned", config.horizon))
-    steps = 2 * config.states * max(config.simulations) * config.horizon
+    steps = 2 * config.states * most * config.horizon
     return _sampling(agent, config) + searched + Cost(environment_steps=steps, model_steps=2 * config.states)
 
 

@@ -16,13 +16,16 @@ from mzprobe.networks import MuZeroNetwork, TrainableNetwork
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.networks.rows import search_rows
 from mzprobe.probes.prefixes import BATCH_SIZE
-from mzprobe.search.models import LeafValue, LearnedModel, PlanningModel, Prior, TrueModel
+from mzprobe.search.models import AdvisedModel, LeafValue, LearnedModel, PlanningModel, Prior, TrueModel
 from mzprobe.seeding import numpy_generator, sequence
 from mzprobe.settings import ProbeConfig, StatesConfig
 
 Int64 = NDArray[np.int64]
 
 Model = Literal["learned", "true"]
+PriorAt = Literal[
+    "latent", "state"
+]  # where the policy network is asked: at an unrolled latent, at a state encoded anew
 
 SEARCHES = 1 << 13  # trees that a probe grows at a time, at most
 
@@ -84,8 +87,23 @@ def load_agent(checkpoint: Checkpoint, device: str = "cpu", *, batch_size: int =
     )
 
 
-def planning_model(agent: Agent, model: Model, prior: Prior, leaf: LeafValue) -> PlanningModel:
-    """The agent's learned model, or the true one with the agent's policy and value."""
+def planning_model(
+    agent: Agent, model: Model, prior: Prior, leaf: LeafValue, *, prior_at: PriorAt | None = None
+) -> PlanningModel:
+    """The agent's learned model, or the true one with the agent's policy and value.
+
+    Args:
+        agent: whose network it is.
+        model: what is planned in.
+        prior: the policy network's, or uniform.
+        leaf: what a leaf is worth.
+        prior_at: where the policy network is asked below the root: at the unrolled latent, or at the real state that
+            the same actions lead to; without it, where the model itself stands.
+    """
+    own: PriorAt = "latent" if model == "learned" else "state"
+    if prior == "policy" and prior_at not in (None, own):
+        planned = planning_model(agent, model, "uniform", leaf)
+        return AdvisedModel(planned, planning_model(agent, "true" if model == "learned" else "learned", prior, "value"))
     if model == "true":
         return TrueModel(agent.environment, agent.network, prior=prior, leaf=leaf, device=agent.device)
     return _learned_model(agent.environment, agent.network, agent.device, prior=prior, leaf=leaf)

@@ -30,7 +30,7 @@ from mzprobe.search.mcts import search
 from mzprobe.search.models import Prior, StateArena
 from mzprobe.search.rollouts import Rollout, RolloutArena, discounted
 from mzprobe.search.tree import Tree
-from mzprobe.settings import SearchErrorConfig
+from mzprobe.settings import SearchErrorConfig, simulation_counts
 from mzprobe.threads import limited_threads
 
 Float64 = NDArray[np.float64]
@@ -55,6 +55,7 @@ def measure_search(
 ) -> pd.DataFrame:
     """The probe on one checkpoint: searches at sampled states with both priors; columns as in `UNITS`."""
     rollout = Rollout(horizon=config.horizon, seed=rollout_seed(agent, config.seed))
+    simulations = simulation_counts(config.simulations, agent.environment.spec.num_actions)
     frames: list[pd.DataFrame] = []
     with limited_threads(agent.checkpoint.config.training.threads):
         sample, _ = draw_states(agent, config)
@@ -63,7 +64,7 @@ def measure_search(
         for prior in get_args(Prior):
             for chosen in parts:
                 on_progress(len(frames) / (2 * len(parts)))
-                rows = _score(agent, sample.take(chosen), prior, rollout, config.simulations)
+                rows = _score(agent, sample.take(chosen), prior, rollout, simulations)
                 frames.append(rows.assign(prior=prior, state=chosen[rows["state"]]))
     frame = pd.concat(frames).sort_values(["prior", "simulations", "state"], ignore_index=True)
     return agent.label(frame)[list(UNITS)]
@@ -79,7 +80,7 @@ def _score(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simulat
     assert tree is not None
     paths = trace(environment, sample.states, tree, rollout)
     rows = []
-    for N in sorted(set(simulations)):
+    for N in simulations:
         first, chosen = slice(0, N), (np.arange(B), most_visited(tree, N) - 1)
         visits = np.stack([(paths.root_action[:, first] == a).sum(axis=1) for a in range(policy.shape[1])], axis=1)
         visited = (1 + visits) / (policy.shape[1] + N)

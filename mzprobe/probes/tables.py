@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
-from mzprobe.config import RunConfig
+from mzprobe.config import of_record
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import read_bytes, write_file
 
@@ -88,8 +87,25 @@ def read_run(analyses: Path, run: str, probe: str) -> Table | None:
             raise UsageError(
                 f"{path} and {paths[0]} were made with other {other}: make them alike with --overwrite, or remove one"
             )
-    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    frame = _with_places(pd.concat([table.frame for table in tables], ignore_index=True))
     return Table(frame=frame, units=tables[0].units, record={"agents": [table.record for table in tables]})
+
+
+def own_prior(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows of a planning table have no prior of the policy network, or that of where their own model stands."""
+    own = frame["model"].map({"learned": "latent", "true": "state"})
+    return (frame["prior"] != "policy") | (frame["prior_at"] == own) | (frame["model"] == "none")
+
+
+def _with_places(frame: pd.DataFrame) -> pd.DataFrame:
+    """A planning table of an older mzprobe, which had no other priors and horizons than these."""
+    if "prior" not in frame or "prior_at" in frame or "model" not in frame:
+        return frame
+    place = frame["model"].map({"learned": "latent"}).fillna("state").where(frame["prior"] == "policy", "none")
+    start = pd.Series("root", index=frame.index).where(
+        (frame["simulations"] > 0) & (frame["leaf"] == "rollout"), "none"
+    )
+    return frame.assign(prior_at=place, counted_from=start)
 
 
 def commands_of(table: Table) -> list[str]:
@@ -116,8 +132,8 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def _complete(part: str, values: Any) -> Any:
     """A configuration with the keys that an older mzprobe did not have yet, as that would have done."""
     try:
-        return RunConfig.model_validate(values).model_dump(mode="json") if part == "config" else values
-    except ValidationError:
+        return of_record(values, "").model_dump(mode="json") if part == "config" else values
+    except UsageError:
         return values
 
 

@@ -37,11 +37,13 @@ def fused_search(
     tree: Tree,
     table: Float64,
     floor: float,
+    ties: UInt64,
     gamma: float,
     uniform: bool,
     noise: Float64,
     fraction: float,
     horizon: int,
+    from_root: bool,
     keys: UInt64,
 ) -> None:
     """Grows every tree by M - 1 simulations from observations `[B, size]`.
@@ -52,12 +54,14 @@ def fused_search(
         observations: roots.
         tree: fresh trees, filled in place.
         table: `exploration_table`.
-        floor: smallest divisor of the Q normalisation.
+        floor: smallest divisor of the Q normalisation, environment units.
+        ties: keys of their lots, `[B]`, or `[0]` where the lowest action is taken.
         gamma: discount.
         uniform: whether the prior is uniform instead of the policy.
         noise: root noise `[B, A]`, or `[0, A]` for none.
         fraction: share of the noise in the root prior.
         horizon: of rollout leaves, or -1 for leaves of the value head.
+        from_root: whether it is counted from the root, else from the leaf.
         keys: of the rollouts, `[B]`, or `[0]` for none.
     """
     B, M, A = tree.prior.shape
@@ -68,15 +72,15 @@ def fused_search(
     actions = np.zeros(lanes, np.int32)
     r = np.zeros(lanes)
     v = np.zeros(lanes)
-    depth = np.zeros((lanes, M), np.int32)
+    depth = np.zeros((lanes, M), np.int32)  # as far as it counts
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
         represent_block(weights, block, observations, first, count)
         for slot in range(M):
             if slot > 0:
                 for i in range(count):
-                    nodes[i], actions[i] = select(tree, first + i, table, floor)
-                    depth[i, slot] = depth[i, nodes[i]] + 1
+                    nodes[i], actions[i] = select(tree, first + i, table, floor, ties)
+                    depth[i, slot] = depth[i, nodes[i]] + from_root
                     for j in range(L):
                         block.x[j, i] = latents[i, nodes[i], j]
                     place_action(block, i, actions[i])

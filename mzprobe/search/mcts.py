@@ -10,12 +10,16 @@ from mzprobe import libm
 from mzprobe.config import SearchConfig
 from mzprobe.networks.mlp import MLPNetwork, MLPWeights
 from mzprobe.search.fused import fused_search
+from mzprobe.search.lots import root_keys
 from mzprobe.search.models import LearnedModel, PlanningModel
-from mzprobe.search.rollouts import root_keys
 from mzprobe.search.tree import Tree, backup_all, exploration_table, new_tree, plant_all, select_all
 
 Float64 = NDArray[np.float64]
+UInt64 = NDArray[np.uint64]
 Path = Literal["auto", "fused", "general"]
+
+_ROUNDING = 1e-9  # relative; Q closer than this are equal but for the order of their sums
+_TIES = 0x74696573  # seed of their lots, so that they are not those of a rollout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +33,10 @@ class SearchResult:
     tree: Tree | None  # all nodes, where asked for
 
     def policy(self, temperature: float) -> Float64:
-        """pi^MuZero (the paper's Eq. 1): N^(1/T) / sum N^(1/T), `[B, A]`; at T = 0 its limit, the most visited.
+        """pi^MuZero (the paper's Eq. 1): N^(1/T) / sum N^(1/T), `[B, A]`; at T = 0 the most visited.
 
-        Actions that share the most visits share the probability.
+        At T = 0 the one of the largest Q is taken among those that share the most visits; equal ones share the
+        probability.
 
         Raises:
             ValueError: if the temperature is negative.
@@ -40,7 +45,11 @@ class SearchResult:
             raise ValueError(f"temperature must not be negative, not {temperature}")
         # Divided by the largest count first: its power cannot overflow.
         share = self.visit_counts / self.visit_counts.max(axis=1, keepdims=True)
-        weight = libm.power(share, 1 / temperature) if temperature > 0 else (share == 1).astype(np.float64)
+        if temperature > 0:
+            weight = libm.power(share, 1 / temperature)
+        else:
+            best = np.where(share == 1, self.q, -np.inf).max(axis=1, keepdims=True)
+            weight = (share == 1) & ~(self.q < best - _ROUNDING * np.abs(best))
         return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 
@@ -76,14 +85,15 @@ def search(
         noise = generator.dirichlet(np.full(A, config.dirichlet_alpha), size=B)
     tree = new_tree(B, config.simulations + 1, A)
     table = exploration_table(config.simulations, c1=config.c1, c2=config.c2)
+    ties = root_keys(model.observations(roots), _TIES) if config.ties == "lot" else np.zeros(0, np.uint64)
     weights = model.fused_weights if isinstance(model, LearnedModel) else None
     if path == "fused" and weights is None:
         raise ValueError("the fused path needs a LearnedModel over an MLPNetwork on the CPU")
     if weights is not None and path != "general":
         assert isinstance(model, LearnedModel)
-        _fused_search(model, weights, roots, tree, table, config, noise)
+        _fused_search(model, weights, roots, tree, table, config, ties, noise)
     else:
-        _general_search(model, roots, tree, table, config, noise)
+        _general_search(model, roots, tree, table, config, ties, noise)
     return _result(tree, keep_tree)
 
 
@@ -107,32 +117,42 @@ def _fused_search(
     tree: Tree,
     table: Float64,
     config: SearchConfig,
+    ties: UInt64,
     noise: Float64,
 ) -> None:
     assert isinstance(model.network, MLPNetwork)
     support = model.network.support
     observations = np.ascontiguousarray(roots, np.float32).reshape(len(roots), -1)
-    horizon, keys = -1, np.zeros(0, np.uint64)
+    horizon, from_root, keys = -1, True, np.zeros(0, np.uint64)
     if model.leaf != "value":
-        horizon, keys = model.leaf.horizon, root_keys(observations, model.leaf.seed)
+        horizon, from_root = model.leaf.horizon, model.leaf.counted_from == "root"
+        keys = root_keys(observations, model.leaf.seed)
     fused_search(
         weights,
         support.axis,
         observations,
         tree,
         table,
-        config.normalisation_floor,
+        config.normalisation_floor * model.reward_unit,
+        ties,
         model.gamma,
         model.prior == "uniform",
         noise,
         config.dirichlet_fraction,
         horizon,
+        from_root,
         keys,
     )
 
 
 def _general_search(
-    model: PlanningModel, roots: Any, tree: Tree, table: Float64, config: SearchConfig, noise: Float64
+    model: PlanningModel,
+    roots: Any,
+    tree: Tree,
+    table: Float64,
+    config: SearchConfig,
+    ties: UInt64,
+    noise: Float64,
 ) -> None:
     B, M, _ = tree.prior.shape
     arena, leaf = model.start(roots, M)
@@ -140,9 +160,10 @@ def _general_search(
     if len(noise):
         prior = (1 - config.dirichlet_fraction) * prior + config.dirichlet_fraction * noise
     plant_all(tree, prior, leaf.value)
+    floor = config.normalisation_floor * model.reward_unit
     nodes, actions = np.zeros(B, np.int32), np.zeros(B, np.int32)
     for slot in range(1, M):
-        select_all(tree, table, config.normalisation_floor, nodes, actions)
+        select_all(tree, table, floor, ties, nodes, actions)
         leaf = model.expand(arena, nodes, actions, slot)
         backup_all(tree, slot, nodes, actions, leaf.reward, leaf.prior, leaf.value, model.gamma)
 

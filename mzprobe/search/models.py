@@ -1,5 +1,6 @@
 """What a search plans in: the planning-model protocol, the learned model and the true one."""
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mzprobe.envs.core import Environment, concatenate, rewards_along
-from mzprobe.networks.core import MuZeroNetwork
+from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
 from mzprobe.networks.engine import engine_for, runs_in_kernels
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.networks.mlp import MLPNetwork, MLPWeights
@@ -35,6 +36,11 @@ class PlanningModel(Protocol):
 
     num_actions: int
     gamma: float
+    reward_unit: float  # what counts as a reward of 1, environment units; the floor of the Q normalisation is in it
+
+    def observations(self, roots: Any) -> Any:
+        """What tells roots apart, `[B, ...]`, numbers: ties and rollouts are drawn by lots of it."""
+        ...
 
     def roots(self, environment: Environment, states: Any) -> Any:
         """What `start` takes, for real states of an environment."""
@@ -77,6 +83,7 @@ class LearnedModel:
         self.network = network
         self.num_actions = num_actions
         self.gamma = gamma
+        self.reward_unit = _reward_unit(network)
         self.prior: Prior = prior
         self.leaf: LeafValue = leaf
         self.device = torch.device(device)
@@ -91,6 +98,10 @@ class LearnedModel:
             return self.network.weights()
         return None
 
+    def observations(self, roots: Any) -> NDArray[Any]:
+        """The roots themselves."""
+        return roots.cpu().numpy() if isinstance(roots, Tensor) else np.asarray(roots)
+
     def roots(self, environment: Environment, states: Any) -> NDArray[np.float32]:
         """Observations of real states, `[B, *shape]`."""
         return environment.observe(states)
@@ -102,7 +113,7 @@ class LearnedModel:
         arena = LatentArena(
             latents.new_empty((capacity, *latents.shape)),
             torch.arange(len(latents), device=self.device),
-            None if self.leaf == "value" else RolloutArena(self.leaf, np.asarray(roots), capacity),
+            None if self.leaf == "value" else RolloutArena(self.leaf, self.observations(roots), capacity),
         )
         arena.latents[0] = latents
         return arena, self._leaf(latents.new_zeros(len(latents), dtype=torch.float64), latents, arena, 0)
@@ -147,6 +158,57 @@ class LearnedModel:
         return np.asarray(torch.stack(rewards, dim=1).cpu().numpy(), np.float64)
 
 
+@dataclass(frozen=True)
+class PairedRoots:
+    """The same B roots for two models."""
+
+    planned: Any  # of the model that is planned in
+    advising: Any  # of the one whose prior is taken
+
+    def __len__(self) -> int:
+        return len(self.planned)
+
+
+class AdvisedModel:
+    """Planning in one model by the prior of another, which takes the same actions from the same roots.
+
+    With the learned and the true model this tells what a prior loses along an unrolled latent from what the model's
+    rewards and values lose: the policy network reads either the latent, or the real state encoded anew.
+
+    Args:
+        planned: gives rewards and leaf values.
+        advising: gives priors.
+    """
+
+    def __init__(self, planned: PlanningModel, advising: PlanningModel) -> None:
+        self.num_actions, self.gamma, self.reward_unit = planned.num_actions, planned.gamma, planned.reward_unit
+        self.planned, self.advising = planned, advising
+
+    def observations(self, roots: PairedRoots) -> Any:
+        """Those of the model that is planned in."""
+        return self.planned.observations(roots.planned)
+
+    def roots(self, environment: Environment, states: Any) -> PairedRoots:
+        """Both models' own."""
+        return PairedRoots(self.planned.roots(environment, states), self.advising.roots(environment, states))
+
+    def start(self, roots: PairedRoots, capacity: int) -> tuple[tuple[Any, Any], Leaf]:
+        """Opens both arenas."""
+        planned, leaf = self.planned.start(roots.planned, capacity)
+        advising, advice = self.advising.start(roots.advising, capacity)
+        return (planned, advising), leaf._replace(prior=advice.prior)
+
+    def expand(self, arena: tuple[Any, Any], nodes: Int32, actions: Int32, slot: int) -> Leaf:
+        """One step of both models."""
+        leaf = self.planned.expand(arena[0], nodes, actions, slot)
+        return leaf._replace(prior=self.advising.expand(arena[1], nodes, actions, slot).prior)
+
+
+def _reward_unit(network: MuZeroNetwork | None) -> float:
+    """The reward that a network's scale makes 1; 1 where it has none."""
+    return 1 / network.support.reward_scale if isinstance(network, TrainableNetwork) else 1.0
+
+
 class LatentArena(NamedTuple):
     """Latents of every node of every tree."""
 
@@ -186,9 +248,14 @@ class TrueModel:
         self.environment = environment
         self.num_actions = environment.spec.num_actions
         self.gamma = environment.spec.gamma
+        self.reward_unit = _reward_unit(network)
         self.prior: Prior = prior
         self.leaf: LeafValue = leaf
         self._evaluate = None if network is None else Evaluator(network, num_actions=self.num_actions, device=device)
+
+    def observations(self, roots: Any) -> NDArray[Any]:
+        """What the environment shows of them."""
+        return self.environment.observe(roots)
 
     def roots(self, environment: Environment, states: Any) -> Any:  # noqa: ARG002 - the learned model observes
         """The states themselves."""
@@ -198,7 +265,7 @@ class TrueModel:
         """Puts B real states in slot 0."""
         rollouts = None
         if self.leaf != "value":
-            rollouts = RolloutArena(self.leaf, self.environment.observe(roots), capacity)
+            rollouts = RolloutArena(self.leaf, self.observations(roots), capacity)
         arena = StateArena(roots, rollouts)
         return arena, self._leaf(np.zeros(len(roots)), roots, arena, 0)
 

@@ -1,19 +1,21 @@
-"""Rollout leaves: random actions from a leaf to a planning horizon that is counted from the root.
+"""Rollout leaves: random actions from a leaf, to a planning horizon that is counted from the root or from the leaf.
 
-The actions are numbers of a counter-based hash of the root's observation, the simulation and the step. A root is
-therefore planned for alike in whatever batch it stands, and alike in the learned and in the true model, which makes
-their cells of Figure 7 paired.
+The actions are lots of the root's observation, the simulation and the step (`lots.py`), the same in the learned and in
+the true model.
 
-What lies beyond the horizon counts for nothing: a node deeper than that has reward 0 and value 0, so that the search
-maximises the discounted reward of its first `horizon` steps.
+Counted from the root, what lies beyond the horizon counts for nothing: a node deeper than that has reward 0 and value
+0, so that the search maximises the discounted reward of its first `horizon` steps. Counted from the leaf, every leaf is
+followed by `horizon` steps: deeper ones see further, and where rewards have one sign they are worth more.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe._kernel import inlined, kernel
+from mzprobe.search.lots import lot, root_keys
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -21,19 +23,19 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 UInt64 = NDArray[np.uint64]
 
-# SplitMix64 (Steele, Lea and Flood 2014): the golden ratio's increment and the finaliser's two factors.
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-_FACTOR_1 = np.uint64(0xBF58476D1CE4E5B9)
-_FACTOR_2 = np.uint64(0x94D049BB133111EB)
-_S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
+_S32 = np.uint64(32)
+
+
+CountedFrom = Literal["root", "leaf"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
     """A leaf is worth what random actions bring, in the model that is planned in."""
 
-    horizon: int  # steps, counted from the root
+    horizon: int  # steps
     seed: int = 0  # of the actions
+    counted_from: CountedFrom = "root"
 
     def __post_init__(self) -> None:
         if self.horizon < 1 or not 0 <= self.seed < 2**64:
@@ -41,28 +43,9 @@ class Rollout:
 
 
 @inlined
-def _mix(x: np.uint64) -> np.uint64:
-    x = (x ^ (x >> _S30)) * _FACTOR_1
-    x = (x ^ (x >> _S27)) * _FACTOR_2
-    return x ^ (x >> _S31)
-
-
-@inlined
 def rollout_action(key: np.uint64, slot: int, step: int, num_actions: int) -> int:
     """The action of step `step` of the rollout from node `slot` of a tree, uniform over `num_actions`."""
-    word = _mix(_mix(key + np.uint64(slot) * _STEP) + np.uint64(step) * _STEP)
-    return np.int64(((word >> _S32) * np.uint64(num_actions)) >> _S32)  # type: ignore[return-value]
-
-
-@kernel
-def _keys(words: NDArray[np.uint32], seed: np.uint64) -> UInt64:
-    keys = np.empty(words.shape[0], np.uint64)
-    for b in range(words.shape[0]):
-        key = _mix(seed + _STEP)
-        for j in range(words.shape[1]):
-            key = _mix(key + np.uint64(words[b, j]) + _STEP)
-        keys[b] = key
-    return keys
+    return np.int64(((lot(key, slot, step) >> _S32) * np.uint64(num_actions)) >> _S32)  # type: ignore[return-value]
 
 
 @kernel
@@ -73,12 +56,6 @@ def rollout_actions(keys: UInt64, slot: int, steps: int, num_actions: int) -> In
         for t in range(steps):
             actions[b, t] = rollout_action(keys[b], slot, t, num_actions)
     return actions
-
-
-def root_keys(observations: Float32, seed: int) -> UInt64:
-    """A key for each root, from its observation `[B, ...]` and the seed."""
-    flat = np.asarray(observations, np.float32).reshape(len(observations), -1) + np.float32(0)  # -0 becomes 0
-    return _keys(np.ascontiguousarray(flat).view(np.uint32), np.uint64(seed))
 
 
 class RolloutArena:
@@ -92,6 +69,7 @@ class RolloutArena:
 
     def __init__(self, rollout: Rollout, observations: Float32, capacity: int) -> None:
         self.horizon = rollout.horizon
+        self.from_root = rollout.counted_from == "root"
         self.keys = root_keys(observations, rollout.seed)
         self.depth = np.zeros((capacity, len(observations)), np.int64)
 
@@ -102,7 +80,7 @@ class RolloutArena:
 
     def left(self, slot: int) -> Int64:
         """Steps from each tree's node `slot` to the horizon, `[B]`; -1 beyond it."""
-        return np.asarray(np.maximum(self.horizon - self.depth[slot], -1))
+        return np.asarray(np.maximum(self.horizon - self.from_root * self.depth[slot], -1))
 
     def actions(self, slot: int, num_actions: int) -> Int64:
         """Random actions from node `slot`, `[B, T]`, as many as the longest rollout takes."""

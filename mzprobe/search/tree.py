@@ -8,7 +8,9 @@ The rule at a node (the paper's Eq. 2; MuZero, appendix B) picks the largest
     Q'(s, a) + P(s, a) sqrt(N(s)) / (1 + N(s, a)) * (c1 + log((N(s) + c2 + 1) / c2))
 
 where Q'(s, a) is r + gamma V(child) scaled by the smallest and largest Q seen in the tree, 0 for an unvisited action,
-and N(s) counts the visit that expanded s. Ties go to the lowest action.
+and N(s) counts the visit that expanded s. Among scores that are equal but for rounding, a lot of root, node and action
+decides (`lots.py`): with the lowest action, as the plain rule has it, a uniform prior would leave the same actions for
+last at every node.
 """
 
 from functools import lru_cache
@@ -19,9 +21,14 @@ from numpy.typing import NDArray
 
 from mzprobe import libm
 from mzprobe._kernel import inlined, kernel
+from mzprobe.search.lots import lot
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
+UInt64 = NDArray[np.uint64]
+
+# Scores closer than this are equal but for the rounding of sums that were added in another order; they are of order 1.
+_SAME = 1e-9
 
 
 class Tree(NamedTuple):
@@ -80,8 +87,11 @@ def plant(tree: Tree, b: int, value: float) -> None:
 
 
 @inlined
-def select(tree: Tree, b: int, table: Float64, floor: float) -> tuple[int, int]:
-    """Walks tree b down to an untried action; gives the node and that action."""
+def select(tree: Tree, b: int, table: Float64, floor: float, keys: UInt64) -> tuple[int, int]:
+    """Walks tree b down to an untried action; gives the node and that action.
+
+    Ties are drawn with the tree's key, or go to the lowest action where there are no `keys`.
+    """
     low, high = tree.bounds[b, 0], tree.bounds[b, 1]
     scale = 1.0 / max(high - low, floor)
     num_actions = tree.prior.shape[2]
@@ -96,9 +106,10 @@ def select(tree: Tree, b: int, table: Float64, floor: float) -> tuple[int, int]:
             score = tree.prior[b, node, a] * exploration / (1 + n)
             if n > 0:
                 score += (tree.q[b, node, a] - low) * scale
-            if score > best:
-                best = score
+            tied = keys.size > 0 and abs(score - best) <= _SAME
+            if (lot(keys[b], node, a) > lot(keys[b], node, chosen)) if tied else score > best:
                 chosen = a
+            best = max(best, score)
         following = tree.child[b, node, chosen]
         if following < 0:
             break
@@ -147,10 +158,10 @@ def plant_all(tree: Tree, prior: Float64, value: Float64) -> None:
 
 
 @kernel
-def select_all(tree: Tree, table: Float64, floor: float, nodes: Int32, actions: Int32) -> None:
+def select_all(tree: Tree, table: Float64, floor: float, keys: UInt64, nodes: Int32, actions: Int32) -> None:
     """Fills nodes `[B]` and actions `[B]` with each tree's next expansion."""
     for b in range(nodes.size):
-        nodes[b], actions[b] = select(tree, b, table, floor)
+        nodes[b], actions[b] = select(tree, b, table, floor, keys)
 
 
 @kernel

@@ -13,7 +13,7 @@ import numpy as np
 from mzprobe import envs, networks
 from mzprobe.behaviour import BehaviourPolicy, draw_episode_numbers, play_episodes
 from mzprobe.checkpoints import agent_folder, read_checkpoint, steps_of, write_checkpoint
-from mzprobe.config import RunConfig, validated
+from mzprobe.config import RunConfig, of_record
 from mzprobe.errors import Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.search.models import LearnedModel
@@ -200,7 +200,7 @@ class Trainer:
         """A run may be taken further (more steps), but never on with another configuration."""
         mine = self.config.model_dump(mode="json")
         source = str(self.folder)
-        before = validated(RunConfig, saved, source) if saved else read_checkpoint(steps_of(self.folder)[0]).config
+        before = of_record(saved, source) if saved else read_checkpoint(steps_of(self.folder)[0]).config
         theirs = before.model_dump(mode="json")
         differing = [
             f"{section}.{key}"

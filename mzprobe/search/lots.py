@@ -1,0 +1,48 @@
+"""Numbers drawn by lot that a root always draws alike: a counter-based hash of its observation.
+
+Ties of the search and the actions of rollouts are drawn so. A root is therefore planned for alike in whatever batch it
+stands, on any device, and alike in the learned and in the true model, which makes their comparison paired.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mzprobe._kernel import inlined, kernel
+
+UInt64 = NDArray[np.uint64]
+
+# SplitMix64 (Steele, Lea and Flood 2014): the golden ratio's increment and the finaliser's two factors.
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_FACTOR_1 = np.uint64(0xBF58476D1CE4E5B9)
+_FACTOR_2 = np.uint64(0x94D049BB133111EB)
+_S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
+
+
+@inlined
+def _mix(x: np.uint64) -> np.uint64:
+    x = (x ^ (x >> _S30)) * _FACTOR_1
+    x = (x ^ (x >> _S27)) * _FACTOR_2
+    return x ^ (x >> _S31)
+
+
+@inlined
+def lot(key: np.uint64, first: int, second: int) -> np.uint64:
+    """64 bits for two counters, such as a node and an action."""
+    return _mix(_mix(key + np.uint64(first) * _STEP) + np.uint64(second) * _STEP)
+
+
+@kernel
+def _keys(words: NDArray[np.uint32], seed: np.uint64) -> UInt64:
+    keys = np.empty(words.shape[0], np.uint64)
+    for b in range(words.shape[0]):
+        key = _mix(seed + _STEP)
+        for j in range(words.shape[1]):
+            key = _mix(key + np.uint64(words[b, j]) + _STEP)
+        keys[b] = key
+    return keys
+
+
+def root_keys(observations: ArrayLike, seed: int) -> UInt64:
+    """A key for each root, from its observation `[B, ...]` and the seed."""
+    flat = np.asarray(observations, np.float32).reshape(len(np.asarray(observations)), -1) + np.float32(0)  # -0 is 0
+    return _keys(np.ascontiguousarray(flat).view(np.uint32), np.uint64(seed))
