@@ -1,6 +1,6 @@
 """Policies as objects, and the playing of whole episodes by them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from mzprobe import libm
 from mzprobe.config import SearchConfig
 from mzprobe.envs.core import Environment, concatenate
 from mzprobe.networks.evaluate import Evaluator
-from mzprobe.search.mcts import actions_from_uniforms, search
+from mzprobe.search.mcts import SearchResult, actions_from_uniforms, search
 from mzprobe.search.models import PlanningModel
 
 Float64 = NDArray[np.float64]
@@ -41,14 +41,15 @@ class BehaviourPolicy:
 
     def distribution(self, states: Any) -> Float64:
         """N^(1/T) / sum N^(1/T), `[B, A]`."""
+        return np.concatenate([result.policy(self.temperature) for result in self.searches(states)])
+
+    def searches(self, states: Any) -> Iterator[SearchResult]:
+        """The searches at the states, in order, as many at a time as fit."""
         B = len(states)
         size = self.trees or max(B, 1)
-        parts = []
         for first in range(0, max(B, 1), size):
             chosen = states.take(np.arange(first, min(first + size, B)))
-            roots = self.model.roots(self.environment, chosen)
-            parts.append(search(self.model, roots, config=self.config).policy(self.temperature))
-        return np.concatenate(parts)
+            yield search(self.model, self.model.roots(self.environment, chosen), config=self.config)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ Alternative = Literal["two-sided", "greater", "less"]
 Kind = Literal["spearman", "kendall"]
 
 SIGN_PATTERNS = 2**15  # all are enumerated up to here (15 agents), so many are sampled beyond
+_PRODUCTS = 1e-12  # relative; products of the same numbers in another order differ by less
 _ROUNDING = 1e-9  # statistics of order 1 that differ by less are equal
 _NUMBERS_AT_ONCE = 2**20  # bounds the memory of a bootstrap: 8 MB an array
 
@@ -302,6 +303,34 @@ def holm(p: ArrayLike) -> Float64:
     factors = np.arange(order.size, 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(adjusted[order] * factors), 1)
     return adjusted
+
+
+# Ranks
+
+
+def tied_levels(numbers: Float64) -> NDArray[np.int64]:
+    """Numbers of positive `[S, n]` in their order within a row, equal where they are equal but for rounding.
+
+    Products of the same probabilities in another order differ by less than 1e-12 of them.
+    """
+    order = np.argsort(numbers, axis=1, kind="stable")
+    ordered = np.take_along_axis(numbers, order, axis=1)
+    above = np.diff(ordered, axis=1, prepend=ordered[:, :1]) > _PRODUCTS * ordered
+    level = np.empty(numbers.shape, np.int64)
+    np.put_along_axis(level, order, above.cumsum(axis=1), axis=1)
+    return level
+
+
+def ranked(level: NDArray[np.int64], values: Float64) -> tuple[NDArray[np.int64], Float64]:
+    """Ranks 1 .. n of each row's levels `[S, n]`, and values averaged over those of equal level.
+
+    Which of equals is ranked first says nothing, so each counts with their mean.
+    """
+    S, n = level.shape
+    rank = np.empty((S, n), np.int64)
+    np.put_along_axis(rank, np.argsort(level, axis=1, kind="stable"), np.arange(1, n + 1)[None], axis=1)
+    means = [(np.bincount(x, weights=v) / np.bincount(x))[x] for x, v in zip(level, values, strict=True)]
+    return rank, np.stack(means)
 
 
 # Rank correlation

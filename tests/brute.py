@@ -106,6 +106,9 @@ class Path:
     alive: bool  # whether the last state is not terminal
     real: int  # last state
     believed: int  # last state that the model believes in
+    reward: float  # of the last action
+    predicted_reward: float  # of it, in the model
+    grounded_reward: float  # of it, in the model that was told the real state before
 
 
 def follow(environment, network, policy, state, actions):
@@ -113,6 +116,7 @@ def follow(environment, network, policy, state, actions):
     gamma = environment.spec.gamma
     real, believed = state, state
     probability, value, predicted, alive_predicted = 1.0, 0.0, 0.0, 0.0
+    last = (0.0, 0.0, 0.0)
     for t, action in enumerate(actions):
         ended = environment.terminal_states[real]
         probability *= policy.probabilities[real, action]
@@ -120,9 +124,11 @@ def follow(environment, network, policy, state, actions):
         guess = float(network.rewards[believed, action])
         predicted += gamma**t * guess
         alive_predicted += 0.0 if ended else gamma**t * guess
+        last = (float(environment.rewards[real, action]), guess, float(network.rewards[real, action]))
         real = environment.transitions[real, action]
         believed = int(network.transitions[believed, action])
-    return Path(probability, value, predicted, alive_predicted, not environment.terminal_states[real], real, believed)
+    alive = not environment.terminal_states[real]
+    return Path(probability, value, predicted, alive_predicted, alive, real, believed, *last)
 
 
 def all_paths(environment, network, policy, state, horizon):
@@ -162,6 +168,10 @@ def summary(paths):
         "signed_error": -expect(difference),
         "alive_error": abs(expect(path.value - path.alive_predicted for path in paths)),
         "alive_probability": expect(float(path.alive) for path in paths),
+        "step_reward": expect(path.reward for path in paths),
+        "step_signed_error": expect(path.predicted_reward - path.reward for path in paths),
+        "grounded_signed_error": expect(path.grounded_reward - path.reward for path in paths),
+        "end_within": any(path.probability > 0 and not path.alive for path in paths),
     }
 
 
@@ -323,7 +333,10 @@ def error_along(environment, network, state, actions):
 
 
 def search_summary(environment, network, state, *, prior, simulations, rollout, config):
-    """The columns of the search probe for one state, prior and N, from a search of just these N simulations."""
+    """The columns of the search probe for one state, prior and N, from a search of just these N simulations.
+
+    And every simulation's length and error.
+    """
     A = environment.spec.num_actions
     config = config.model_copy(update={"simulations": simulations})
     root, nodes = planned(environment, network, state, model="learned", prior=prior, config=config, rollout=rollout)
@@ -339,11 +352,22 @@ def search_summary(environment, network, state, *, prior, simulations, rollout, 
     return {
         "path_error": math.fsum(path_errors) / simulations,
         "trajectory_error": math.fsum(errors) / simulations,
+        "step_error": math.fsum(e / n for e, n in zip(path_errors, lengths, strict=True)) / simulations,
         "path_length": sum(lengths) / simulations,
         "tv": sum(abs(p - q) for p, q in zip(policy, visited, strict=True)) / 2,
         "kl": sum(p * math.log(p / q) for p, q in zip(policy, visited, strict=True)),
         "curse": curse(environment, network, state, most_visited_actions(root)[: rollout.horizon]),
-    }
+    }, list(zip(lengths, path_errors, strict=True))
+
+
+def matched_error(own, other):
+    """The mean error of a search's (length, error) pairs, a length weighed by what is common with another search."""
+    total, weight = 0.0, 0
+    for length in {n for n, _ in own}:
+        errors, others = [e for n, e in own if n == length], [n for n, _ in other if n == length]
+        common = min(len(errors), len(others))
+        total, weight = total + common * sum(errors) / len(errors), weight + common
+    return total / weight if weight else math.nan
 
 
 def most_visited_actions(root):

@@ -161,8 +161,8 @@ FAULTS = (
     Fault(
         what="the variance over sampled sequences is divided by m, not m - 1",
         file="mzprobe/probes/horizon.py",
-        old=" * sequences / (sequences - 1)",
-        new="",
+        old="mean) / (sequences - 1))",
+        new="mean) / sequences)",
         test="tests/test_horizon.py::test_sampled_scores_equal_the_average_of_the_same_sequences",
     ),
     Fault(
@@ -174,7 +174,7 @@ FAULTS = (
     ),
     Fault(
         what="sequences are ranked from the most probable on",
-        file="mzprobe/probes/sequences.py",
+        file="mzprobe/stats.py",
         old="np.argsort(level,",
         new="np.argsort(-level,",
         test="tests/test_sequences.py::test_ranks_go_from_the_least_to_the_most_probable",
@@ -210,9 +210,23 @@ FAULTS = (
     Fault(
         what="the matrix is transposed: the policy of X in the model of Y",
         file="mzprobe/probes/cross.py",
-        old="score_tree(tree, other.policy,",
+        old="score_tree(tree, policy,",
         new="score_tree(PrefixTree(environment, other.network, sample.states.take(chosen)), agent.policy,",
         test="tests/test_cross.py::test_a_cell_is_the_policy_of_y_in_the_model_and_at_the_states_of_x",
+    ),
+    Fault(
+        what="errors at matched depth weigh each depth by the search's own paths",
+        file="mzprobe/probes/search_error.py",
+        old="weight = np.minimum(own, by_length(other))",
+        new="weight = own",
+        test="tests/test_search_error.py::test_an_error_that_grows_with_the_length_alone_is_the_same_at_matched_length",
+    ),
+    Fault(
+        what="the re-grounded model is not re-grounded",
+        file="mzprobe/probes/prefixes.py",
+        old="encoded[torch.as_tensor(place, device=encoded.device)], actions)",
+        new="self.latents[torch.as_tensor(parents, device=encoded.device)], actions)",
+        test="tests/test_horizon.py::test_exact_scores_equal_the_enumeration_of_all_sequences",
     ),
     Fault(
         what="total variation without its half",

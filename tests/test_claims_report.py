@@ -62,8 +62,8 @@ def test_json_holds_all_of_it_and_nothing_else_is_printed(run, run_cli, monkeypa
 
 
 def test_the_numbers_of_a_finding_stand_where_they_belong():
-    # Six agents: two cells, whose p are 2 and 6 of 64 patterns of signs; the smaller is doubled by Holm. At 95 % not one
-    # pattern on a side can be left out, so that intervals end at the smallest and the largest effect.
+    # Six agents: two cells, whose p are 2 and 6 of 64 patterns of signs; the smaller is doubled by Holm. At 95 %
+    # not one pattern on a side can be left out: intervals end at the smallest and the largest effect.
     rows = [("a", agent, 1.0 + agent) for agent in range(6)] + [
         ("b", agent, x) for agent, x in enumerate([-2, 1, 3, 4, 5, 6])
     ]

@@ -35,31 +35,35 @@ VALUE, LEARNED, TRUE, TRUE_VALUE = ("learned", 0), ("learned", 4), ("true", 4), 
 BY_HAND = {
     "online": (
         OnlineConfig(episodes=3),
-        Cost(searches=1500, simulations={VALUE: 12000}, environment_steps=3000, model_steps=1500),
+        Cost(searches=1500, simulations={VALUE: 12000}, environment_steps=4500, model_steps=3000),
     ),
-    "horizon": (  # 2 episodes; 1 + 2 + 4 searches a state, 2 + 4 + 8 steps, and each state is represented
+    # 2 episodes; 1 + 2 + 4 searches a state, 2 + 4 + 8 steps, each two rows of the model; each state is represented,
+    # and again each of the 1 + 2 + 4 that steps begin at.
+    "horizon": (
         HorizonConfig(states=6, episodes=2),
-        Cost(states=6, searches=1042, simulations={VALUE: 8336}, environment_steps=1084, model_steps=90),
+        Cost(states=6, searches=1042, simulations={VALUE: 8336}, environment_steps=1084, model_steps=216),
     ),
-    "horizon sampled": (  # 1 + 2 + 3 + 3 searches a state, 2 + 3 + 3 + 3 steps
+    "horizon sampled": (  # 1 + 2 + 3 + 3 searches a state, and 1 for the two sequences of h = 1; 2 + 3 + 3 + 3 steps
         HorizonConfig(states=6, episodes=2, horizon=4, enumerate_up_to=15, sequences=3),
-        Cost(states=6, searches=1054, simulations={VALUE: 8432}, environment_steps=1066, model_steps=72),
+        Cost(states=6, searches=1060, simulations={VALUE: 8480}, environment_steps=1066, model_steps=192),
     ),
     "sequences": (
         SequencesConfig(states=5, episodes=1, length=2),
-        Cost(states=5, searches=515, simulations={VALUE: 4120}, environment_steps=530, model_steps=35),
+        Cost(states=5, searches=515, simulations={VALUE: 4120}, environment_steps=530, model_steps=95),
     ),
-    "cross": (  # two policies, searched each at 1 + 2 nodes a state, on one tree of 2 + 4 steps
+    # Two policies at two temperatures, searched each at 1 + 2 nodes a state, on one tree of 2 + 4 steps; and their
+    # distances from that of the row, four searches a state.
+    "cross": (
         CrossConfig(states=5, episodes=1, horizon=2),
-        Cost(states=5, searches=530, simulations={VALUE: 4240}, environment_steps=530, model_steps=35),
+        Cost(states=5, searches=600, simulations={VALUE: 4800}, environment_steps=530, model_steps=80),
     ),
     "cross sampled": (  # their samples may share nothing
         CrossConfig(states=5, episodes=1, horizon=2, enumerate_up_to=0, sequences=3),
-        Cost(states=5, searches=530, simulations={VALUE: 4240}, environment_steps=550, model_steps=55),
+        Cost(states=5, searches=620, simulations={VALUE: 4960}, environment_steps=600, model_steps=265),
     ),
     "equivalence": (  # 1 + 2 searches a state, 2 + 4 steps; two heads score 35 real states
         EquivalenceConfig(states=5, episodes=1, horizon=2),
-        Cost(states=5, searches=515, simulations={VALUE: 4120}, environment_steps=530, model_steps=210),
+        Cost(states=5, searches=515, simulations={VALUE: 4120}, environment_steps=530, model_steps=255),
     ),
     "search": (  # two priors, 7 simulations of 4 steps each
         SearchErrorConfig(states=5, episodes=1, simulations=(2, 7), horizon=4),
@@ -71,21 +75,21 @@ BY_HAND = {
             model_steps=10,
         ),
     ),
-    "planning": (  # the prior twice; two priors with 2 and with 5 simulations in each model
+    "planning": (  # the prior twice, random play; three priors with 2 and with 5 simulations in each model
         PlanningConfig(episodes=2, simulations=(2, 5), horizon=4),
         Cost(
-            searches=8000,
-            simulations={LEARNED: 14000, TRUE: 14000},
-            environment_steps=10000,
+            searches=12000,
+            simulations={LEARNED: 21000, TRUE: 21000},
+            environment_steps=15000,
             model_steps=2000,
         ),
     ),
     "planning value": (
         PlanningConfig(episodes=1, simulations=(3,), leaf="value", horizon=4),
         Cost(
-            searches=2000,
-            simulations={VALUE: 3000, TRUE_VALUE: 3000},
-            environment_steps=5000,  # two actions tried a step in the true model
+            searches=3000,
+            simulations={VALUE: 4500, TRUE_VALUE: 4500},
+            environment_steps=6500,  # two actions tried a step in the true model
             model_steps=4000,  # the root and its two successors, a step in each model
         ),
     ),
@@ -218,7 +222,7 @@ def test_no_probe_does_more_than_it_costs(agent, name, work):
 def test_a_probe_does_all_that_it_costs_where_nothing_ends_and_every_action_is_taken(name, work):
     env = random_mdp(0, num_states=4, terminal_fraction=0, time_limit=7)
     uniform = TabularNetwork(env.transitions, [[0.0, 0.0]] * 4)
-    agent = made_agent(env, uniform)
+    agent = made_agent(env, uniform, temperature=0.5)
     cost, found = foretold(name, counting(agent, work)), done(name, agent, work)
     if name == "search":  # trajectories that begin deeper in the tree take fewer steps
         assert cost.pop("environment_steps") > found.pop("environment_steps") > 7
@@ -243,7 +247,7 @@ def test_costs_add_up_by_kind_of_simulation():
 
 def test_a_cost_is_said_in_words():
     assert str(BY_HAND["horizon"][1]) == (
-        "6 states, 1,042 searches (8,336 simulations), 1,084 environment steps, 90 network rows"
+        "6 states, 1,042 searches (8,336 simulations), 1,084 environment steps, 216 network rows"
     )
     assert str(Cost(searches=2, simulations={VALUE: 4, TRUE: 5}, environment_steps=3)) == (
         "2 searches (9 simulations), 3 environment steps"

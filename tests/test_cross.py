@@ -1,5 +1,7 @@
 """The cross-matrix: the model and the states of one checkpoint, the policy of another, however the columns come."""
 
+from dataclasses import replace
+
 import brute
 import numpy as np
 import pandas as pd
@@ -21,7 +23,7 @@ from mzprobe.seeding import numpy_generator
 from mzprobe.settings import CrossConfig, HorizonConfig
 
 ENUMERATED = CrossConfig(states=6, episodes=4, horizon=3, seed=5)
-SAMPLED = ENUMERATED.model_copy(update={"enumerate_up_to": 0, "sequences": 9})
+SAMPLED = ENUMERATED.model_copy(update={"enumerate_up_to": 0, "sequences": 7})
 MODES = pytest.mark.parametrize("config", [ENUMERATED, SAMPLED], ids=["enumerated", "sampled"])
 
 
@@ -85,6 +87,8 @@ def test_a_cell_is_the_policy_of_y_in_the_model_and_at_the_states_of_x(seed, num
             paths = brute.drawn_paths(x.environment, x.network, y.policy, state, draws[cell.state])
         for column, expected in brute.summary(paths).items():
             assert abs(getattr(cell, column) - expected) <= 1e-12, (column, cell.state, cell.policy_step)
+        tv = np.abs(x.policy.probabilities[state] - y.policy.probabilities[state]).sum() / 2
+        assert (cell.tv, cell.tv_at_1) == (pytest.approx(tv, abs=1e-12), pytest.approx(tv, abs=1e-12))
         assert (cell.training_step, cell.h, cell.exact) == (x.checkpoint.training_step, 3, exact)
 
 
@@ -109,7 +113,7 @@ def test_columns_asked_one_by_one_have_the_bytes_of_those_asked_together(config,
     whole = measure_cross(checkpoints(1)[1], config, checkpoints(1))
     agents = checkpoints(1, batch_size=batch_size)
     parts = [measure_cross(agents[1], config, [agents[column]]) for column in order]
-    joined = pd.concat(parts).sort_values(["policy_step", "state"], ignore_index=True)
+    joined = pd.concat(parts).sort_values(["policy_step", "policy_temperature", "state"], ignore_index=True)
     pd.testing.assert_frame_equal(joined, whole, check_exact=True)
     together = measure_cross(agents[1], config, [agents[column] for column in order])
     pd.testing.assert_frame_equal(together, whole, check_exact=True)
@@ -118,14 +122,28 @@ def test_columns_asked_one_by_one_have_the_bytes_of_those_asked_together(config,
 def test_a_row_has_its_own_temperature_and_a_column_its_own():
     env = random_mdp(2, num_states=6)
     agents = [
-        made_agent(env, wrong_network(step, 6, 2), step=step, temperature=T) for step, T in ((0, 1.0), (20, 0.25))
+        made_agent(env, wrong_network(step + 5, 6, 2), step=step, temperature=T, simulations=30)
+        for step, T in ((0, 1.0), (20, 0.25))
     ]
     rows = measure_cross(agents[0], ENUMERATED, agents[::-1])
     assert list(rows.columns) == list(UNITS)
     assert set(rows["temperature"]) == {1.0}
     pairs = rows[["policy_step", "policy_temperature"]].drop_duplicates().to_numpy().tolist()
-    assert pairs == [[0, 1.0], [20, 0.25]]
-    assert set(rows["policy_step"]) == {0, 20}
+    assert pairs == [[0, 1.0], [20, 0.25], [20, 1.0]]
+    own, at_1 = (rows[(rows["policy_step"] == 20) & (rows["policy_temperature"] == T)] for T in (0.25, 1.0))
+    alone = measure_cross(
+        agents[0], ENUMERATED, [replace(agents[1], policy=replace(agents[1].policy, temperature=1.0))]
+    )
+    assert own["own_temperature"].all()
+    assert not at_1["own_temperature"].any()
+    columns = [name for name in UNITS if name not in ("tv", "own_temperature")]
+    pd.testing.assert_frame_equal(at_1[columns].reset_index(drop=True), alone[columns], check_exact=True)
+    assert (own["predicted_value"].to_numpy() != at_1["predicted_value"].to_numpy()).any()
+    assert own["tv_at_1"].tolist() == at_1["tv_at_1"].tolist()
+    there = TabularStates(np.arange(6))
+    seen = agents[0].policy.distribution(there), agents[1].policy.distribution(there)
+    distances = (np.abs(seen[0] - seen[1]).sum(axis=1) / 2).tolist()
+    assert set(own["tv"]) <= set(distances)
 
 
 def test_the_columns_of_a_row_differ_at_the_same_states(loaded):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
-from mzprobe.envs import TabularEnvironment
+from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.errors import UsageError
 from mzprobe.probes.horizon import UNITS, mean_magnitude_bias, measure_horizon, sampled, score_horizon
@@ -53,7 +53,7 @@ def test_exact_scores_equal_the_enumeration_of_all_sequences(seed, num_actions, 
 def test_sampled_scores_equal_the_average_of_the_same_sequences():
     env, network, policy, sample = case(4, num_actions=3)
     m, h = 40, 4
-    rows = score_horizon(env, network, policy, sample, horizon=h, sequences=m, generator=generator(9))
+    rows = score_horizon(env, network, policy, sample, horizon=h, sequences=m, generator=generator(9), exact_to=0)
     uniforms = generator(9).random((5, m, h))
     for row in rows.itertuples():
         paths = brute.drawn_paths(env, network, policy, row.state, uniforms[row.state, :, : row.h])
@@ -73,7 +73,8 @@ def test_sampled_scores_come_to_the_exact_ones():
     env, network, policy, sample = case(5, num_actions=3)
     m, h = 20_000, 4
     exact, sampled = (
-        score_horizon(env, network, policy, sample, horizon=h, sequences=n, generator=generator(1)) for n in (None, m)
+        score_horizon(env, network, policy, sample, horizon=h, sequences=n, generator=generator(1), exact_to=0)
+        for n in (None, m)
     )
     # The second moment bounds the spread of every column below.
     for column, of in (("signed_error", "difference"), ("sequence_error", "difference"), ("value", "value")):
@@ -87,6 +88,37 @@ def test_sampled_scores_come_to_the_exact_ones():
     probability = exact["alive_probability"]
     deviation = np.abs(sampled["alive_probability"] - probability)
     assert (deviation <= 5 * np.sqrt(probability * (1 - probability) / m) + 1e-12).all()
+
+
+def test_where_all_sequences_are_no_more_than_would_be_sampled_all_are_taken():
+    env, network, policy, sample = case(4, num_actions=3)
+    options = {"horizon": 5, "generator": generator(9)}
+    rows = score_horizon(env, network, policy, sample, sequences=40, **options)
+    assert rows.groupby("h")["exact"].agg(set).to_dict() == {1: {True}, 2: {True}, 3: {True}, 4: {False}, 5: {False}}
+    whole = score_horizon(env, network, policy, sample, sequences=None, **options)
+    exact = rows["exact"]
+    pd.testing.assert_frame_equal(rows[exact], whole[exact], check_exact=True)
+    options["generator"] = generator(9)
+    drawn = score_horizon(env, network, policy, sample, sequences=40, exact_to=0, **options)
+    pd.testing.assert_frame_equal(rows[~exact], drawn[~exact], check_exact=True)
+
+
+def test_samples_that_all_have_the_same_error_have_no_standard_error():
+    # Every step is wrong by 0.1, whatever is done: a difference of squares would leave a rounding error.
+    env = random_mdp(3, num_states=6, num_actions=4, terminal_fraction=0, gamma=0.97)
+    network = brute.TabularNetwork(env.transitions, env.rewards + 0.1)
+    everywhere = TabularStates(np.arange(6))
+    sample = Sample(states=everywhere, episode=np.arange(6), time=np.arange(6))
+    policy = brute.random_policy(3, 6, 4)
+    rows = score_horizon(env, network, policy, sample, horizon=6, sequences=50, generator=generator(), exact_to=0)
+    wrong = 0.1 * (1 - 0.97 ** rows["h"]) / (1 - 0.97)
+    np.testing.assert_allclose(rows["signed_error"], wrong, rtol=1e-12)
+    np.testing.assert_allclose(rows["step_signed_error"], 0.1, rtol=1e-12)
+    np.testing.assert_allclose(rows["grounded_signed_error"], 0.1, rtol=1e-12)
+    assert (rows["standard_error"] < 1e-15).all()
+    certain = brute.TabularPolicy(np.eye(4)[np.zeros(6, int)])
+    rows = score_horizon(env, network, certain, sample, horizon=6, sequences=50, generator=generator(), exact_to=0)
+    assert (rows["standard_error"] == 0).all()
 
 
 @pytest.mark.parametrize("sequences", [None, 1, 30])

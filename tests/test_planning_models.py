@@ -346,7 +346,7 @@ def test_a_prior_policy_with_a_temperature_is_the_softmax_of_logits_divided_by_i
     np.testing.assert_allclose(found, scaled / scaled.sum(axis=1, keepdims=True), rtol=1e-9, atol=1e-300)
 
 
-def test_a_greedy_prior_policy_takes_the_lowest_of_equal_actions():
+def test_a_greedy_prior_policy_shares_between_equal_actions():
     environment = random_mdp(0, num_states=3, num_actions=3, terminal_fraction=0)
     table = np.array([[0.4, 0.4, 0.2], [0.2, 0.4, 0.4], [0.1, 0.3, 0.6]])
 
@@ -357,4 +357,4 @@ def test_a_greedy_prior_policy_takes_the_lowest_of_equal_actions():
     sampled = PriorPolicy(environment=environment, evaluate=evaluate)
     assert sampled.distribution(states).tolist() == table[[2, 0, 1]].tolist()
     greedy = PriorPolicy(environment=environment, evaluate=evaluate, temperature=0.0)
-    assert greedy.distribution(states).tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert greedy.distribution(states).tolist() == [[0, 0, 1], [0.5, 0.5, 0], [0, 0.5, 0.5]]

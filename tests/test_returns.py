@@ -12,7 +12,14 @@ from brute import TabularNetwork, wrong_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mzprobe.behaviour import BehaviourPolicy, LookaheadPolicy, PriorPolicy, draw_episode_numbers, play_episodes
+from mzprobe.behaviour import (
+    BehaviourPolicy,
+    LookaheadPolicy,
+    PriorPolicy,
+    RandomPolicy,
+    draw_episode_numbers,
+    play_episodes,
+)
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
@@ -83,12 +90,14 @@ def test_online_returns_are_those_of_episodes_played_one_by_one(seed, num_action
     config = OnlineConfig(episodes=5, seed=1)
     rows = measure_online(agent, config)
     assert list(rows.columns) == list(ONLINE_UNITS)
-    assert rows["policy"].tolist() == ["behaviour"] * 5 + ["prior"] * 5
-    behaviour, prior = rows[:5], rows[5:]
-    assert (set(behaviour["temperature"]), set(prior["temperature"])) == ({temperature}, {1.0})
+    assert rows["policy"].tolist() == ["behaviour"] * 5 + ["prior"] * 5 + ["greedy"] * 5
+    behaviour, prior, greedy = rows[:5], rows[5:10], rows[10:]
+    assert [set(own["temperature"]) for own in (behaviour, prior, greedy)] == [{temperature}, {1.0}, {0.0}]
     options = {"model": "learned", "prior": "policy", "config": agent.policy.config, "temperature": temperature}
     assert_episodes(behaviour, env, plain_search(agent, **options), *numbers_of(agent, config))
     assert_episodes(prior, env, policy_network(agent), *numbers_of(agent, config))
+    best = agent.network.logits.argmax(dim=1)
+    assert_episodes(greedy, env, lambda s: np.eye(num_actions)[best[s]], *numbers_of(agent, config))
 
 
 @settings(max_examples=6, deadline=None)
@@ -129,13 +138,16 @@ def test_every_cell_has_the_returns_of_its_own_plain_search(
         if crossed or prior[1] in ("none", own_place[model])
     ]
     alone = [("none", "policy", "state", "none", 0, "none", 0, T) for T in (1.0, 0.0)]
+    alone.append(("none", "uniform", "none", "none", 0, "none", 0, 1.0))
     stepped = [(model, "none", "none", "value", 1, "none", 0, 0.0) for model in ("learned", "true") if leaf == "value"]
     expected = [*alone, *stepped, *searched]
     assert list(rows[CELL].drop_duplicates().itertuples(index=False, name=None)) == expected
     rollout = Rollout(horizon=horizon, seed=rollout_seed(agent, 4), counted_from=counted_from)
     for cell, own in rows.groupby(CELL, sort=False):
         model, prior, prior_at, *_, N, _ = cell
-        if model == "none":
+        if (model, prior) == ("none", "uniform"):
+            distribution = lambda s: [1 / num_actions] * num_actions  # noqa: ARG005, E731
+        elif model == "none":
             distribution = policy_network(agent)
             if cell[-1] == 0:
                 best = agent.network.logits.argmax(dim=1)  # random numbers: no two are equal
@@ -182,7 +194,8 @@ def test_a_cell_plans_in_its_own_model_with_its_own_prior(agent):
     found = list(cells(loaded, PlanningConfig(simulations=(2, 9), horizon=5, seed=3)))
     assert [policy.temperature for _, policy in found[:2]] == [1.0, 0.0]
     assert all(isinstance(policy, PriorPolicy) for _, policy in found[:2])
-    for cell, policy in found[2:]:
+    assert isinstance(found[2][1], RandomPolicy)
+    for cell, policy in found[3:]:
         assert isinstance(policy, BehaviourPolicy)
         kinds = {"latent": LearnedModel, "state": TrueModel}
         if cell["prior_at"] == {"learned": "state", "true": "latent"}[cell["model"]]:
@@ -194,7 +207,7 @@ def test_a_cell_plans_in_its_own_model_with_its_own_prior(agent):
         assert model is not policy.model or model.prior == cell["prior"]
         assert model.leaf == Rollout(horizon=5, seed=rollout_seed(loaded, 3))
         assert (policy.config.simulations, policy.temperature) == (cell["simulations"], 0.0)
-    assert len(found) == 2 + 2 * 3 * 2
+    assert len(found) == 3 + 2 * 3 * 2
 
 
 def test_every_cell_starts_from_the_same_states(agent, monkeypatch):
@@ -209,7 +222,7 @@ def test_every_cell_starts_from_the_same_states(agent, monkeypatch):
         monkeypatch.setattr(f"mzprobe.probes.{module}.play_episodes", played)
     measure_planning(loaded, PlanningConfig(episodes=3, simulations=(2,), horizon=2, seed=7))
     measure_online(loaded, OnlineConfig(episodes=3, seed=7))
-    assert len(starts) == 2 + 6 + 2
+    assert len(starts) == 3 + 6 + 3
     assert all(start == starts[0] for start in starts)
     assert len(set(starts[0][0])) == 3
 

@@ -144,7 +144,7 @@ def of_horizon(seed, m):
     """Every state and h up to 4 of a random MDP of 3 actions, with generators of their own."""
     env, network, policy, sample = case(seed, num_actions=3)
     frames = [
-        score_horizon(env, network, policy, sample, horizon=4, sequences=m, generator=rng(seed, m, i))
+        score_horizon(env, network, policy, sample, horizon=4, sequences=m, exact_to=0, generator=rng(seed, m, i))
         for i in range(REPETITIONS)
     ]
     paths = [brute.all_paths(env, network, policy, state, h) for state in range(5) for h in range(1, 5)]
@@ -215,7 +215,9 @@ def at_standard_errors(seed, ratio, *, m=256, h=3, repetitions=5000):
     # Each state that is asked has numbers of its own: the same one over and over is so many repetitions.
     index = np.full(repetitions, state)
     sample = Sample(states=TabularStates(index), episode=0 * index, time=0 * index)
-    rows = score_horizon(env, network, policy, sample, horizon=h, sequences=m, generator=rng(seed, 4, int(10 * ratio)))
+    rows = score_horizon(
+        env, network, policy, sample, horizon=h, sequences=m, exact_to=0, generator=rng(seed, 4, int(10 * ratio))
+    )
     return rows[rows["h"] == h], standard_error
 
 
@@ -281,12 +283,12 @@ def of_cross(seed, m):
     )
     frames, cells = [], []
     for i in range(REPETITIONS):
-        config = CrossConfig(seed=i, states=4, episodes=1, horizon=3, enumerate_up_to=0, sequences=m)
+        config = CrossConfig(seed=i, states=4, episodes=1, horizon=4, enumerate_up_to=0, sequences=m)
         frames.append(measure_cross(row, config, others))
         visited = draw_states(row, config)[0].states.index
         cells.append(np.concatenate([visited, 6 + visited]))  # rows are in the order of policies
     repeated = Repeated.of(frames, np.stack(cells))
-    paths = [brute.all_paths(env, row.network, other.policy, s, 3) for other in others for s in range(6)]
+    paths = [brute.all_paths(env, row.network, other.policy, s, 4) for other in others for s in range(6)]
     laws = [Law.of(own, lambda path: path.predicted - path.value) for own in paths]
     # Terminal states are never acted in; cells of the others are numbered anew.
     seen, cells = np.unique(repeated.cells, return_inverse=True)

@@ -17,12 +17,12 @@ from mzprobe.config import SearchConfig
 from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.probes.sampling import load_agent, planning_model, rollout_seed, sample_states
-from mzprobe.probes.search_error import UNITS, measure_search, trace
+from mzprobe.probes.search_error import UNITS, matched, measure_search, trace
 from mzprobe.search import Rollout, search
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import SearchErrorConfig
 
-COLUMNS = ["path_error", "trajectory_error", "path_length", "tv", "kl", "curse"]
+COLUMNS = ["path_error", "trajectory_error", "step_error", "path_length", "tv", "kl", "curse"]
 
 
 def one_state(rewards, *, actions):
@@ -53,17 +53,31 @@ def test_a_row_is_the_mean_over_the_trajectories_of_a_search_of_n_simulations(se
     asked = [(p, n, s) for p in ("policy", "uniform") for n in sorted(set(simulations)) for s in range(4)]
     assert list(rows[["prior", "simulations", "state"]].itertuples(index=False, name=None)) == asked
     for row in rows.itertuples():
-        expected = brute.search_summary(
-            env,
-            agent.network,
-            int(sample.states.index[row.state]),
-            prior=row.prior,
-            simulations=row.simulations,
-            rollout=rollout,
-            config=agent.policy.config,
+        (expected, own), (_, other) = (
+            brute.search_summary(
+                env,
+                agent.network,
+                int(sample.states.index[row.state]),
+                prior=prior,
+                simulations=row.simulations,
+                rollout=rollout,
+                config=agent.policy.config,
+            )
+            for prior in (row.prior, {"policy": "uniform", "uniform": "policy"}[row.prior])
         )
+        assert row.matched_error == pytest.approx(brute.matched_error(own, other), abs=1e-9, nan_ok=True)
         assert {name: getattr(row, name) for name in COLUMNS} == pytest.approx(expected, abs=1e-9)
         assert (row.episode, row.time) == (sample.episode[row.state], sample.time[row.state])
+
+
+def test_an_error_that_grows_with_the_length_alone_is_the_same_at_matched_length():
+    # Every step is wrong by 0.1; the first search goes deeper.
+    deep, shallow = np.array([[3, 4, 4, 5]]), np.array([[1, 3, 3, 4]])
+    errors = {"deep": 0.1 * deep, "shallow": 0.1 * shallow}
+    assert errors["deep"].mean() > errors["shallow"].mean()
+    found = matched(errors["deep"], deep, shallow), matched(errors["shallow"], shallow, deep)
+    assert found[0].tolist() == found[1].tolist() == pytest.approx([0.35])  # one of three and one of four
+    assert np.isnan(matched(errors["deep"], deep, 0 * deep + 9)).all()
 
 
 def test_every_trajectory_of_a_kept_tree_is_scored_by_itself():

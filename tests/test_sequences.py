@@ -7,6 +7,7 @@ import brute
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from agents import made_agent
 from brute import TabularNetwork, TabularPolicy, case
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.errors import UsageError
 from mzprobe.probes.sampling import Sample, load_agent, sample_states
-from mzprobe.probes.sequences import UNITS, measure_sequences, score_sequences
+from mzprobe.probes.sequences import UNITS, WAYS, measure_sequences, score_sequences
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import SequencesConfig
 from mzprobe.stats import spearman
@@ -28,6 +29,20 @@ from mzprobe.stats import spearman
 def one_state(index=0):
     """A sample of a single state."""
     return Sample(states=TabularStates(np.array([index])), episode=np.array([0]), time=np.array([0]))
+
+
+def scored(env, network, policy, sample, **options):
+    """The probe with a policy, another one at T = 1, and so on: here each with more of the uniform one in it."""
+    A = env.spec.num_actions
+
+    def policies(states):
+        pi = policy.distribution(states)
+        return np.stack([(1 - share) * pi + share / A for share in MIXED])
+
+    return score_sequences(env, network, policies, sample, **options)
+
+
+MIXED = (0.0, 0.25, 0.5, 1.0)  # the share of the uniform policy, way by way
 
 
 def levels(probabilities):
@@ -46,7 +61,7 @@ def levels(probabilities):
 @given(seed=st.integers(0, 2**31), num_actions=st.integers(1, 3), h=st.integers(1, 4), zeros=st.booleans())
 def test_every_sequence_has_its_probability_value_and_error(seed, num_actions, h, zeros):
     env, network, policy, sample = case(seed, num_actions=num_actions, zeros=zeros and num_actions > 1)
-    rows = score_sequences(env, network, policy, sample, length=h)
+    rows = scored(env, network, policy, sample, length=h)
     n = num_actions**h
     assert rows[["state", "sequence"]].to_numpy().tolist() == [[s, i] for s in range(5) for i in range(n)]
     for state, own in rows.groupby("state"):
@@ -57,7 +72,12 @@ def test_every_sequence_has_its_probability_value_and_error(seed, num_actions, h
         np.testing.assert_allclose(
             own["error"], [abs(path.value - path.predicted) for path in paths], rtol=0, atol=1e-12
         )
+        for way, share in zip(WAYS, MIXED, strict=True):
+            mixed = TabularPolicy((1 - share) * policy.probabilities + share / num_actions)
+            expected = [path.probability for path in brute.all_paths(env, network, mixed, state, h)]
+            np.testing.assert_allclose(own[f"probability{way}"], expected, rtol=0, atol=1e-12)
         assert own["probability"].sum() == pytest.approx(1, abs=1e-12)
+        assert set(own["end_within"]) == {any(not path.alive for path in paths)}
     assert (rows["episode"] == rows["state"] * 2).all()
     assert (rows["time"] == rows["state"] * 3).all()
 
@@ -66,7 +86,7 @@ def test_every_sequence_has_its_probability_value_and_error(seed, num_actions, h
 @given(seed=st.integers(0, 2**31), num_actions=st.integers(2, 3), h=st.integers(1, 4), zeros=st.booleans())
 def test_ranks_go_from_the_least_to_the_most_probable(seed, num_actions, h, zeros):
     env, network, policy, sample = case(seed, num_actions=num_actions, zeros=zeros)
-    rows = score_sequences(env, network, policy, sample, length=h)
+    rows = scored(env, network, policy, sample, length=h)
     for _, own in rows.groupby("state"):
         assert sorted(own["rank"]) == list(range(1, num_actions**h + 1))
         ordered = own.sort_values("rank")["probability"].to_numpy()
@@ -83,12 +103,16 @@ def test_ranks_go_from_the_least_to_the_most_probable(seed, num_actions, h, zero
 @given(seed=st.integers(0, 2**31), zeros=st.booleans())
 def test_rho_is_the_mean_over_states_of_spearmans(seed, zeros):
     env, network, policy, sample = case(seed, num_actions=3, zeros=zeros)
-    rows = score_sequences(env, network, policy, sample, length=3)
+    rows = scored(env, network, policy, sample, length=3)
     expected = []
     for _, own in rows.groupby("state"):
         expected.append(spearmanr(levels(own["probability"]), own["error"]).statistic)
         assert own["state_rho"].to_numpy() == pytest.approx([expected[-1]] * 27, abs=1e-9)
     assert rows["rho"].to_numpy() == pytest.approx([np.mean(expected)] * len(rows), abs=1e-9)
+    for way in WAYS[1:3]:
+        own = [spearmanr(levels(one[f"probability{way}"]), one["error"]).statistic for _, one in rows.groupby("state")]
+        assert rows[f"rho{way}"].to_numpy() == pytest.approx([np.mean(own)] * len(rows), abs=1e-9)
+    assert rows["rho_prior"].isna().all()  # of the uniform policy, which has no order
 
 
 # By hand
@@ -98,7 +122,7 @@ def test_a_constant_policy_gives_equal_probabilities_to_the_orders_of_its_action
     # Every sequence of two actions, in a world whose only state pays 1 for action 1; the model predicts 0, 5 and so on.
     env = TabularEnvironment([[0, 0]], [[0.0, 1.0]], [False], starts=[0], gamma=0.5, time_limit=9, name="one")
     network = TabularNetwork([[0, 0]], [[0.25, 3.0]])
-    rows = score_sequences(env, network, TabularPolicy(np.array([[0.75, 0.25]])), one_state(), length=2)
+    rows = scored(env, network, TabularPolicy(np.array([[0.75, 0.25]])), one_state(), length=2)
     assert rows["sequence"].tolist() == [0, 1, 2, 3]
     assert rows["probability"].tolist() == [0.5625, 0.1875, 0.1875, 0.0625]
     assert rows["value"].tolist() == [0.0, 0.5, 1.0, 1.5]
@@ -116,7 +140,7 @@ def test_the_probability_follows_the_real_states_and_not_the_models():
         [[0, 1], [1, 1]], np.zeros((2, 2)), [False] * 2, starts=[0], gamma=0.5, time_limit=9, name="two"
     )
     policy = TabularPolicy(np.array([[0.5, 0.5], [1.0, 0.0]]))
-    rows = score_sequences(env, TabularNetwork([[0, 0], [0, 0]], np.zeros((2, 2))), policy, one_state(), length=2)
+    rows = scored(env, TabularNetwork([[0, 0], [0, 0]], np.zeros((2, 2))), policy, one_state(), length=2)
     assert rows["probability"].tolist() == [0.25, 0.25, 0.5, 0.0]
 
 
@@ -126,7 +150,7 @@ def test_a_state_that_has_ended_keeps_its_policy():
     )
     policy = TabularPolicy(np.array([[1.0, 0.0], [0.25, 0.75]]))
     network = TabularNetwork([[1, 0], [1, 1]], [[1.0, 0.0], [8.0, 8.0]])
-    rows = score_sequences(env, network, policy, one_state(), length=3)
+    rows = scored(env, network, policy, one_state(), length=3)
     assert rows["probability"].tolist()[:4] == [0.0625, 0.1875, 0.1875, 0.5625]
     assert rows["value"].tolist()[:4] == [1.0] * 4
     assert rows["predicted_value"].tolist()[:4] == [7.0] * 4
@@ -137,7 +161,7 @@ def test_orders_of_the_same_actions_are_tied_whatever_the_rounding_of_their_prod
     # Under a policy that is the same everywhere, all orders of the same actions are equally probable.
     env = random_mdp(1, num_states=6, num_actions=2, terminal_fraction=0)
     policy = TabularPolicy(np.tile([0.7, 0.3], (6, 1)))
-    rows = score_sequences(env, brute.wrong_network(1, 6, 2), policy, one_state(), length=h)
+    rows = scored(env, brute.wrong_network(1, 6, 2), policy, one_state(), length=h)
     ones = [sum(actions) for actions in itertools.product(range(2), repeat=h)]
     for _, own in rows.groupby(ones):
         assert own["rank_error"].to_numpy() == pytest.approx([own["error"].mean()] * len(own), abs=1e-12)
@@ -152,7 +176,7 @@ def test_orders_of_the_same_actions_are_tied_whatever_the_rounding_of_their_prod
 @given(seed=st.integers(0, 2**31), num_actions=st.integers(2, 3), h=st.integers(1, 3))
 def test_decision_measures_equal_their_definitions(seed, num_actions, h):
     env, network, policy, sample = case(seed, num_actions=num_actions)
-    rows = score_sequences(env, network, policy, sample, length=h)
+    rows = scored(env, network, policy, sample, length=h)
     for state, own in rows.groupby("state"):
         paths = brute.all_paths(env, network, policy, state, h)
         value, predicted = [path.value for path in paths], [path.predicted for path in paths]
@@ -173,18 +197,18 @@ def test_a_model_right_up_to_scale_and_offset_decides_like_the_truth():
     # Both actions pay, the second one more; the model triples rewards and adds 1 to each.
     env = TabularEnvironment([[0, 0]], [[1.0, 2.0]], [False], starts=[0], gamma=0.5, time_limit=9, name="one")
     policy = TabularPolicy(np.array([[0.5, 0.5]]))
-    scaled = score_sequences(env, TabularNetwork([[0, 0]], [[4.0, 7.0]]), policy, one_state(), length=3)
+    scaled = scored(env, TabularNetwork([[0, 0]], [[4.0, 7.0]]), policy, one_state(), length=3)
     assert scaled["error"].min() > 0
     assert scaled["state_tau"].tolist() == pytest.approx([1.0] * 8)
     assert scaled["regret"].tolist() == [0.0] * 8
     assert scaled["affine_residual"].to_numpy() == pytest.approx([0.0] * 8, abs=1e-12)
     # One that has them the wrong way round: the best decision costs all there is, 1.75, and no slope >= 0 helps.
-    reversed_ = score_sequences(env, TabularNetwork([[0, 0]], [[2.0, 1.0]]), policy, one_state(), length=3)
+    reversed_ = scored(env, TabularNetwork([[0, 0]], [[2.0, 1.0]]), policy, one_state(), length=3)
     assert reversed_["state_tau"].tolist() == pytest.approx([-1.0] * 8)
     assert reversed_["regret"].tolist() == [1.75] * 8
     assert reversed_["affine_residual"].to_numpy() == pytest.approx([reversed_["value"].std(ddof=0)] * 8)
     # One that sees no difference: no tau, and the regret of a choice by lot.
-    blind = score_sequences(env, TabularNetwork([[0, 0]], [[1.0, 1.0]]), policy, one_state(), length=3)
+    blind = scored(env, TabularNetwork([[0, 0]], [[1.0, 1.0]]), policy, one_state(), length=3)
     assert blind["state_tau"].isna().all()
     assert blind["regret"].tolist() == [0.875] * 8
 
@@ -213,11 +237,11 @@ def test_a_state_without_a_rho_is_left_out_of_the_mean():
     network = TabularNetwork([[0, 0], [1, 1]], [[0.0, 0.0], [0.0, 1.0]])
     policy = TabularPolicy(np.array([[0.75, 0.25]] * 2))
     sample = Sample(states=TabularStates(np.array([0, 1])), episode=np.zeros(2, int), time=np.zeros(2, int))
-    rows = score_sequences(env, network, policy, sample, length=1)
+    rows = scored(env, network, policy, sample, length=1)
     assert rows["state_rho"].isna().tolist() == [True, True, False, False]
     assert rows["state_rho"].tolist()[2:] == pytest.approx([-1, -1])
     assert rows["rho"].tolist() == pytest.approx([-1] * 4)
-    alone = score_sequences(env, network, policy, sample.take(np.array([0])), length=1)
+    alone = scored(env, network, policy, sample.take(np.array([0])), length=1)
     assert alone["rho"].isna().all()
 
 
@@ -226,16 +250,16 @@ def test_a_state_without_a_rho_is_left_out_of_the_mean():
 
 def test_portions_of_states_change_no_byte():
     env, network, policy, sample = case(6, num_actions=3)
-    whole = score_sequences(env, network, policy, sample, length=3)
+    whole = scored(env, network, policy, sample, length=3)
     for held in (1, 60):
-        parts = score_sequences(env, network, policy, sample, length=3, batch_size=held)
+        parts = scored(env, network, policy, sample, length=3, batch_size=held)
         pd.testing.assert_frame_equal(parts, whole, check_exact=True)
 
 
 def test_more_sequences_than_fit_are_a_usage_error():
     env, network, policy, sample = case(0)
     with pytest.raises(UsageError, match="too many to hold"):
-        score_sequences(env, network, policy, sample, length=40)
+        scored(env, network, policy, sample, length=40)
 
 
 def test_an_agent_is_scored_at_states_of_its_own_search_policy():
@@ -250,6 +274,19 @@ def test_an_agent_is_scored_at_states_of_its_own_search_policy():
         paths = brute.all_paths(env, agent.network, policy, int(sample.states.index[state]), 3)
         np.testing.assert_allclose(own["probability"], [path.probability for path in paths], rtol=0, atol=1e-12)
         np.testing.assert_allclose(own["error"], [abs(p.value - p.predicted) for p in paths], rtol=0, atol=1e-12)
+        searched = {
+            state: brute.planned(
+                env, agent.network, state, model="learned", prior="policy", config=agent.policy.config
+            )[0]
+            for state in range(6)
+        }
+        visits = np.array([searched[state].edge_visits for state in range(6)])
+        smoothed = (1 + visits) / (2 + visits.sum(axis=1, keepdims=True))
+        others = (visits / 5, smoothed, torch.softmax(agent.network.logits, dim=1).double().numpy())
+        for way, table in zip(WAYS[1:], others, strict=True):
+            paths = brute.all_paths(env, agent.network, TabularPolicy(table), int(sample.states.index[state]), 3)
+            expected = [path.probability for path in paths]
+            np.testing.assert_allclose(own[f"probability{way}"], expected, rtol=0, atol=1e-7)
     assert rows.drop_duplicates("state")["time"].tolist() == sample.time.tolist()
     assert set(rows["temperature"]) == {0.5}
 

@@ -203,7 +203,8 @@ def _most(frame: pd.DataFrame) -> Any:
 
 def _alone(frame: pd.DataFrame, *, greedy: bool) -> Any:
     """Mean returns of the policy prior alone, by training step and seed."""
-    alone = _trained(frame[(frame["model"] == "none") & ((frame["temperature"] == 0) == greedy)])
+    own = (frame["model"] == "none") & (frame["prior"] == "policy") & ((frame["temperature"] == 0) == greedy)
+    alone = _trained(frame[own])
     return alone.groupby(["training_step", "seed"])["return"].mean()
 
 

@@ -85,8 +85,9 @@ def _acts(frame: pd.DataFrame) -> pd.Series:
     searched = frame["simulations"] > 0
     most = frame["simulations"] == frame["simulations"].max()
     acts = pd.Series(None, index=frame.index, dtype=object)
-    acts[(frame["model"] == "none") & (frame["temperature"] > 0)] = POLICY
-    acts[(frame["model"] == "none") & (frame["temperature"] == 0)] = GREEDY
+    alone = (frame["model"] == "none") & (frame["prior"] == "policy")
+    acts[alone & (frame["temperature"] > 0)] = POLICY
+    acts[alone & (frame["temperature"] == 0)] = GREEDY
     acts[(frame["model"] != "none") & (frame["prior"] == "none")] = ONE_STEP
     acts[searched & most & (frame["prior"] == "policy") & own_prior(frame)] = MCTS
     return acts

@@ -57,6 +57,7 @@ _PRIOR_ALONE: tuple[tuple[str, Any], ...] = (
     ("policy prior alone, sampled", "-."),
     ("policy prior alone, greedy", (0, (6, 2))),
 )
+_RANDOM = "random play"
 _ONE_STEP: dict[str, dict[str, Any]] = {
     "learned": {"label": "one step of the learned model", "colour": ORANGE, "dashes": (0, (1, 3))},
     "true": {"label": "one step of the true model", "colour": GREEN, "dashes": (0, (1, 3))},
@@ -95,7 +96,7 @@ def draw_planning(cells: pd.DataFrame, *, title: str) -> Figure:
         figure.suptitle(f"{title}, {agents_in_words(cells)}{_how(searched)}", fontsize=10)
         figure.supylabel("Return (undiscounted reward)", fontsize=9)
         labels = [line["label"] for line in (*_LINES.values(), *_ONE_STEP.values())]
-        labels += [label for label, _ in _PRIOR_ALONE]
+        labels += [*(label for label, _ in _PRIOR_ALONE), _RANDOM]
         legend_below(figure, labels, columns=3)
     return figure
 
@@ -104,9 +105,11 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
     for (model, prior, prior_at), line in _LINES.items():
         own = (panel["model"] == model) & (panel["prior"] == prior) & (panel["prior_at"] == prior_at)
         draw_mean(axes, panel[own], "simulations", **line)
-    alone = panel[panel["model"] == "none"]
+    alone = panel[(panel["model"] == "none") & (panel["prior"] == "policy")]
     for (label, dashes), greedy in zip(_PRIOR_ALONE, (False, True), strict=True):
         _draw_level(axes, alone[(alone["temperature"] == 0) == greedy], colour=GREY, dashes=dashes, label=label)
+    by_lot = panel[(panel["model"] == "none") & (panel["prior"] == "uniform")]
+    _draw_level(axes, by_lot, colour="0.7", dashes="-", label=_RANDOM)
     for model, line in _ONE_STEP.items():
         _draw_level(axes, panel[(panel["model"] == model) & (panel["prior"] == "none")], **line)
 

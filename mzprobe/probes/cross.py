@@ -2,13 +2,20 @@
 
 A row of the matrix is a checkpoint X: its model, and states that its own behaviour policy visits. A column is the
 behaviour policy of a checkpoint Y of the same agent, evaluated in that model from those states, at h = K. States,
-truth and predictions are shared within a row: one prefix tree serves all policies.
+truth and predictions are shared within a row: one prefix tree serves all policies. A policy is evaluated at the
+temperature that collected data at its step, and, where that is another, at T = 1 as well: then what tells policies
+apart is training alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
 from mzprobe.probes.horizon import sampled, score_tree
 from mzprobe.probes.prefixes import PrefixTree, portions
@@ -21,7 +28,10 @@ UNITS = {
     "training_step": "training steps; X, of the model and of the states",
     "temperature": "1; T of the policy that visits the states",
     "policy_step": "training steps; Y, of the policy that is evaluated",
-    "policy_temperature": "1; T of that policy",
+    "policy_temperature": "1; T of that policy: its own, or 1",
+    "own_temperature": "bool; whether that is the one that collected data at step Y",
+    "tv": "1; TV[pi_X, pi_Y] at the state, half the sum of |pi_X - pi_Y|, each at its own T",
+    "tv_at_1": "1; the same, both at T = 1",
     **{name: unit for name, unit in HORIZON_UNITS.items() if name not in AGENT_UNITS},
 }
 
@@ -55,13 +65,34 @@ def measure_cross(
         for done, chosen in enumerate(parts):
             tree = PrefixTree(environment, agent.network, sample.states.take(chosen), device=agent.device)
             draws = None if uniforms is None else uniforms[chosen]
+            here = sample.states.take(chosen)
             for column, other in enumerate(others):
                 on_progress((done + column / len(others)) / len(parts))
-                rows = score_tree(tree, other.policy, sample, chosen, horizon=h, uniforms=draws)
-                frames.append(
-                    rows[rows["h"] == h].assign(
-                        policy_step=other.checkpoint.training_step, policy_temperature=other.policy.temperature
+                distances = _distances(agent.policy, other.policy, here)
+                for T, policy in _at_temperatures(other.policy):
+                    rows = score_tree(tree, policy, sample, chosen, horizon=h, uniforms=draws)
+                    frames.append(
+                        rows[rows["h"] == h].assign(
+                            policy_step=other.checkpoint.training_step,
+                            policy_temperature=T,
+                            own_temperature=other.policy.temperature == T,
+                            **distances,
+                        )
                     )
-                )
-    frame = pd.concat(frames).sort_values(["policy_step", "state"], ignore_index=True)
+    frame = pd.concat(frames).sort_values(["policy_step", "policy_temperature", "state"], ignore_index=True)
     return agent.label(frame)[list(UNITS)]
+
+
+def _distances(x: BehaviourPolicy, y: BehaviourPolicy, states: Any) -> dict[str, NDArray[np.float64]]:
+    """Total variation of two policies at the states `[S]`, each at its own temperature and both at 1."""
+
+    def between(x: BehaviourPolicy, y: BehaviourPolicy) -> NDArray[np.float64]:
+        return np.asarray(np.abs(x.distribution(states) - y.distribution(states)).sum(axis=1) / 2)
+
+    return {"tv": between(x, y), "tv_at_1": between(replace(x, temperature=1.0), replace(y, temperature=1.0))}
+
+
+def _at_temperatures(policy: BehaviourPolicy) -> Iterator[tuple[float, BehaviourPolicy]]:
+    """A policy at its own temperature and, if that is another, at 1."""
+    for T in sorted({policy.temperature, 1.0}):
+        yield T, replace(policy, temperature=T)

@@ -47,6 +47,10 @@ UNITS = {
     **ERROR_UNITS,
     "alive_error": "discounted reward; of error, without what is predicted after a real end",
     "alive_probability": "1; that the real episode has not ended after h steps",
+    "step_reward": "reward; expectation of r of step h",
+    "step_signed_error": "reward; expectation of predicted minus true reward of step h",
+    "grounded_signed_error": "reward; the same, where the latent before the step is encoded from the real state",
+    "end_within": "bool; a sequence that was scored ends the real episode within h steps",
 }
 
 
@@ -78,6 +82,13 @@ def sampled(config: HorizonConfig, num_actions: int, horizon: int) -> int | None
     return None if num_actions**horizon <= config.enumerate_up_to else config.sequences
 
 
+def longest_exact(num_actions: int, horizon: int, sequences: int | None) -> int:
+    """The largest h at which all A^h sequences are no more than those that would be sampled."""
+    if sequences is None:
+        return horizon
+    return max(h for h in range(horizon + 1) if num_actions**h <= sequences)
+
+
 def score_horizon(
     environment: Environment,
     network: MuZeroNetwork,
@@ -87,6 +98,7 @@ def score_horizon(
     horizon: int,
     sequences: int | None,
     generator: np.random.Generator,
+    exact_to: int | None = None,
     device: torch.device | str = "cpu",
     batch_size: int = BATCH_SIZE,
     on_progress: Callable[[float], None] = lambda _: None,
@@ -101,6 +113,8 @@ def score_horizon(
         horizon: largest h.
         sequences: m, sampled for each state; None enumerates all A^h.
         generator: draws the sampled sequences.
+        exact_to: largest h at which all sequences are taken where longer ones are sampled; by default as far as there
+            are no more of them than samples.
         device: of the network.
         batch_size: sequences held at a time; no number depends on it.
         on_progress: told the share that is done.
@@ -120,7 +134,7 @@ def score_horizon(
         on_progress(chosen[0] / S)
         tree = PrefixTree(environment, network, sample.states.take(chosen), device=device)
         draws = None if uniforms is None else uniforms[chosen]
-        frames.append(score_tree(tree, policy, sample, chosen, horizon=horizon, uniforms=draws))
+        frames.append(score_tree(tree, policy, sample, chosen, horizon=horizon, uniforms=draws, exact_to=exact_to))
     rows = pd.concat(frames, ignore_index=True)
     return rows.sort_values(["state", "h"], ignore_index=True)
 
@@ -140,7 +154,14 @@ def mean_magnitude_bias(mean: Float64, standard_error: Float64) -> Float64:
 
 
 def score_tree(
-    tree: PrefixTree, policy: Policy, sample: Sample, chosen: Int64, *, horizon: int, uniforms: Float64 | None
+    tree: PrefixTree,
+    policy: Policy,
+    sample: Sample,
+    chosen: Int64,
+    *,
+    horizon: int,
+    uniforms: Float64 | None,
+    exact_to: int | None = None,
 ) -> pd.DataFrame:
     """Scores a policy on a tree over some of the sampled states, one level after the other.
 
@@ -151,13 +172,16 @@ def score_tree(
         chosen: those of the tree.
         horizon: largest h.
         uniforms: `[len(chosen), m, horizon]` numbers in [0, 1) that draw m sequences; None enumerates all.
+        exact_to: as in `score_horizon`.
     """
-    S, frames = len(chosen), []
+    S, A, frames = len(chosen), tree.child.shape[1], []
     m = None if uniforms is None else uniforms.shape[1]
-    for h, level in enumerate(walk(tree, policy, S, horizon=horizon, uniforms=uniforms)):
-        if h == 0:
-            continue
-        rows = _summarise(tree, level, S, m)
+    exact = longest_exact(A, horizon, m) if exact_to is None or m is None else exact_to
+    levels = list(enumerate(walk(tree, policy, S, horizon=exact)))[1:]
+    if exact < horizon:
+        levels += list(enumerate(walk(tree, policy, S, horizon=horizon, uniforms=uniforms)))[exact + 1 :]
+    for h, level in levels:
+        rows = _summarise(tree, level, S, None if h <= exact else m)
         frames.append(
             rows.assign(state=chosen, episode=sample.episode[chosen], time=sample.time[chosen], h=h)[
                 [name for name in UNITS if name not in AGENT_UNITS]
@@ -178,8 +202,21 @@ def _summarise(tree: PrefixTree, level: Level, S: int, sequences: int | None) ->
             **error_columns(tree, level, predicted - value, S, sequences),
             "alive_error": np.abs(level.expect(tree, value - tree.alive_predicted[nodes], S)),
             "alive_probability": level.expect(tree, alive, S),
+            "step_reward": level.expect(tree, tree.reward[nodes], S),
+            "step_signed_error": level.expect(tree, tree.predicted_reward[nodes] - tree.reward[nodes], S),
+            "grounded_signed_error": level.expect(tree, tree.grounded_reward[nodes] - tree.reward[nodes], S),
+            "end_within": np.bincount(tree.root[nodes], weights=tree.terminal[nodes], minlength=S) > 0,
         }
     )
+
+
+def _variance(tree: PrefixTree, level: Level, errors: Float64, mean: Float64) -> Float64:
+    """Of a state's sampled errors around their mean, divided by m; exactly 0 where all are the same."""
+    roots = tree.root[level.nodes]
+    low, high = np.full(mean.size, np.inf), np.full(mean.size, -np.inf)
+    np.minimum.at(low, roots, errors)
+    np.maximum.at(high, roots, errors)
+    return np.where(high > low, level.expect(tree, (errors - mean[roots]) ** 2, mean.size), 0.0)
 
 
 def error_columns(
@@ -189,8 +226,7 @@ def error_columns(
     mean, magnitude = level.expect(tree, errors, S), level.expect(tree, np.abs(errors), S)
     standard_error, reach = np.zeros(S), np.zeros(S)
     if sequences is not None and sequences > 1:
-        variance = np.maximum(level.expect(tree, errors**2, S) - mean**2, 0.0) * sequences / (sequences - 1)
-        standard_error = np.sqrt(variance / sequences)
+        standard_error = np.sqrt(_variance(tree, level, errors, mean) / (sequences - 1))
         reach = stdtrit(sequences - 1, 0.975) * standard_error
     counted = np.bincount(tree.root[level.nodes], minlength=S)
     return {

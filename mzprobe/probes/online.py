@@ -1,6 +1,7 @@
-"""Does planning help while acting (Figure 2)? Returns of pi^MuZero and of the policy prior."""
+"""Does planning help while acting (Figure 2)? Returns of pi^MuZero and of the policy prior, sampled and greedy."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ UNITS = {
     "seed": AGENT_UNITS["seed"],
     "training_step": AGENT_UNITS["training_step"],
     "environment_steps": "environment steps; that the training had taken",
-    "policy": "name; behaviour acts by search, prior by the policy network alone",
+    "policy": "name; behaviour acts by search, prior by the policy network alone, greedy by its likeliest action",
     "temperature": AGENT_UNITS["temperature"],
     "episode": "index; the same number is the same start",
     "return": "reward; undiscounted",
@@ -26,12 +27,13 @@ UNITS = {
 def measure_online(
     agent: Agent, config: OnlineConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
-    """The probe on one checkpoint: episodes of both policies from the same starts; columns as in `UNITS`."""
+    """The probe on one checkpoint: episodes of all policies from the same starts; columns as in `UNITS`."""
     generator = probe_generator(agent, config)
     seeds, uniforms = draw_episode_numbers(generator, config.episodes, agent.environment.spec.time_limit)
     policies: dict[str, tuple[Policy, float]] = {
         "behaviour": (agent.policy, agent.policy.temperature),
         "prior": (agent.prior, 1.0),
+        "greedy": (replace(agent.prior, temperature=0.0), 0.0),
     }
     frames: list[pd.DataFrame] = []
     with limited_threads(agent.checkpoint.config.training.threads):

@@ -3,9 +3,9 @@
 Cells are {learned, true} model x {policy, uniform} prior x N. The policy's prior below the root is that of the unrolled
 latent or of the real state, encoded anew; both are tried in both models, so that what the learned model loses splits
 into its own errors and those of its prior. Leaves are random rollouts in that same model, or, which
-the paper left out, the network's value. The policy prior alone, sampled and greedy, is measured beside them, and with
-value leaves a single step of either model followed by the value, without a search. All cells start from the same
-states and draw their actions from the same numbers.
+the paper left out, the network's value. The policy prior alone, sampled and greedy, and random play are measured beside
+them, and with value leaves a single step of either model followed by the value, without a search. All cells start from
+the same states and draw their actions from the same numbers.
 
 An agent that was trained without unrolling (K = 0) has no model: the cells that plan in the learned one are left out.
 """
@@ -23,6 +23,7 @@ from mzprobe.behaviour import (
     LookaheadPolicy,
     Policy,
     PriorPolicy,
+    RandomPolicy,
     draw_episode_numbers,
     play_episodes,
 )
@@ -135,6 +136,8 @@ def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any]
             {**alone, "temperature": T},
             PriorPolicy(environment=agent.environment, evaluate=agent.evaluate, temperature=T),
         )
+    by_lot = {**alone, "prior": "uniform", "prior_at": "none", "temperature": 1.0}
+    yield by_lot, RandomPolicy(num_actions=agent.environment.spec.num_actions)
     learned = agent.checkpoint.config.training.unroll_steps > 0  # else its dynamics were never trained
     models: list[Model] = [model for model in get_args(Model) if model == "true" or learned]
     if config.leaf == "value":

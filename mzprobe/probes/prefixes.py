@@ -6,7 +6,7 @@ walks, and keeps what it has, so that several policies walked over it share its 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,9 @@ class PrefixTree:
         self.value = np.zeros(S)  # [M], v of the prefix
         self.predicted = np.zeros(S)  # [M], v̂ of the prefix
         self.alive_predicted = np.zeros(S)  # [M], v̂ without what follows a terminal state
+        self.reward = np.zeros(S)  # [M], r of the last action
+        self.predicted_reward = np.zeros(S)  # [M], u of it, in the model
+        self.grounded_reward = np.zeros(S)  # [M], u of it from the real state before, encoded anew
         self.child = np.full((S, environment.spec.num_actions), -1)  # [M, A]
 
     def follow(self, nodes: Int64, actions: Int64) -> Int64:
@@ -66,9 +69,10 @@ class PrefixTree:
         M, n = len(self.root), len(parents)
         states, outcome = self.environment.step(self.states.take(parents), actions)
         before = self.latents[torch.as_tensor(parents, device=self.latents.device)]
-        latents, reward = self.engine.dynamics(before, actions)
+        latents, u = self.engine.dynamics(before, actions)
+        unrolled = u.cpu().numpy().astype(np.float64)
         discount = libm.power(self.environment.spec.gamma, self.length[parents])
-        predicted = discount * reward.cpu().numpy().astype(np.float64)
+        predicted = discount * unrolled
         alive = np.where(self.terminal[parents], 0.0, predicted)
 
         def grown(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
@@ -81,9 +85,19 @@ class PrefixTree:
         self.value = grown(self.value, self.value[parents] + discount * outcome.reward)
         self.predicted = grown(self.predicted, self.predicted[parents] + predicted)
         self.alive_predicted = grown(self.alive_predicted, self.alive_predicted[parents] + alive)
+        self.reward = grown(self.reward, outcome.reward)
+        self.predicted_reward = grown(self.predicted_reward, unrolled)
+        self.grounded_reward = grown(self.grounded_reward, self._grounded(parents, actions))
         self.terminal = grown(self.terminal, outcome.terminated)
         self.child[parents, actions] = M + np.arange(n)
         self.child = grown(self.child, np.full((n, self.child.shape[1]), -1))
+
+    def _grounded(self, parents: Int64, actions: Int64) -> Float64:
+        """What the model predicts of a step whose latent is not unrolled but encoded from the real state."""
+        of, place = np.unique(parents, return_inverse=True)
+        encoded = self.engine.represent(self.environment.observe(self.states.take(of)))
+        _, u = self.engine.dynamics(encoded[torch.as_tensor(place, device=encoded.device)], actions)
+        return np.asarray(u.cpu().numpy(), np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,15 +132,13 @@ def next_level(
     return Level(nodes=nodes, weight=weight, policy=pi)
 
 
-def every_action(level: Level, *, unlikely: bool = False) -> tuple[Int64, Int64, Float64]:
-    """Parents, actions and weights of all prefixes one longer; of probability 0 only where `unlikely`."""
-    parents, actions = np.nonzero((level.policy > 0) | unlikely)
+def every_action(level: Level) -> tuple[Int64, Int64, Float64]:
+    """Parents, actions and weights of all prefixes one longer that have a probability."""
+    parents, actions = np.nonzero(level.policy > 0)
     return parents, actions, level.weight[parents] * level.policy[parents, actions]
 
 
-def walk(
-    tree: PrefixTree, policy: Policy, S: int, *, horizon: int, uniforms: Float64 | None = None, unlikely: bool = False
-) -> Iterator[Level]:
+def walk(tree: PrefixTree, policy: Policy, S: int, *, horizon: int, uniforms: Float64 | None = None) -> Iterator[Level]:
     """A policy's prefixes of the lengths 0, 1 .. horizon.
 
     Args:
@@ -135,7 +147,6 @@ def walk(
         S: states.
         horizon: length of the last level.
         uniforms: `[S, m, horizon]` numbers in [0, 1) that draw m sequences a state; None takes all.
-        unlikely: whether all that are taken include those of probability 0.
     """
     level = first_level(tree, policy, S)
     yield level
@@ -143,7 +154,7 @@ def walk(
     at = None if uniforms is None else np.repeat(np.arange(S), uniforms.shape[1])
     for h in range(1, horizon + 1):
         if uniforms is None or at is None:
-            parents, actions, weight = every_action(level, unlikely=unlikely)
+            parents, actions, weight = every_action(level)
         else:
             taken = actions_from_uniforms(level.policy[at], uniforms[:, :, h - 1].ravel())
             A = level.policy.shape[1]
@@ -152,6 +163,32 @@ def walk(
             weight = counts / uniforms.shape[1]
         level = next_level(tree, policy, level, parents, actions, weight, last=h == horizon)
         yield level
+
+
+def walk_all(tree: PrefixTree, policies: Callable[[Any], Float64], S: int, *, length: int) -> tuple[Int64, Float64]:
+    """All A^length sequences, likely or not, with their probabilities under several policies.
+
+    Args:
+        tree: over S states, grown where it has to be.
+        policies: V policies in the real environment, states -> `[V, B, A]`.
+        S: states.
+        length: of the sequences.
+
+    Returns:
+        The prefixes `[S, A^length]`, in lexicographic order, and their probabilities `[V, S, A^length]`.
+    """
+    nodes, pi = np.arange(S), policies(tree.states.take(np.arange(S)))
+    V, _, A = pi.shape
+    weight = np.ones((V, S))
+    for h in range(1, length + 1):
+        parents, actions = np.repeat(np.arange(len(nodes)), A), np.tile(np.arange(A), len(nodes))
+        weight = (weight[:, :, None] * pi).reshape(V, -1)
+        # A state that had ended before is the same state, with the same policies.
+        moved = np.flatnonzero(~tree.terminal[nodes[parents]])
+        nodes, pi = tree.follow(nodes[parents], actions), pi[:, parents]
+        if h < length and len(moved):
+            pi[:, moved] = policies(tree.states.take(nodes[moved]))
+    return nodes.reshape(S, -1), weight.reshape(V, S, -1)
 
 
 def portions(S: int, widest: int, batch_size: int) -> list[Int64]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mzprobe.behaviour import BehaviourPolicy, LookaheadPolicy
+from mzprobe.behaviour import BehaviourPolicy, LookaheadPolicy, RandomPolicy
 from mzprobe.envs import TabularEnvironment
 from mzprobe.probes import cost, cross, equivalence, horizon, online, planning, search_error, sequences
 from mzprobe.probes.cost import Cost
@@ -54,21 +54,32 @@ def _sampling(agent: Agent, config: StatesConfig) -> Cost:
 
 def _online(agent: Agent, config: OnlineConfig, _: int) -> Cost:
     acting = cost.episodes(agent, config.episodes, agent.policy.config)
-    return acting + cost.episodes(agent, config.episodes, None)
+    return acting + cost.episodes(agent, config.episodes, None) * 2
 
 
 def _horizon(agent: Agent, config: HorizonConfig, policies: int) -> Cost:
     A, h = agent.environment.spec.num_actions, largest_horizon(config.horizon, agent.checkpoint)
     m = horizon.sampled(config, A, h)
     nodes, edges = cost.prefixes(config.states, A, h, m)
+    again = 0 if m is None else cost.prefixes(config.states, A, horizon.longest_exact(A, h, m), None)[0]
     shared = 1 if m is None else policies
-    tree = Cost(environment_steps=edges * shared, model_steps=config.states + edges * shared)
-    return _sampling(agent, config) + cost.searches(nodes * policies, agent.policy.config) + tree
+    searched = cost.searches((nodes + again) * policies, agent.policy.config)
+    return _sampling(agent, config) + searched + _tree(config.states, nodes * shared, edges * shared)
+
+
+def _cross(agent: Agent, config: CrossConfig, policies: int) -> Cost:
+    distances = cost.searches(4 * policies * config.states, agent.policy.config)
+    return _horizon(agent, config, 2 * policies) + distances  # each at its own temperature and at 1
+
+
+def _tree(states: int, nodes: int, edges: int) -> Cost:
+    """A prefix tree: every edge is a step in truth and two in the model, unrolled and from where it begins, encoded."""
+    return Cost(environment_steps=edges, model_steps=states + nodes + 2 * edges)
 
 
 def _sequences(agent: Agent, config: SequencesConfig, _: int) -> Cost:
     nodes, edges = cost.prefixes(config.states, agent.environment.spec.num_actions, config.length, None)
-    tree = Cost(environment_steps=edges, model_steps=config.states + edges)
+    tree = _tree(config.states, nodes, edges) + Cost(model_steps=nodes)  # the policy network is asked where it searches
     return _sampling(agent, config) + cost.searches(nodes, agent.policy.config) + tree
 
 
@@ -78,7 +89,7 @@ def _equivalence(agent: Agent, config: EquivalenceConfig, heads: int) -> Cost:
     S = config.states if table is None else len(table.transitions)
     nodes, edges = cost.prefixes(S, A, k, horizon.sampled(config, A, k))
     # Each prefix is reached, and its latent scored; every head represents and scores its real state.
-    tree = Cost(environment_steps=edges, model_steps=(2 + 2 * heads) * (S + edges))
+    tree = _tree(S, nodes, edges) + Cost(model_steps=(1 + 2 * heads) * (S + edges))
     sampling = _sampling(agent, config) if table is None else Cost(states=S)
     return sampling + cost.searches(nodes, agent.policy.config) + tree
 
@@ -97,6 +108,9 @@ def _planning(agent: Agent, config: PlanningConfig, _: int) -> Cost:
     for cell, policy in planning.cells(agent, config):
         if isinstance(policy, LookaheadPolicy):
             total += cost.lookahead(agent, config.episodes, cell["model"])
+            continue
+        if isinstance(policy, RandomPolicy):
+            total += Cost(environment_steps=config.episodes * agent.environment.spec.time_limit)
             continue
         constants = policy.config if isinstance(policy, BehaviourPolicy) else None
         total += cost.episodes(agent, config.episodes, constants, (cell["model"], rollout))
@@ -133,7 +147,7 @@ CROSS = Probe(
     config=CrossConfig,
     units=cross.UNITS,
     measure=cross.measure_cross,
-    cost=_horizon,
+    cost=_cross,
     pair="policy_step",
 )
 SEARCH = Probe(

@@ -43,6 +43,8 @@ UNITS = {
     **STATE_UNITS,
     "path_error": "discounted reward; mean over the first N simulations, actions in the tree",
     "trajectory_error": "discounted reward; the same with the rollout that follows, to the planning horizon",
+    "step_error": "discounted reward; path_error of each simulation divided by its actions",
+    "matched_error": "discounted reward; path_error at depths that the searches with both priors reach (see matched)",
     "path_length": "environment steps; mean over the first N simulations",
     "tv": "1; TV[pi_theta, pi_hat], half the sum of |pi_theta - pi_hat|",
     "kl": "nats; KL[pi_theta, pi_hat] = sum of pi_theta log(pi_theta / pi_hat)",
@@ -57,33 +59,48 @@ def measure_search(
     rollout = Rollout(horizon=config.horizon, seed=rollout_seed(agent, config.seed))
     simulations = simulation_counts(config.simulations, agent.environment.spec.num_actions)
     frames: list[pd.DataFrame] = []
+    priors: tuple[Prior, ...] = get_args(Prior)
     with limited_threads(agent.checkpoint.config.training.threads):
         sample, _ = draw_states(agent, config)
         size = agent.policy.trees or config.states
         parts = [np.arange(i, min(i + size, config.states)) for i in range(0, config.states, size)]
-        for prior in get_args(Prior):
-            for chosen in parts:
-                on_progress(len(frames) / (2 * len(parts)))
-                rows = _score(agent, sample.take(chosen), prior, rollout, simulations)
-                frames.append(rows.assign(prior=prior, state=chosen[rows["state"]]))
+        for i, chosen in enumerate(parts):
+            on_progress(i / len(parts))
+            here = sample.take(chosen)
+            searched = {prior: _searched(agent, here, prior, rollout, max(simulations)) for prior in priors}
+            for own, other in (priors, priors[::-1]):
+                rows = _score(agent, here, searched[own], searched[other].paths, simulations)
+                frames.append(rows.assign(prior=own, state=chosen[rows["state"]]))
     frame = pd.concat(frames).sort_values(["prior", "simulations", "state"], ignore_index=True)
     return agent.label(frame)[list(UNITS)]
 
 
-def _score(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simulations: Sequence[int]) -> pd.DataFrame:
-    """Rows of some states and one prior."""
-    environment, B = agent.environment, len(sample.states)
-    policy, _ = agent.evaluate(environment.observe(sample.states))
+class _Searched(NamedTuple):
+    tree: Tree
+    paths: "Paths"
+
+
+def _searched(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simulations: int) -> _Searched:
+    """Searches the learned model at some states, and walks what was simulated in the truth."""
     model = planning_model(agent, "learned", prior, rollout)
-    config = agent.policy.config.model_copy(update={"simulations": max(simulations)})
-    tree = search(model, model.roots(environment, sample.states), config=config, keep_tree=True).tree
+    config = agent.policy.config.model_copy(update={"simulations": simulations})
+    tree = search(model, model.roots(agent.environment, sample.states), config=config, keep_tree=True).tree
     assert tree is not None
-    paths = trace(environment, sample.states, tree, rollout)
+    return _Searched(tree, trace(agent.environment, sample.states, tree, rollout))
+
+
+def _score(
+    agent: Agent, sample: Sample, searched: _Searched, others: "Paths", simulations: Sequence[int]
+) -> pd.DataFrame:
+    """Rows of some states and one prior; `others` are the paths that the other prior simulates there."""
+    policy, _ = agent.evaluate(agent.environment.observe(sample.states))
+    (tree, paths), (B, A) = searched, policy.shape
+    error = np.abs(paths.value - paths.predicted)
     rows = []
     for N in simulations:
         first, chosen = slice(0, N), (np.arange(B), most_visited(tree, N) - 1)
-        visits = np.stack([(paths.root_action[:, first] == a).sum(axis=1) for a in range(policy.shape[1])], axis=1)
-        visited = (1 + visits) / (policy.shape[1] + N)
+        visits = np.stack([(paths.root_action[:, first] == a).sum(axis=1) for a in range(A)], axis=1)
+        visited = (1 + visits) / (A + N)
         rows.append(
             pd.DataFrame(
                 {
@@ -91,8 +108,10 @@ def _score(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simulat
                     "state": np.arange(B),
                     "episode": sample.episode,
                     "time": sample.time,
-                    "path_error": np.abs(paths.value - paths.predicted)[:, first].mean(axis=1),
+                    "path_error": error[:, first].mean(axis=1),
                     "trajectory_error": np.abs(paths.full_value - paths.full_predicted)[:, first].mean(axis=1),
+                    "step_error": (error / paths.length)[:, first].mean(axis=1),
+                    "matched_error": matched(error[:, first], paths.length[:, first], others.length[:, first]),
                     "path_length": paths.length[:, first].mean(axis=1),
                     "tv": np.abs(policy - visited).sum(axis=1) / 2,
                     "kl": rel_entr(policy, visited).sum(axis=1),
@@ -101,6 +120,36 @@ def _score(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simulat
             )
         )
     return pd.concat(rows, ignore_index=True)
+
+
+def matched(error: Float64, length: Int64, other: Int64) -> Float64:
+    """Mean error of paths by their length, as if two searches walked equally many of each length, `[B]`.
+
+    Deeper paths sum more errors, and searches differ in how deep they go. With n_d and n'_d paths of length d, this is
+    sum_d w_d e_d / sum_d w_d, e_d the mean error of those of length d and w_d = min(n_d, n'_d), the same in both; NaN
+    where no length is common.
+
+    Args:
+        error: `[B, N]`, of every simulation's path.
+        length: `[B, N]`, of those.
+        other: `[B, N]`, of the other search's paths.
+    """
+    B, longest = len(error), int(max(length.max(), other.max()))
+    row = np.arange(B)[:, None] * (longest + 1)
+
+    def by_length(lengths: Int64, weights: Float64 | None = None) -> Float64:
+        cells = np.bincount(
+            (row + lengths).ravel(),
+            weights=None if weights is None else weights.ravel(),
+            minlength=B * (longest + 1),
+        )
+        return np.asarray(cells.reshape(B, longest + 1), np.float64)
+
+    own = by_length(length)
+    means = by_length(length, error) / np.where(own > 0, own, 1.0)
+    weight = np.minimum(own, by_length(other))
+    total = weight.sum(axis=1)
+    return np.where(total > 0, (weight * means).sum(axis=1) / np.where(total > 0, total, 1.0), np.nan)
 
 
 class Paths(NamedTuple):

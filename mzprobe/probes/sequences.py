@@ -1,45 +1,58 @@
 """Value prediction error of every action sequence, by how likely the behaviour policy is to take it (Figure 4).
 
 From each sampled state all A^h sequences are scored (the paper's Eq. 3 to 5), their probabilities are the products of
-Eq. 6 along the real states, and they are ranked by them, the least likely first.
+Eq. 6 along the real states, and they are ranked by them, the least likely first. At a low temperature most sequences
+have probability 0 and no rank among them, so probabilities are given four ways (`WAYS`), by the same searches.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from mzprobe.behaviour import Policy
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
-from mzprobe.probes.prefixes import BATCH_SIZE, PrefixTree, portions, walk
+from mzprobe.probes.prefixes import BATCH_SIZE, PrefixTree, portions, walk_all
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states
 from mzprobe.settings import SequencesConfig
-from mzprobe.stats import kendall, spearman
+from mzprobe.stats import kendall, ranked, spearman, tied_levels
 from mzprobe.threads import limited_threads
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_ROUNDING = 1e-12  # relative; products of the same probabilities in another order differ by less
-
+# How likely a sequence is: under pi^MuZero at its own temperature and at T = 1, by (1 + N(a)) / (A + sum_b N(b)), which
+# leaves nothing at 0 (Grill et al. 2020), and under the policy network alone.
+WAYS = ("", "_at_1", "_smoothed", "_prior")
 UNITS = {
     **AGENT_UNITS,
     **STATE_UNITS,
     "sequence": "index; its digits in base A are the actions, the first one leading",
     "rank": "index; 1 for the least probable of the state",
-    "probability": "1",
+    "probability": "1; under the behaviour policy",
+    "probability_at_1": "1; under the behaviour policy at T = 1",
+    "probability_smoothed": "1; by (1 + N(a)) / (A + sum of N)",
+    "probability_prior": "1; under the policy network",
     "value": "discounted reward",
     "predicted_value": "discounted reward",
     "error": "discounted reward",
     "rank_error": "discounted reward; mean over the state's sequences of equal probability",
     "state_rho": "1; Spearman's rho of probability and error within the state",
+    "state_rho_at_1": "1; the same for probability_at_1",
+    "state_rho_smoothed": "1; the same for probability_smoothed",
+    "state_rho_prior": "1; the same for probability_prior",
     "state_tau": "1; Kendall's tau-b of true and predicted value within the state",
     "regret": "discounted reward; best true value of the state, minus that of the sequence the model finds best",
     "affine_residual": "discounted reward; of true values on predicted ones (see affine_residual)",
     "rho": "1; mean of state_rho over those of the agent's states at that step that have one",
+    "rho_at_1": "1; the same for probability_at_1",
+    "rho_smoothed": "1; the same for probability_smoothed",
+    "rho_prior": "1; the same for probability_prior",
+    "end_within": "bool; one of the state's sequences ends the real episode",
 }
 
 
@@ -52,7 +65,7 @@ def measure_sequences(
         frame = score_sequences(
             agent.environment,
             agent.network,
-            agent.policy,
+            partial(policies_of, agent),
             sample,
             length=config.length,
             device=agent.device,
@@ -62,10 +75,19 @@ def measure_sequences(
     return agent.label(frame)
 
 
+def policies_of(agent: Agent, states: Any) -> Float64:
+    """An agent's policies at real states, `[V, B, A]` in the order of `WAYS`, by one search a state."""
+    searches = list(agent.policy.searches(states))
+    visits = np.concatenate([one.visit_counts for one in searches])
+    at_own, at_1 = (np.concatenate([one.policy(T) for one in searches]) for T in (agent.policy.temperature, 1.0))
+    smoothed = (1 + visits) / (visits.shape[1] + visits.sum(axis=1, keepdims=True))
+    return np.stack([at_own, at_1, smoothed, agent.prior.distribution(states)])
+
+
 def score_sequences(
     environment: Environment,
     network: MuZeroNetwork,
-    policy: Policy,
+    policies: Callable[[Any], Float64],
     sample: Sample,
     *,
     length: int,
@@ -78,7 +100,7 @@ def score_sequences(
     Args:
         environment: the truth.
         network: the model.
-        policy: whose probabilities rank the sequences.
+        policies: whose probabilities rank the sequences, states -> `[V, B, A]` in the order of `WAYS`.
         sample: states.
         length: of the sequences, h.
         device: of the network.
@@ -96,56 +118,47 @@ def score_sequences(
     for chosen in portions(S, A**length, batch_size):
         on_progress(chosen[0] / S)
         tree = PrefixTree(environment, network, sample.states.take(chosen), device=device)
-        # Parents in order and actions in order: the sequences of a state come in lexicographic order.
-        *_, level = walk(tree, policy, len(chosen), horizon=length, unlikely=True)
-        shape = (len(chosen), A**length)
-        value, predicted = (x[level.nodes].reshape(shape) for x in (tree.value, tree.predicted))
-        frames.append(_rows(level.weight.reshape(shape), value, predicted, sample.take(chosen), first=int(chosen[0])))
+        nodes, probabilities = walk_all(tree, policies, len(chosen), length=length)
+        frames.append(_rows(tree, nodes, probabilities, sample.take(chosen), first=int(chosen[0])))
     rows = pd.concat(frames, ignore_index=True)
-    of_states = rows.loc[rows["sequence"] == 0, "state_rho"]
-    return rows.assign(rho=of_states.mean())
+    of_states = rows.loc[rows["sequence"] == 0, [f"state_rho{way}" for way in WAYS]].mean()
+    rhos = {f"rho{way}": of_states[f"state_rho{way}"] for way in WAYS}
+    return rows.assign(**rhos)[[name for name in UNITS if name not in AGENT_UNITS]]
 
 
-def _rows(probability: Float64, value: Float64, predicted: Float64, sample: Sample, *, first: int) -> pd.DataFrame:
-    """Rows of S states with n sequences each; the arrays are `[S, n]`, the first state has number `first`."""
-    S, n = probability.shape
-    error, level = np.abs(value - predicted), _levels(probability)
-    order = np.argsort(level, axis=1, kind="stable")
-    rank = np.empty((S, n), np.int64)
-    np.put_along_axis(rank, order, np.arange(1, n + 1)[None], axis=1)
+def _rows(tree: PrefixTree, nodes: Int64, probabilities: Float64, sample: Sample, *, first: int) -> pd.DataFrame:
+    """Rows of S states with n sequences each: `nodes [S, n]` and their probabilities `[V, S, n]`.
+
+    The first state has number `first`.
+    """
+    S, n = nodes.shape
+    value, predicted = tree.value[nodes], tree.predicted[nodes]
+    error = np.abs(value - predicted)
+    columns = {f"probability{way}": one for way, one in zip(WAYS, probabilities, strict=True)}
+    levels = {way: tied_levels(one) for way, one in zip(WAYS, probabilities, strict=True)}
+    of_state: dict[str, NDArray[Any]] = {
+        f"state_rho{way}": np.array([spearman(x, e) for x, e in zip(level, error, strict=True)])
+        for way, level in levels.items()
+    }
+    of_state |= {
+        "state_tau": np.array([kendall(x, y) for x, y in zip(value, predicted, strict=True)]),
+        "regret": best_sequence_regret(value, predicted),
+        "affine_residual": affine_residual(value, predicted),
+        "end_within": np.asarray(tree.terminal[nodes].any(axis=1)),
+    }
+    rank, rank_error = ranked(levels[""], error)
+    of_sequence = {"rank": rank, **columns, "value": value, "predicted_value": predicted, "error": error}
     return pd.DataFrame(
         {
             "state": np.repeat(first + np.arange(S), n),
             "episode": np.repeat(sample.episode, n),
             "time": np.repeat(sample.time, n),
             "sequence": np.tile(np.arange(n), S),
-            "rank": rank.ravel(),
-            "probability": probability.ravel(),
-            "value": value.ravel(),
-            "predicted_value": predicted.ravel(),
-            "error": error.ravel(),
-            "rank_error": np.concatenate([_tied_means(x, e) for x, e in zip(level, error, strict=True)]),
-            "state_rho": np.repeat([spearman(x, e) for x, e in zip(level, error, strict=True)], n),
-            "state_tau": np.repeat([kendall(x, y) for x, y in zip(value, predicted, strict=True)], n),
-            "regret": np.repeat(best_sequence_regret(value, predicted), n),
-            "affine_residual": np.repeat(affine_residual(value, predicted), n),
+            **{name: one.ravel() for name, one in of_sequence.items()},
+            "rank_error": rank_error.ravel(),
+            **{name: np.repeat(one, n) for name, one in of_state.items()},
         }
     )
-
-
-def _levels(probability: Float64) -> Int64:
-    """Numbers `[S, n]` in the order of the probabilities, equal where they are equal but for rounding."""
-    order = np.argsort(probability, axis=1, kind="stable")
-    ordered = np.take_along_axis(probability, order, axis=1)
-    above = np.diff(ordered, axis=1, prepend=ordered[:, :1]) > _ROUNDING * ordered
-    level = np.empty(probability.shape, np.int64)
-    np.put_along_axis(level, order, above.cumsum(axis=1), axis=1)
-    return level
-
-
-def _tied_means(level: Int64, error: Float64) -> Float64:
-    """Each sequence's error averaged over those of equal probability: which of them is ranked first says nothing."""
-    return np.asarray((np.bincount(level, weights=error) / np.bincount(level))[level])
 
 
 def best_sequence_regret(value: Float64, predicted: Float64) -> Float64:
