@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import World, a_claim, judged, made, named
 
-from mzprobe.claims import CLAIMS, paper
+from mzprobe.claims import CLAIMS, without_ends
+from mzprobe.claims import effects as paper
 from mzprobe.stats import holm
 
 EVERY_CLAIM = pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
@@ -105,7 +106,7 @@ def test_one_agent_has_an_effect_and_no_interval():
 
 def test_agents_without_a_rho_are_left_out():
     frame = World(1.0).table("sequences")
-    frame.loc[frame["seed"] == 3, "rho"] = np.nan
+    frame.loc[frame["seed"] == 3, "state_rho"] = np.nan
     assert judged(named("error-falls-with-probability"), frame).agents == 7
 
 
@@ -232,16 +233,18 @@ def test_growth_with_the_horizon_is_a_rank_correlation_and_nearness_a_share_of_t
 
 
 def test_the_trend_of_sequences_and_its_growth():
-    rows = [(step, 0, rho) for step, rho in ((0, 0.9), (1, -0.1), (2, -0.4), (3, -0.3)) for _ in range(2)]
-    frame = pd.DataFrame(rows, columns=["training_step", "seed", "rho"])
-    expected = {("step 1", 0): 0.1, ("step 2", 0): 0.4, ("step 3", 0): 0.3}
-    assert effects(paper.error_falls_with_probability, frame) == expected
+    # Two sequences each of two states, whose rhos are 0.1 apart; a third state has none.
+    rhos = ((0, 0.9), (1, -0.1), (2, -0.4), (3, -0.3))
+    rows = [(step, 0, s, rho + [0.05, -0.05, np.nan][s]) for step, rho in rhos for s in range(3) for _ in range(2)]
+    frame = pd.DataFrame(rows, columns=["training_step", "seed", "state", "state_rho"])
+    expected = {(f"step {k}", 0): pytest.approx(x) for k, x in ((1, 0.1), (2, 0.4), (3, 0.3))}
+    assert effects(paper.error_falls_with(""), frame) == expected
     assert effects(paper.trend_grows_with_training, frame) == {("all steps", 0): pytest.approx(1 / 3)}
 
 
 def test_a_step_without_a_rho_is_left_out_of_the_growth():
-    rows = [(1, 0, -0.1), (2, 0, np.nan), (3, 0, -0.3), (4, 0, -0.2)]
-    frame = pd.DataFrame(rows, columns=["training_step", "seed", "rho"])
+    rows = [(1, 0, 0, -0.1), (2, 0, 0, np.nan), (3, 0, 0, -0.3), (4, 0, 0, -0.2)]
+    frame = pd.DataFrame(rows, columns=["training_step", "seed", "state", "state_rho"])
     # Of the three pairs that are left two are in order.
     assert effects(paper.trend_grows_with_training, frame) == {("all steps", 0): pytest.approx(1 / 3)}
 
@@ -271,8 +274,60 @@ def test_early_models_are_the_first_half_of_the_trained_ones_and_no_more():
     assert effects(paper.early_models_misjudge_later_policies, frame) == {("step 1", 0): 3.5}
 
 
+def test_the_best_other_policy_of_a_row_is_chosen_by_the_other_agents():
+    # Rows 1 and 2 of three agents; policies 2 and 3 in row 1. By its own numbers each agent would choose the smaller.
+    errors = {0: (1.0, 2.0, 5.0), 1: (1.0, 4.0, 2.0), 2: (1.0, 6.0, 3.0)}  # of Y = 1, 2 and 3 in row 1
+    rows = [(1, y, seed, e) for seed, own in errors.items() for y, e in zip((1, 2, 3), own, strict=True)]
+    rows += [(1, 0, seed, 0.0) for seed in errors]  # the untrained policy is no rival
+    frame = pd.DataFrame(rows, columns=["training_step", "policy_step", "seed", "error"]).assign(exact=True)
+    # The others' means are 5 and 2.5 for agent 0, 4 and 4 for agent 1 (the first), 3 and 3.5 for agent 2.
+    found = effects(paper.own_policy_is_row_minimum, frame)
+    assert found == {("step 1", 0): 4.0, ("step 1", 1): 3.0, ("step 1", 2): 5.0}
+    means = effects(paper.own_policy_is_easier, frame)
+    assert means == {("step 1", 0): 2.5, ("step 1", 1): 2.0, ("step 1", 2): 3.5}
+
+
+def test_the_slope_on_the_distance_is_that_of_least_squares_within_a_row():
+    rows = [(1, y, 0, s, e, tv) for y, e, tv in ((1, 1.0, 0.0), (2, 2.0, 0.2), (3, 2.0, 0.4)) for s in range(2)]
+    columns = ["training_step", "policy_step", "seed", "state", "error", "tv"]
+    frame = pd.DataFrame(rows, columns=columns).assign(exact=True, own_temperature=True)
+    other = frame.assign(error=1e6, own_temperature=False)  # the same policies at T = 1 have no say
+    found = effects(paper.error_rises_with_distance, pd.concat([frame, other]))
+    assert found == {("step 1", 0): pytest.approx(np.polyfit([0, 0.2, 0.4], [1, 2, 2], 1)[0])}
+    assert judged(named("error-rises-with-distance"), frame.drop(columns="tv")).verdict == "no data"
+
+
+def test_errors_of_steps_by_hand():
+    rows = [(1, 0, h, s, e, u, g) for h, s, e, u, g in (
+        (1, 0, 0.1, 0.1, 0.1), (1, 1, 0.3, -0.3, -0.3), (2, 0, 0.5, 0.4, 0.2), (2, 1, 0.7, -0.4, 0.0),
+        (3, 0, 1.0, 0.1, 0.0), (3, 1, 1.4, -0.1, 0.0),
+    )]  # fmt: skip
+    columns = ["training_step", "seed", "h", "state", "error", "step_signed_error", "grounded_signed_error"]
+    frame = pd.DataFrame(rows, columns=columns).assign(exact=True)
+    assert effects(paper.error_compounds, frame) == {("step 1", 0): pytest.approx(1.2 / (3 * 0.2) - 1)}
+    # Magnitudes 0.2, 0.4, 0.1: one pair of three in order.
+    assert effects(paper.step_error_grows, frame) == {("step 1", 0): pytest.approx(-1 / 3)}
+    assert effects(paper.unrolling_adds_error, frame) == {("step 1", 0): pytest.approx((0.3 + 0.1) / 2)}
+
+
+def test_states_from_which_an_end_is_near_can_be_left_out():
+    rows = [(0, 1, s, h, e, end) for s, h, e, end in (
+        (0, 1, 1.0, False), (0, 2, 9.0, True), (1, 1, 2.0, False), (1, 2, 3.0, False),
+    )]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["seed", "training_step", "state", "h", "error", "end_within"])
+    assert without_ends(frame)["state"].tolist() == [1, 1]
+    assert without_ends(frame.drop(columns="end_within")) is None
+
+
+def test_nearness_is_a_ratio_of_one_norm_where_sequences_were_sampled():
+    rows = [(1, 0, 1, value, error, 0.0) for value, error in ((3.0, 0.3), (4.0, 0.4))]
+    columns = ["training_step", "seed", "h", "value", "signed_error", "standard_error"]
+    frame = pd.DataFrame(rows, columns=columns).assign(exact=False)
+    assert effects(paper.near_zero_at_one_step, frame) == {("step 1", 0): pytest.approx(0.05 - 0.1)}
+
+
 def test_each_claim_about_the_search_looks_at_its_own_column():
-    columns = ["training_step", "seed", "simulations", "prior", "tv", "kl", "trajectory_error", "path_error"]
+    columns = ["training_step", "seed", "simulations", "prior", "tv", "kl", "trajectory_error", "matched_error"]
     rows = [(2000, 0, 8, "policy", 1.0, 1.0, 1.0, 1.0), (2000, 0, 8, "uniform", 2.0, 3.0, 4.0, 5.0)]
     frame = pd.DataFrame(rows, columns=columns)
     for column, expected in (("tv", 1.0), ("kl", 2.0), ("trajectory-error", 3.0), ("path-error", 4.0)):
@@ -291,7 +346,7 @@ def test_what_the_prior_lowers_is_compared_at_each_n_of_trained_models():
 
 
 def test_returns_of_planning_are_compared_by_hand():
-    returns = {  # at N = 2 and N = 8
+    returns = {  # at N = 4 and N = 16
         ("true", "uniform"): (30, 60),
         ("true", "policy"): (50, 64),
         ("learned", "uniform"): (10, 20),
@@ -300,10 +355,12 @@ def test_returns_of_planning_are_compared_by_hand():
     rows = [
         (100, 0, *cell, N, 0.0, x + more)
         for cell, numbers in returns.items()
-        for N, x in zip((2, 8), numbers, strict=True)
+        for N, x in zip((4, 16), numbers, strict=True)
         for more in (-1.0, -1.0, 2.0)  # three episodes, of which the middle one is not the mean
     ]
+    rows += [(100, 0, *cell, 2, 0.0, 1e6) for cell in returns]  # where the prior decides: never compared
     rows += [(100, 0, "none", "policy", 0, 1.0, 8.0), (100, 0, "none", "policy", 0, 0.0, 33.0)]
+    rows += [(100, 0, "none", "uniform", 0, 1.0, 4.0)]
     rows += [(0, *row[1:]) for row in rows]  # the untrained model, which is left out
     columns = ["training_step", "seed", "model", "prior", "simulations", "temperature", "return"]
     frame = pd.DataFrame(rows, columns=columns)
@@ -318,6 +375,8 @@ def test_returns_of_planning_are_compared_by_hand():
         ("planning-beats-greedy-prior", 25.0),
         ("true-model-returns-more", 6.0),
         ("prior-matters-more-in-learned-model", 22.0),  # gaps 30 and 38 against 20 and 4
+        ("free-search-beats-random", 11.0),
+        ("free-search-needs-more-simulations", 1.0),  # 35 is half-way from 10 to 60: at 16 and, never, at 32
         ("gap-closes-faster-in-true-model", 12.0),  # two doublings: +4 a doubling against -8
     ):
         assert effects(named(name).measure, frame) == {("step 100", 0): pytest.approx(expected)}, name
@@ -325,5 +384,5 @@ def test_returns_of_planning_are_compared_by_hand():
 
 def test_an_agent_that_lacks_an_n_has_no_slope():
     frame = World(1.0).table("planning")
-    lost = frame["seed"].eq(3) & frame["simulations"].eq(8) & frame["prior"].eq("uniform") & frame["model"].eq("true")
+    lost = frame["seed"].eq(3) & frame["simulations"].eq(16) & frame["prior"].eq("uniform") & frame["model"].eq("true")
     assert judged(named("gap-closes-faster-in-true-model"), frame[~lost]).agents == 7

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from mzprobe.claims.core import Claim, Finding, judge
+from mzprobe.claims.core import Claim, Finding, judge, without_ends
 from mzprobe.claims.paper import CLAIMS
 from mzprobe.errors import UsageError
 from mzprobe.probes.tables import Table, read_run
 from mzprobe.seeding import numpy_generator
 
-__all__ = ["CLAIMS", "Claim", "Finding", "judge", "judge_run", "read_tables"]
+__all__ = ["CLAIMS", "Claim", "Finding", "judge", "judge_run", "read_tables", "without_ends"]
 
 
 def read_tables(run: str, *, analyses: Path) -> dict[str, Table]:
@@ -27,9 +27,15 @@ def read_tables(run: str, *, analyses: Path) -> dict[str, Table]:
     return tables
 
 
-def judge_run(tables: dict[str, Table]) -> list[Finding]:
-    """Judges all claims, in the order of the paper. The same tables give the same findings."""
-    frames = {name: table.frame for name, table in tables.items()}
+def judge_run(tables: dict[str, Table], *, ends: bool = True) -> list[Finding]:
+    """Judges all claims, in the order of the paper. The same tables give the same findings.
+
+    Args:
+        tables: by probe.
+        ends: whether states count from which an end of the episode is near; without them, claims about errors alone
+            have data (see `without_ends`).
+    """
+    frames = {name: table.frame if ends else without_ends(table.frame) for name, table in tables.items()}
     return [
         judge(claim, frames.get(claim.probe), generator=numpy_generator(0, "claims", number))
         for number, claim in enumerate(CLAIMS)

@@ -94,6 +94,18 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
     )
 
 
+def without_ends(frame: pd.DataFrame) -> pd.DataFrame | None:
+    """A table of errors without the states from which an end is near, or None where it does not know.
+
+    A state is left out at a training step if any sequence of any policy that is scored there ends the episode: of the
+    longest horizon, and of all policies of a row of the matrix.
+    """
+    if "end_within" not in frame:
+        return None
+    near = frame.groupby(["seed", "training_step", "state"])["end_within"].transform("max")
+    return frame[~near.astype(bool)]
+
+
 def _measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
     """The effects that there are."""
     nothing = pd.DataFrame({"cell": [], "seed": [], "effect": []})

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,16 +15,28 @@ from mzprobe.stats import Interval, smallest_p
 
 PAPER = "What Model Does MuZero Learn? (He et al., ECAI 2024)"
 _RULE = (
-    "The agent is the unit: effects are means over agents, with Student's 95 % interval, and p is of a two-sided "
-    f"sign-flip test. A claim holds or fails at p <= {LEVEL}, by the sign of its effect; otherwise it is undecided. "
+    "The agent is the unit: effects are means over agents, p is of a two-sided sign-flip test, and the 95 % "
+    "interval holds all means that it does not reject. "
+    f"A claim holds or fails at p <= {LEVEL}, by the sign of its effect; otherwise it is undecided. "
     "Nothing is adjusted for the number of claims."
+)
+_CALM = (
+    "Most of an error may come from ends that nobody could predict. Here a state is left out if any sequence that was "
+    "scored from it ends the episode."
 )
 _NUMBERS = ("effect", "95 % interval", "p")
 _STYLES = {"holds": "green", "fails": "red", "undecided": "yellow", "no data": "dim"}
 
 
-def as_json(run: str, findings: Sequence[Finding]) -> str:
-    """One object: the run, and a list of findings with their cells; what is undefined is null."""
+def as_json(run: str, findings: Sequence[Finding], without: Sequence[Finding] = ()) -> str:
+    """One object: the run, and a list of findings with their cells; what is undefined is null.
+
+    Args:
+        run: its name.
+        findings: of all claims.
+        without: the same without states from which an end is near, in the same order.
+    """
+    calm = {finding.claim.name: finding for finding in without if finding.verdict != "no data"}
     claims = [
         {
             "name": finding.claim.name,
@@ -35,6 +48,7 @@ def as_json(run: str, findings: Sequence[Finding]) -> str:
             "p": _null(finding.p),
             "agents": finding.agents,
             "agreeing": finding.agreeing,
+            "without_ends": _calm(calm.get(finding.claim.name)),
             "cells": [_cell(cell) for cell in finding.cells],
         }
         for finding in findings
@@ -42,8 +56,10 @@ def as_json(run: str, findings: Sequence[Finding]) -> str:
     return json.dumps({"run": run, "paper": PAPER, "level": LEVEL, "claims": claims}, indent=2, ensure_ascii=False)
 
 
-def as_markdown(run: str, findings: Sequence[Finding], tables: Mapping[str, Table]) -> str:
-    """A page: how to read it, what made the tables, all claims, and each by its cells."""
+def as_markdown(
+    run: str, findings: Sequence[Finding], tables: Mapping[str, Table], without: Sequence[Finding] = ()
+) -> str:
+    """A page: how to read it, what made the tables, all claims, and each by its cells; arguments as in `as_json`."""
     lines = [f"# Claims of the paper, run {run}", "", f"{PAPER}. Made by `mzprobe claims {run}`.", "", _RULE, ""]
     note = undecidable(findings)
     lines += [f"**{note}.**", ""] if note else []
@@ -52,12 +68,33 @@ def as_markdown(run: str, findings: Sequence[Finding], tables: Mapping[str, Tabl
         said = [finding.claim.sentence, finding.claim.section, f"**{finding.verdict}**"]
         numbers = [shown(finding.effect.estimate), _ends(finding.effect), shown(finding.p)]
         lines.append(_row(*said, *numbers, _agents(finding), finding.claim.probe))
+    lines += _without_ends(without)
     for finding in findings:
         if finding.cells:
             lines += ["", f"## {finding.claim.name}", ""]
-            lines += [f"{finding.claim.sentence} Effect: {finding.claim.effect}.", ""]
+            lines += [f"{finding.claim.sentence} Effect: {finding.claim.effect}.{_one_step(finding)}", ""]
             lines += [_head("", *_NUMBERS, "p, Holm", "agents"), *(_shown_cell(cell) for cell in finding.cells)]
     return "\n".join(lines) + "\n"
+
+
+def _without_ends(findings: Sequence[Finding]) -> list[str]:
+    """The claims about errors, at states from which no end is near."""
+    known = [finding for finding in findings if finding.verdict != "no data"]
+    if not known:
+        return []
+    lines = ["", "## Without states from which an end is near", ""]
+    lines += [_CALM, "", _head("claim", "verdict", *_NUMBERS, "agents that agree")]
+    for finding in known:
+        numbers = [shown(finding.effect.estimate), _ends(finding.effect), shown(finding.p)]
+        lines.append(_row(finding.claim.name, f"**{finding.verdict}**", *numbers, _agents(finding)))
+    return lines
+
+
+def _one_step(finding: Finding) -> str:
+    """Says where all that is known is of a single training step."""
+    steps = {re.sub(r",? *N = .*", "", cell.label) for cell in finding.cells}
+    alone = len(steps) == 1 and next(iter(steps)).startswith("step ")
+    return f" All of it is of one training step, {next(iter(steps))}." if alone else ""
 
 
 def as_table(findings: Sequence[Finding]) -> RichTable:
@@ -109,6 +146,13 @@ def _head(*names: str) -> str:
 def _shown_cell(cell: Cell) -> str:
     numbers = [shown(cell.effect.estimate), _ends(cell.effect), shown(cell.p), shown(cell.adjusted)]
     return _row(cell.label, *numbers, str(cell.agents))
+
+
+def _calm(finding: Finding | None) -> dict[str, Any] | None:
+    if finding is None:
+        return None
+    p = {"p": _null(finding.p), "agents": finding.agents, "agreeing": finding.agreeing}
+    return {"verdict": finding.verdict, **_numbers(finding.effect), **p}
 
 
 def _cell(cell: Cell) -> dict[str, Any]:

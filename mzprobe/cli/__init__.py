@@ -360,11 +360,11 @@ def _judge(run: str, analyses: Path, out: Path, *, as_json: bool = False) -> Non
     from mzprobe.files import replace_file
 
     tables = read_tables(run, analyses=analyses)
-    findings = judge_run(tables)
+    findings, without = judge_run(tables), judge_run(tables, ends=False)
     path = out / run / "claims.md"
-    status = replace_file(path, report.as_markdown(run, findings, tables).encode())
+    status = replace_file(path, report.as_markdown(run, findings, tables, without).encode())
     if as_json:
-        typer.echo(report.as_json(run, findings))
+        typer.echo(report.as_json(run, findings, without))
     else:
         console.print(report.as_table(findings), soft_wrap=False)
     note = report.undecidable(findings)
