@@ -11,6 +11,10 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
+# Runs every benchmark to its end in little time, so that a test can show that it does; its numbers mean nothing.
+SMALLEST = os.environ.get("MZPROBE_BENCHMARKS") == "smallest"
+
+
 def pin_to_one_core() -> None:
     """Keeps this process on one core, where the system can."""
     if hasattr(os, "sched_setaffinity"):
@@ -22,10 +26,11 @@ def interleaved(functions: dict[str, Callable[[], object]], *, repetitions: int)
 
     A turn is as many calls as take about 20 ms: short calls are timed warm.
     """
+    repetitions = 1 if SMALLEST else repetitions
     calls: dict[str, int] = {}
     for name, function in functions.items():
         function()
-        calls[name] = max(1, round(0.02 / max(_seconds(function, 1), 1e-7)))
+        calls[name] = 1 if SMALLEST else max(1, round(0.02 / max(_seconds(function, 1), 1e-7)))
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repetitions):
         for name, function in functions.items():

@@ -7,7 +7,7 @@ random rollouts to a horizon of 128 steps, N = 32; once with worlds that are put
 alone. Target: simulators being brought back take less than 40 % of the time.
 """
 
-from _timing import pin_to_one_core  # isort: skip - sets the threads before numpy loads
+from _timing import SMALLEST, pin_to_one_core  # isort: skip - sets the threads before numpy loads
 
 import time
 from collections import defaultdict
@@ -24,7 +24,7 @@ from mzprobe.search import search
 from mzprobe.search.models import TrueModel
 from mzprobe.search.rollouts import Rollout
 
-HORIZON, N, EVERY, EPISODES = 128, 32, 10, 2
+HORIZON, N, EVERY, EPISODES = (16, 4, 100, 1) if SMALLEST else (128, 32, 10, 2)
 SPENT: dict[str, float] = defaultdict(float)
 
 

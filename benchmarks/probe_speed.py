@@ -7,7 +7,7 @@ A CartPole agent after 2,000 training steps. Targets: horizon (200 states, h to 
 model. What has to be compiled, is before.
 """
 
-from _timing import interleaved, pin_to_one_core  # isort: skip - sets the threads before numpy loads
+from _timing import SMALLEST, interleaved, pin_to_one_core  # isort: skip - sets the threads before numpy loads
 
 import dataclasses
 import tempfile
@@ -41,8 +41,9 @@ from mzprobe.settings import (
 from mzprobe.threads import limited_threads
 from mzprobe.training.trainer import Trainer
 
+TRAINED = 20 if SMALLEST else 2000  # training steps
 PARTS = {
-    "search": ("distribution",),
+    "search": ("distribution", "searches"),
     "network": ("represent", "dynamics", "predict"),
     "truth": ("reset", "step", "observe", "terminal", "rewards_along"),
 }
@@ -70,10 +71,10 @@ class Timed:
 
 def trained_agent() -> Agent:
     with tempfile.TemporaryDirectory() as folder:
-        config = load_preset("cartpole", ["training.steps=2000", "training.evaluation_episodes=0"])
+        config = load_preset("cartpole", [f"training.steps={TRAINED}", "training.evaluation_episodes=0"])
         trainer = Trainer(config, seed=0, run="benchmark", out=Path(folder), command="benchmarks/probe_speed.py")
         trainer.train()
-        return load_agent(read_checkpoint(trainer.folder / "step-0002000"))
+        return load_agent(read_checkpoint(trainer.folder / f"step-{TRAINED:07d}"))
 
 
 def split(measure: Callable[[Agent, Any], Any], agent: Agent, config: Any) -> tuple[float, dict[str, float], int]:
@@ -92,9 +93,12 @@ def split(measure: Callable[[Agent, Any], Any], agent: Agent, config: Any) -> tu
 
 def report(name: str, measure: Callable[[Agent, Any], Any], agent: Agent, config: Any, *, parts: bool) -> None:
     """Prints the fastest of three; with its parts where the search is a call of the agent's policy."""
+    if SMALLEST:
+        few = {name: 2 for name in ("states", "episodes") if hasattr(config, name)}
+        config = config.model_copy(update=few)
     measure(agent, config)
     results = []
-    for _ in range(3):
+    for _ in range(1 if SMALLEST else 3):
         if parts:
             results.append(split(measure, agent, config))
         else:

@@ -7,7 +7,7 @@ A fraction of 0.8 makes five times the searches. Both agents take turns at playi
 and no more memory.
 """
 
-from _timing import pin_to_one_core  # isort: skip - sets the threads before numpy loads
+from _timing import SMALLEST, pin_to_one_core  # isort: skip - sets the threads before numpy loads
 
 import statistics
 import subprocess
@@ -26,8 +26,8 @@ from mzprobe.search.mcts import search
 from mzprobe.training.trainer import Trainer
 
 FRACTIONS = (0.0, 0.8)
-TURNS, STEPS = 31, 20  # turns of each agent, and play steps a turn
-TRAINED = 1500  # training steps before anything is timed
+TURNS, STEPS = 2 if SMALLEST else 31, 20  # turns of each agent, and play steps a turn
+TRAINED = 20 if SMALLEST else 1500  # training steps before anything is timed
 
 
 class TimedSearch:

@@ -8,7 +8,7 @@ steps on CartPole, trained in the run (what a user searches in), and random weig
 stand beside both. The last line says where the time of the fused path goes.
 """
 
-from _timing import interleaved, pin_to_one_core  # isort: skip - sets the threads before numpy loads
+from _timing import SMALLEST, interleaved, pin_to_one_core  # isort: skip - sets the threads before numpy loads
 
 import tempfile
 from collections.abc import Callable
@@ -32,6 +32,7 @@ from mzprobe.training.trainer import Trainer
 
 LATENT, HIDDEN, ACTIONS, ATOMS, OBSERVATION = 32, 64, 2, 21, 4
 CASES = ((64, 50, 4.0), (256, 200, 6.0), (1, 50, 4.0))  # B, N, ratio to reach against mctx
+TRAINED = 20 if SMALLEST else 2000  # training steps
 FLOP = 2 * ((LATENT + ACTIONS) * HIDDEN + 4 * LATENT * HIDDEN + HIDDEN * (2 * ATOMS + ACTIONS))
 
 
@@ -54,7 +55,7 @@ def make_network() -> MLPNetwork:
 def trained_network() -> MLPNetwork:
     """An agent's network after 2,000 training steps on CartPole."""
     with tempfile.TemporaryDirectory() as folder:
-        config = load_preset("cartpole", ["training.steps=2000", "training.evaluation_episodes=0"])
+        config = load_preset("cartpole", [f"training.steps={TRAINED}", "training.evaluation_episodes=0"])
         trainer = Trainer(config, seed=0, run="benchmark", out=Path(folder), command="benchmark")
         trainer.train()
     assert isinstance(trainer.network, MLPNetwork)

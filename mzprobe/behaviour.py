@@ -1,6 +1,6 @@
 """Policies as objects, and the playing of whole episodes by them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,13 +43,15 @@ class BehaviourPolicy:
         """N^(1/T) / sum N^(1/T), `[B, A]`."""
         return np.concatenate([result.policy(self.temperature) for result in self.searches(states)])
 
-    def searches(self, states: Any) -> Iterator[SearchResult]:
+    def searches(self, states: Any) -> list[SearchResult]:
         """The searches at the states, in order, as many at a time as fit."""
         B = len(states)
         size = self.trees or max(B, 1)
+        results = []
         for first in range(0, max(B, 1), size):
             chosen = states.take(np.arange(first, min(first + size, B)))
-            yield search(self.model, self.model.roots(self.environment, chosen), config=self.config)
+            results.append(search(self.model, self.model.roots(self.environment, chosen), config=self.config))
+        return results
 
 
 @dataclass(frozen=True, kw_only=True)

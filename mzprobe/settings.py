@@ -108,9 +108,10 @@ class PlanningConfig(ProbeConfig):
     """Planning horizon of rollouts, steps."""
     counted_from: Literal["root", "leaf"] = "root"
     """Where that horizon begins: at the root, so that nothing deeper counts, or at every leaf anew."""
-    crossed: bool = True
-    """Whether the policy network's prior is also taken from where the other model stands: from real states, encoded
-    anew, while planning in the learned model, from unrolled latents while planning in the true one."""
+    crossed: tuple[PositiveInt, ...] | None = None
+    """N at which the policy network's prior is also taken from where the other model stands: from real states, encoded
+    anew, while planning in the learned model, from unrolled latents while planning in the true one; without it all N,
+    an empty list none. Both models are stepped then, and not in one kernel: several times the work of the others."""
     ties: Literal["lot", "lowest"] = "lot"
     """Which of equal scores the searches select, whatever the agent was trained with (see `search.ties`)."""
     temperature: NonNegative | None = 0.0
@@ -144,6 +145,9 @@ class StudyDataset(Config):
     """Seed of the agent, and of the episodes."""
     step: NonNegativeInt
     """Training steps of the agent, which is trained no further."""
+    returns: tuple[float, float] | None = None
+    """Smallest and largest mean return that the episodes may have. The agent then has ten checkpoints up to `step`, and
+    the earliest whose episodes return so much is recorded; without it that of `step`."""
     policy: Literal["behaviour", "prior", "random"] = "behaviour"
     """Who acts: the agent's search, its policy network alone, or nobody (uniform actions)."""
     temperature: NonNegative | None = None
@@ -174,6 +178,12 @@ class StudyConfig(Config):
     search: SearchErrorConfig | None = None
     planning: PlanningConfig | None = None
     equivalence: EquivalenceConfig | None = None
+
+    @model_validator(mode="after")
+    def _returns_are_a_range(self) -> Self:
+        if self.dataset and self.dataset.returns and not self.dataset.returns[0] <= self.dataset.returns[1]:
+            raise ValueError("dataset.returns must be the smallest and the largest mean return, in this order")
+        return self
 
     @model_validator(mode="after")
     def _one_agent_a_seed(self) -> Self:

@@ -65,6 +65,8 @@ def test_a_cell_counts_the_agents_that_are_in_it():
 
 def test_the_golden_table_has_the_means_and_errors_worked_by_hand(frame):
     cells = aggregate_horizon(frame)
+    assert set(cells["quantity"]) == {"error", "median"}  # a table of before, that has no errors of steps
+    cells = cells[cells["quantity"] == "error"]
     assert len(cells) == len(MEANS)
     for row in cells.itertuples():
         first, second = MEANS[row.training_step, row.h]
@@ -100,16 +102,56 @@ def test_an_untrained_model_is_said_in_words_where_there_are_trained_ones(frame)
     worse = with_untrained.assign(error=with_untrained["error"] + 2 * untrained)
     axes = draw_horizon(aggregate_horizon(worse), title="Golden").axes[0]
     assert [line.get_xdata().tolist() for line in axes.lines] == [[1000]] * 3
-    assert [text.get_text() for text in axes.texts] == ["untrained (step 0): 5 to 7.5, not drawn"]
+    assert [text.get_text() for text in axes.texts] == ["untrained (step 0): 5 to 7.5,\nnot drawn"]
 
 
-def test_an_untrained_model_that_is_no_worse_at_one_horizon_is_drawn(frame):
+def test_an_untrained_model_is_treated_alike_where_it_is_no_worse(frame):
     with_untrained = frame.assign(training_step=frame["training_step"].replace(500, 0))
-    better_at_one = (with_untrained["training_step"] == 0) & (with_untrained["h"] == 1)
-    better = with_untrained.assign(error=with_untrained["error"] - 2 * better_at_one)
+    better = with_untrained.assign(error=with_untrained["error"] * (with_untrained["training_step"] > 0))
     axes = draw_horizon(aggregate_horizon(better), title="Golden").axes[0]
-    assert [line.get_xdata().tolist() for line in axes.lines] == [[0, 1000]] * 3
-    assert len(axes.texts) == 0
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[1000]] * 3
+    assert [text.get_text() for text in axes.texts] == ["untrained (step 0): 0 to 0,\nnot drawn"]
+
+
+def steps_frame():
+    """Two agents, three states: of the last one an end is near."""
+    rows = []
+    for seed in (0, 1):
+        for step in (0, 500, 1000):
+            for state, error in enumerate((1.0, 2.0, 9.0)):
+                for h in (1, 2):
+                    wrong = (-1) ** state * 0.1 * h * (1 + seed)
+                    rows.append(
+                        {
+                            "seed": seed,
+                            "training_step": step,
+                            "state": state,
+                            "h": h,
+                            "error": error * h,
+                            "end_within": state == 2 and h == 2,
+                            "step_signed_error": wrong,
+                            "grounded_signed_error": wrong / 2,
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def test_medians_states_without_ends_and_single_steps_have_their_lines():
+    cells = aggregate_horizon(steps_frame())
+    means = {(row.quantity, row.training_step, row.h): row.mean for row in cells.itertuples()}
+    assert [means[name, 500, 2] for name in ("error", "median", "without_ends")] == pytest.approx([8.0, 4.0, 3.0])
+    assert [means[name, 500, 2] for name in ("step_error", "grounded_error")] == pytest.approx([0.3, 0.15])
+    _, typical, alone = draw_horizon(cells, title="Golden").axes
+    drawn = {line.get_label(): dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in typical.lines}
+    assert drawn == {
+        "mean": {500: 8, 1000: 8},
+        "median": {500: 4, 1000: 4},
+        "mean without ends": {500: 3, 1000: 3},
+    }
+    assert [line.get_label() for line in alone.lines] == ["0.5K", "1K", "1K, re-grounded"]
+    assert alone.lines[0].get_ydata().tolist() == pytest.approx([0.15, 0.3])
+    assert alone.lines[2].get_ydata().tolist() == pytest.approx([0.075, 0.15])
+    assert alone.get_ylabel().endswith("(reward)")
 
 
 def test_an_untrained_model_alone_is_drawn(frame):
@@ -121,10 +163,10 @@ def test_an_untrained_model_alone_is_drawn(frame):
 
 def test_title_axes_and_legend_name_what_is_drawn(frame):
     axes = draw_horizon(aggregate_horizon(frame), title="Golden").axes[0]
-    assert axes.get_title() == "Golden, 2 agents"
+    assert axes.get_figure().get_suptitle() == "Golden, 2 agents"
     assert axes.get_xlabel() == "Training steps"
     assert axes.get_ylabel() == "Value prediction error\n(discounted reward)"
-    assert axes.get_legend().get_title().get_text() == "Horizon h"
+    assert axes.get_legend().get_title().get_text() == "h"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["3", "2", "1"]
     assert axes.get_ylim()[0] == 0
     assert [axes.xaxis.get_major_formatter()(step, 0) for step in (0, 500, 20_000)] == ["0", "0.5K", "20K"]
@@ -132,7 +174,7 @@ def test_title_axes_and_legend_name_what_is_drawn(frame):
 
 def test_a_single_agent_is_drawn_without_a_warning(frame):
     figure = draw_horizon(aggregate_horizon(frame[frame["seed"] == 0]), title="Golden")
-    assert figure.axes[0].get_title() == "Golden, 1 agent"
+    assert figure.get_suptitle() == "Golden, 1 agent"
     assert rendered(figure, "png").startswith(b"\x89PNG")
 
 
@@ -218,7 +260,7 @@ def test_agents_measured_otherwise_are_not_drawn_together(tmp_path, frame, part,
 def test_cells_with_fewer_agents_show_in_the_title(frame):
     without_one = frame[(frame["seed"] == 0) | (frame["h"] < 3)]
     axes = draw_horizon(aggregate_horizon(without_one), title="Golden").axes[0]
-    assert axes.get_title() == "Golden, 1 to 2 agents"
+    assert axes.get_figure().get_suptitle() == "Golden, 1 to 2 agents"
 
 
 def test_the_title_is_the_environments(tmp_path, frame):

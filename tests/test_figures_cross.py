@@ -30,9 +30,18 @@ def heat_maps(figure):
     result = []
     for axes in figure.axes[:2]:
         (mesh,) = [one for one in axes.collections if isinstance(one, QuadMesh)]
-        texts = {(int(text.get_position()[1]), int(text.get_position()[0])): text.get_text() for text in axes.texts}
+        texts = {
+            (int(text.get_position()[1]), int(text.get_position()[0])): text.get_text()
+            for text in axes.texts
+            if not beside(text)
+        }
         result.append((axes, np.ma.filled(mesh.get_array(), np.nan), texts))
     return result
+
+
+def beside(text):
+    """Whether a text counts agents, beside a row or on top of these."""
+    return "/" in text.get_text() or "own policy" in text.get_text()
 
 
 def framed(axes):
@@ -65,6 +74,24 @@ def test_the_smallest_error_of_each_row_is_framed_in_both_maps(cross):
         assert framed(axes) == [(0, 0), (1, 0)]
 
 
+def test_an_error_that_is_smallest_in_the_mean_alone_has_no_frame_and_rows_count_their_diagonals():
+    # In row 500 both agents have theirs on the diagonal, in row 1000 none; then one of two: neither cell has most.
+    figure = draw_cross(aggregate_cross(golden("cross")), title="Golden")
+    counts = [text.get_text() for text in figure.axes[1].texts if beside(text)]
+    assert counts == ["2/2", "0/2", "smallest for\nthe own policy"]
+    frame = golden("cross")
+    turned = frame.assign(error=frame["error"].mask((frame["seed"] == 0) & (frame["policy_step"] == 500), 100.0))
+    figure = draw_cross(aggregate_cross(turned), title="Golden")
+    assert [text.get_text() for text in figure.axes[1].texts if beside(text)][:2] == ["1/2", "1/2"]
+    assert framed(figure.axes[0]) == []
+
+
+def test_policies_at_another_temperature_than_their_own_are_left_out(cross):
+    frame = golden("cross").assign(own_temperature=True)
+    both = pd.concat([frame, frame.assign(own_temperature=False, error=1e6)])
+    pd.testing.assert_frame_equal(aggregate_cross(both), cross)
+
+
 def test_rows_are_models_downwards_and_columns_policies(cross):
     figure = draw_cross(cross, title="Golden")
     left = figure.axes[0]
@@ -74,7 +101,7 @@ def test_rows_are_models_downwards_and_columns_policies(cross):
     assert left.get_ylabel() == "Model and states\nof training step X"
     assert left.get_xlabel() == "Policy of training step Y"
     assert figure.get_suptitle() == "Golden, 2 agents"
-    assert legend_of(figure) == ["smallest error of its row"]
+    assert legend_of(figure) == ["smallest error of its row, in most agents too"]
 
 
 def test_colour_bars_name_unit_and_scale(cross):
@@ -119,7 +146,7 @@ def test_missing_cells_are_grey_and_a_row_without_a_diagonal_has_no_ratios():
     assert sorted(ratios_written) == [(0, 0), (0, 1)]
     assert (framed(left), framed(right)) == ([(0, 0), (1, 0)], [(0, 0)])
     assert to_hex(left.get_facecolor()) == to_hex(right.get_facecolor()) == "#d9d9d9"
-    assert legend_of(figure) == ["smallest error of its row", "not measured, or no ratio"]
+    assert legend_of(figure) == ["smallest error of its row, in most agents too", "not measured, or no ratio"]
 
 
 def test_a_diagonal_of_0_has_no_ratios_and_an_error_of_0_has():
@@ -136,7 +163,7 @@ def test_a_diagonal_of_0_has_no_ratios_and_an_error_of_0_has():
 
 
 def test_a_model_without_any_error_is_drawn(cross):
-    perfect = cross.assign(mean=0.0, ratio=np.nan)
+    perfect = cross.assign(mean=0.0, ratio=np.nan, smallest=cross["agents"])
     figure = draw_cross(perfect, title="Golden")
     assert set(heat_maps(figure)[0][2].values()) == {"0"}
     assert framed(figure.axes[0]) == [(0, 0), (0, 1), (1, 0), (1, 1)]

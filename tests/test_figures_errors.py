@@ -49,14 +49,14 @@ def search():
 
 
 def test_probabilities_and_errors_by_rank_are_those_worked_by_hand(sequences):
-    ranked = sequences[sequences["quantity"] != "rho"]
+    ranked = sequences[sequences["quantity"].isin(["probability", "rank_error"])]
     expected = {key: pytest.approx(cell) for key, cell in SEQUENCES.items()}
     assert numbers(ranked, "training_step", "quantity", "rank") == expected
 
 
 def test_ranks_are_written_as_whole_numbers_and_rho_without_one(sequences):
     lines = sequences.to_csv(index=False).splitlines()
-    assert lines[1].startswith("0,probability,1,0.25,")
+    assert lines[1].startswith("0,impossible,1,0.0,")
     assert lines[-1].startswith("1000,rho,,")
 
 
@@ -100,7 +100,7 @@ def test_panels_say_their_step_and_rho_and_over_how_many_agents_where_fewer(sequ
 def test_a_rho_that_no_agent_has_is_undefined():
     frame = golden("sequences").assign(rho=np.nan)
     cells = aggregate_sequences(frame)
-    assert set(cells["quantity"]) == {"probability", "rank_error"}
+    assert set(cells["quantity"]) == {"probability", "rank_error", "impossible"}
     titles = [left.get_title() for left, _ in pairs(draw_sequences(cells, title="Golden"))]
     assert [title.splitlines()[1] for title in titles] == ["Spearman $\\rho$ undefined"] * 2
 
@@ -142,8 +142,26 @@ def test_figure_4_names_its_axes_and_shares_the_probability(sequences):
     assert first.get_xlabel() == "Rank (1: least probable)"
     assert first.get_xticks().tolist() == [1, 3]
     assert first.get_ylim() == second.get_ylim()
-    assert first.get_ylim()[0] == 0
+    assert first.get_yscale() == "log"
+    assert first.get_ylim() == (pytest.approx(0.05), 1)
     assert len(legend_of(figure)) == 2
+
+
+def test_ranks_of_sequences_without_a_probability_are_shaded(sequences):
+    impossible = sequences["quantity"] == "impossible"
+    tied = sequences.assign(mean=sequences["mean"].mask(impossible & (sequences["rank"] < 3), 0.5))
+    figure = draw_sequences(tied, title="Golden")
+    for left, _ in pairs(figure):
+        (shade,) = left.patches
+        assert (shade.get_x(), shade.get_width()) == (0.5, 2.0)
+    assert legend_of(figure)[-1].startswith("ties")
+
+
+def test_other_ways_to_rank_have_their_rho_in_the_title():
+    frame = golden("sequences")
+    cells = aggregate_sequences(frame.assign(rho_at_1=-0.5, rho_smoothed=0.25))
+    titles = [left.get_title() for left, _ in pairs(draw_sequences(cells, title="Golden"))]
+    assert [title.splitlines()[-1] for title in titles] == ["(T = 1 \N{MINUS SIGN}0.50, smoothed 0.25)"] * 2
 
 
 def test_the_last_panel_of_a_short_row_has_numbers_on_its_right_axis(sequences):

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 from drawings import band, golden, legend_of, looks, numbers, points
+from matplotlib.collections import LineCollection
 
 from mzprobe.figures.online import aggregate_online, draw_online
 from mzprobe.figures.planning import aggregate_planning, draw_planning
@@ -42,9 +43,12 @@ ALONE = ["policy prior alone, sampled", "policy prior alone, greedy"]
 LABELS = [*LEARNED, *TRUE, *ALONE]
 
 
+SAMPLED = "policy prior, sampled"
+
+
 @pytest.fixture
 def online():
-    return aggregate_online(golden("online"))
+    return aggregate_online(golden("online").assign(temperature=1.0))
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def test_returns_by_policy_and_step_are_those_worked_by_hand(online):
 
 def test_a_line_a_policy_shows_the_returns_and_a_band_their_errors(online):
     (axes,) = draw_online(online, title="Golden").axes
-    assert [line.get_label() for line in axes.lines] == ["MCTS (behaviour policy)", "policy prior"]
+    assert [line.get_label() for line in axes.lines] == ["MCTS (behaviour policy)", SAMPLED]
     assert [points(line) for line in axes.lines] == [{0: 20, 1000: 110}, {0: 13, 1000: 60}]
     assert band(axes, 0) == {0: (15, 25), 1000: (100, 120)}
     assert band(axes, 1) == {0: (10, 16), 1000: (50, 70)}
@@ -69,7 +73,7 @@ def test_a_line_a_policy_shows_the_returns_and_a_band_their_errors(online):
 
 def test_the_policies_differ_in_colour_dashes_and_marker(online):
     (axes,) = draw_online(online, title="Golden").axes
-    assert looks(axes) == {"MCTS (behaviour policy)": (BLUE, "-", "o"), "policy prior": (GREY, "-.", "s")}
+    assert looks(axes) == {"MCTS (behaviour policy)": (BLUE, "-", "o"), SAMPLED: (GREY, "-.", "s")}
 
 
 def test_figure_2_names_its_axes_agents_and_lines(online):
@@ -78,7 +82,7 @@ def test_figure_2_names_its_axes_agents_and_lines(online):
     assert (axes.get_title(), axes.get_xlabel()) == ("Golden, 2 agents", "Training steps")
     assert axes.get_ylabel() == "Return (undiscounted reward)"
     assert axes.xaxis.get_major_formatter()(500, 0) == "0.5K"
-    assert legend_of(figure) == ["MCTS (behaviour policy)", "policy prior"]
+    assert legend_of(figure) == ["MCTS (behaviour policy)", SAMPLED]
 
 
 def test_the_axis_of_returns_starts_at_0_unless_one_lies_below(online):
@@ -90,9 +94,26 @@ def test_the_axis_of_returns_starts_at_0_unless_one_lies_below(online):
     assert bottom[14] < -1
 
 
+def test_thin_lines_are_agents_and_a_new_temperature_has_its_line(online):
+    (axes,) = draw_online(online, title="Golden").axes
+    (lines,) = [one for one in axes.collections if isinstance(one, LineCollection)]
+    assert [segment.tolist() for segment in lines.get_segments()] == [[[0, 15], [1000, 100]], [[0, 25], [1000, 120]]]
+    assert not axes.texts
+    colder = online.assign(temperature=online["temperature"].mask(online["training_step"] == 1000, 0.25))
+    (axes,) = draw_online(colder, title="Golden").axes
+    assert [text.get_text() for text in axes.texts] == ["T = 0.25"]
+    assert axes.lines[-1].get_xdata() == [1000, 1000]
+
+
+def test_a_greedy_prior_has_a_line_of_its_own(online):
+    greedy = online[online["policy"] == "prior"].assign(policy="greedy", mean=[30.0, 90.0])
+    (axes,) = draw_online(pd.concat([online, greedy]), title="Golden").axes
+    assert points({line.get_label(): line for line in axes.lines}["policy prior, greedy"]) == {0: 30, 1000: 90}
+
+
 def test_a_policy_that_was_not_measured_has_no_line(online):
     figure = draw_online(online[online["policy"] == "prior"], title="Golden")
-    assert legend_of(figure) == [line.get_label() for line in figure.axes[0].lines] == ["policy prior"]
+    assert legend_of(figure) == [line.get_label() for line in figure.axes[0].lines] == [SAMPLED]
 
 
 # Figure 7

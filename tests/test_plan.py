@@ -71,10 +71,10 @@ def test_a_dry_run_of_a_study_writes_nothing_and_says_what_there_is_to_do(run_cl
     assert [file.name for file in tmp_path.iterdir()] == ["mine.toml"]
     train, online, horizon = said.splitlines()
     assert train == "train: 2 agents, 40 training steps each, some 640 environment steps"
-    # 3 checkpoints of 2 agents; 3 episodes of both policies, 500 steps each, and 8 simulations where there is a search
+    # 3 checkpoints of 2 agents; 3 episodes of three policies, 500 steps each, and 8 simulations where there is a search
     assert re.fullmatch(
-        r"online: 6 checkpoints, at most 9,000 searches \(72,000 simulations\), 18,000 environment steps, "
-        r"9,000 network rows; about \d+ s on one core",
+        r"online: 6 checkpoints, at most 9,000 searches \(72,000 simulations\), 27,000 environment steps, "
+        r"18,000 network rows; about \d+ s on one core",
         online,
     )
     assert horizon.startswith("horizon: 6 checkpoints, at most 30 states, ")

@@ -6,6 +6,7 @@ import torch
 from models import WideCartPole, by_torch, random_network, walked
 
 from mzprobe.config import SearchConfig
+from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.networks.mlp_kernels import lanes_of
 from mzprobe.networks.rows import by_rows
@@ -177,3 +178,17 @@ def test_a_root_of_the_true_model_does_not_depend_on_its_batch(leaf, way):
     assert 5 < environment.terminal(states).sum() < 50
     model, config = TrueModel(environment, network, leaf=leaf), SearchConfig(simulations=12)
     assert_no_row_depends_on_its_batch(lambda roots: bits_of(model, roots, config), states.take, 100)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 40])
+@pytest.mark.parametrize("way", ["kernel", "torch"])
+def test_rewards_along_actions_are_those_of_one_step_after_the_other(batch, way):
+    network = random_network(4, num_actions=3)
+    engine = engine_for(network if way == "kernel" else by_torch(network))
+    latents = engine.represent(random_rows(batch))
+    actions = np.random.default_rng(1).integers(3, size=(batch, 6))
+    found = engine.rewards_along(latents, actions)
+    assert engine.rewards_along(latents, actions[:, :0]).shape == (batch, 0)
+    for t in range(6):
+        latents, reward = engine.dynamics(latents, actions[:, t])
+        assert torch.equal(found[:, t], reward)

@@ -19,7 +19,7 @@ RUNS = ("cartpole-quick", "lunarlander")
 DRAWN = [(run, plan) for run in RUNS for plan in PLANS if (ROOT / "figures" / run / f"{plan.name}.csv").exists()]
 
 
-BEFORE = {"counted_from": "root", "crossed": False, "ties": "lowest"}  # of planning, when there was no choice
+BEFORE = {"counted_from": "root", "crossed": [], "ties": "lowest"}  # of planning, when there was no choice
 
 
 @pytest.mark.parametrize("run", RUNS)

@@ -71,6 +71,7 @@ def test_a_study_without_variants_is_one_run_of_its_name(name):
         ('[variants."a/b"]', "variant 'a/b' must be named by letters, digits, dots and dashes, and not dataset"),
         ("[variants.dataset]", "variant 'dataset' must be named by letters, digits, dots and dashes, and not dataset"),
         ("[dataset]\nstep = 20\n[variants.a]", "dataset is used by no variant: give one of them dataset.use, or"),
+        ('[dataset]\nstep = 2\nreturns = [9, 1]\n[variants.a]\n"dataset.use" = "offline"', "dataset.returns must be"),
         ("[dataset]\nstep = 2\nstpe = 20", "there is no configuration key dataset.stpe: did you mean dataset.step?"),
         ("[variants]\na = 1", "variants.a is not valid"),
     ],
@@ -333,6 +334,28 @@ def test_a_dataset_is_of_an_agent_trained_to_its_step_and_made_once(task, tmp_pa
     assert record["checkpoint"]["weights_sha256"] == checkpoint.weights_sha256
     monkeypatch.setattr("mzprobe.datasets.collect.collect", lambda *_, **__: pytest.fail("recorded again"))
     task.run(reports.append, lambda: False)
+
+
+def test_a_dataset_is_of_the_first_checkpoint_that_returns_what_is_asked_for(task, tmp_path):
+    returns = {}
+    for step in (0, 10, 20):
+        settings = task.settings.model_copy(update={"step": step})
+        other = replace(task, settings=settings, datasets=tmp_path / str(step), checkpoints=tmp_path / f"c{step}")
+        other.run(lambda _: None, lambda: False)
+        returns[step] = dataset_return(tmp_path / "analyses", "compare")
+    assert len(set(returns.values())) == 3
+    later = sorted(returns.values())[1:]
+    first = min(step for step in returns if later[0] <= returns[step] <= later[1])
+    asked = replace(task, settings=task.settings.model_copy(update={"returns": tuple(later)}))
+    asked.run(lambda _: None, lambda: False)
+    record = json.loads(record_path(tmp_path / "analyses", "compare").read_text("utf-8"))
+    assert (record["checkpoint"]["training_step"], record["mean_return"]) == (first, returns[first])
+    asked.run(lambda _: None, lambda: False)  # the same again
+    none = replace(task, settings=task.settings.model_copy(update={"returns": (480.0, 500.0)}))
+    with pytest.raises(
+        UsageError, match=r"returns 480 to 500 on average \(they return .*choose another dataset.returns"
+    ):
+        none.run(lambda _: None, lambda: False)
 
 
 def test_a_dataset_of_other_settings_is_refused(task, tmp_path):

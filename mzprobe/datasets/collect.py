@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe import envs
-from mzprobe.behaviour import Policy, RandomPolicy, draw_episode_numbers
+from mzprobe.behaviour import Policy, RandomPolicy, draw_episode_numbers, play_episodes
 from mzprobe.checkpoints import Checkpoint, read_checkpoint
 from mzprobe.config import load_preset
 from mzprobe.datasets.core import Float64, Int64, Recorded
@@ -156,6 +156,18 @@ def collect(
             writer.append(played, seeds=seeds[: len(played)])
             on_progress(len(writer.returns), writer.steps)
     return Collected(path=path, steps=writer.steps, returns=np.array(writer.returns))
+
+
+def mean_return(player: Player, *, episodes: int, seed: int = 0, side_by_side: int = SIDE_BY_SIDE) -> float:
+    """Mean undiscounted return of the episodes that `collect` would write with the same arguments."""
+    checkpoint = player.checkpoint
+    returns: list[float] = []
+    with limited_threads(1 if checkpoint is None else checkpoint.config.training.threads):
+        while len(returns) < episodes:
+            seeds, uniforms = _numbers(player, seed, len(returns), min(side_by_side, episodes - len(returns)))
+            played = play_episodes(player.environment, player.policy, seeds=seeds, uniforms=uniforms)
+            returns += played.returns.tolist()
+    return float(np.mean(returns))
 
 
 def made_by(player: Player, *, seed: int) -> dict[str, Any]:

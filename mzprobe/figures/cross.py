@@ -25,10 +25,17 @@ def aggregate_cross(frame: pd.DataFrame) -> pd.DataFrame:
 
     `ratio` is the cell's mean divided by that of its row's diagonal (the model's own policy). The row of means is
     normalised, not each agent's, so that it is the ratio of the numbers drawn, and no agent whose own error is almost 0
-    outweighs all others. It is NaN where the diagonal is missing or 0.
+    outweighs all others. It is NaN where the diagonal is missing or 0. `smallest` counts the agents whose own error is
+    the smallest of their row here. Policies are at the temperature that collected data at their step.
     """
     largest = frame[frame["h"] == frame["h"].max()]
-    cells = over_agents(largest, by=["h", "training_step", "policy_step"], column="error")
+    if "own_temperature" in largest:
+        largest = largest[largest["own_temperature"]]
+    by = ["h", "training_step", "policy_step"]
+    own = largest.groupby([*by, "seed"])["error"].mean().reset_index()
+    least = own.groupby(["training_step", "seed"])["error"].transform("min")
+    counts = own.assign(smallest=own["error"] == least).groupby(by)["smallest"].sum()
+    cells = over_agents(largest, by=by, column="error").join(counts, on=by)
     diagonal = cells[cells["training_step"] == cells["policy_step"]].set_index("training_step")["mean"]
     own = cells["training_step"].map(diagonal)
     return cells.assign(ratio=cells["mean"] / own.where(own > 0))
@@ -38,7 +45,8 @@ def draw_cross(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: a heat map of the means, and beside it each row divided by its diagonal.
 
     The errors' colours follow their square root, so that an untrained row does not leave all others pale; those of the
-    ratios their logarithm, a half as far from 1 as a double. The smallest error of each row has a frame.
+    ratios their logarithm, a half as far from 1 as a double. The smallest error of a row has a frame where most agents
+    have theirs there, and every row says how many of them have it on the diagonal.
 
     Args:
         cells: what `aggregate_cross` gives.
@@ -48,7 +56,11 @@ def draw_cross(cells: pd.DataFrame, *, title: str) -> Figure:
         cells.pivot_table(index="training_step", columns="policy_step", values=name, dropna=False)
         for name in ("mean", "ratio")
     )
-    smallest = means.eq(means.min(axis=1), axis=0).to_numpy()
+    counts, agents = (
+        cells.pivot_table(index="training_step", columns="policy_step", values=name, dropna=False).fillna(0)
+        for name in ("smallest", "agents")
+    )
+    smallest = means.eq(means.min(axis=1), axis=0).to_numpy() & (2 * counts > agents).to_numpy()
     rows, columns = means.shape
     with figure_style():
         figure = Figure(figsize=(max(WIDTH, 0.62 * columns + 0.9), 0.32 * max(rows, 3) + 2.1), layout="constrained")
@@ -63,10 +75,14 @@ def draw_cross(cells: pd.DataFrame, *, title: str) -> Figure:
         left.invert_yaxis()
         left.set_ylabel("Model and states\nof training step X")
         figure.suptitle(f"{title}, {agents_in_words(cells)}", fontsize=10)
-        keys: list[Patch] = [Rectangle((0, 0), 1, 1, label="smallest error of its row", **_FRAME)]
+        _count_diagonals(right, counts, agents)
+        keys: list[Patch] = []
+        if smallest.any():
+            keys.append(Rectangle((0, 0), 1, 1, label="smallest error of its row, in most agents too", **_FRAME))
         if ratios.isna().any(axis=None):
             keys.append(Patch(facecolor=MISSING, label="not measured, or no ratio"))
-        figure.legend(handles=keys, loc="outside lower center", ncols=2, frameon=False)
+        if keys:
+            figure.legend(handles=keys, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -98,6 +114,18 @@ def _heat_map(axes: Axes, matrix: pd.DataFrame, framed: NDArray[np.bool_], *, no
     axes.set_xlabel("Policy of training step Y")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+
+
+def _count_diagonals(axes: Axes, counts: pd.DataFrame, agents: pd.DataFrame) -> None:
+    """Beside each row how many agents have their smallest error for the model's own policy."""
+    for row, step in enumerate(counts.index):
+        if step in counts.columns and agents.loc[step, step] > 0:
+            said = f"{int(counts.loc[step, step])}/{int(agents.loc[step, step])}"
+            axes.annotate(
+                said, (1, row + 0.5), (3, 0), ("axes fraction", "data"), "offset points", fontsize=7, va="center"
+            )
+    top = "smallest for\nthe own policy"
+    axes.annotate(top, (1, 1), (3, 3), "axes fraction", "offset points", fontsize=6, va="bottom", ha="left")
 
 
 def _around_one(ratios: NDArray[np.float64]) -> LogNorm:

@@ -1,61 +1,117 @@
-"""Figure 3: value prediction error of the behaviour policy, by training step and horizon."""
+"""Figure 3: value prediction error of the behaviour policy, by training step and horizon, and step by step."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mzprobe.figures.style import agents_in_words, draw_mean, figure_style, thousands
+from mzprobe.figures.style import PANEL_TITLE, WIDTH, agents_in_words, draw_mean, figure_style, thousands
 from mzprobe.stats import over_agents
+
+_OF_STEPS = {"step_error": "step_signed_error", "grounded_error": "grounded_signed_error"}
+_TYPICAL: dict[str, dict[str, Any]] = {
+    "error": {"label": "mean", "linestyle": "-", "marker": "o"},
+    "median": {"label": "median", "linestyle": "--", "marker": "s"},
+    "without_ends": {"label": "mean without ends", "linestyle": ":", "marker": "^"},
+}
 
 
 def aggregate_horizon(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of the error, one row a training step and horizon."""
-    return over_agents(frame, by=["training_step", "h"], column="error")
+    """Mean and standard error over agents, one row a quantity, training step and horizon.
+
+    `error` is the mean over an agent's states, `median` their median, `without_ends` the mean over those from which no
+    end is near (of the longest horizon), `step_error` and `grounded_error` the mean magnitude of the error of step h
+    alone, in the unrolled and in the re-grounded model. A table of before has the first two.
+    """
+    by = ["training_step", "h"]
+    medians = frame.groupby([*by, "seed"])["error"].median().reset_index()
+    parts = {"error": over_agents(frame, by=by, column="error"), "median": over_agents(medians, by=by, column="error")}
+    if "end_within" in frame:
+        near = frame.groupby(["seed", "training_step", "state"])["end_within"].transform("max").astype(bool)
+        parts["without_ends"] = over_agents(frame.assign(error=frame["error"].mask(near)), by=by, column="error")
+    for quantity, column in _OF_STEPS.items():
+        if column in frame:
+            parts[quantity] = over_agents(frame.assign(size=frame[column].abs()), by=by, column="size")
+    return pd.concat([cells.assign(quantity=name) for name, cells in parts.items()], ignore_index=True)
 
 
 def draw_horizon(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: one line a horizon, mean over agents, band of one standard error.
+    """Draws the aggregate: mean errors, a line a horizon; typical ones at the longest; those of each step alone.
 
-    Where at every horizon the untrained model (step 0) is worse than any trained one, as on CartPole, its errors are
-    said in words, so that the axis can show the others.
+    Bands span one standard error. The untrained model (step 0) is said in words, so that the axes can show the others,
+    unless there is no other. The third panel is drawn where the table has it; its last training step also in the
+    re-grounded model.
 
     Args:
         cells: what `aggregate_horizon` gives.
         title: of the environment.
     """
-    untrained, trained = cells[cells["training_step"] == 0], cells[cells["training_step"] > 0]
-    upper = trained["mean"] + trained["standard_error"].fillna(0)
-    worst = upper.groupby(trained["h"]).max().reindex(untrained["h"]).to_numpy()
-    if len(trained) and len(untrained) and (untrained["mean"].to_numpy() > worst).all():
-        cells = trained
+    untrained = cells[(cells["training_step"] == 0) & (cells["quantity"] == "error")]
+    if (cells["training_step"] > 0).any():
+        cells = cells[cells["training_step"] > 0]
     else:
         untrained = untrained.iloc[:0]
+    steps = bool(cells["quantity"].isin(_OF_STEPS).any())
+    with figure_style():
+        figure = Figure(figsize=(WIDTH + 1.8 * steps, 3.0), layout="constrained")
+        panels = list(figure.subplots(1, 3 if steps else 2))
+        _draw_means(panels[0], cells[cells["quantity"] == "error"], untrained)
+        _draw_typical(panels[1], cells)
+        if steps:
+            _draw_steps(panels[2], cells)
+        for axes in panels:
+            axes.set_ylim(bottom=0)
+            axes.grid(axis="y")
+        figure.suptitle(f"{title}, {agents_in_words(cells[cells['quantity'] == 'error'])}", fontsize=10)
+    return figure
+
+
+def _draw_means(axes: Axes, cells: pd.DataFrame, untrained: pd.DataFrame) -> None:
     horizons = np.sort(cells["h"].unique())
     colours = sns.color_palette("viridis_r", len(horizons) + 1)[1:]
-    with figure_style():
-        figure = Figure(figsize=(4.6, 3.1), layout="constrained")
-        axes = figure.subplots()
-        for h, colour in zip(horizons, colours, strict=True):
-            draw_mean(axes, cells[cells["h"] == h], "training_step", colour=colour, label=str(h), marker="o")
-        axes.set_title(f"{title}, {agents_in_words(cells)}")
-        axes.set_xlabel("Training steps")
-        axes.set_ylabel("Value prediction error\n(discounted reward)")
-        axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
-        axes.set_ylim(bottom=0)
-        axes.grid(axis="y")
-        if len(untrained):
-            low, high = untrained["mean"].min(), untrained["mean"].max()
-            said = f"untrained (step 0): {low:.2g} to {high:.2g}, not drawn"
-            axes.text(0.98, 0.98, said, transform=axes.transAxes, ha="right", va="top", fontsize=7, color="0.4")
-        handles, labels = axes.get_legend_handles_labels()
-        axes.legend(
-            handles[::-1],
-            labels[::-1],
-            title="Horizon h",
-            frameon=False,
-            loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
-        )
-    return figure
+    for h, colour in zip(horizons, colours, strict=True):
+        draw_mean(axes, cells[cells["h"] == h], "training_step", colour=colour, label=str(h), marker="o")
+    axes.set_title("By horizon", fontsize=PANEL_TITLE)
+    axes.set_ylabel("Value prediction error\n(discounted reward)")
+    _training_axis(axes)
+    if len(untrained):
+        low, high = untrained["mean"].min(), untrained["mean"].max()
+        said = f"untrained (step 0): {low:.2g} to {high:.2g},\nnot drawn"
+        axes.text(0.98, 0.98, said, transform=axes.transAxes, ha="right", va="top", fontsize=7, color="0.4")
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], title="h", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _draw_typical(axes: Axes, cells: pd.DataFrame) -> None:
+    largest = cells["h"].max()
+    colour = sns.color_palette("viridis_r", 2)[1]
+    for quantity, line in _TYPICAL.items():
+        own = cells[(cells["quantity"] == quantity) & (cells["h"] == largest)].dropna(subset=["mean"])
+        draw_mean(axes, own, "training_step", colour=colour, **line)
+    axes.set_title(f"Over states, h = {largest}", fontsize=PANEL_TITLE)
+    _training_axis(axes)
+    axes.legend(frameon=False)
+
+
+def _draw_steps(axes: Axes, cells: pd.DataFrame) -> None:
+    trained = np.sort(cells["training_step"].unique())
+    colours = sns.color_palette("flare", len(trained))
+    for step, colour in zip(trained, colours, strict=True):
+        own = cells[(cells["quantity"] == "step_error") & (cells["training_step"] == step)]
+        draw_mean(axes, own, "h", colour=colour, label=thousands(step), marker="o")
+    last = cells[(cells["quantity"] == "grounded_error") & (cells["training_step"] == trained[-1])]
+    draw_mean(axes, last, "h", colour="0.35", label=f"{thousands(trained[-1])}, re-grounded", linestyle=":", marker="^")
+    axes.set_title("Of each step alone", fontsize=PANEL_TITLE)
+    axes.set_xlabel("Step k")
+    axes.set_ylabel("$|\\mathrm{E}[u_k - r_k]|$ (reward)")
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axes.legend(title="Training steps", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _training_axis(axes: Axes) -> None:
+    axes.set_xlabel("Training steps")
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))

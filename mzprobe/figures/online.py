@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from mzprobe.figures.style import (
@@ -21,25 +24,37 @@ from mzprobe.stats import over_agents
 _LINES: dict[str, dict[str, Any]] = {
     "behaviour": {"label": "MCTS (behaviour policy)", "colour": BLUE, "marker": "o"},
     # In the grey and the dashes that it has in Figure 7.
-    "prior": {"label": "policy prior", "colour": GREY, "marker": "s", "linestyle": "-."},
+    "prior": {"label": "policy prior, sampled", "colour": GREY, "marker": "s", "linestyle": "-."},
+    "greedy": {"label": "policy prior, greedy", "colour": GREY, "marker": "^", "linestyle": (0, (6, 2))},
 }
 
 
 def aggregate_online(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of the return, one row a policy and training step."""
-    return over_agents(frame, by=["policy", "training_step"], column="return")
+    """Mean and standard error over agents of the return, one row a policy and training step.
+
+    `temperature` is that of the policy; `returns` has every agent's own mean, in order of seeds, a space between them.
+    """
+    by = ["policy", "training_step"]
+    own = frame.groupby([*by, "seed"])["return"].mean().groupby(level=by)
+    returns = own.apply(lambda one: " ".join(map(str, one.tolist()))).rename("returns")
+    temperature = frame.groupby(by)["temperature"].first()
+    return over_agents(frame, by=by, column="return").join(temperature, on=by).join(returns, on=by)
 
 
 def draw_online(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: one line a policy, mean over agents, band of one standard error.
+    """Draws the aggregate: one line a policy, mean over agents, band of one standard error; thin lines are agents.
+
+    Agents are those of the behaviour policy. From a vertical line on it acts at another temperature.
 
     Args:
         cells: what `aggregate_online` gives.
         title: of the environment.
     """
     with figure_style():
-        figure = Figure(figsize=(4.6, 3.1), layout="constrained")
+        figure = Figure(figsize=(4.6, 3.3), layout="constrained")
         axes = figure.subplots()
+        behaviour = cells[cells["policy"] == "behaviour"]
+        _draw_agents(axes, behaviour)
         for policy, line in _LINES.items():
             draw_mean(axes, cells[cells["policy"] == policy], "training_step", **line)
         axes.set_title(f"{title}, {agents_in_words(cells)}")
@@ -48,5 +63,25 @@ def draw_online(cells: pd.DataFrame, *, title: str) -> Figure:
         axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
         start_at_zero(axes, cells)
         axes.grid(axis="y")
+        _mark_temperatures(axes, behaviour)
         legend_below(figure, (line["label"] for line in _LINES.values()), columns=2)
     return figure
+
+
+def _draw_agents(axes: Axes, behaviour: pd.DataFrame) -> None:
+    """A thin line an agent, if all are at every step."""
+    own = [[float(number) for number in str(returns).split()] for returns in behaviour["returns"]]
+    if len(own) > 1 and len({len(numbers) for numbers in own}) == 1 and len(own[0]) > 1:
+        steps = behaviour["training_step"].to_numpy()
+        lines = [np.column_stack([steps, returns]) for returns in np.array(own).T]
+        axes.add_collection(LineCollection(lines, colors=[BLUE], linewidths=0.5, alpha=0.35))
+
+
+def _mark_temperatures(axes: Axes, behaviour: pd.DataFrame) -> None:
+    """A vertical line at every training step from which the behaviour policy has another temperature."""
+    T = behaviour["temperature"].to_numpy()
+    for i in range(1, len(T)):
+        if T[i] != T[i - 1]:
+            step = behaviour["training_step"].iloc[i]
+            axes.axvline(step, color="0.8", linewidth=0.8, zorder=0)
+            axes.annotate(f"T = {T[i]:g}", (step, 1), (2, -7), ("data", "axes fraction"), "offset points", fontsize=6)

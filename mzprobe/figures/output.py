@@ -11,7 +11,7 @@ from mzprobe.figures.style import rendered
 from mzprobe.files import replace_file
 from mzprobe.probes.tables import Table
 
-_TITLES = {"cartpole": "CartPole"}
+_TITLES = {"cartpole": "CartPole", "lunarlander": "Lunar Lander"}
 
 
 @dataclass(frozen=True, kw_only=True)

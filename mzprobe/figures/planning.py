@@ -23,6 +23,7 @@ from mzprobe.figures.style import (
 )
 from mzprobe.stats import over_agents
 
+_HOLLOW: dict[str, Any] = {"linewidth": 0.8, "markersize": 5, "markerfacecolor": "none", "zorder": 3}
 _LINES: dict[tuple[str, str, str], dict[str, Any]] = {  # model, prior, where that is from
     ("learned", "policy", "latent"): {"label": "learned model, policy prior", "colour": ORANGE, "marker": "o"},
     ("learned", "policy", "state"): {
@@ -30,7 +31,7 @@ _LINES: dict[tuple[str, str, str], dict[str, Any]] = {  # model, prior, where th
         "colour": ORANGE,
         "marker": "^",
         "linestyle": "--",
-        "linewidth": 0.8,
+        **_HOLLOW,
     },
     ("learned", "uniform", "none"): {
         "label": "learned model, uniform prior",
@@ -44,7 +45,7 @@ _LINES: dict[tuple[str, str, str], dict[str, Any]] = {  # model, prior, where th
         "colour": GREEN,
         "marker": "v",
         "linestyle": "--",
-        "linewidth": 0.8,
+        **_HOLLOW,
     },
     ("true", "uniform", "none"): {
         "label": "true model, uniform prior",

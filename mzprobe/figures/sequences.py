@@ -24,20 +24,26 @@ _LINES: dict[str, dict[str, Any]] = {
     "probability": {"label": "probability under the behaviour policy (left axis)", "colour": BLUE, "linestyle": "--"},
     "rank_error": {"label": "value prediction error (right axis)", "colour": ORANGE},
 }
+_TIES = "ties: sequences of probability 0"
+_WAYS = {"_at_1": "T = 1", "_smoothed": "smoothed"}  # other ways to rank, of which only rho is drawn
 
 
 def aggregate_sequences(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of the quantities `probability` and `rank_error`, by training step and rank.
 
-    A third quantity, `rho`, has no rank: Spearman's correlation of probability and error, over the agents in which it
-    is defined; a training step where it is defined in none has no such row.
+    `impossible` is the share of states whose sequence of that rank has probability 0: there ranks are ties. `rho` has
+    no rank: Spearman's correlation of probability and error, over the agents in which it is defined (`rho_at_1` and
+    `rho_smoothed`: with the probabilities at T = 1 and of smoothed visits); a training step where it is defined in none
+    has no such row.
     """
+    frame = frame.assign(impossible=(frame["probability"] == 0).astype(float))
     parts = [
         over_agents(frame, by=["training_step", "rank"], column=quantity).assign(quantity=quantity)
-        for quantity in _LINES
+        for quantity in (*_LINES, "impossible")
     ]
-    rho = over_agents(frame.dropna(subset=["rho"]), by=["training_step"], column="rho")
-    parts.append(rho.assign(quantity="rho", rank=None))
+    for quantity in [name for name in ("rho", *(f"rho{way}" for way in _WAYS)) if name in frame]:
+        rho = over_agents(frame.dropna(subset=[quantity]), by=["training_step"], column=quantity)
+        parts.append(rho.assign(quantity=quantity, rank=None))
     columns = ["training_step", "quantity", "rank", "mean", "standard_error", "agents"]
     # Nullable, so that ranks stay whole numbers beside the rows without one.
     parts = [part[columns].astype({"rank": "Int64"}) for part in parts]
@@ -47,7 +53,8 @@ def aggregate_sequences(frame: pd.DataFrame) -> pd.DataFrame:
 def draw_sequences(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: one panel a training step, probability on the left axis, error on the right one.
 
-    All panels share the limits of the probability, which shows how certain the policy grows. They share those of the
+    Probabilities have a logarithmic axis and the same limits in all panels, which shows how certain the policy grows;
+    shaded are the ranks at which half of the states or more have ties of probability 0. Panels share those of the
     error too, so that trained models compare; only where the untrained one (step 0) would take more than twice their
     axis does it get its own, as its panel then says.
 
@@ -55,7 +62,7 @@ def draw_sequences(cells: pd.DataFrame, *, title: str) -> Figure:
         cells: what `aggregate_sequences` gives.
         title: of the environment.
     """
-    ranked = cells[cells["quantity"] != "rho"]
+    ranked = cells[cells["rank"].notna()]
     steps = np.sort(ranked["training_step"].unique())
     limit, apart = _error_limit(ranked)
     with figure_style():
@@ -63,18 +70,34 @@ def draw_sequences(cells: pd.DataFrame, *, title: str) -> Figure:
         for step, left in zip(steps, panels, strict=True):
             panel, right = ranked[ranked["training_step"] == step], left.twinx()
             for axes, (quantity, line) in zip((left, right), _LINES.items(), strict=True):
-                draw_mean(axes, panel[panel["quantity"] == quantity], "rank", **line)
+                own_line = panel[panel["quantity"] == quantity]
+                positive = own_line[own_line["mean"] > 0] if quantity == "probability" else own_line
+                draw_mean(axes, positive, "rank", **line)
+            _shade_ties(left, panel[panel["quantity"] == "impossible"])
             own = apart and step == 0
             right.set_ylim(0, None if own else limit)
             said = f"Step {thousands(step)}{' (errors on their own axis)' if own else ''}"
-            left.set_title(f"{said}\n{_rho_in_words(cells, step)}", fontsize=PANEL_TITLE)
+            left.set_title(f"{said}\n{_rho_in_words(cells, step)}", fontsize=PANEL_TITLE - 1.5)
             _finish(left, right, own=own, last=left is panels[-1])
-        panels[0].set_ylim(bottom=0)
+        panels[0].set_yscale("log")
+        panels[0].set_ylim(*_probability_limits(ranked))
         ranks = int(ranked["rank"].max())
         panels[0].set_xticks(sorted({1, max(1, ranks // 2), ranks}))
         figure.suptitle(f"{title}, {agents_in_words(ranked)}", fontsize=10)
-        legend_below(figure, (line["label"] for line in _LINES.values()), columns=2)
+        legend_below(figure, (*(line["label"] for line in _LINES.values()), _TIES), columns=2)
     return figure
+
+
+def _shade_ties(axes: Axes, impossible: pd.DataFrame) -> None:
+    tied = impossible.loc[impossible["mean"] >= 0.5, "rank"]
+    if len(tied):
+        axes.axvspan(float(tied.min()) - 0.5, float(tied.max()) + 0.5, color="0.9", linewidth=0, zorder=0, label=_TIES)
+
+
+def _probability_limits(ranked: pd.DataFrame) -> tuple[float, float]:
+    """From the smallest mean that is drawn to 1, six powers of ten at most."""
+    means = ranked.loc[(ranked["quantity"] == "probability") & (ranked["mean"] > 0), "mean"]
+    return max(1e-6, float(means.min()) / 2), 1.0
 
 
 def _error_limit(ranked: pd.DataFrame) -> tuple[float, bool]:
@@ -93,9 +116,17 @@ def _rho_in_words(cells: pd.DataFrame, step: int) -> str:
     if rho.empty:
         return "Spearman $\\rho$ undefined"
     fewer = int(rho["agents"].iloc[0]) < here["agents"].max()
-    # A true minus sign, as on the axes.
-    value = f"{rho['mean'].iloc[0]:.2f}".replace("-", "\N{MINUS SIGN}")
-    return f"Spearman $\\rho$ = {value}{f' ({agents_in_words(rho)})' if fewer else ''}"
+    others = [
+        f"{name} {_signed(other['mean'].iloc[0])}"
+        for way, name in _WAYS.items()
+        if not (other := here[here["quantity"] == f"rho{way}"]).empty
+    ]
+    said = f"Spearman $\\rho$ = {_signed(rho['mean'].iloc[0])}{f' ({agents_in_words(rho)})' if fewer else ''}"
+    return f"{said}\n({', '.join(others)})" if others else said
+
+
+def _signed(number: float) -> str:
+    return f"{number:.2f}".replace("-", "\N{MINUS SIGN}")  # a true minus sign, as on the axes
 
 
 def _finish(left: Axes, right: Axes, *, own: bool, last: bool) -> None:

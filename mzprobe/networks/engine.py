@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mzprobe.networks.core import MuZeroNetwork
 from mzprobe.networks.mlp import MLPNetwork, MLPWeights
-from mzprobe.networks.mlp_kernels import predict_all, represent_all, step_all
+from mzprobe.networks.mlp_kernels import predict_all, represent_all, roll_all, step_all
 from mzprobe.networks.rows import ROWS, by_rows
 from mzprobe.networks.support import Axis
 
@@ -24,6 +24,10 @@ class Engine(Protocol):
 
     def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
         """g_theta: latents `[B, ...]`, actions `[B]` -> next latents, reward `[B]`, environment units."""
+        ...
+
+    def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
+        """Rewards of g_theta along actions `[B, T]` from latents `[B, ...]`: `[B, T]`, environment units."""
         ...
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,6 +77,14 @@ class TorchEngine:
         following, reward = self._call(self.network.dynamics, latents, chosen)
         return following, reward
 
+    def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
+        """As in the protocol."""
+        rewards = []
+        for chosen in torch.as_tensor(actions, dtype=torch.int64, device=self.device).unbind(dim=1):
+            latents, reward = self.dynamics(latents, chosen)
+            rewards.append(reward)
+        return torch.stack(rewards, dim=1) if rewards else latents.new_zeros((len(latents), 0))
+
     @torch.inference_mode()
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """As in the protocol."""
@@ -103,6 +115,13 @@ class KernelEngine:
         following, reward = np.empty_like(given), np.empty(len(given))
         step_all(self.weights, self.axis, given, np.ascontiguousarray(actions, np.int64), following, reward)
         return torch.from_numpy(following), torch.from_numpy(reward)
+
+    def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
+        """As in the protocol, in float64."""
+        chosen = np.ascontiguousarray(actions, np.int64)
+        rewards = np.empty(chosen.shape)
+        roll_all(self.weights, self.axis, _rows(latents), chosen, rewards)
+        return torch.from_numpy(rewards)
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """As in the protocol, in float64."""

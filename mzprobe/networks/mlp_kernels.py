@@ -296,6 +296,29 @@ def step_all(
 
 
 @kernel
+def roll_all(weights: MLPWeights, axis: Axis, latents: Float32, actions: Int64, rewards: Float64) -> None:
+    """g_theta again and again: latents `[B, L]`, actions `[B, T]`; rewards `[B, T]` are filled in place."""
+    B, T = actions.shape
+    block = new_block(weights, lanes_of(B))
+    L, lanes = block.z.shape
+    r = np.empty(lanes)
+    for first in range(0, B, lanes):
+        count = min(lanes, B - first)
+        for i in range(count):
+            for j in range(L):
+                block.z[j, i] = latents[first + i, j]
+        for t in range(T):
+            for j in range(L):
+                block.x[j] = block.z[j]
+            for i in range(count):
+                place_action(block, i, actions[first + i, t])
+            step_block(weights, block)
+            scalar_block(weights.reward, axis, block, r[:count])
+            for i in range(count):
+                rewards[first + i, t] = r[i]
+
+
+@kernel
 def predict_all(weights: MLPWeights, axis: Axis, latents: Float32, prior: Float64, value: Float64) -> None:
     """f_theta: latents `[B, L]`; prior `[B, A]` and value `[B]` are filled in place."""
     B, A = prior.shape

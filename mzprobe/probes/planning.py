@@ -29,7 +29,16 @@ from mzprobe.behaviour import (
 )
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import episode_rows
-from mzprobe.probes.sampling import AGENT_UNITS, Agent, Model, PriorAt, planning_model, probe_generator, rollout_seed
+from mzprobe.probes.sampling import (
+    AGENT_UNITS,
+    Agent,
+    Model,
+    PriorAt,
+    own_place,
+    planning_model,
+    probe_generator,
+    rollout_seed,
+)
 from mzprobe.search.models import LeafValue, Prior
 from mzprobe.search.rollouts import Rollout
 from mzprobe.settings import PlanningConfig, simulation_counts
@@ -148,14 +157,13 @@ def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any]
             cell = {"model": model, "prior": "none", "prior_at": "none", "leaf": "value", "horizon": 1}
             yield {**cell, "counted_from": "none", "simulations": 0, "temperature": 0.0}, stepped
     for model in models:
-        for prior, prior_at in _priors(model, crossed=config.crossed and learned):
+        for prior, prior_at in _priors(model, crossed=learned):
             yield from _searching(agent, config, model, prior, prior_at)
 
 
 def _priors(model: Model, *, crossed: bool) -> list[tuple[Prior, PriorAt | None]]:
     """The priors that a model is planned in with, and where the policy network is asked."""
-    own: PriorAt = "latent" if model == "learned" else "state"
-    places = [place for place in get_args(PriorAt) if place == own or crossed]
+    places = [place for place in get_args(PriorAt) if place == own_place(model) or crossed]
     return [*(("policy", place) for place in places), ("uniform", None)]
 
 
@@ -166,7 +174,10 @@ def _searching(
     planned = planning_model(agent, model, prior, leaf_of(agent, config), prior_at=prior_at)
     rolled = config.leaf == "rollout"
     temperature = agent.policy.temperature if config.temperature is None else config.temperature
-    for N in simulation_counts(config.simulations, agent.environment.spec.num_actions):
+    counts = simulation_counts(config.simulations, agent.environment.spec.num_actions)
+    if prior_at not in (None, own_place(model)) and config.crossed is not None:
+        counts = tuple(N for N in counts if N in config.crossed)
+    for N in counts:
         cell = {
             "model": model,
             "prior": prior,

@@ -87,6 +87,11 @@ def load_agent(checkpoint: Checkpoint, device: str = "cpu", *, batch_size: int =
     )
 
 
+def own_place(model: Model) -> PriorAt:
+    """Where a model asks the policy network by itself."""
+    return "latent" if model == "learned" else "state"
+
+
 def planning_model(
     agent: Agent, model: Model, prior: Prior, leaf: LeafValue, *, prior_at: PriorAt | None = None
 ) -> PlanningModel:
@@ -100,8 +105,7 @@ def planning_model(
         prior_at: where the policy network is asked below the root: at the unrolled latent, or at the real state that
             the same actions lead to; without it, where the model itself stands.
     """
-    own: PriorAt = "latent" if model == "learned" else "state"
-    if prior == "policy" and prior_at not in (None, own):
+    if prior == "policy" and prior_at not in (None, own_place(model)):
         planned = planning_model(agent, model, "uniform", leaf)
         return AdvisedModel(planned, planning_model(agent, "true" if model == "learned" else "learned", prior, "value"))
     if model == "true":

@@ -47,6 +47,7 @@ def write_table(path: Path, table: Table) -> None:
         arrow.replace_schema_metadata(metadata),
         buffer,
         compression="zstd",
+        compression_level=9,
         use_dictionary=[name for name in arrow.schema.names if name not in floats],
         use_byte_stream_split=floats,  # no number of a kind repeats, but their leading bytes do
     )

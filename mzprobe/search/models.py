@@ -144,18 +144,8 @@ class LearnedModel:
             return Leaf(numbers[:, 0], probabilities, numbers[:, 1])
         left = arena.rollouts.left(slot)
         actions = arena.rollouts.actions(slot, self.num_actions)
-        rewards = self._rewards_along(latents, actions)
+        rewards = np.asarray(self._engine.rewards_along(latents, actions).cpu().numpy(), np.float64)
         return Leaf(np.where(left < 0, 0.0, numbers[:, 0]), probabilities, discounted(rewards, left, self.gamma))
-
-    def _rewards_along(self, latents: Tensor, actions: Int64) -> Float64:
-        """Predicted rewards along actions `[B, T]`."""
-        rewards = []
-        for chosen in torch.from_numpy(actions).to(self.device).unbind(dim=1):
-            latents, reward = self._engine.dynamics(latents, chosen)
-            rewards.append(reward)
-        if not rewards:
-            return np.zeros(actions.shape)
-        return np.asarray(torch.stack(rewards, dim=1).cpu().numpy(), np.float64)
 
 
 @dataclass(frozen=True)

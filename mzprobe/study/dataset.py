@@ -42,17 +42,44 @@ class DatasetTask:
         )
         train_agent(trainer, self.label, report, must_stop)
         report(Report(label=self.label, phase="record", done=0, total=settings.episodes))
-        checkpoint = {step_of(path): path for path in steps_of(trainer.folder)}.get(settings.step)
-        if checkpoint is None:  # the agent was trained further, for another step
-            raise UsageError(f"{trainer.folder} has no checkpoint at step {settings.step}: remove it, to train it anew")
+        checkpoint = _chosen(trainer.folder, settings)
         record = make_dataset(checkpoint, settings, out=self.datasets / self.study, command=self.command)
         replace_file(record_path(self.analyses, self.study), canonical_json(record).encode())
         report(Report(label=self.label, phase="record", done=settings.episodes, total=settings.episodes))
 
 
+def _chosen(folder: Path, settings: StudyDataset) -> Path:
+    """The checkpoint whose episodes are recorded.
+
+    Raises:
+        UsageError: if the agent has none at that step, or none returns what is asked for.
+    """
+    checkpoints = {step_of(path): path for path in steps_of(folder)}
+    if settings.step not in checkpoints:  # the agent was trained further, for another step
+        raise UsageError(f"{folder} has no checkpoint at step {settings.step}: remove it, to train it anew")
+    if settings.returns is None:
+        return checkpoints[settings.step]
+    from mzprobe.datasets.collect import load_player, mean_return  # an extra, needed only here
+
+    low, high = settings.returns
+    seen = []
+    for step in sorted(step for step in checkpoints if step <= settings.step):
+        player = load_player(str(checkpoints[step]), settings.policy, temperature=settings.temperature)
+        seen.append(mean_return(player, episodes=settings.episodes, seed=settings.seed))
+        if low <= seen[-1] <= high:
+            return checkpoints[step]
+    raise UsageError(
+        f"no checkpoint of {folder} returns {low:g} to {high:g} on average (they return {min(seen):.0f} to "
+        f"{max(seen):.0f}): choose another dataset.returns, dataset.step or dataset.seed"
+    )
+
+
 def dataset_config(config: RunConfig, settings: StudyDataset) -> RunConfig:
     """The configuration of the agent whose episodes are recorded: that of the study, trained to that step."""
-    training = config.training.model_copy(update={"steps": settings.step})
+    changes = {"steps": settings.step}
+    if settings.returns is not None:
+        changes["checkpoint_interval"] = max(1, settings.step // 10)
+    training = config.training.model_copy(update=changes)
     return config.model_copy(update={"training": training})
 
 
