@@ -28,8 +28,8 @@ FAULTS = (
     Fault(
         what="the mean of a head is not taken around its centre",
         file="mzprobe/networks/support.py",
-        old="(above - below) @ distances",
-        new="above @ distances - below @ distances",
+        old="self.centre + self.spacing * ((above - below) @ distances)",
+        new="probabilities @ self.points(logits)",
         test="tests/test_networks.py::test_a_head_that_says_nothing_says_exactly_0",
     ),
     Fault(

@@ -9,7 +9,7 @@ from mzprobe.cli.asking import command_of
 States = Annotated[int | None, typer.Option(help="S, states for each agent and checkpoint.")]
 Episodes = Annotated[int | None, typer.Option(help="E, episodes of each policy, from the same starts.")]
 Simulations = Annotated[list[int] | None, typer.Option(help="N, simulations; may be given again for several.")]
-Horizon = Annotated[int | None, typer.Option(help="Planning horizon of rollouts, steps counted from the root.")]
+Horizon = Annotated[int | None, typer.Option(help="Planning horizon of rollouts, steps.")]
 
 
 def add_commands(app: typer.Typer) -> None:
