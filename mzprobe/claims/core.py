@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mzprobe.probes.tables import near_an_end
 from mzprobe.stats import Interval, holm, sign_flip, sign_flip_interval, worst_sign_flip
 
 Verdict = Literal["holds", "fails", "undecided", "no data"]
@@ -95,15 +96,8 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
 
 
 def without_ends(frame: pd.DataFrame) -> pd.DataFrame | None:
-    """A table of errors without the states from which an end is near, or None where it does not know.
-
-    A state is left out at a training step if any sequence of any policy that is scored there ends the episode: of the
-    longest horizon, and of all policies of a row of the matrix.
-    """
-    if "end_within" not in frame:
-        return None
-    near = frame.groupby(["seed", "training_step", "state"])["end_within"].transform("max")
-    return frame[~near.astype(bool)]
+    """A table of errors without the states from which an end is near, or None where it does not know."""
+    return frame[~near_an_end(frame)] if "end_within" in frame else None
 
 
 def _measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:

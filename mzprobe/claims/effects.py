@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mzprobe.claims.core import MissingError
-from mzprobe.probes.tables import own_prior
+from mzprobe.probes.tables import own_prior, own_temperature
 from mzprobe.stats import kendall
 
 NEAR_ZERO = 0.05  # of the mean magnitude of true values
@@ -140,7 +140,7 @@ def own_policy_is_row_minimum(frame: pd.DataFrame) -> pd.DataFrame:
 
 def error_rises_with_distance(frame: pd.DataFrame) -> pd.DataFrame:
     """Slope of the error on TV(pi_X, pi_Y) over the policies Y of a row X, discounted reward for a distance of 1."""
-    own = _some(_own_temperature(_trained(frame)))
+    own = _some(own_temperature(_trained(frame)))
     if "tv" not in own:
         raise MissingError
     means = ["training_step", "seed", "policy_step"]
@@ -302,11 +302,6 @@ def _rho(frame: pd.DataFrame, way: str) -> Any:
     return of_states.groupby(["training_step", "seed"]).mean()
 
 
-def _own_temperature(frame: pd.DataFrame) -> pd.DataFrame:
-    """Policies at the temperature that collected data at their step; a table of before has no others."""
-    return frame[frame["own_temperature"]] if "own_temperature" in frame else frame
-
-
 def _first_reaching(returns: Any, wanted: Any) -> Any:
     """log2 of the smallest N (columns) at which returns reach what is wanted, of twice the largest if they never do."""
     numbers = returns.columns.to_numpy()
@@ -336,7 +331,7 @@ def _kendall(x: Any, y: Any) -> float:
 
 def _off_diagonal(frame: pd.DataFrame) -> pd.DataFrame:
     """`effect` by training_step X, policy_step Y and seed: the error of X, Y minus that of X, X."""
-    errors = _errors(_own_temperature(frame), ["training_step", "policy_step", "seed"])
+    errors = _errors(own_temperature(frame), ["training_step", "policy_step", "seed"])
     errors = errors.rename("error").reset_index()
     own = errors.loc[errors["training_step"] == errors["policy_step"], ["training_step", "seed", "error"]]
     pairs = errors.merge(own, on=["training_step", "seed"], suffixes=("", "_own"))

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from mzprobe.figures.style import WIDTH, agents_in_words, figure_style, thousands
+from mzprobe.probes.tables import own_temperature
 from mzprobe.stats import over_agents
 
 MISSING = "0.85"  # grey of a cell that has no number
@@ -28,13 +29,11 @@ def aggregate_cross(frame: pd.DataFrame) -> pd.DataFrame:
     outweighs all others. It is NaN where the diagonal is missing or 0. `smallest` counts the agents whose own error is
     the smallest of their row here. Policies are at the temperature that collected data at their step.
     """
-    largest = frame[frame["h"] == frame["h"].max()]
-    if "own_temperature" in largest:
-        largest = largest[largest["own_temperature"]]
+    largest = own_temperature(frame[frame["h"] == frame["h"].max()])
     by = ["h", "training_step", "policy_step"]
-    own = largest.groupby([*by, "seed"])["error"].mean().reset_index()
-    least = own.groupby(["training_step", "seed"])["error"].transform("min")
-    counts = own.assign(smallest=own["error"] == least).groupby(by)["smallest"].sum()
+    each = largest.groupby([*by, "seed"])["error"].mean().reset_index()
+    least = each.groupby(["training_step", "seed"])["error"].transform("min")
+    counts = each.assign(smallest=each["error"] == least).groupby(by)["smallest"].sum()
     cells = over_agents(largest, by=by, column="error").join(counts, on=by)
     diagonal = cells[cells["training_step"] == cells["policy_step"]].set_index("training_step")["mean"]
     own = cells["training_step"].map(diagonal)

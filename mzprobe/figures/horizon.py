@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mzprobe.figures.style import PANEL_TITLE, WIDTH, agents_in_words, draw_mean, figure_style, thousands
+from mzprobe.probes.tables import near_an_end
 from mzprobe.stats import over_agents
 
 _OF_STEPS = {"step_error": "step_signed_error", "grounded_error": "grounded_signed_error"}
@@ -31,8 +32,8 @@ def aggregate_horizon(frame: pd.DataFrame) -> pd.DataFrame:
     medians = frame.groupby([*by, "seed"])["error"].median().reset_index()
     parts = {"error": over_agents(frame, by=by, column="error"), "median": over_agents(medians, by=by, column="error")}
     if "end_within" in frame:
-        near = frame.groupby(["seed", "training_step", "state"])["end_within"].transform("max").astype(bool)
-        parts["without_ends"] = over_agents(frame.assign(error=frame["error"].mask(near)), by=by, column="error")
+        far = frame.assign(error=frame["error"].mask(near_an_end(frame)))
+        parts["without_ends"] = over_agents(far, by=by, column="error")
     for quantity, column in _OF_STEPS.items():
         if column in frame:
             parts[quantity] = over_agents(frame.assign(size=frame[column].abs()), by=by, column="size")

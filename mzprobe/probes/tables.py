@@ -98,6 +98,20 @@ def own_prior(frame: pd.DataFrame) -> "pd.Series[bool]":
     return (frame["prior"] != "policy") | (frame["prior_at"] == own) | (frame["model"] == "none")
 
 
+def near_an_end(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows of a table of errors are of a state from which an end of the episode is near.
+
+    That is a state from which any sequence of any policy that is scored at a training step ends it: of the longest
+    horizon, and of all policies of a row of the matrix.
+    """
+    return frame.groupby(["seed", "training_step", "state"])["end_within"].transform("max").astype(bool)
+
+
+def own_temperature(frame: pd.DataFrame) -> pd.DataFrame:
+    """A matrix's policies at the temperature that collected data at their step; a table of before has no others."""
+    return frame[frame["own_temperature"]] if "own_temperature" in frame else frame
+
+
 def _with_places(frame: pd.DataFrame) -> pd.DataFrame:
     """A planning table of an older mzprobe, which had no other priors and horizons than these."""
     if "prior" not in frame or "prior_at" in frame or "model" not in frame:
