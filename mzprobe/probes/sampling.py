@@ -23,9 +23,7 @@ from mzprobe.settings import ProbeConfig, StatesConfig
 Int64 = NDArray[np.int64]
 
 Model = Literal["learned", "true"]
-PriorAt = Literal[
-    "latent", "state"
-]  # where the policy network is asked: at an unrolled latent, at a state encoded anew
+PriorAt = Literal["latent", "state"]  # where the policy network is asked: unrolled, or encoded anew
 
 SEARCHES = 1 << 13  # trees that a probe grows at a time, at most
 

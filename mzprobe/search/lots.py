@@ -44,5 +44,6 @@ def _keys(words: NDArray[np.uint32], seed: np.uint64) -> UInt64:
 
 def root_keys(observations: ArrayLike, seed: int) -> UInt64:
     """A key for each root, from its observation `[B, ...]` and the seed."""
-    flat = np.asarray(observations, np.float32).reshape(len(np.asarray(observations)), -1) + np.float32(0)  # -0 is 0
-    return _keys(np.ascontiguousarray(flat).view(np.uint32), np.uint64(seed))
+    given = np.ascontiguousarray(observations, np.float32)
+    flat = given.reshape(len(given), -1) + np.float32(0)  # -0 becomes 0
+    return _keys(flat.view(np.uint32), np.uint64(seed))
