@@ -10,12 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Float64 = NDArray[np.float64]
-Alternative = Literal["two-sided", "greater", "less"]
 Kind = Literal["spearman", "kendall"]
 
-SIGN_PATTERNS = 2**15  # all are enumerated up to here (15 agents), so many are sampled beyond
 _PRODUCTS = 1e-12  # relative; products of the same numbers in another order differ by less
-_ROUNDING = 1e-9  # statistics of order 1 that differ by less are equal
 _NUMBERS_AT_ONCE = 2**20  # bounds the memory of a bootstrap: 8 MB an array
 
 
@@ -64,8 +61,8 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     Raises:
         ValueError: there is no number, one is not finite, or `level` is not in (0, 1).
     """
-    numbers = _numbers(values)
-    tail = _tail(level)
+    numbers = finite_numbers(values)
+    tail = tail_of(level)
     mean = float(numbers.mean())
     if numbers.size == 1:
         return Interval(mean, np.nan, np.nan)
@@ -104,10 +101,10 @@ def bootstrap_mean(
         ValueError: there is no agent, an agent has no state, a number is not finite, `resamples` is less than 1 or
             `level` is not in (0, 1).
     """
-    agents = [_numbers(group) for group in groups]
+    agents = [finite_numbers(group) for group in groups]
     if not agents:
         raise ValueError("There is no agent.")
-    tail = _tail(level)
+    tail = tail_of(level)
     widest = max(numbers.size for numbers in agents) if states else 1
     portions = _portions(resamples, numbers_each=max(len(agents), widest))
     means = np.array([numbers.mean() for numbers in agents])
@@ -160,149 +157,6 @@ def _resampled_states(agents: list[Float64], chosen: NDArray[np.int64], generato
         drawn = generator.integers(numbers.size, size=(np.count_nonzero(places), numbers.size))
         means[places] = numbers[drawn].mean(axis=1)
     return means
-
-
-# Tests
-
-
-def sign_flip(
-    differences: ArrayLike, *, generator: np.random.Generator, alternative: Alternative = "two-sided"
-) -> float:
-    """p-value of the paired sign-flip permutation test that the mean difference is 0.
-
-    If the two of a pair are alike, then every difference is as likely with the other sign. For at most 15 agents all
-    2^n patterns of signs are enumerated, and p is exact; else 2^15 are sampled, and the pattern that was seen counts as
-    one more. The two-sided p is twice the smaller of the one-sided ones, at most 1. See `smallest_p`. Sums are tied
-    that differ by less than 2e-12 of the sum of magnitudes.
-
-    Args:
-        differences: [n], one an agent.
-        generator: source of the sampled patterns.
-        alternative: of the mean difference: not 0, greater or less.
-
-    Raises:
-        ValueError: there is no difference, one is not finite, or there is no such alternative.
-    """
-    numbers = _numbers(differences)
-    if alternative not in ("two-sided", "greater", "less"):
-        raise ValueError(f"The alternative is two-sided, greater or less, not {alternative}.")
-    sums, _ = _flipped_sums(numbers, generator)  # a pattern changes the sum by -2 times that of those it flips
-    near = 1e-12 * np.abs(numbers).sum()
-    greater, less = float(np.mean(sums <= near)), float(np.mean(sums >= -near))
-    return {"greater": greater, "less": less, "two-sided": min(1.0, 2 * min(greater, less))}[alternative]
-
-
-def sign_flip_interval(differences: ArrayLike, *, generator: np.random.Generator, level: float = 0.95) -> Interval:
-    """Mean difference with the interval of all means that `sign_flip` does not reject at 1 - level.
-
-    A mean m is rejected by how many sets of agents have a mean on its wrong side (Hartigan 1969): the ends are order
-    statistics of the means of all sets of agents, so the interval stays where the differences lie, and it contains 0
-    exactly where p is above 1 - level, given generators that draw alike. Too few agents to reject any have none: the
-    ends are NaN, under 6 agents at level 0.95.
-
-    Args:
-        differences: [n], one an agent.
-        generator: source of the sampled patterns.
-        level: of confidence, in (0, 1).
-
-    Raises:
-        ValueError: there is no difference, one is not finite, or `level` is not in (0, 1).
-    """
-    numbers = _numbers(differences)
-    tail = _tail(level)
-    sums, counts = _flipped_sums(numbers, generator)
-    means = np.sort(sums[counts > 0] / counts[counts > 0])
-    # Those with an empty set count on either side: m is kept where 1 + (means <= m) > tail * patterns.
-    never = sums.size - means.size
-    rank = int(np.floor(tail * sums.size + _ROUNDING)) - never
-    if rank < 0:
-        return Interval(float(numbers.mean()), np.nan, np.nan)
-    return Interval(float(numbers.mean()), float(means[rank]), float(means[means.size - 1 - rank]))
-
-
-def _flipped_sums(numbers: Float64, generator: np.random.Generator) -> tuple[Float64, Float64]:
-    """For every pattern of signs, the sum of the numbers that it flips, and how many these are.
-
-    The first pattern flips none.
-    """
-    n = numbers.size
-    if 2**n <= SIGN_PATTERNS:
-        flips = ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(float)
-        return flips @ numbers, flips.sum(axis=1)
-    sums, counts = [np.zeros(1)], [np.zeros(1)]
-    for rows in _portions(SIGN_PATTERNS, numbers_each=n):
-        flips = generator.integers(2, size=(rows, n)).astype(float)
-        sums.append(flips @ numbers)
-        counts.append(flips.sum(axis=1))
-    return np.concatenate(sums), np.concatenate(counts)
-
-
-def worst_sign_flip(effects: ArrayLike, *, generator: np.random.Generator) -> tuple[int, float]:
-    """Is any of several cells, measured on the same agents, below 0? Agents are flipped (Westfall and Young 1993).
-
-    A cell's statistic is its sum over the root of its sum of squares, which no flip changes. p is the share of patterns
-    of signs, one sign an agent in all cells, whose smallest statistic is no larger than the one seen: it is adjusted
-    for the number of cells, whatever they have in common. Enumerated and sampled as in `sign_flip`.
-
-    Args:
-        effects: [agents, cells], one number an agent and cell.
-        generator: source of the sampled patterns.
-
-    Returns:
-        The cell of the smallest statistic, and its two-sided p: twice the share, at most 1.
-
-    Raises:
-        ValueError: `effects` is not two-dimensional, is empty or has a number that is not finite.
-    """
-    numbers = np.asarray(effects, dtype=float)
-    if numbers.ndim != 2 or numbers.size == 0 or not np.isfinite(numbers).all():
-        raise ValueError("Effects must be [agents, cells], at least one of each, all finite.")
-    agents = len(numbers)
-    scale = np.sqrt((numbers**2).sum(axis=0))
-    scaled = np.divide(numbers, scale, out=np.zeros_like(numbers), where=scale > 0)
-    if 2**agents <= SIGN_PATTERNS:
-        patterns = 1.0 - 2.0 * ((np.arange(2**agents)[:, None] >> np.arange(agents)) & 1)
-    else:
-        drawn = 1.0 - 2.0 * generator.integers(2, size=(SIGN_PATTERNS, agents))
-        patterns = np.concatenate([np.ones((1, agents)), drawn])
-    seen = scaled.sum(axis=0)
-    smallest = (patterns @ scaled).min(axis=1)
-    share = np.mean(smallest <= seen.min() + _ROUNDING)
-    return int(seen.argmin()), float(min(1.0, 2 * share))
-
-
-def smallest_p(agents: int) -> float:
-    """The smallest two-sided p that `sign_flip` can give: 2 / 2^agents, and beyond 15 agents 2 / (2^15 + 1).
-
-    It is reached where all differences have the same sign. Five agents cannot reach 0.05: 2 / 2^5 = 0.0625.
-
-    Raises:
-        ValueError: there is no agent.
-    """
-    if agents < 1:
-        raise ValueError(f"There must be an agent, not {agents}.")
-    return 2.0 / (2**agents if 2**agents <= SIGN_PATTERNS else SIGN_PATTERNS + 1)
-
-
-def holm(p: ArrayLike) -> Float64:
-    """Holm's step-down adjusted p-values (Holm 1979), in the order given.
-
-    The i-th smallest of m is multiplied by m - i + 1, is at least the one before it, and at most 1.
-
-    Args:
-        p: [m]; NaN is no test: it stays NaN and is not counted in m.
-
-    Raises:
-        ValueError: `p` is not one-dimensional, or a number is not in [0, 1].
-    """
-    adjusted = np.array(p, dtype=float)
-    known = np.flatnonzero(~np.isnan(adjusted))
-    if adjusted.ndim != 1 or not np.all((adjusted[known] >= 0) & (adjusted[known] <= 1)):
-        raise ValueError("p-values must be a list of numbers in [0, 1] or NaN.")
-    order = known[np.argsort(adjusted[known])]
-    factors = np.arange(order.size, 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(adjusted[order] * factors), 1)
-    return adjusted
 
 
 # Ranks
@@ -381,12 +235,12 @@ def rank_correlation(
         ValueError: x and y are not of one length, are empty or have a number that is not finite, `kind` is neither,
             `resamples` is less than 1 or `level` is not in (0, 1).
     """
-    first, second = _numbers(x), _numbers(y)
+    first, second = finite_numbers(x), finite_numbers(y)
     if first.size != second.size:
         raise ValueError(f"x and y must have one length, not {first.size} and {second.size}.")
     if kind not in ("spearman", "kendall"):
         raise ValueError(f"A rank correlation is spearman or kendall, not {kind}.")
-    tail, n = _tail(level), first.size
+    tail, n = tail_of(level), first.size
     portions = _portions(resamples, numbers_each=n)
     correlate = _spearman if kind == "spearman" else _kendall
     orders = _comparisons(first), _comparisons(second)
@@ -427,7 +281,7 @@ def _ratio(xy: Float64, xx: Float64, yy: Float64) -> Float64:
 # Common parts
 
 
-def _numbers(values: ArrayLike) -> Float64:
+def finite_numbers(values: ArrayLike) -> Float64:
     """The values as float64 [n], n > 0, all finite."""
     numbers = np.asarray(values, dtype=float)
     if numbers.ndim != 1 or numbers.size == 0 or not np.isfinite(numbers).all():
@@ -435,7 +289,7 @@ def _numbers(values: ArrayLike) -> Float64:
     return numbers
 
 
-def _tail(level: float) -> float:
+def tail_of(level: float) -> float:
     """The probability beyond each end."""
     if not 0 < level < 1:
         raise ValueError(f"The level must lie between 0 and 1, not {level}.")

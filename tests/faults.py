@@ -251,7 +251,7 @@ FAULTS = (
     ),
     Fault(
         what="p-values are not adjusted over cells",
-        file="mzprobe/stats.py",
+        file="mzprobe/significance.py",
         old="np.maximum.accumulate(adjusted[order] * factors)",
         new="np.maximum.accumulate(adjusted[order])",
         test="tests/test_significance.py::test_holm_is_its_definition_in_any_order",

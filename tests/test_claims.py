@@ -11,7 +11,7 @@ from synthetic import World, a_claim, judged, made, named
 
 from mzprobe.claims import CLAIMS, without_ends
 from mzprobe.claims import effects as paper
-from mzprobe.stats import holm
+from mzprobe.significance import holm
 
 EVERY_CLAIM = pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
 

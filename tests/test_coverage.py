@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from chance import holds, monte_carlo, rng
 
-from mzprobe.stats import bootstrap_mean, mean_interval, rank_correlation, sign_flip, smallest_p
+from mzprobe.significance import sign_flip, smallest_p
+from mzprobe.stats import bootstrap_mean, mean_interval, rank_correlation
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
-from mzprobe import stats
-from mzprobe.stats import holm, sign_flip, sign_flip_interval, smallest_p, worst_sign_flip
+from mzprobe import significance
+from mzprobe.significance import holm, sign_flip, sign_flip_interval, smallest_p, worst_sign_flip
 
 moderate = st.floats(-1e3, 1e3, allow_subnormal=False)
 small_integers = st.integers(-4, 4).map(float)
@@ -70,7 +70,7 @@ def test_beyond_fifteen_agents_patterns_are_sampled():
     assert p != sign_flip(differences, generator=rng(10))
     signs = 1 - 2 * ((np.arange(2**18)[:, None] >> np.arange(18)) & 1)
     exact = np.mean(np.abs(signs @ differences) >= abs(differences.sum()) - 1e-9)
-    assert p == pytest.approx(exact, abs=2 * monte_carlo(exact / 2, stats.SIGN_PATTERNS))
+    assert p == pytest.approx(exact, abs=2 * monte_carlo(exact / 2, significance.SIGN_PATTERNS))
 
 
 def test_the_mean_as_scipys_statistic_gives_the_same_p():

@@ -13,17 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, kendalltau, sem, spearmanr
 
 from mzprobe import stats
-from mzprobe.stats import (
-    Interval,
-    bootstrap_mean,
-    bootstrap_over_agents,
-    holm,
-    mean_interval,
-    over_agents,
-    rank_correlation,
-    sign_flip,
-    smallest_p,
-)
+from mzprobe.significance import holm, sign_flip, smallest_p
+from mzprobe.stats import Interval, bootstrap_mean, bootstrap_over_agents, mean_interval, over_agents, rank_correlation
 
 CORRELATE = {"spearman": spearmanr, "kendall": kendalltau}
 moderate = st.floats(-1e3, 1e3, allow_subnormal=False)

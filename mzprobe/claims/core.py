@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mzprobe.probes.tables import near_an_end
-from mzprobe.stats import Interval, holm, sign_flip, sign_flip_interval, worst_sign_flip
+from mzprobe.significance import holm, sign_flip, sign_flip_interval, worst_sign_flip
+from mzprobe.stats import Interval
 
 Verdict = Literal["holds", "fails", "undecided", "no data"]
 LEVEL = 0.05  # of significance, two-sided

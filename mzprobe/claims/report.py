@@ -11,7 +11,8 @@ from rich.text import Text
 
 from mzprobe.claims.core import LEVEL, Cell, Finding
 from mzprobe.probes.tables import Table, commands_of
-from mzprobe.stats import Interval, smallest_p
+from mzprobe.significance import smallest_p
+from mzprobe.stats import Interval
 
 PAPER = "What Model Does MuZero Learn? (He et al., ECAI 2024)"
 _RULE = (
