@@ -38,19 +38,23 @@ _HOMES = {
     "measure_cross": "mzprobe.probes.cross",
     "measure_equivalence": "mzprobe.probes.equivalence",
     "measure_horizon": "mzprobe.probes.horizon",
+    "measure_improvement": "mzprobe.probes.improvement",
     "measure_online": "mzprobe.probes.online",
     "measure_planning": "mzprobe.probes.planning",
     "measure_search": "mzprobe.probes.search_error",
     "measure_sequences": "mzprobe.probes.sequences",
+    "measure_targets": "mzprobe.probes.targets",
     "score_horizon": "mzprobe.probes.horizon",
     "score_sequences": "mzprobe.probes.sequences",
     "CrossConfig": "mzprobe.settings",
     "EquivalenceConfig": "mzprobe.settings",
     "HorizonConfig": "mzprobe.settings",
+    "ImprovementConfig": "mzprobe.settings",
     "OnlineConfig": "mzprobe.settings",
     "PlanningConfig": "mzprobe.settings",
     "SearchErrorConfig": "mzprobe.settings",
     "SequencesConfig": "mzprobe.settings",
+    "TargetsConfig": "mzprobe.settings",
 }
 
 __all__ = [*_HOMES, "__version__"]

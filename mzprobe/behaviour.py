@@ -195,6 +195,79 @@ def play_episodes(
     )
 
 
+def discounted_returns(
+    environment: Environment,
+    policy: Policy,
+    states: Any,
+    *,
+    uniforms: Float64,
+    first: Int64 | None = None,
+    on_step: Callable[[], None] = lambda: None,
+) -> Float64:
+    """Discounted returns `[B]` of following a policy in the truth for T steps, whatever the time limit.
+
+    Samples of V^pi, cut after T steps, and exact where the policy is deterministic.
+
+    Args:
+        environment: the truth.
+        policy: pi.
+        states: B states, none terminal.
+        uniforms: `[B, T]` numbers in [0, 1), one an action, as in `play_episodes`.
+        first: `[B]`, actions to begin with, in the place of the policy's: samples of Q^pi.
+        on_step: called before every step; what it raises ends it.
+    """
+    B, T = uniforms.shape
+    most: int = getattr(environment, "side_by_side", None) or B
+    if most < B:
+        parts = []
+        for cut in (np.arange(at, min(at + most, B)) for at in range(0, B, most)):
+            begun = None if first is None else first[cut]
+            numbers, here = uniforms[cut], states.take(cut)
+            parts.append(discounted_returns(environment, policy, here, uniforms=numbers, first=begun, on_step=on_step))
+        return np.concatenate(parts)
+    returns, alive, discount = np.zeros(B), np.arange(B), 1.0
+    for t in range(T):
+        on_step()
+        if t == 0 and first is not None:
+            actions = first
+        else:
+            actions = actions_from_uniforms(policy.distribution(states), uniforms[alive, t])
+        states, outcome = environment.step(states, actions)
+        returns[alive] += discount * outcome.reward
+        discount *= environment.spec.gamma
+        if outcome.terminated.any():
+            remaining = np.flatnonzero(~outcome.terminated)
+            alive, states = alive[remaining], states.take(remaining)
+        if not len(alive):
+            break
+    return returns
+
+
+def action_values(
+    environment: Environment,
+    policy: Policy,
+    states: Any,
+    *,
+    uniforms: Float64,
+    on_step: Callable[[], None] = lambda: None,
+) -> Float64:
+    """`discounted_returns` `[B, A]` of every action and then the policy; all actions of a state see the same numbers.
+
+    Args:
+        environment: the truth.
+        policy: pi.
+        states: B states, none terminal.
+        uniforms: `[B, T]` numbers in [0, 1), one a step; the first is not used.
+        on_step: called before every step; what it raises ends it.
+    """
+    (B, _), A = uniforms.shape, environment.spec.num_actions
+    state, first = np.divmod(np.arange(B * A), A)
+    returns = discounted_returns(
+        environment, policy, states.take(state), uniforms=uniforms[state], first=first, on_step=on_step
+    )
+    return returns.reshape(B, A)
+
+
 def _joined(parts: list[Episodes]) -> Episodes:
     """Episodes of one portion after those of another."""
     before = np.cumsum([0, *(len(part.returns) for part in parts[:-1])])

@@ -23,9 +23,10 @@ from mzprobe.errors import CheckpointError, UsageError
 from mzprobe.files import canonical_json, read_bytes, sha256, write_directory
 from mzprobe.networks import TrainableNetwork
 from mzprobe.provenance import machine, versions
+from mzprobe.stored import StoredTargets
 
 FORMAT = 1
-RECORD, WEIGHTS = "checkpoint.json", "model.safetensors"
+RECORD, WEIGHTS, TARGETS = "checkpoint.json", "model.safetensors", "targets.safetensors"
 _STEP = re.compile(r"step-(\d{7,})")
 _SEED = re.compile(r"seed-(\d+)")
 
@@ -45,6 +46,7 @@ class Checkpoint:
     command: str  # that trained it
     weights: dict[str, NDArray[Any]]
     weights_sha256: str
+    targets: StoredTargets | None = None  # positions of the replay buffer, where it has kept any
 
     def make_environment(self) -> Environment:
         """The environment it was trained in.
@@ -108,10 +110,13 @@ def write_checkpoint(
     metrics: Mapping[str, Any],
     command: str,
     weights: Mapping[str, NDArray[Any]],
+    targets: StoredTargets | None = None,
     device: str = "cpu",
 ) -> Path:
     """Writes one checkpoint into an agent's folder, trained on `device`; gives its path."""
-    data = save_arrays(dict(weights))
+    files = {WEIGHTS: save_arrays(dict(weights))}
+    if targets is not None:
+        files[TARGETS] = save_arrays(targets.arrays())
     record: dict[str, Any] = {
         "format": FORMAT,
         "run": run,
@@ -124,10 +129,12 @@ def write_checkpoint(
         "versions": versions(environment.spec.name),
         "machine": machine(environment.spec.name, network=config.network.kind, device=device),
         "command": command,
-        "weights_sha256": sha256(data),
+        "weights_sha256": sha256(files[WEIGHTS]),
     }
+    if targets is not None:
+        record["targets_sha256"] = sha256(files[TARGETS])
     path = folder / f"step-{training_step:07d}"
-    write_directory(path, {WEIGHTS: data, RECORD: sealed(record)})
+    write_directory(path, {**files, RECORD: sealed(record)})
     return path
 
 
@@ -139,16 +146,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     remedy = "give the folder of a checkpoint, such as checkpoints/cartpole/seed-0/step-0001000"
     record = unsealed(read_bytes(path / RECORD, error=CheckpointError, remedy=remedy), path / RECORD)
-    data = read_bytes(path / WEIGHTS, error=CheckpointError, remedy="copy the checkpoint again or train it again")
-    if sha256(data) != record["weights_sha256"]:
-        raise CheckpointError(
-            f"{path / WEIGHTS} is truncated or edited (its sha256 is not the recorded one): "
-            "copy the checkpoint again or train it again"
-        )
-    try:
-        weights = load_arrays(data)
-    except SafetensorError as reason:
-        raise CheckpointError(f"{path / WEIGHTS} is not a safetensors file ({reason}): train it again") from None
+    weights = _arrays(path / WEIGHTS, record["weights_sha256"])
+    kept = _arrays(path / TARGETS, record["targets_sha256"]) if "targets_sha256" in record else None
     config = of_record(record["config"], str(path / RECORD))
     fields = (
         "run",
@@ -165,7 +164,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
         config=config,
         weights=weights,
         weights_sha256=record["weights_sha256"],
+        targets=None if kept is None else StoredTargets.of_arrays(kept),
     )
+
+
+def _arrays(path: Path, digest: str) -> dict[str, NDArray[Any]]:
+    """Reads a file of arrays and verifies it."""
+    remedy = "copy the checkpoint again or train it again"
+    data = read_bytes(path, error=CheckpointError, remedy=remedy)
+    if sha256(data) != digest:
+        raise CheckpointError(f"{path} is truncated or edited (its sha256 is not the recorded one): {remedy}")
+    try:
+        arrays: dict[str, NDArray[Any]] = load_arrays(data)
+    except SafetensorError as reason:
+        raise CheckpointError(f"{path} is not a safetensors file ({reason}): train it again") from None
+    return arrays
 
 
 def sealed(record: dict[str, Any]) -> bytes:

@@ -129,6 +129,9 @@ class TrainingConfig(Config):
     """Training steps between evaluations of the behaviour policy without root noise."""
     evaluation_episodes: NonNegativeInt = 20
     """Episodes an evaluation; 0 for none."""
+    audited_positions: NonNegativeInt = 128
+    """Positions of the replay buffer that each checkpoint keeps, with the way there and their targets, for
+    `mzprobe eval-targets`; nothing else depends on it."""
     threads: PositiveInt = 1
     """CPU threads; bits repeat for an equal number."""
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-ROLES = ("network", "play", "replay", "evaluation", "probe", "claims", "dataset", "reanalyse", "collect")
+ROLES = ("network", "play", "replay", "evaluation", "probe", "claims", "dataset", "reanalyse", "collect", "audit")
 
 
 def sequence(seed: int, role: str, *keys: int) -> np.random.SeedSequence:

@@ -94,6 +94,28 @@ class SearchErrorConfig(StatesConfig):
     """Planning horizon of the search, counted from the root; its leaves are random rollouts."""
 
 
+class ImprovementConfig(StatesConfig):
+    """Settings of the improvement probe."""
+
+    states: PositiveInt = 100
+    """S, states sampled for each agent and checkpoint."""
+    simulations: Simulations | None = None
+    """N of the searches; without any, as in the planning probe."""
+    horizon: PositiveInt = 16
+    """Planning horizon of the searches whose leaves are random rollouts, counted from the root."""
+    steps: PositiveInt | None = None
+    """T, steps after which a return is cut; without it, the time limit of the environment, from whatever state."""
+
+
+class TargetsConfig(ProbeConfig):
+    """Settings of the targets probe."""
+
+    rollouts: PositiveInt = 1
+    """R, episodes of the behaviour policy from each position that a checkpoint has kept; V is their mean."""
+    steps: PositiveInt | None = None
+    """T, steps after which a return is cut; without it, the time limit of the environment, from whatever state."""
+
+
 class PlanningConfig(ProbeConfig):
     """Settings of the planning probe (Figure 7)."""
 
@@ -136,6 +158,8 @@ class StepsConfig(Config):
     search: tuple[NonNegativeInt, ...] = ()
     planning: tuple[NonNegativeInt, ...] = ()
     equivalence: tuple[NonNegativeInt, ...] = ()
+    improvement: tuple[NonNegativeInt, ...] = ()
+    targets: tuple[NonNegativeInt, ...] = ()
 
 
 class StudyDataset(Config):
@@ -178,6 +202,8 @@ class StudyConfig(Config):
     search: SearchErrorConfig | None = None
     planning: PlanningConfig | None = None
     equivalence: EquivalenceConfig | None = None
+    improvement: ImprovementConfig | None = None
+    targets: TargetsConfig | None = None
 
     @model_validator(mode="after")
     def _returns_are_a_range(self) -> Self:

@@ -49,8 +49,8 @@ FAULTS = (
     Fault(
         what="the prior of a node is not normalised",
         file="mzprobe/networks/engine.py",
-        old="torch.softmax(logits, dim=1)",
-        new="torch.exp(logits)",
+        old="torch.softmax(logits, dim=1), value",
+        new="torch.exp(logits), value",
         test="tests/test_search.py::test_the_fused_path_equals_the_general_path",
     ),
     Fault(

@@ -6,12 +6,14 @@ from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
     HorizonConfig,
+    ImprovementConfig,
     OnlineConfig,
     PlanningConfig,
     SearchErrorConfig,
     SequencesConfig,
     StepsConfig,
     StudyConfig,
+    TargetsConfig,
 )
 
 HORIZON = HorizonConfig(states=4, episodes=1, horizon=2)
@@ -30,6 +32,8 @@ def study_of_all_probes(*seeds):
         search=SearchErrorConfig(states=3, episodes=1, simulations=(2,), horizon=2),
         planning=PlanningConfig(episodes=2, simulations=(2,), horizon=2),
         equivalence=EquivalenceConfig(states=2, episodes=1, horizon=2),
+        improvement=ImprovementConfig(states=2, episodes=1, simulations=(2,), horizon=2, steps=5),
+        targets=TargetsConfig(steps=5),
     )
 
 

@@ -97,6 +97,21 @@ class World:
             yield from self._cell(step, "none", "policy", 0, 1.0, guided - self._shift(100))
             yield from self._cell(step, "none", "policy", 0, 0.0, guided - self._shift(50))
 
+    def _improvement(self):
+        for step in (0, *STEPS):
+            for N in SIMULATIONS:
+                for model in ("learned", "true"):
+                    gain = self._shift() if SIMULATIONS[-1] == N else -self.effect
+                    cell = {"training_step": step, "model": model, "prior": "policy", "leaf": "value", "simulations": N}
+                    yield from (cell | {"state": s, "improvement": gain + s - 0.5} for s in range(2))
+
+    def _targets(self):
+        for step in STEPS:
+            lag = self._shift(10)
+            for position, age in enumerate((10, 10, 40, 400)):
+                target = 80.0 - (lag if age > 10 else 0.0)
+                yield {"training_step": step, "position": position, "age": age, "value": 90.0, "target": target}
+
     def _cell(self, step, model, prior, N, temperature, mean):
         place = {"learned": "latent"}.get(model, "state") if prior == "policy" else "none"
         cell = {"training_step": step, "model": model, "prior": prior, "prior_at": place, "simulations": N}

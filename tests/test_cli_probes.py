@@ -1,4 +1,4 @@
-"""The seven commands that ask checkpoints a question, and one sentence for what can go wrong with them."""
+"""The commands that ask checkpoints a question, and one sentence for what can go wrong with them."""
 
 import re
 import shutil
@@ -24,6 +24,11 @@ COMMANDS = {
         16,
     ),
     "eval-planning": (["--episodes", 2, "--simulations", 3, "--horizon", 2], "planning", 18),
+    "eval-improvement": (
+        ["--states", 4, "--simulations", 2, "--steps", 5, "--set", "episodes=1"],
+        "improvement",
+        32,
+    ),
     "eval-equivalence": (["--states", 4, "--horizon", 2, "--set", "episodes=1"], "equivalence", 24),
 }
 PAIRS = ("cross-matrix", "eval-equivalence")  # every checkpoint is asked about every other one

@@ -23,6 +23,7 @@ from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
     HorizonConfig,
+    ImprovementConfig,
     OnlineConfig,
     PlanningConfig,
     SearchErrorConfig,
@@ -73,6 +74,16 @@ BY_HAND = {
             simulations={VALUE: 4000, LEARNED: 70},
             environment_steps=780,
             model_steps=10,
+        ),
+    ),
+    "improvement": (  # 16 ways to search 5 states, of which each of 2 actions is followed for 6 steps
+        ImprovementConfig(states=5, episodes=1, simulations=(2, 7), horizon=4, steps=6),
+        Cost(
+            states=5,
+            searches=580,
+            simulations={VALUE: 4090, LEARNED: 90, TRUE: 90, TRUE_VALUE: 90},
+            environment_steps=560,
+            model_steps=55,
         ),
     ),
     "planning": (  # the prior twice, random play; three priors with 2 and with 5 simulations in each model

@@ -1,7 +1,11 @@
-"""The pages say what the code has: every column with its unit, every public name, every planted fault."""
+"""The pages say what the code has: every column with its unit, every public name, every planted fault.
+
+And their Python runs.
+"""
 
 import ast
 import re
+import shlex
 
 import pytest
 from mutations import FAULTS, ROOT
@@ -100,3 +104,71 @@ def test_a_fault_can_be_planted_and_names_a_test_that_exists(fault):
 def test_the_page_on_testing_lists_every_fault_with_its_test():
     rows = cells(sections("testing.md")["Planted faults"])
     assert rows == [[fault.what, f"`{fault.test.removeprefix('tests/')}`"] for fault in FAULTS]
+
+
+# Examples
+
+
+PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted(DOCS.glob("*.md")))}
+BLOCK = re.compile(r"^```python\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+SLOW = {"README.md"}  # trains an agent
+EXTRAS = {"docs/datasets.md": ("minari", "h5py")}
+
+
+def blocks(page):
+    """The Python blocks of a page, each after as many empty lines as stand above it: errors name the page's line."""
+    text = PAGES[page].read_text("utf-8")
+    return ["\n" * text.count("\n", 0, found.start(1)) + found[1] for found in BLOCK.finditer(text)]
+
+
+EXAMPLES = [page for page in PAGES if blocks(page)]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def shipped_tables(folder):
+    """The tables of the repository, where its reader has them."""
+    (folder / "analyses").symlink_to(ROOT / "analyses", target_is_directory=True)
+
+
+@pytest.fixture
+def recorded(folder, run_cli, monkeypatch):
+    """The dataset that the page records, by its own command, in the place that it names."""
+    text = PAGES["docs/datasets.md"].read_text("utf-8")
+    (command,) = re.findall(r"^    mzprobe (collect .*random-v0.*)$", text, flags=re.MULTILINE)
+    code, _, said = run_cli(*shlex.split(command))
+    assert code == 0, said
+    (place,) = re.findall(r"With `MINARI_DATASETS_PATH=(\w+)`", text)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", place)
+
+
+PREPARED = {"README.md": "shipped_tables", "docs/datasets.md": "recorded"}  # what is there before the page's Python
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else []) for page in EXAMPLES]
+)
+def test_the_python_of_a_page_runs_from_top_to_bottom(page, folder, request):
+    for extra in EXTRAS.get(page, ()):
+        pytest.importorskip(extra)
+    if page in PREPARED:
+        request.getfixturevalue(PREPARED[page])
+    names = {"__name__": "__main__"}
+    for block in blocks(page):
+        exec(compile(block, PAGES[page], "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_python_of_a_page_escapes_the_pattern_of_its_blocks(page):
+    fence = r"^[ \t]*(?:```|~~~)[ \t]*(?:\{[\w-]+\}[ \t]*)?\{?py(?:thon|con)?\b"
+    assert len(blocks(page)) == len(re.findall(fence, PAGES[page].read_text("utf-8"), flags=re.MULTILINE))
+
+
+def test_every_page_that_needs_something_has_python():
+    assert {*SLOW, *EXTRAS, *PREPARED} <= set(EXAMPLES)

@@ -28,10 +28,10 @@ SEQUENCES = {
 RHO = {0: (-0.2, np.nan, 1), 1000: (-0.7, 0.1, 2)}  # undefined in the second agent at step 0
 # Figure 6, by prior and N, in the order of QUANTITIES; each agent has two states.
 SEARCH = {
-    ("policy", 1): [(3.0, 1.0), (4.5, 1.5), (1.0, 0.0), (0.3, 0.1), (0.4, 0.1)],
-    ("policy", 2): [(4.0, 1.0), (6.0, 1.0), (1.75, 0.25), (0.25, 0.05), (0.5, 0.0)],
-    ("uniform", 1): [(4.0, 1.0), (6.0, 1.0), (1.0, 0.0), (0.4, 0.1), (0.75, 0.25)],
-    ("uniform", 2): [(8.0, 1.0), (10.5, 1.5), (1.5, 0.5), (0.7, 0.1), (2.0, 0.5)],
+    ("policy", 1): [(3.0, 1.0), (3.0, 1.0), (4.5, 1.5), (1.0, 0.0), (0.3, 0.1), (0.4, 0.1)],
+    ("policy", 2): [(4.0, 1.0), (3.0, 1.0), (6.0, 1.0), (1.75, 0.25), (0.25, 0.05), (0.5, 0.0)],
+    ("uniform", 1): [(4.0, 1.0), (4.0, 1.0), (6.0, 1.0), (1.0, 0.0), (0.4, 0.1), (0.75, 0.25)],
+    ("uniform", 2): [(8.0, 1.0), (5.5, 0.5), (10.5, 1.5), (1.5, 0.5), (0.7, 0.1), (2.0, 0.5)],
 }
 
 
@@ -184,10 +184,9 @@ def test_quantities_of_the_search_are_those_worked_by_hand(search):
     assert set(search["training_step"]) == {2000}
 
 
-def test_four_panels_show_every_quantity_but_the_length_of_the_path(search):
+def test_a_panel_shows_each_quantity(search):
     panels = draw_search(search, title="Golden").axes
-    assert len(panels) == 4
-    for axes, i in zip(panels, (0, 1, 3, 4), strict=True):
+    for i, axes in zip(range(len(QUANTITIES)), panels, strict=True):
         for line, prior in zip(axes.lines, ("policy", "uniform"), strict=True):
             assert points(line) == {n: pytest.approx(SEARCH[prior, n][i][0]) for n in (1, 2)}
         for index, prior in enumerate(("policy", "uniform")):
@@ -203,31 +202,69 @@ def test_the_priors_differ_in_colour_dashes_and_marker(search):
 def test_figure_6_names_its_quantities_units_and_step(search):
     figure = draw_search(search, title="Golden")
     assert figure.get_suptitle() == "Golden, step 2K, 2 agents"
-    titles = ["Tree path", "Tree path and rollout", r"TV$[\pi_\theta, \hat{\pi}]$", r"KL$[\pi_\theta, \hat{\pi}]$"]
-    assert [axes.get_title() for axes in figure.axes] == titles
-    error = "Value prediction error\n(discounted reward)"
-    units = [error, error, "Total variation (unitless)", "KL divergence (nats)"]
-    assert [axes.get_ylabel() for axes in figure.axes] == units
+    divergences = [r"TV$[\pi_\theta, \hat{\pi}]$", r"KL$[\pi_\theta, \hat{\pi}]$"]
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:3] == ["Tree path", "Tree path, equal depth", "Tree path and rollout"]
+    assert titles[3:] == ["Length of the tree path", *divergences]
+    units = [axes.get_ylabel() for axes in figure.axes]
+    assert units[:3] == ["Value prediction error\n(discounted reward)"] * 3
+    assert units[3:] == ["Environment steps", "Total variation (unitless)", "KL divergence (nats)"]
     assert legend_of(figure) == ["policy prior", "uniform prior"]
+    assert [axes.get_xlabel() for axes in figure.axes] == [""] * 3 + ["Simulations, N"] * 3
     for axes in figure.axes:
-        assert (axes.get_xlabel(), axes.get_xscale(), axes.get_ylim()[0]) == ("Simulations, N", "log", 0)
+        assert (axes.get_xscale(), axes.get_ylim()[0]) == ("log", 0)
         assert axes.get_xticks().tolist() == [1, 2]
 
 
-def test_several_steps_have_a_row_of_panels_each(search):
+def grid_of(figure):
+    """Row and column of every panel."""
+    places = [axes.get_subplotspec() for axes in figure.axes]
+    return [(place.rowspan.start, place.colspan.start) for place in places]
+
+
+def test_errors_stand_above_where_the_search_goes(search):
+    assert grid_of(draw_search(search, title="Golden")) == [(row, column) for row in (0, 1) for column in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("missing", "places"),
+    [
+        (["matched_error"], [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]),
+        (["matched_error", "path_length"], [(0, 0), (0, 1), (1, 0), (1, 1)]),
+        (["kl"], [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]),
+        (["path_length", "tv", "kl"], [(0, 0), (0, 1), (0, 2)]),
+    ],
+)
+def test_a_table_of_before_has_no_panel_of_what_it_did_not_measure(missing, places):
+    cells = aggregate_search(golden("search").drop(columns=missing))
+    known = [quantity for quantity in QUANTITIES if quantity not in missing]
+    assert list(cells["quantity"].unique()) == known
+    figure = draw_search(cells, title="Golden")
+    assert grid_of(figure) == places
+    for quantity, axes in zip(known, figure.axes, strict=True):
+        i = QUANTITIES.index(quantity)
+        assert points(axes.lines[0]) == {n: pytest.approx(SEARCH["policy", n][i][0]) for n in (1, 2)}
+    lowest = [(max(row for row, other in places if other == column), column) for column in {c for _, c in places}]
+    named = [place for place, axes in zip(places, figure.axes, strict=True) if axes.get_xlabel()]
+    numbered = [axes.xaxis.get_tick_params()["labelbottom"] for axes in figure.axes]
+    assert sorted(named) == sorted(lowest)
+    assert numbered == [place in lowest for place in places]
+
+
+def test_several_steps_have_two_rows_of_panels_each(search):
     later = search.assign(training_step=4000, mean=search["mean"] * 10)
     figure = draw_search(pd.concat([search, later]), title="Golden")
     assert figure.get_suptitle() == "Golden, 2 agents"
-    assert [axes.get_title().splitlines()[0] for axes in figure.axes] == ["Step 2K"] * 4 + ["Step 4K"] * 4
-    assert [bool(axes.get_xlabel()) for axes in figure.axes] == [False] * 4 + [True] * 4
-    first, second = figure.axes[0], figure.axes[4]
+    assert [axes.get_title().splitlines()[0] for axes in figure.axes] == ["Step 2K"] * 6 + ["Step 4K"] * 6
+    assert [bool(axes.get_xlabel()) for axes in figure.axes] == [False] * 9 + [True] * 3
+    first, second = figure.axes[0], figure.axes[6]
     assert [points(first.lines[0]), points(second.lines[0])] == [{1: 3, 2: 4}, {1: 30, 2: 40}]
     assert first.get_ylim()[1] < 12 < second.get_ylim()[1]
 
 
 def test_a_prior_that_was_not_measured_has_no_line(search):
     figure = draw_search(search[search["prior"] == "uniform"], title="Golden")
-    assert [len(axes.lines) for axes in figure.axes] == [1] * 4
+    assert [len(axes.lines) for axes in figure.axes] == [1] * 6
     assert legend_of(figure) == ["uniform prior"]
 
 

@@ -19,6 +19,7 @@ from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
     HorizonConfig,
+    ImprovementConfig,
     OnlineConfig,
     PlanningConfig,
     SearchErrorConfig,
@@ -36,6 +37,7 @@ CONFIGS = {
     "equivalence": EquivalenceConfig(states=9, episodes=2, horizon=4),
     "equivalence sampled": EquivalenceConfig(states=9, episodes=2, horizon=5, enumerate_up_to=0, sequences=8),
     "search": SearchErrorConfig(states=9, episodes=2, simulations=(2, 5), horizon=4),
+    "improvement": ImprovementConfig(states=9, episodes=2, simulations=(3,), horizon=3, steps=12),
     "planning": PlanningConfig(episodes=8, simulations=(3,), horizon=3),
     "planning value": PlanningConfig(episodes=8, simulations=(3,), leaf="value"),
 }

@@ -18,6 +18,7 @@ from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
     HorizonConfig,
+    ImprovementConfig,
     OnlineConfig,
     PlanningConfig,
     SearchErrorConfig,
@@ -33,6 +34,7 @@ CONFIGS = {
     "search": SearchErrorConfig(states=3, episodes=1, simulations=(2,), horizon=2),
     "planning": PlanningConfig(episodes=2, simulations=(2,), leaf="value"),
     "equivalence": EquivalenceConfig(states=3, episodes=1, horizon=2),
+    "improvement": ImprovementConfig(states=3, episodes=1, simulations=(2,), horizon=2, steps=5),
 }
 SAMPLED_CROSS = CrossConfig(states=3, episodes=1, horizon=3, enumerate_up_to=0, sequences=5)
 EVERY_PROBE = pytest.mark.parametrize("name", CONFIGS)

@@ -71,12 +71,18 @@ def test_an_agent_is_trained_and_asked_all_questions_of_the_study(task, tmp_path
     assert phases == ["train", *PROBES]
     assert all(report.label == "seed 0" and 0 <= report.done <= report.total for report in reports)
     last = {report.phase: (report.done, report.total) for report in reports}
-    assert last == {"train": (40, 40), **dict.fromkeys(PROBES, (3, 3)), "search": (1, 1), "planning": (2, 2)}
+    assert last == {
+        "train": (40, 40),
+        **dict.fromkeys(PROBES, (3, 3)),
+        "search": (1, 1),
+        "planning": (2, 2),
+        "targets": (2, 2),
+    }
     steps = {
         name: set(read_table(tmp_path / "analyses" / "tiny" / name / "seed-0.parquet").frame["training_step"])
         for name in PROBES
     }
-    assert steps == {**{name: {0, 20, 40} for name in PROBES}, "search": {20}, "planning": {0, 40}}
+    assert steps == {**{name: {0, 20, 40} for name in PROBES}, "search": {20}, "planning": {0, 40}, "targets": {20, 40}}
 
 
 @pytest.mark.parametrize("phase", ["online", "horizon", "sequences", "cross", "search", "planning"])

@@ -244,6 +244,29 @@ def gap_closes_faster_in_true_model(frame: pd.DataFrame) -> pd.DataFrame:
     return _by_step(_slope(gaps["learned"]) - _slope(gaps["true"]))
 
 
+# Beyond the paper
+
+
+def search_improves(model: str) -> Measure:
+    """A measure: improvement by a search with policy prior, value leaves and the largest N, in a model."""
+
+    def measure(frame: pd.DataFrame) -> pd.DataFrame:
+        searched = (frame["prior"] == "policy") & (frame["leaf"] == "value") & (frame["model"] == model)
+        most = _trained(frame[searched & (frame["simulations"] == frame["simulations"].max())])
+        return _by_step(most.groupby(["training_step", "seed"])["improvement"].mean())
+
+    return measure
+
+
+def old_targets_lag(frame: pd.DataFrame) -> pd.DataFrame:
+    """True value minus target, the older half of an agent's positions, by rank, minus the younger one."""
+    trained = _trained(frame)
+    age = trained.groupby(["training_step", "seed"])["age"]
+    old, young = age.rank(pct=True) > 0.5, age.transform("nunique") > 1
+    lag = (trained["value"] - trained["target"]).groupby([trained["training_step"], trained["seed"]])
+    return _by_step(lag.apply(lambda own: own[old].mean() - own[young & ~old].mean()))
+
+
 # Parts
 
 

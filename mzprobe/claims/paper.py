@@ -273,4 +273,28 @@ CLAIMS = (
         probe="planning",
         measure=effects.gap_closes_faster_in_true_model,
     ),
+    Claim(
+        name="search-improves-on-the-prior",
+        section="beyond",
+        sentence="State by state, search in the learned model acts better than the policy network's likeliest action.",
+        effect="true value of the search's action minus that of the network's, policy prior, value leaves, largest N",
+        probe="improvement",
+        measure=effects.search_improves("learned"),
+    ),
+    Claim(
+        name="true-search-improves-on-the-prior",
+        section="beyond",
+        sentence="So does search in the true model.",
+        effect="the same in the true model",
+        probe="improvement",
+        measure=effects.search_improves("true"),
+    ),
+    Claim(
+        name="old-targets-lag",
+        section="beyond",
+        sentence="The older a stored value target, the farther it lies below the true value of today's policy.",
+        effect="true value minus target, older minus younger half of the positions, discounted reward",
+        probe="targets",
+        measure=effects.old_targets_lag,
+    ),
 )

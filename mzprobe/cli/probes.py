@@ -11,6 +11,8 @@ Episodes = Annotated[int | None, typer.Option(help="E, episodes of each policy, 
 Simulations = Annotated[list[int] | None, typer.Option(help="N, simulations; may be given again for several.")]
 Horizon = Annotated[int | None, typer.Option(help="Planning horizon of rollouts, steps.")]
 
+Steps = Annotated[int | None, typer.Option(help="T, steps of a return; the time limit by default.")]
+
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the probes' commands."""
@@ -23,6 +25,8 @@ def add_commands(app: typer.Typer) -> None:
         ("eval-search", "search", eval_search, f"{here} --step 2000"),
         ("eval-planning", "planning", eval_planning, f"{here} --step 2000 --simulations 64"),
         ("eval-equivalence", "equivalence", eval_equivalence, f"{here} --step 10000"),
+        ("eval-improvement", "improvement", eval_improvement, f"{here} --step 2000 --states 200"),
+        ("eval-targets", "targets", eval_targets, f"{here} --step 2000 --rollouts 4"),
     ):
         app.command(command, epilog=f"Example: mzprobe {command} {example}")(command_of(name, own))
 
@@ -111,3 +115,31 @@ def eval_equivalence(
     those of its other checkpoints. In a tabular environment all states are asked, and errors are exact.
     """
     return {"states": states, "horizon": horizon}
+
+
+def eval_improvement(
+    *,
+    states: States = None,
+    simulations: Simulations = None,
+    horizon: Horizon = None,
+    steps: Steps = None,
+) -> dict[str, Any]:
+    """Beyond the paper: does the search choose better actions than its prior, state by state?
+
+    The true value of what it plays minus that of the policy network's likeliest action, which is followed from then on,
+    for the {learned, true} model, the {policy, uniform} prior, both kinds of leaves and every N.
+    """
+    return {"states": states, "simulations": simulations, "horizon": horizon, "steps": steps}
+
+
+def eval_targets(
+    *,
+    rollouts: Annotated[int | None, typer.Option(help="R, episodes from each position.")] = None,
+    steps: Steps = None,
+) -> dict[str, Any]:
+    """Beyond the paper: are the value targets that the agent learns from true by now?
+
+    Positions of the replay buffer that each checkpoint has kept: the target stored there against the true value of the
+    agent's own behaviour policy, by the age of the episode and its priority, and what the value head says.
+    """
+    return {"rollouts": rollouts, "steps": steps}

@@ -94,6 +94,26 @@ def concatenate(parts: Sequence[AnyStates]) -> AnyStates:
     return parts[0] if len(parts) == 1 else type(parts[0]).concatenate(parts)
 
 
+def replayed(environment: Environment, seeds: Int64, actions: Int64, lengths: Int64) -> Any:
+    """The states that actions lead to from starts, without their ends in between.
+
+    Args:
+        environment: where.
+        seeds: `[B]`, of the starts.
+        actions: `[B, T]`.
+        lengths: `[B]`, how many actions are taken, T at most.
+
+    Returns:
+        B states.
+    """
+    states, B = environment.reset(seeds), len(seeds)
+    for t in range(int(lengths.max(initial=0))):
+        # Those already where they were are stepped too, and then put back.
+        moved, _ = environment.step(states, actions[:, t])
+        states = concatenate([states, moved]).take(np.where(t < lengths, B, 0) + np.arange(B))
+    return states
+
+
 def rewards_along(environment: Environment, states: Any, actions: Int64) -> Float64:
     """Real rewards along action sequences: B states, actions `[B, T]` -> `[B, T]`, 0 after an end.
 

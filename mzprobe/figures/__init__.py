@@ -13,11 +13,13 @@ from mzprobe.figures.comparison import draw_comparison
 from mzprobe.figures.cross import aggregate_cross, draw_cross
 from mzprobe.figures.equivalence import aggregate_equivalence, draw_equivalence
 from mzprobe.figures.horizon import aggregate_horizon, draw_horizon
+from mzprobe.figures.improvement import aggregate_improvement, draw_improvement
 from mzprobe.figures.online import aggregate_online, draw_online
 from mzprobe.figures.output import Drawn, title_of, write_figure
 from mzprobe.figures.planning import aggregate_planning, draw_planning
 from mzprobe.figures.search_error import aggregate_search, draw_search
 from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
+from mzprobe.figures.targets import aggregate_targets, draw_targets
 from mzprobe.probes.tables import Table, commands_of, read_run
 
 __all__ = ["PLANS", "Drawn", "Plan", "draw_comparison", "draw_run"]
@@ -92,6 +94,22 @@ PLANS = (
         command="mzprobe eval-equivalence",
         aggregate=aggregate_equivalence,
         draw=draw_equivalence,
+        optional=True,
+    ),
+    Plan(
+        name="improvement",
+        probe="improvement",
+        command="mzprobe eval-improvement",
+        aggregate=aggregate_improvement,
+        draw=draw_improvement,
+        optional=True,
+    ),
+    Plan(
+        name="targets",
+        probe="targets",
+        command="mzprobe eval-targets",
+        aggregate=aggregate_targets,
+        draw=draw_targets,
         optional=True,
     ),
 )

@@ -1,10 +1,13 @@
 """Figure 6: value prediction error of the search's simulated trajectories, and how far it leaves the prior."""
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from mzprobe.figures.style import (
     BLUE,
@@ -21,13 +24,17 @@ from mzprobe.figures.style import (
 )
 from mzprobe.stats import over_agents
 
-QUANTITIES = ("path_error", "trajectory_error", "path_length", "tv", "kl")
+_ERROR = "Value prediction error\n(discounted reward)"
 _PANELS = {  # title and name of the y axis
-    "path_error": ("Tree path", "Value prediction error\n(discounted reward)"),
-    "trajectory_error": ("Tree path and rollout", "Value prediction error\n(discounted reward)"),
+    "path_error": ("Tree path", _ERROR),
+    "matched_error": ("Tree path, equal depth", _ERROR),
+    "trajectory_error": ("Tree path and rollout", _ERROR),
+    "path_length": ("Length of the tree path", "Environment steps"),
     "tv": (r"TV$[\pi_\theta, \hat{\pi}]$", "Total variation (unitless)"),
     "kl": (r"KL$[\pi_\theta, \hat{\pi}]$", "KL divergence (nats)"),
 }
+QUANTITIES = tuple(_PANELS)
+_ROWS = (QUANTITIES[:3], QUANTITIES[3:])  # how wrong the model is; where the search goes
 _LINES: dict[str, dict[str, Any]] = {
     "policy": {"label": "policy prior", "colour": BLUE, "marker": "o"},
     "uniform": {"label": "uniform prior", "colour": ORANGE, "marker": "s", "linestyle": "--"},
@@ -35,16 +42,21 @@ _LINES: dict[str, dict[str, Any]] = {
 
 
 def aggregate_search(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of every one of `QUANTITIES`, by training step, prior and simulations."""
+    """Mean and standard error over agents of `QUANTITIES`, by training step, prior and simulations.
+
+    A quantity that a table of an older mzprobe does not have is left out.
+    """
     by = ["training_step", "prior", "simulations"]
-    parts = [over_agents(frame, by=by, column=quantity).assign(quantity=quantity) for quantity in QUANTITIES]
+    known = [quantity for quantity in QUANTITIES if quantity in frame]
+    parts = [over_agents(frame, by=by, column=quantity).assign(quantity=quantity) for quantity in known]
     columns = ["training_step", "quantity", "prior", "simulations", "mean", "standard_error", "agents"]
     return pd.concat(parts, ignore_index=True)[columns]
 
 
 def draw_search(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: a row of four panels a training step, one line a prior, band of one standard error.
+    """Draws the aggregate: two rows of panels a training step, one line a prior, band of one standard error.
 
+    The upper row has the errors, the lower one where the search goes; what the aggregate does not have has no panel.
     Every panel has its own y axis: errors of training steps have different states and do not compare.
 
     Args:
@@ -53,21 +65,39 @@ def draw_search(cells: pd.DataFrame, *, title: str) -> Figure:
     """
     steps = np.sort(cells["training_step"].unique())
     with figure_style():
-        figure = Figure(figsize=(WIDTH + 0.6, 1.9 * len(steps) + 0.9), layout="constrained")
-        grid = figure.subplots(len(steps), len(_PANELS), sharex=True, squeeze=False)
-        for step, row in zip(steps, grid, strict=True):
-            for axes, (quantity, (name, unit)) in zip(row, _PANELS.items(), strict=True):
-                panel = cells[(cells["training_step"] == step) & (cells["quantity"] == quantity)]
-                for prior, line in _LINES.items():
-                    draw_mean(axes, panel[panel["prior"] == prior], "simulations", **line)
-                axes.set_title(f"Step {thousands(step)}\n{name}" if len(steps) > 1 else name, fontsize=PANEL_TITLE)
-                axes.set_ylabel(unit, fontsize=8)
-                start_at_zero(axes, panel)
-                axes.grid(axis="y")
-        for axes in grid[-1]:
-            axes.set_xlabel("Simulations, N")
-        simulations_axis(grid[0, 0], cells["simulations"].to_numpy())
+        figure, panels = _panels(steps, set(cells["quantity"]))
+        for (step, quantity), axes in panels.items():
+            panel = cells[(cells["training_step"] == step) & (cells["quantity"] == quantity)]
+            for prior, line in _LINES.items():
+                draw_mean(axes, panel[panel["prior"] == prior], "simulations", **line)
+            name, axes_name = _PANELS[quantity]
+            axes.set_title(f"Step {thousands(step)}\n{name}" if len(steps) > 1 else name, fontsize=PANEL_TITLE)
+            axes.set_ylabel(axes_name, fontsize=8)
+            start_at_zero(axes, panel)
+            axes.grid(axis="y")
+        simulations_axis(next(iter(panels.values())), cells["simulations"].to_numpy())
         said = f", step {thousands(steps[0])}" if len(steps) == 1 else ""
         figure.suptitle(f"{title}{said}, {agents_in_words(cells)}", fontsize=10)
         legend_below(figure, (line["label"] for line in _LINES.values()), columns=2)
     return figure
+
+
+def _panels(steps: NDArray[np.int64], known: Container[str]) -> tuple[Figure, dict[tuple[int, str], Axes]]:
+    """A figure, and its panels by training step and quantity; the lowest of each column names the x axis."""
+    kept = [[quantity for quantity in row if quantity in known] for row in _ROWS]
+    kept = [row for row in kept if row]
+    rows, columns = len(steps) * len(kept), max(len(row) for row in kept)
+    figure = Figure(figsize=(WIDTH, 1.9 * rows + 0.9), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    panels: dict[tuple[int, str], Axes] = {}
+    lowest: dict[int, Axes] = {}
+    for i, (step, row) in enumerate((step, row) for step in steps for row in kept):
+        for column, axes in enumerate(grid[i]):
+            if column < len(row):
+                panels[step, row[column]] = lowest[column] = axes
+            else:
+                axes.remove()
+    for axes in lowest.values():
+        axes.set_xlabel("Simulations, N")
+        axes.tick_params(labelbottom=True)
+    return figure, panels

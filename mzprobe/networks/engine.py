@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mzprobe.networks.core import MuZeroNetwork
+from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
 from mzprobe.networks.mlp import MLPNetwork, MLPWeights
-from mzprobe.networks.mlp_kernels import predict_all, represent_all, roll_all, step_all
+from mzprobe.networks.mlp_kernels import predict_all, represent_all, roll_all, step_all, value_atoms_all
 from mzprobe.networks.rows import ROWS, by_rows
 from mzprobe.networks.support import Axis
 
@@ -32,6 +32,10 @@ class Engine(Protocol):
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """f_theta: latents `[B, ...]` -> pi_theta `[B, A]`, probabilities, and value `[B]`, environment units."""
+        ...
+
+    def value_distribution(self, latents: Tensor) -> Tensor:
+        """The categorical distribution that the value is read from, `[B, atoms]`, of a `TrainableNetwork` alone."""
         ...
 
 
@@ -91,6 +95,13 @@ class TorchEngine:
         logits, value = self._call(self.network.predict, latents)
         return torch.softmax(logits, dim=1), value
 
+    @torch.inference_mode()
+    def value_distribution(self, latents: Tensor) -> Tensor:
+        """As in the protocol."""
+        assert isinstance(self.network, TrainableNetwork)
+        _, logits = self._call(self.network.prediction_logits, latents)
+        return torch.softmax(logits, dim=1)
+
     def _call(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> list[Tensor]:
         return by_rows(function, *inputs, rows=self.rows)
 
@@ -129,6 +140,13 @@ class KernelEngine:
         prior, value = np.empty((len(given), self.weights.policy.w2.shape[1])), np.empty(len(given))
         predict_all(self.weights, self.axis, given, prior, value)
         return torch.from_numpy(prior), torch.from_numpy(value)
+
+    def value_distribution(self, latents: Tensor) -> Tensor:
+        """As in the protocol."""
+        given = _rows(latents)
+        atoms = np.empty((len(given), self.weights.value.w2.shape[1]), np.float32)
+        value_atoms_all(self.weights, given, atoms)
+        return torch.from_numpy(atoms)
 
 
 def _rows(latents: Tensor) -> NDArray[np.float32]:

@@ -261,6 +261,24 @@ def scalar_block(head: Layers, axis: Axis, block: Block, out: Float64) -> None:
 
 
 @kernel
+def value_atoms_all(weights: MLPWeights, latents: Float32, atoms: Float32) -> None:
+    """The value head's distribution: latents `[B, L]`; probabilities `[B, atoms]` are filled in place."""
+    B = len(latents)
+    block = new_block(weights, lanes_of(B))
+    lanes = block.row.size
+    for first in range(0, B, lanes):
+        count = min(lanes, B - first)
+        for i in range(count):
+            for j in range(latents.shape[1]):
+                block.z[j, i] = latents[first + i, j]
+        perceptron(block.z, weights.value, block.hidden, block.atoms)
+        softmax_lanes(block.atoms, block.row, block.powers_atoms)
+        for i in range(count):
+            for j in range(atoms.shape[1]):
+                atoms[first + i, j] = block.atoms[j, i]
+
+
+@kernel
 def represent_all(weights: MLPWeights, observations: Float32, latents: Float32) -> None:
     """h_theta: observations `[B, size]`; latents `[B, L]` are filled in place."""
     B = len(observations)

@@ -86,6 +86,25 @@ class Support:
         result = torch.zeros(*scalars.shape, self.atoms, dtype=scalars.dtype, device=scalars.device)
         return result.scatter_(-1, index, 1 - share).scatter_(-1, index + 1, share)
 
+    def decode_bias(self, probabilities: Tensor) -> Tensor:
+        """How far decoding moves the mean: h^-1 of a distribution's mean minus its mean of h^-1, environment units.
+
+        h^-1 is convex where it is positive and concave where it is negative, so that a wide distribution of large
+        values comes out too close to 0.
+
+        Args:
+            probabilities: `[B, atoms]`; made to sum to 1 in float64, and summed in order, so that no bit depends on B.
+
+        Returns:
+            `[B]`, float64.
+        """
+        p = probabilities.double()
+        points = self.points(p)
+        total = p.cumsum(dim=1)[:, -1]
+        mean = (p * points).cumsum(dim=1)[:, -1] / total
+        of_atoms = (p * inverse_transform(points)).cumsum(dim=1)[:, -1] / total
+        return (inverse_transform(mean) - of_atoms) / self.reward_scale
+
     def scalar(self, logits: Tensor) -> Tensor:
         """Logits `[..., atoms]` -> scalars `[...]`, environment units: h^-1 of the mean, over the scale.
 

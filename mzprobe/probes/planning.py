@@ -35,6 +35,7 @@ from mzprobe.probes.sampling import (
     Model,
     PriorAt,
     own_place,
+    planned_models,
     planning_model,
     probe_generator,
     rollout_seed,
@@ -147,8 +148,7 @@ def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any]
         )
     by_lot = {**alone, "prior": "uniform", "prior_at": "none", "temperature": 1.0}
     yield by_lot, RandomPolicy(num_actions=agent.environment.spec.num_actions)
-    learned = agent.checkpoint.config.training.unroll_steps > 0  # else its dynamics were never trained
-    models: list[Model] = [model for model in get_args(Model) if model == "true" or learned]
+    models = planned_models(agent)
     if config.leaf == "value":
         for model in models:
             stepped = LookaheadPolicy(
@@ -157,7 +157,7 @@ def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any]
             cell = {"model": model, "prior": "none", "prior_at": "none", "leaf": "value", "horizon": 1}
             yield {**cell, "counted_from": "none", "simulations": 0, "temperature": 0.0}, stepped
     for model in models:
-        for prior, prior_at in _priors(model, crossed=learned):
+        for prior, prior_at in _priors(model, crossed="learned" in models):
             yield from _searching(agent, config, model, prior, prior_at)
 
 

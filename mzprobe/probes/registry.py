@@ -7,20 +7,34 @@ from typing import Any
 import pandas as pd
 
 from mzprobe.behaviour import BehaviourPolicy, LookaheadPolicy, RandomPolicy
+from mzprobe.checkpoints import TARGETS as TARGETS_FILE
 from mzprobe.envs import TabularEnvironment
-from mzprobe.probes import cost, cross, equivalence, horizon, online, planning, search_error, sequences
+from mzprobe.probes import (
+    cost,
+    cross,
+    equivalence,
+    horizon,
+    improvement,
+    online,
+    planning,
+    search_error,
+    sequences,
+    targets,
+)
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.sampling import Agent, largest_horizon
 from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
     HorizonConfig,
+    ImprovementConfig,
     OnlineConfig,
     PlanningConfig,
     ProbeConfig,
     SearchErrorConfig,
     SequencesConfig,
     StatesConfig,
+    TargetsConfig,
     simulation_counts,
 )
 
@@ -38,6 +52,7 @@ class Probe:
     pair: str = ""  # column of the other checkpoints that one is asked about, if it is
     steps: tuple[int, ...] = ()  # training steps that are looked at unless told; none means all
     shared: bool = False  # whether processes can share its episodes
+    file: str = ""  # that a checkpoint must hold; those without it are left out, unless asked for
 
     def trees(self, config: ProbeConfig) -> int:
         """Searches that it runs side by side, for an estimate of its time: its episodes, where it plays no more."""
@@ -117,6 +132,27 @@ def _planning(agent: Agent, config: PlanningConfig, _: int) -> Cost:
     return total
 
 
+def _improvement(agent: Agent, config: ImprovementConfig, _: int) -> Cost:
+    spec = agent.environment.spec
+    tried, steps = config.states * spec.num_actions, config.steps or spec.time_limit
+    asked = tried * (steps - 1) + config.states  # the policy network, after the action and at the states
+    total = _sampling(agent, config) + Cost(environment_steps=tried * steps, model_steps=asked)
+    for cell in improvement.searched_cells(agent, config):
+        constants = agent.policy.config.model_copy(update={"simulations": cell.simulations})
+        rollout = config.horizon if cell.leaf == "rollout" else 0
+        total += cost.searches(config.states, constants, (cell.model, rollout))
+    return total
+
+
+def _targets(agent: Agent, config: TargetsConfig, _: int) -> Cost:
+    limit = agent.environment.spec.time_limit
+    positions = agent.checkpoint.config.training.audited_positions
+    played = config.rollouts * positions * (config.steps or limit)
+    again = positions * limit  # to come there again
+    searched = cost.searches(played, agent.policy.config)
+    return searched + Cost(environment_steps=played + again, model_steps=2 * positions)
+
+
 ONLINE = Probe(
     name="online",
     command="eval-online",
@@ -178,5 +214,24 @@ EQUIVALENCE = Probe(
     cost=_equivalence,
     pair="value_step",
 )
+IMPROVEMENT = Probe(
+    name="improvement",
+    command="eval-improvement",
+    config=ImprovementConfig,
+    units=improvement.UNITS,
+    measure=improvement.measure_improvement,
+    cost=_improvement,
+)
 
-PROBES = {probe.name: probe for probe in (ONLINE, HORIZON, SEQUENCES, CROSS, SEARCH, PLANNING, EQUIVALENCE)}
+TARGETS = Probe(
+    name="targets",
+    command="eval-targets",
+    config=TargetsConfig,
+    units=targets.UNITS,
+    measure=targets.measure_targets,
+    cost=_targets,
+    file=TARGETS_FILE,
+)
+
+_ALL = (ONLINE, HORIZON, SEQUENCES, CROSS, SEARCH, PLANNING, EQUIVALENCE, IMPROVEMENT, TARGETS)
+PROBES = {probe.name: probe for probe in _ALL}

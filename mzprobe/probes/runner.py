@@ -17,6 +17,7 @@ from mzprobe.probes.prefixes import BATCH_SIZE
 from mzprobe.probes.registry import Probe
 from mzprobe.probes.sampling import Agent, load_agent
 from mzprobe.probes.tables import Table, differing, read_table, table_path, write_table
+from mzprobe.probes.targets import missing as no_positions
 from mzprobe.provenance import machine, versions
 from mzprobe.settings import ProbeConfig
 
@@ -65,6 +66,10 @@ class ProbeRun:
         if not there:
             raise UsageError(f"{self.agent} holds no checkpoints: train the agent with mzprobe train")
         wanted = self.steps or self.probe.steps
+        if self.probe.file and not wanted:
+            there = {step: path for step, path in there.items() if (path / self.probe.file).exists()}
+            if not there:
+                raise UsageError(no_positions(str(self.agent)))
         missing = [step for step in wanted if step not in there]
         if missing:
             raise UsageError(

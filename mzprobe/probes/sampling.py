@@ -1,7 +1,7 @@
 """What all probes share: the agent's policy at a checkpoint, and states drawn from where that policy goes."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -88,6 +88,11 @@ def load_agent(checkpoint: Checkpoint, device: str = "cpu", *, batch_size: int =
 def own_place(model: Model) -> PriorAt:
     """Where a model asks the policy network by itself."""
     return "latent" if model == "learned" else "state"
+
+
+def planned_models(agent: Agent) -> tuple[Model, ...]:
+    """The models that can be planned in: an agent that was trained without unrolling (K = 0) has learned none."""
+    return get_args(Model) if agent.checkpoint.config.training.unroll_steps > 0 else ("true",)
 
 
 def planning_model(

@@ -29,7 +29,8 @@ def planned(study: StudyConfig, runs: Sequence[StudyRun]) -> Iterator[tuple[str,
         checkpoints, total, needed = 0, Cost(), 0.0
         for agent in agents:
             training = agent.checkpoint.config.training
-            every = [step for step in range(training.steps + 1) if training.is_checkpoint(step)]
+            first = 1 if PROBES[name].file else 0  # what is kept of training is not there before
+            every = [step for step in range(first, training.steps + 1) if training.is_checkpoint(step)]
             count = len(steps or PROBES[name].steps or every)
             policies = count if PROBES[name].pair else 1
             cost = PROBES[name].cost(agent, settings, policies) * (count * len(study.seeds))

@@ -10,6 +10,7 @@ from mzprobe.config import RunConfig
 from mzprobe.envs.core import Environment
 from mzprobe.search.models import PlanningModel
 from mzprobe.seeding import numpy_generator
+from mzprobe.stored import StoredTargets
 from mzprobe.training.clock import Clock
 from mzprobe.training.reanalyse import Reanalyser, TargetCounts
 from mzprobe.training.recorded import Feed, cloned_targets, searched_targets
@@ -49,6 +50,10 @@ class Experience(Protocol):
 
     def sample(self, step: int) -> tuple[list[Drawn], Batch]:
         """The batch of a training step, with the targets that are due by then."""
+        ...
+
+    def stored_targets(self, step: int) -> StoredTargets | None:
+        """Positions that a checkpoint at a training step keeps, if any can be played again."""
         ...
 
     def state(self) -> State:
@@ -94,6 +99,7 @@ class Online:
         demonstrations: Feed | None = None,
     ) -> None:
         self.config = config
+        self.seed = seed
         self.model = model
         self.replay = replay
         self.reanalyser = reanalyser
@@ -131,7 +137,7 @@ class Online:
         with self.clock.part("play"):
             episodes = self.play.step(self.model, self.config.training.temperature(step))
             for episode in episodes:
-                self.replay.add(episode)
+                self.replay.add(episode, step=step)
         if self.replay.positions:
             self.counts.fresh += len(self.play.lengths) + sum(not episode.terminated for episode in episodes)
         with self.clock.part("reanalyse"):
@@ -152,6 +158,11 @@ class Online:
                 drawn.append(Drawn(replay, slots))
                 batches.append(batch)
         return drawn, joined(batches)
+
+    def stored_targets(self, step: int) -> StoredTargets | None:
+        """Of its own episodes."""
+        generator = numpy_generator(self.seed, "audit", step)  # its own: a run is the same with it or without
+        return self.replay.stored_targets(self.config.training.audited_positions, generator)
 
     def state(self) -> State:
         """All that is kept, as arrays by part and as JSON."""
@@ -268,6 +279,9 @@ class Offline:
             self.counts.reanalysed += made if self.searched else 0
         slots, batch = self.replay.sample(self.generator, self.config.training.batch_size)
         return [Drawn(self.replay, slots)], batch
+
+    def stored_targets(self, step: int) -> None:
+        """None: how recorded episodes began is not recorded."""
 
     def state(self) -> State:
         """All that is kept, as arrays by part and as JSON."""

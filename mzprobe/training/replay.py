@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mzprobe import libm
 from mzprobe.config import TrainingConfig
 from mzprobe.errors import MzprobeError
+from mzprobe.stored import StoredTargets
 from mzprobe.training.sum_tree import find_slots, set_leaves
 from mzprobe.training.targets import (
     Batch,
@@ -36,6 +37,7 @@ class Episode:
     policies: Float64  # [T + 1, A], the search's visit distribution; the last row counts only if truncated
     root_values: Float64  # [T + 1], of the search; 0 at a terminal last state
     terminated: bool  # else truncated
+    seed: int | None = None  # of its start, where it was played here
 
 
 class Kept(NamedTuple):
@@ -44,6 +46,8 @@ class Kept(NamedTuple):
     first: int  # slot
     slots: int  # T + 1
     ret: float  # its undiscounted return
+    seed: int | None = None  # of its start, where it was played here
+    step: int = 0  # training steps when it was stored
 
 
 class Replay:
@@ -77,8 +81,8 @@ class Replay:
         self.leaves = 1 << (capacity - 1).bit_length()
         self.sums = np.zeros(2 * self.leaves)
 
-    def add(self, episode: Episode) -> None:
-        """Stores an episode with its value targets; its priorities are |root value - target|.
+    def add(self, episode: Episode, *, step: int = 0) -> None:
+        """Stores an episode with its value targets, at a training step; its priorities are |root value - target|.
 
         Raises:
             ValueError: if the episode is longer than the buffer.
@@ -107,7 +111,7 @@ class Replay:
         self.left[slots] = np.arange(T, -1, -1)
         self.terminated[slots] = episode.terminated
         self.prioritise(np.arange(first, end - 1), np.abs(episode.root_values - values)[:-1])
-        self.episodes.append(Kept(first, T + 1, ret))
+        self.episodes.append(Kept(first, T + 1, ret, episode.seed, step))
         self.head = end
         self.used = max(self.used, end)
         self.positions += T
@@ -171,6 +175,27 @@ class Replay:
         """Sets priorities p = |error|^alpha of slots `[M]`, errors in environment units."""
         priorities = libm.power(np.maximum(errors, SMALLEST_PRIORITY), self.config.priority_alpha)
         set_leaves(self.sums, slots, priorities)
+
+    def stored_targets(self, count: int, generator: np.random.Generator) -> StoredTargets | None:
+        """Up to `count` positions of episodes that were played here, all with the same chance, or None."""
+        known = [kept for kept in self.episodes if kept.seed is not None]
+        if not known or count == 0:
+            return None
+        lengths = np.array([kept.slots - 1 for kept in known])
+        ends = lengths.cumsum()
+        chosen = np.sort(generator.choice(ends[-1], size=min(count, ends[-1]), replace=False))
+        which = np.searchsorted(ends, chosen, side="right")
+        times = chosen - (ends - lengths)[which]
+        firsts = np.array([kept.first for kept in known])[which]
+        slots = firsts + times
+        return StoredTargets(
+            seeds=np.array([kept.seed for kept in known], np.int64)[which],
+            times=times,
+            actions=np.concatenate([self.actions[a:b] for a, b in zip(firsts, slots, strict=True)]),
+            stored_steps=np.array([kept.step for kept in known])[which],
+            targets=self.values[slots].astype(np.float64),
+            priorities=self.sums[self.leaves + slots] / self.sums[1] * self.positions,
+        )
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that is kept, as arrays and as JSON."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe.config import SearchConfig
-from mzprobe.envs.core import Environment, concatenate
+from mzprobe.envs.core import Environment, concatenate, replayed
 from mzprobe.search.mcts import sample_actions, search
 from mzprobe.search.models import PlanningModel
 from mzprobe.training.replay import Episode
@@ -82,7 +82,7 @@ class SelfPlay:
         for name in _PER_STEP:
             getattr(self, name)[:, : arrays[name].shape[1]] = arrays[name]
         self.generator.bit_generator.state = generator
-        self.states = self._replayed()
+        self.states = replayed(self.environment, self.seeds, self.actions, self.lengths)
 
     def _see_last(self, model: PlanningModel, states: Any, terminated: NDArray[np.bool_], ended: Any) -> None:
         """Records the state each ended episode was left in; a truncated one needs a search to bootstrap from."""
@@ -107,6 +107,7 @@ class SelfPlay:
             policies=self.policies[e, : T + 1].copy(),
             root_values=self.root_values[e, : T + 1].copy(),
             terminated=terminated,
+            seed=int(self.seeds[e]),
         )
 
     def _restart(self, states: Any, ended: NDArray[np.int64]) -> Any:
@@ -117,17 +118,6 @@ class SelfPlay:
         order = np.arange(E)
         order[ended] = E + np.arange(len(ended))
         return concatenate([states, self.environment.reset(self.seeds[ended])]).take(order)
-
-    def _replayed(self) -> Any:
-        """The real states at the end of what was recorded."""
-        current = self.environment.reset(self.seeds)
-        for t in range(int(self.lengths.max(initial=0))):
-            # Episodes already where they were are stepped too, and then put back.
-            moved, _ = self.environment.step(current, self.actions[:, t])
-            E = len(self.lengths)
-            going = t < self.lengths
-            current = concatenate([current, moved]).take(np.where(going, E, 0) + np.arange(E))
-        return current
 
 
 _PER_STEP = ("observations", "actions", "rewards", "policies", "root_values")

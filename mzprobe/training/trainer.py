@@ -296,5 +296,6 @@ class Trainer:
             },
             command=self.command,
             weights=weights,
+            targets=self.experience.stored_targets(self.step),
             device=str(self.learner.device),
         )

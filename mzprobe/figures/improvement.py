@@ -1,0 +1,77 @@
+"""How much better than the policy network the search acts, state by state, by the number of simulations."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mzprobe.figures.style import (
+    GREEN,
+    GREY,
+    ORANGE,
+    PANEL_TITLE,
+    agents_in_words,
+    draw_mean,
+    figure_style,
+    legend_below,
+    panel_rows,
+    simulations_axis,
+    thousands,
+)
+from mzprobe.stats import over_agents
+
+_MODELS = {"learned": (ORANGE, "o"), "true": (GREEN, "s")}
+_LINES: dict[tuple[str, str], dict[str, Any]] = {
+    (model, prior): {
+        "label": f"{model} model, {prior} prior",
+        "colour": colour,
+        "marker": marker,
+        "linestyle": dashes,
+    }
+    for prior, dashes in (("policy", "-"), ("uniform", ":"))
+    for model, (colour, marker) in _MODELS.items()
+}
+_POSSIBLE = "best action of all"
+
+
+def aggregate_improvement(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard error over agents of improvement, one row a training step, way to search and N.
+
+    What the best action would bring is of the model `none`, with 0 simulations.
+    """
+    by = ["training_step", "model", "prior", "leaf", "simulations"]
+    best = frame.assign(possible=frame["best_value"] - frame["prior_value"], model="none", prior="none", leaf="none")
+    best = best.assign(simulations=0).drop_duplicates(["seed", "training_step", "state"])
+    parts = [over_agents(best, by=by, column="possible"), over_agents(frame, by=by, column="improvement")]
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_improvement(cells: pd.DataFrame, *, title: str) -> Figure:
+    """Draws the aggregate with value leaves: one panel a training step, a colour a model, band of one standard error.
+
+    Above 0 the search acts better than the policy network's likeliest action; the level that the best action of all
+    would reach is grey.
+
+    Args:
+        cells: what `aggregate_improvement` gives.
+        title: of the environment.
+    """
+    steps = np.sort(cells["training_step"].unique())
+    with figure_style():
+        figure, panels = panel_rows(len(steps), xlabel="Simulations, N")
+        for step, axes in zip(steps, panels, strict=True):
+            panel = cells[cells["training_step"] == step]
+            axes.axhline(0, color="0.6", linewidth=0.6)
+            for (model, prior), line in _LINES.items():
+                own = (panel["model"] == model) & (panel["prior"] == prior) & (panel["leaf"] == "value")
+                draw_mean(axes, panel[own], "simulations", **line)
+            for mean in panel.loc[panel["model"] == "none", "mean"]:
+                axes.axhline(mean, color=GREY, linestyle=(0, (1, 1)), linewidth=1.2, label=_POSSIBLE)
+            axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
+            axes.grid(axis="y")
+        simulations_axis(panels[0], cells.loc[cells["simulations"] > 0, "simulations"].to_numpy())
+        figure.suptitle(f"{title}, {agents_in_words(cells)}; leaf values by the value network", fontsize=10)
+        figure.supylabel("Improvement (discounted reward)", fontsize=9)
+        legend_below(figure, [*(line["label"] for line in _LINES.values()), _POSSIBLE], columns=3)
+    return figure

@@ -1,0 +1,70 @@
+"""Value targets against the truth, by how long ago their episode was stored."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mzprobe.figures.style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PANEL_TITLE,
+    agents_in_words,
+    draw_mean,
+    figure_style,
+    legend_below,
+    panel_rows,
+    start_at_zero,
+    thousands,
+)
+from mzprobe.stats import over_agents
+
+PARTS = 5  # of a buffer, by age
+_LINES: dict[str, dict[str, Any]] = {
+    "value": {"label": "true value of the behaviour policy", "colour": GREEN, "marker": "s"},
+    "target": {"label": "stored target", "colour": ORANGE, "marker": "o", "linestyle": "--"},
+    "predicted_value": {"label": "value head", "colour": BLUE, "marker": "^", "linestyle": ":"},
+}
+_QUANTITIES = (*_LINES, "priority", "decode_bias", "age")
+
+
+def aggregate_targets(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard error over agents of every quantity, by training step and fifth of an agent's positions.
+
+    Fifth 1 are the youngest; positions of one age are kept together.
+    """
+    rank = frame.groupby(["seed", "training_step"])["age"].rank(pct=True)
+    parts = frame.assign(part=np.ceil(rank * PARTS).clip(1, PARTS).astype(int))
+    found = [
+        over_agents(parts, by=["training_step", "part"], column=quantity).assign(quantity=quantity)
+        for quantity in _QUANTITIES
+    ]
+    columns = ["training_step", "quantity", "part", "mean", "standard_error", "agents"]
+    return pd.concat(found, ignore_index=True)[columns]
+
+
+def draw_targets(cells: pd.DataFrame, *, title: str) -> Figure:
+    """Draws the aggregate: one panel a training step, against the mean age of a fifth of the positions.
+
+    Args:
+        cells: what `aggregate_targets` gives.
+        title: of the environment.
+    """
+    steps = np.sort(cells["training_step"].unique())
+    with figure_style():
+        figure, panels = panel_rows(len(steps), xlabel="Age (training steps)")
+        for step, axes in zip(steps, panels, strict=True):
+            panel = cells[cells["training_step"] == step]
+            age = panel[panel["quantity"] == "age"].set_index("part")["mean"]
+            for quantity, line in _LINES.items():
+                own = panel[panel["quantity"] == quantity]
+                draw_mean(axes, own.assign(age=own["part"].map(age)), "age", **line)
+            axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
+            axes.grid(axis="y")
+        start_at_zero(panels[0], cells[cells["quantity"].isin([*_LINES])])
+        figure.suptitle(f"{title}, {agents_in_words(cells)}, positions of the replay buffer", fontsize=10)
+        figure.supylabel("Value (discounted reward)", fontsize=9)
+        legend_below(figure, (line["label"] for line in _LINES.values()), columns=3)
+    return figure

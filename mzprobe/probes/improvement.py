@@ -1,0 +1,112 @@
+"""Does the search choose better actions than its prior, state by state?
+
+At sampled states every action's value is known in the truth: it is taken there, and then the policy network is
+followed, always by its likeliest action. What the search plays is compared with what the network would do itself,
+Q^pi(s, a of the search) - V^pi(s): the step of policy improvement that a search is meant to be. Returns of whole
+episodes (`planning`) have a ceiling and vary with all that follows; this has no ceiling, and little variance.
+
+Searches are those of the planning probe, {learned, true} model x {policy, uniform} prior x N, with both kinds of
+leaves.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mzprobe.behaviour import BehaviourPolicy, Policy, PriorPolicy, action_values
+from mzprobe.probes.sampling import (
+    AGENT_UNITS,
+    STATE_UNITS,
+    Agent,
+    Model,
+    draw_states,
+    planned_models,
+    planning_model,
+    rollout_seed,
+)
+from mzprobe.search.models import Prior
+from mzprobe.search.rollouts import Rollout
+from mzprobe.settings import ImprovementConfig, simulation_counts
+from mzprobe.threads import limited_threads
+
+Float64 = NDArray[np.float64]
+
+UNITS = {
+    **AGENT_UNITS,
+    "model": "name; learned or true, that is searched",
+    "prior": "name; policy or uniform",
+    "leaf": "name; rollout or value",
+    "simulations": "count; N",
+    **STATE_UNITS,
+    "improvement": "discounted reward; search_value - prior_value",
+    "search_value": "discounted reward; true value of what the search plays, and the policy network from then on",
+    "prior_value": "discounted reward; true value of the policy network, its likeliest action in every state",
+    "best_value": "discounted reward; true value of the best action, and the policy network from then on",
+}
+
+
+class Cell(NamedTuple):
+    """A way to search."""
+
+    model: Model
+    prior: Prior
+    leaf: str  # rollout or value
+    simulations: int
+
+
+def measure_improvement(
+    agent: Agent, config: ImprovementConfig, *, on_progress: Callable[[float], None] = lambda _: None
+) -> pd.DataFrame:
+    """The probe on one checkpoint: searches at sampled states, and the true value of every action there.
+
+    Returns:
+        One row a way to search and a state, ordered so; columns as in `UNITS`.
+    """
+    environment = agent.environment
+    steps = config.steps or environment.spec.time_limit
+    network = PriorPolicy(environment=environment, evaluate=agent.evaluate, temperature=0.0)
+    with limited_threads(agent.checkpoint.config.training.threads):
+        sample, generator = draw_states(agent, config)
+        uniforms = generator.random((config.states, steps))
+        values = action_values(environment, network, sample.states, uniforms=uniforms, on_step=lambda: on_progress(0.0))
+        where = {"state": np.arange(config.states), "episode": sample.episode, "time": sample.time}
+        best = {
+            "prior_value": _expected(network, sample.states, values),
+            "best_value": values.max(axis=1),
+        }
+        cells, frames = list(searched_cells(agent, config)), []
+        for done, cell in enumerate(cells):
+            on_progress(done / len(cells))
+            played = _expected(_searching(agent, config, cell), sample.states, values)
+            numbers = {"improvement": played - best["prior_value"], "search_value": played, **best}
+            frames.append(pd.DataFrame({**cell._asdict(), **where, **numbers}))
+    return agent.label(pd.concat(frames, ignore_index=True))[list(UNITS)]
+
+
+def searched_cells(agent: Agent, config: ImprovementConfig) -> Iterator[Cell]:
+    """Every way to search."""
+    for model in planned_models(agent):
+        for prior in get_args(Prior):
+            for leaf in ("rollout", "value"):
+                for N in simulation_counts(config.simulations, agent.environment.spec.num_actions):
+                    yield Cell(model, prior, leaf, N)
+
+
+def _searching(agent: Agent, config: ImprovementConfig, cell: Cell) -> BehaviourPolicy:
+    """Plays the most visited action of a search."""
+    rollout = Rollout(horizon=config.horizon, seed=rollout_seed(agent, config.seed))
+    return BehaviourPolicy(
+        environment=agent.environment,
+        model=planning_model(agent, cell.model, cell.prior, rollout if cell.leaf == "rollout" else "value"),
+        config=agent.policy.config.model_copy(update={"simulations": cell.simulations}),
+        temperature=0.0,
+        trees=agent.policy.trees,
+    )
+
+
+def _expected(policy: Policy, states: object, values: Float64) -> Float64:
+    """Mean of the actions' values `[S, A]` under a policy, `[S]`."""
+    return np.asarray((policy.distribution(states) * values).sum(axis=1))

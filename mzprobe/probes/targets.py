@@ -1,0 +1,96 @@
+"""Are the value targets that an agent learns from true by now?
+
+Every checkpoint keeps some positions of its replay buffer, with the seed and the actions that lead there again. Their
+stored value targets z are compared with the true value of today's behaviour policy, V^pi, by rollouts in the truth: a
+target is partly rewards of the policy that once played the episode, and its bootstrap is as old as its last reanalysis.
+Beside them is what the value head says, and how far its decoding moves that (`Support.decode_bias`).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mzprobe.behaviour import discounted_returns
+from mzprobe.errors import UsageError
+from mzprobe.networks import TrainableNetwork
+from mzprobe.networks.engine import engine_for
+from mzprobe.probes.sampling import AGENT_UNITS, Agent, probe_generator
+from mzprobe.settings import TargetsConfig
+from mzprobe.threads import limited_threads
+
+Float64 = NDArray[np.float64]
+
+UNITS = {
+    **AGENT_UNITS,
+    "position": "index; of the replay buffer, in its order",
+    "time": "environment steps; since the start of its episode",
+    "stored_step": "training steps; when its episode was stored",
+    "age": "training steps; since then",
+    "priority": "1; chance to be drawn, over that of any position if all were alike",
+    "target": "discounted reward; z as stored",
+    "value": "discounted reward; mean return of rollouts of the behaviour policy",
+    "predicted_value": "discounted reward; of the value head at the position's observation",
+    "decode_bias": "discounted reward; part of predicted_value that its decoding adds",
+}
+
+
+def measure_targets(
+    agent: Agent, config: TargetsConfig, *, on_progress: Callable[[float], None] = lambda _: None
+) -> pd.DataFrame:
+    """The probe on one checkpoint: one row a position that it has kept; columns as in `UNITS`.
+
+    Raises:
+        UsageError: if it has kept none.
+    """
+    stored, environment = agent.checkpoint.targets, agent.environment
+    if stored is None:
+        raise UsageError(missing(f"step {agent.checkpoint.training_step} of seed {agent.checkpoint.seed}"))
+    P, T = len(stored), config.steps or environment.spec.time_limit
+    generator = probe_generator(agent, config)
+    with limited_threads(agent.checkpoint.config.training.threads):
+        states = stored.states(environment)
+        returns = np.zeros((config.rollouts, P))
+        for rollout in range(config.rollouts):
+            returns[rollout] = discounted_returns(
+                environment,
+                agent.policy,
+                states,
+                uniforms=generator.random((P, T)),
+                on_step=lambda done=rollout: on_progress(done / config.rollouts),  # type: ignore[misc]
+            )
+        observations = environment.observe(states)
+        _, predicted = agent.evaluate(observations)
+        bias = _decode_bias(agent, observations)
+    frame = pd.DataFrame(
+        {
+            "position": np.arange(P),
+            "time": stored.times,
+            "stored_step": stored.stored_steps,
+            "age": agent.checkpoint.training_step - stored.stored_steps,
+            "priority": stored.priorities,
+            "target": stored.targets,
+            "value": returns.mean(axis=0),
+            "predicted_value": predicted,
+            "decode_bias": bias,
+        }
+    )
+    return agent.label(frame)[list(UNITS)]
+
+
+def missing(what: str) -> str:
+    """The sentence that says that something has kept no positions."""
+    return (
+        f"{what} has kept no positions of its replay buffer: train the agent with this mzprobe, on episodes of its "
+        "own, and with training.audited_positions above 0"
+    )
+
+
+def _decode_bias(agent: Agent, observations: NDArray[np.float32]) -> Float64:
+    """`Support.decode_bias` at observations, `[P]`; missing for a network without a distribution."""
+    if not isinstance(agent.network, TrainableNetwork):
+        return np.full(len(observations), np.nan)
+    engine = engine_for(agent.network, device=agent.device)
+    atoms = engine.value_distribution(engine.represent(observations))
+    return agent.network.support.decode_bias(atoms.cpu()).numpy()
