@@ -43,12 +43,13 @@ def test_the_numbers_of_a_figure_are_those_of_the_tables(run, plan):
     pd.testing.assert_frame_equal(drawn, cells, rtol=1e-9)
 
 
-COMPARED = [(study, comparison) for study in ("cartpole-reanalyse", "cartpole-unplugged") for comparison in COMPARISONS]
+COMPARED = [(study, comparison) for study in ("cartpole-noise", "cartpole-reanalyse", "cartpole-unplugged") for comparison in COMPARISONS]
 COMPARED = [(s, c) for s, c in COMPARED if (ROOT / "figures" / s / f"{c.name}.csv").exists()]
 
 
 def test_every_comparison_is_shipped():
     assert [(study, comparison.name) for study, comparison in COMPARED] == [
+        ("cartpole-noise", "learning"),
         ("cartpole-reanalyse", "learning"),
         ("cartpole-unplugged", "acting"),
     ]

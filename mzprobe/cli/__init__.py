@@ -23,6 +23,7 @@ from mzprobe.cli.options import (
     check_device,
     learn_from,
 )
+from mzprobe.cli.pack import pack
 from mzprobe.cli.probes import add_commands
 from mzprobe.errors import Interrupted, MzprobeError
 
@@ -44,6 +45,8 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
   mzprobe eval-search checkpoints/cartpole      Figure 6: where the search goes, and how wrong the model is there
   mzprobe eval-planning checkpoints/cartpole    Figure 7: planning in the learned and in the true model
   mzprobe eval-equivalence checkpoints/cartpole Beyond the paper: order-k value equivalence
+  mzprobe eval-improvement checkpoints/cartpole Beyond the paper: does search act better than its prior?
+  mzprobe eval-targets checkpoints/cartpole     Beyond the paper: are stored value targets true by now?
   mzprobe figures cartpole                      draw the figures whose tables exist
   mzprobe claims cartpole                       do the paper's claims hold for them?
 
@@ -155,6 +158,7 @@ def train(
 
 
 add_commands(app)
+app.command(epilog="Example: mzprobe pack cartpole --out shipped")(pack)
 app.command(epilog="Example: mzprobe collect checkpoints/cartpole/seed-0/step-0020000 --out datasets/expert-v0")(
     collect
 )

@@ -100,6 +100,8 @@ def run_probe(run: ProbeRun, *, on_progress: Callable[[float, int], None] = lamb
         missing = _missing(run.probe, frames, folder, chosen)
         if not missing:
             continue
+        if "bits" in record:
+            raise UsageError(f"{path} is rounded, nothing can be added to it: {_OTHER_TABLE}")
         agent, others = load(folder), [load(other) for other in missing]
         rows = run.probe.measure(
             agent,
@@ -152,6 +154,7 @@ def _begun(run: ProbeRun, chosen: Sequence[Path]) -> tuple[Path, dict[str, Any],
         raise
     for part in ("commands", "checkpoints"):
         record[part] = old.record[part]
+    record |= {part: old.record[part] for part in ("bits",) if part in old.record}
     return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,6 +53,24 @@ def write_table(path: Path, table: Table) -> None:
         use_byte_stream_split=floats,  # no number of a kind repeats, but their leading bytes do
     )
     write_file(path, buffer.getvalue())
+
+
+def rounded(table: Table, bits: int) -> Table:
+    """A table whose floats keep `bits` significant binary digits, half to even, so that it is some times smaller.
+
+    The same number always becomes the same one, 0 stays 0 and signs stay: ties, order and exact zeros survive. A table
+    can be rounded once; its record says to how many.
+
+    Raises:
+        UsageError: if it has been rounded before.
+    """
+    if "bits" in table.record:
+        raise UsageError(f"the table was rounded to {table.record['bits']} bits already: round what the probe wrote")
+    frame = table.frame.copy()
+    for name in (name for name, kind in frame.dtypes.items() if kind == np.float64):
+        mantissa, exponent = np.frexp(frame[name].to_numpy())
+        frame[name] = np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
+    return Table(frame=frame, units=table.units, record={**table.record, "bits": bits})
 
 
 def read_table(path: Path) -> Table:

@@ -1,0 +1,36 @@
+"""`mzprobe pack`: a run's tables, rounded, to be shipped beside a paper."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mzprobe.cli.options import Analyses
+
+
+def pack(
+    run: Annotated[str, typer.Argument(help="Name of the run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the rounded tables; another one than --analyses.")],
+    analyses: Analyses = Path("analyses"),
+    bits: Annotated[int, typer.Option(min=2, max=52, help="Significant binary digits that numbers keep.")] = 14,
+) -> None:
+    """Copy a run's tables with rounded numbers, a third of the size: 14 bits are four decimal digits.
+
+    Figures and claims can be made from them as from the others, equal to as many digits; no probe goes on with them.
+    """
+    from mzprobe.console import console
+    from mzprobe.errors import UsageError
+    from mzprobe.probes.tables import read_table, rounded, write_table
+
+    paths = sorted((analyses / run).glob("*/seed-*.parquet"))
+    if not paths:
+        raise UsageError(f"there are no tables of run {run} under {analyses}: name the run and give its --analyses")
+    targets = {path: out / path.relative_to(analyses) for path in paths}
+    there = [target for target in targets.values() if target.exists()]
+    if there:
+        raise UsageError(f"{there[0]} is there already: choose another --out, or remove it")
+    tables = {path: rounded(read_table(path), bits) for path in paths}  # all of them, before any is written
+    for path, table in tables.items():
+        write_table(targets[path], table)
+    before, after = (sum(path.stat().st_size for path in some) for some in (targets, targets.values()))
+    console.print(f"{len(paths)} tables, {before / 1e6:.1f} MB, rounded to {after / 1e6:.1f} MB in {out / run}")
