@@ -111,7 +111,7 @@ def test_the_page_on_testing_lists_every_fault_with_its_test():
 
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted(DOCS.glob("*.md")))}
 BLOCK = re.compile(r"^```python\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
-SLOW = {"README.md"}  # trains an agent
+SLOW = {"README.md", "docs/results.md"}  # one trains an agent, the other plays
 EXTRAS = {"docs/datasets.md": ("minari", "h5py")}
 
 
