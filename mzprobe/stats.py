@@ -12,7 +12,7 @@ from scipy import stats
 Float64 = NDArray[np.float64]
 Kind = Literal["spearman", "kendall"]
 
-_PRODUCTS = 1e-12  # relative; products of the same numbers in another order differ by less
+_ROUNDING = 1e-12  # relative; sums and products of the same numbers in another order differ by less
 _NUMBERS_AT_ONCE = 2**20  # bounds the memory of a bootstrap: 8 MB an array
 
 
@@ -162,14 +162,18 @@ def _resampled_states(agents: list[Float64], chosen: NDArray[np.int64], generato
 # Ranks
 
 
-def tied_levels(numbers: Float64) -> NDArray[np.int64]:
-    """Numbers of positive `[S, n]` in their order within a row, equal where they are equal but for rounding.
+def tied_levels(numbers: Float64, scale: Float64 | None = None) -> NDArray[np.int64]:
+    """Numbers of `[S, n]` in their order within a row, equal where they are equal but for rounding.
 
-    Products of the same probabilities in another order differ by less than 1e-12 of them.
+    Args:
+        numbers: products of the same positive factors in another order, which differ by less than 1e-12 of them; or
+            sums, or differences of such.
+        scale: `[S]`, magnitude of the sums in a row, to 1e-12 of which they are rounded; None where all are products.
     """
     order = np.argsort(numbers, axis=1, kind="stable")
     ordered = np.take_along_axis(numbers, order, axis=1)
-    above = np.diff(ordered, axis=1, prepend=ordered[:, :1]) > _PRODUCTS * ordered
+    apart = _ROUNDING * (ordered if scale is None else scale[:, None])
+    above = np.diff(ordered, axis=1, prepend=ordered[:, :1]) > apart
     level = np.empty(numbers.shape, np.int64)
     np.put_along_axis(level, order, above.cumsum(axis=1), axis=1)
     return level

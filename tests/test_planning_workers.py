@@ -136,4 +136,6 @@ def test_a_study_shares_planning_out_where_processes_are_left(monkeypatch, tmp_p
     runs = study_runs("cartpole-quick", settings)
     run_study(settings, runs, checkpoints=tmp_path, analyses=tmp_path, command="mzprobe here", processes=processes)
     assert [task.workers for task in given] == workers
-    assert [probe.workers for task in given for probe in task.probes()] == [n for n in workers for _ in range(7)]
+    assert [probe.workers for task in given for probe in task.probes()] == [
+        n for n in workers for _ in settings.probes()
+    ]

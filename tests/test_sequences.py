@@ -45,13 +45,18 @@ def scored(env, network, policy, sample, **options):
 MIXED = (0.0, 0.25, 0.5, 1.0)  # the share of the uniform policy, way by way
 
 
-def levels(probabilities):
-    """Numbers in the order of the probabilities, equal where these are equal but for rounding."""
-    known, level = {}, 0
-    for below, p in itertools.pairwise([-1.0, *sorted(probabilities)]):
-        level += not math.isclose(below, p, rel_tol=1e-12)
-        known[p] = level
-    return [known[p] for p in probabilities]
+def levels(numbers, *, scale=None):
+    """Whole numbers in the order of the given ones, equal where these are but for rounding, that of sums of a scale."""
+    known, level, near = {}, 0, {"rel_tol": 1e-12} if scale is None else {"rel_tol": 0, "abs_tol": 1e-12 * scale}
+    for below, number in itertools.pairwise([-np.inf, *sorted(numbers)]):
+        level += not math.isclose(below, number, **near)
+        known[number] = level
+    return [known[number] for number in numbers]
+
+
+def scale_of(rows):
+    """The largest true or predicted value of a state's sequences."""
+    return max(rows["value"].abs().max(), rows["predicted_value"].abs().max())
 
 
 # Against enumeration
@@ -106,11 +111,15 @@ def test_rho_is_the_mean_over_states_of_spearmans(seed, zeros):
     rows = scored(env, network, policy, sample, length=3)
     expected = []
     for _, own in rows.groupby("state"):
-        expected.append(spearmanr(levels(own["probability"]), own["error"]).statistic)
+        errors = levels(own["error"], scale=scale_of(own))
+        expected.append(spearmanr(levels(own["probability"]), errors).statistic)
         assert own["state_rho"].to_numpy() == pytest.approx([expected[-1]] * 27, abs=1e-9)
     assert rows["rho"].to_numpy() == pytest.approx([np.mean(expected)] * len(rows), abs=1e-9)
     for way in WAYS[1:3]:
-        own = [spearmanr(levels(one[f"probability{way}"]), one["error"]).statistic for _, one in rows.groupby("state")]
+        own = [
+            spearmanr(levels(one[f"probability{way}"]), levels(one["error"], scale=scale_of(one))).statistic
+            for _, one in rows.groupby("state")
+        ]
         assert rows[f"rho{way}"].to_numpy() == pytest.approx([np.mean(own)] * len(rows), abs=1e-9)
     assert rows["rho_prior"].isna().all()  # of the uniform policy, which has no order
 
@@ -169,6 +178,21 @@ def test_orders_of_the_same_actions_are_tied_whatever_the_rounding_of_their_prod
     assert rows["state_rho"].iloc[0] == pytest.approx(spearmanr(by_ones, rows["error"]).statistic, abs=1e-12)
 
 
+def test_sums_of_the_same_rewards_in_another_order_have_no_order():
+    # Rewards of 0.1, 0.2 and 0.3 in a world with no discount; the model is wrong by the same 0.1 every time, or right.
+    pays = [[0.1, 0.2, 0.3]]
+    env = TabularEnvironment([[0, 0, 0]], pays, [False], starts=[0], gamma=1.0, time_limit=9, name="one")
+    policy = TabularPolicy(np.array([[0.5, 0.3, 0.2]]))
+    wrong = scored(env, TabularNetwork([[0, 0, 0]], [[0.2, 0.3, 0.4]]), policy, one_state(), length=4)
+    assert len(set(wrong["error"])) > 1  # by rounding
+    for way in WAYS:
+        assert wrong[f"state_rho{way}"].isna().all()
+        assert wrong[f"rho{way}"].isna().all()
+    assert wrong["state_tau"].to_numpy() == pytest.approx([1.0] * 81, abs=1e-12)
+    best = wrong["value"].max()
+    assert wrong["regret"].to_numpy() == pytest.approx([best - wrong["value"].iloc[-1]] * 81, abs=1e-12)
+
+
 # Decisions
 
 
@@ -180,8 +204,9 @@ def test_decision_measures_equal_their_definitions(seed, num_actions, h):
     for state, own in rows.groupby("state"):
         paths = brute.all_paths(env, network, policy, state, h)
         value, predicted = [path.value for path in paths], [path.predicted for path in paths]
-        tau = kendalltau(value, predicted).statistic if len(set(value)) > 1 else math.nan
-        best = [i for i, x in enumerate(predicted) if x == max(predicted)]
+        orders = [levels(one, scale=scale_of(own)) for one in (value, predicted)]
+        tau = kendalltau(*orders).statistic if len(set(orders[0])) > 1 else math.nan
+        best = [i for i, x in enumerate(orders[1]) if x == max(orders[1])]
         regret = max(value) - sum(value[i] for i in best) / len(best)
         assert own["state_tau"].tolist() == [pytest.approx(tau, abs=1e-9, nan_ok=True)] * len(own)
         assert own["regret"].tolist() == [pytest.approx(regret, abs=1e-9)] * len(own)

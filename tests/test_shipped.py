@@ -43,7 +43,11 @@ def test_the_numbers_of_a_figure_are_those_of_the_tables(run, plan):
     pd.testing.assert_frame_equal(drawn, cells, rtol=1e-9)
 
 
-COMPARED = [(study, comparison) for study in ("cartpole-noise", "cartpole-reanalyse", "cartpole-unplugged") for comparison in COMPARISONS]
+COMPARED = [
+    (study, comparison)
+    for study in ("cartpole-noise", "cartpole-reanalyse", "cartpole-unplugged")
+    for comparison in COMPARISONS
+]
 COMPARED = [(s, c) for s, c in COMPARED if (ROOT / "figures" / s / f"{c.name}.csv").exists()]
 
 

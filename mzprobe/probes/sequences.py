@@ -134,15 +134,18 @@ def _rows(tree: PrefixTree, nodes: Int64, probabilities: Float64, sample: Sample
     S, n = nodes.shape
     value, predicted = tree.value[nodes], tree.predicted[nodes]
     error = np.abs(value - predicted)
+    # Sums of equal rewards in another order are no order of sequences.
+    scale = np.maximum(np.abs(value).max(axis=1), np.abs(predicted).max(axis=1))
+    of_value, of_predicted, of_error = (tied_levels(one, scale) for one in (value, predicted, error))
     columns = {f"probability{way}": one for way, one in zip(WAYS, probabilities, strict=True)}
     levels = {way: tied_levels(one) for way, one in zip(WAYS, probabilities, strict=True)}
     of_state: dict[str, NDArray[Any]] = {
-        f"state_rho{way}": np.array([spearman(x, e) for x, e in zip(level, error, strict=True)])
+        f"state_rho{way}": np.array([spearman(x, e) for x, e in zip(level, of_error, strict=True)])
         for way, level in levels.items()
     }
     of_state |= {
-        "state_tau": np.array([kendall(x, y) for x, y in zip(value, predicted, strict=True)]),
-        "regret": best_sequence_regret(value, predicted),
+        "state_tau": np.array([kendall(x, y) for x, y in zip(of_value, of_predicted, strict=True)]),
+        "regret": best_sequence_regret(value, of_predicted),
         "affine_residual": affine_residual(value, predicted),
         "end_within": np.asarray(tree.terminal[nodes].any(axis=1)),
     }
@@ -161,8 +164,8 @@ def _rows(tree: PrefixTree, nodes: Int64, probabilities: Float64, sample: Sample
     )
 
 
-def best_sequence_regret(value: Float64, predicted: Float64) -> Float64:
-    """max_a v(a) - v(argmax v̂), `[S]`, for true and predicted values `[S, n]`.
+def best_sequence_regret(value: Float64, predicted: NDArray[Any]) -> Float64:
+    """max_a v(a) - v(argmax v̂), `[S]`, for true values `[S, n]` and predicted ones, or their levels, `[S, n]`.
 
     Sequences that share the largest v̂ count with their mean.
     """
