@@ -128,14 +128,14 @@ def test_after_many_episodes_all_counts_equal_a_recount(lengths, capacity):
         replay.add(episode(np.ones(T), np.arange(T + 1.0), terminated=False, marker=number))
         kept = replay.episodes
         # The newest episodes, oldest first, each whole, none over another.
-        markers = [int(replay.observations[first, 0]) for first, _, _ in kept]
+        markers = [int(replay.observations[first, 0]) for first, *_ in kept]
         assert markers == list(range(number + 1 - len(kept), number + 1))
-        assert [slots - 1 for _, slots, _ in kept] == lengths[number + 1 - len(kept) : number + 1]
-        owned = np.concatenate([np.arange(first, first + slots) for first, slots, _ in kept])
+        assert [slots - 1 for _, slots, *_ in kept] == lengths[number + 1 - len(kept) : number + 1]
+        owned = np.concatenate([np.arange(first, first + slots) for first, slots, *_ in kept])
         assert len(set(owned.tolist())) == len(owned)
         assert max(owned) < capacity
         can_be_sampled = np.zeros(replay.leaves, bool)
-        for marker, (first, slots, _) in zip(markers, kept, strict=True):
+        for marker, (first, slots, *_) in zip(markers, kept, strict=True):
             steps = np.arange(slots)
             rows = replay.observations[first : first + slots]
             assert rows.tolist() == [[marker, t] for t in steps]
