@@ -1,6 +1,6 @@
 """Policies as objects, and the playing of whole episodes by them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mzprobe import libm
 from mzprobe.config import SearchConfig
-from mzprobe.envs.core import Environment, concatenate
+from mzprobe.envs.core import Environment, Outcome, concatenate
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.search.mcts import SearchResult, actions_from_uniforms, search
 from mzprobe.search.models import PlanningModel
@@ -163,27 +163,18 @@ def play_episodes(
         )
     returns, lengths = np.zeros(E), np.zeros(E, np.int64)
     terminated = np.zeros(E, np.bool_)
-    alive = np.arange(E)
-    states = environment.reset(seeds)
     kept: list[Any] = []
     episode: list[Int64] = []
     time: list[Int64] = []
-    for t in range(environment.spec.time_limit):
-        on_step()
+    starts, numbers = environment.reset(seeds), uniforms[:, : environment.spec.time_limit]
+    for t, alive, states, outcome in _steps(environment, policy, starts, numbers, on_step=on_step):
         if keep_states:
             kept.append(states)
             episode.append(alive)
             time.append(np.full(len(alive), t))
-        actions = actions_from_uniforms(policy.distribution(states), uniforms[alive, t])
-        states, outcome = environment.step(states, actions)
         returns[alive] += outcome.reward
         lengths[alive] += 1
         terminated[alive] = outcome.terminated
-        if outcome.terminated.any():
-            remaining = np.flatnonzero(~outcome.terminated)
-            alive, states = alive[remaining], states.take(remaining)
-        if not len(alive):
-            break
     none = np.zeros(0, np.int64)
     return Episodes(
         returns=returns,
@@ -193,6 +184,35 @@ def play_episodes(
         episode=np.concatenate(episode) if episode else none,
         time=np.concatenate(time) if time else none,
     )
+
+
+def _steps(
+    environment: Environment,
+    policy: Policy,
+    states: Any,
+    uniforms: Float64,
+    *,
+    first: Int64 | None = None,
+    on_step: Callable[[], None],
+) -> Iterator[tuple[int, Int64, Any, Outcome]]:
+    """Every step from B states until all have ended or the numbers `[B, T]` are used up.
+
+    Gives the step, which of the B take it, the states they take it in and what comes of it.
+    """
+    alive = np.arange(len(states))
+    for t in range(uniforms.shape[1]):
+        on_step()
+        if t == 0 and first is not None:
+            actions = first
+        else:
+            actions = actions_from_uniforms(policy.distribution(states), uniforms[alive, t])
+        following, outcome = environment.step(states, actions)
+        yield t, alive, states, outcome
+        remaining = np.flatnonzero(~outcome.terminated)
+        if not len(remaining):
+            return
+        whole = len(remaining) == len(alive)
+        alive, states = (alive, following) if whole else (alive[remaining], following.take(remaining))
 
 
 def discounted_returns(
@@ -216,7 +236,7 @@ def discounted_returns(
         first: `[B]`, actions to begin with, in the place of the policy's: samples of Q^pi.
         on_step: called before every step; what it raises ends it.
     """
-    B, T = uniforms.shape
+    B = len(states)
     most: int = getattr(environment, "side_by_side", None) or B
     if most < B:
         parts = []
@@ -225,21 +245,10 @@ def discounted_returns(
             numbers, here = uniforms[cut], states.take(cut)
             parts.append(discounted_returns(environment, policy, here, uniforms=numbers, first=begun, on_step=on_step))
         return np.concatenate(parts)
-    returns, alive, discount = np.zeros(B), np.arange(B), 1.0
-    for t in range(T):
-        on_step()
-        if t == 0 and first is not None:
-            actions = first
-        else:
-            actions = actions_from_uniforms(policy.distribution(states), uniforms[alive, t])
-        states, outcome = environment.step(states, actions)
+    returns, discount = np.zeros(B), 1.0
+    for _, alive, _, outcome in _steps(environment, policy, states, uniforms, first=first, on_step=on_step):
         returns[alive] += discount * outcome.reward
         discount *= environment.spec.gamma
-        if outcome.terminated.any():
-            remaining = np.flatnonzero(~outcome.terminated)
-            alive, states = alive[remaining], states.take(remaining)
-        if not len(alive):
-            break
     return returns
 
 

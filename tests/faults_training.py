@@ -30,7 +30,7 @@ FAULTS = (
         file="mzprobe/networks/support.py",
         old="self.centre + self.spacing * ((above - below) @ distances)",
         new="probabilities @ self.points(logits)",
-        test="tests/test_networks.py::test_a_head_that_says_nothing_says_exactly_0",
+        test="tests/test_arithmetic.py::test_a_head_that_says_nothing_says_exactly_0",
     ),
     Fault(
         what="the floor of the normalisation is in the environment's unit",
@@ -79,7 +79,7 @@ FAULTS = (
         file="mzprobe/networks/mlp_kernels.py",
         old="total[i] = np.float32(1) / total[i]",
         new="total[i] = np.float32(1)",
-        test="tests/test_networks.py::test_the_fused_softmax_equals_torch",
+        test="tests/test_arithmetic.py::test_the_fused_softmax_equals_torch",
     ),
     Fault(
         what="the true model gives a terminal node the network's value",

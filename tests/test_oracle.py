@@ -13,6 +13,7 @@ from mzprobe.envs import CartPole, LunarLander, random_mdp
 from mzprobe.probes.cross import measure_cross
 from mzprobe.probes.equivalence import measure_equivalence
 from mzprobe.probes.horizon import measure_horizon
+from mzprobe.probes.improvement import measure_improvement
 from mzprobe.probes.planning import cells, measure_planning
 from mzprobe.probes.search_error import measure_search
 from mzprobe.probes.sequences import measure_sequences
@@ -20,6 +21,7 @@ from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
     HorizonConfig,
+    ImprovementConfig,
     PlanningConfig,
     SearchErrorConfig,
     SequencesConfig,
@@ -147,6 +149,18 @@ def test_an_oracle_plans_as_in_the_truth(environment, leaf):
     assert len(learned) == 3 * (3 * 3 + (leaf == "value"))  # three priors at three N, and one step ahead by value
     pd.testing.assert_frame_equal(learned, true, check_exact=True)
     assert len(set(learned["return"])) > 1
+
+
+@PLANNED
+def test_search_in_an_oracle_improves_as_in_the_truth(environment):
+    config = ImprovementConfig(**STATES, simulations=(1, 4, 12), horizon=5)
+    rows = measure_improvement(oracle_agent(environment, seed=3), config)
+    learned, true = (
+        rows[rows["model"] == model].drop(columns="model").reset_index(drop=True) for model in ("learned", "true")
+    )
+    pd.testing.assert_frame_equal(learned, true, check_exact=True)
+    assert (rows["improvement"] <= rows["best_value"] - rows["prior_value"]).all()
+    assert len(set(rows["search_value"])) > 1
 
 
 @PLANNED

@@ -57,6 +57,9 @@ def test_a_run_is_packed_into_another_folder(run_cli, tmp_path):
     assert read_table(packed).record == {"run": "tiny", "bits": 14}
     code, _, said = run_cli(*arguments)
     assert (code, "is there already" in said) == (2, True)
+    code, _, said = run_cli("pack", "tiny", "--analyses", tmp_path / "shipped", "--out", tmp_path / "again")
+    assert (code, said.split(": ")[2]) == (2, "the table was rounded to 14 bits already")
+    assert "seed-0.parquet" in "".join(said.split())
     code, _, said = run_cli("pack", "tinny", "--out", tmp_path / "shipped")
     assert (code, "there are no tables of run tinny" in said) == (2, True)
 

@@ -29,7 +29,12 @@ def pack(
     there = [target for target in targets.values() if target.exists()]
     if there:
         raise UsageError(f"{there[0]} is there already: choose another --out, or remove it")
-    tables = {path: rounded(read_table(path), bits) for path in paths}  # all of them, before any is written
+    tables = {}  # all of them, before any is written
+    for path in paths:
+        try:
+            tables[path] = rounded(read_table(path), bits)
+        except UsageError as reason:
+            raise UsageError(f"{path}: {reason}") from None
     for path, table in tables.items():
         write_table(targets[path], table)
     before, after = (sum(path.stat().st_size for path in some) for some in (targets, targets.values()))

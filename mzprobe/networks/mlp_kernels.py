@@ -246,6 +246,14 @@ def place_action(block: Block, i: int, action: int) -> None:
 
 
 @borrowing
+def place_latents(block: Block, latents: Float32, first: int, count: int) -> None:
+    """Writes latents `first .. first + count - 1` of `[B, L]` into z."""
+    for i in range(count):
+        for j in range(block.z.shape[0]):
+            block.z[j, i] = latents[first + i, j]
+
+
+@borrowing
 def policy_block(weights: MLPWeights, block: Block) -> None:
     """`block.policy` = pi_theta at z."""
     perceptron(block.z, weights.policy, block.hidden, block.policy)
@@ -268,9 +276,7 @@ def value_atoms_all(weights: MLPWeights, latents: Float32, atoms: Float32) -> No
     lanes = block.row.size
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
-        for i in range(count):
-            for j in range(latents.shape[1]):
-                block.z[j, i] = latents[first + i, j]
+        place_latents(block, latents, first, count)
         perceptron(block.z, weights.value, block.hidden, block.atoms)
         softmax_lanes(block.atoms, block.row, block.powers_atoms)
         for i in range(count):
@@ -322,9 +328,7 @@ def roll_all(weights: MLPWeights, axis: Axis, latents: Float32, actions: Int64, 
     r = np.empty(lanes)
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
-        for i in range(count):
-            for j in range(L):
-                block.z[j, i] = latents[first + i, j]
+        place_latents(block, latents, first, count)
         for t in range(T):
             for j in range(L):
                 block.x[j] = block.z[j]
@@ -344,9 +348,7 @@ def predict_all(weights: MLPWeights, axis: Axis, latents: Float32, prior: Float6
     lanes = block.row.size
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
-        for i in range(count):
-            for j in range(latents.shape[1]):
-                block.z[j, i] = latents[first + i, j]
+        place_latents(block, latents, first, count)
         policy_block(weights, block)
         for i in range(count):
             for a in range(A):

@@ -53,6 +53,7 @@ class Probe:
     steps: tuple[int, ...] = ()  # training steps that are looked at unless told; none means all
     shared: bool = False  # whether processes can share its episodes
     file: str = ""  # that a checkpoint must hold; those without it are left out, unless asked for
+    without: str = ""  # what is said of one without it
 
     def trees(self, config: ProbeConfig) -> int:
         """Searches that it runs side by side, for an estimate of its time: its episodes, where it plays no more."""
@@ -231,6 +232,7 @@ TARGETS = Probe(
     measure=targets.measure_targets,
     cost=_targets,
     file=TARGETS_FILE,
+    without=targets.WITHOUT,
 )
 
 _ALL = (ONLINE, HORIZON, SEQUENCES, CROSS, SEARCH, PLANNING, EQUIVALENCE, IMPROVEMENT, TARGETS)

@@ -17,7 +17,6 @@ from mzprobe.probes.prefixes import BATCH_SIZE
 from mzprobe.probes.registry import Probe
 from mzprobe.probes.sampling import Agent, load_agent
 from mzprobe.probes.tables import Table, differing, read_table, table_path, write_table
-from mzprobe.probes.targets import missing as no_positions
 from mzprobe.provenance import machine, versions
 from mzprobe.settings import ProbeConfig
 
@@ -69,7 +68,7 @@ class ProbeRun:
         if self.probe.file and not wanted:
             there = {step: path for step, path in there.items() if (path / self.probe.file).exists()}
             if not there:
-                raise UsageError(no_positions(str(self.agent)))
+                raise UsageError(f"{self.agent} {self.probe.without}")
         missing = [step for step in wanted if step not in there]
         if missing:
             raise UsageError(
@@ -154,7 +153,8 @@ def _begun(run: ProbeRun, chosen: Sequence[Path]) -> tuple[Path, dict[str, Any],
         raise
     for part in ("commands", "checkpoints"):
         record[part] = old.record[part]
-    record |= {part: old.record[part] for part in ("bits",) if part in old.record}
+    if "bits" in old.record:
+        record["bits"] = old.record["bits"]
     return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
 
 

@@ -35,6 +35,12 @@ UNITS = {
     "decode_bias": "discounted reward; part of predicted_value that its decoding adds",
 }
 
+# What is said of a checkpoint that has none.
+WITHOUT = (
+    "has kept no positions of its replay buffer: train the agent with this mzprobe, on episodes of its own, and with "
+    "training.audited_positions above 0"
+)
+
 
 def measure_targets(
     agent: Agent, config: TargetsConfig, *, on_progress: Callable[[float], None] = lambda _: None
@@ -46,7 +52,7 @@ def measure_targets(
     """
     stored, environment = agent.checkpoint.targets, agent.environment
     if stored is None:
-        raise UsageError(missing(f"step {agent.checkpoint.training_step} of seed {agent.checkpoint.seed}"))
+        raise UsageError(f"step {agent.checkpoint.training_step} of seed {agent.checkpoint.seed} {WITHOUT}")
     P, T = len(stored), config.steps or environment.spec.time_limit
     generator = probe_generator(agent, config)
     with limited_threads(agent.checkpoint.config.training.threads):
@@ -77,14 +83,6 @@ def measure_targets(
         }
     )
     return agent.label(frame)[list(UNITS)]
-
-
-def missing(what: str) -> str:
-    """The sentence that says that something has kept no positions."""
-    return (
-        f"{what} has kept no positions of its replay buffer: train the agent with this mzprobe, on episodes of its "
-        "own, and with training.audited_positions above 0"
-    )
 
 
 def _decode_bias(agent: Agent, observations: NDArray[np.float32]) -> Float64:
