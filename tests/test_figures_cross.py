@@ -86,10 +86,37 @@ def test_an_error_that_is_smallest_in_the_mean_alone_has_no_frame_and_rows_count
     assert framed(figure.axes[0]) == []
 
 
-def test_policies_at_another_temperature_than_their_own_are_left_out(cross):
-    frame = golden("cross").assign(own_temperature=True)
-    both = pd.concat([frame, frame.assign(own_temperature=False, error=1e6)])
-    pd.testing.assert_frame_equal(aggregate_cross(both), cross)
+def two_temperatures():
+    """The golden table as of T = 1 at step 500 and T = 0.25 at 1,000, whose policy at T = 1 has ten times the error."""
+    frame = golden("cross")
+    late = frame["policy_step"] == 1000
+    own = frame.assign(own_temperature=True, policy_temperature=np.where(late, 0.25, 1.0))
+    return pd.concat([own, own[late].assign(own_temperature=False, policy_temperature=1.0, error=own["error"] * 10)])
+
+
+def test_policies_at_their_own_temperature_and_at_1_are_matrices_of_their_own(cross):
+    cells = aggregate_cross(two_temperatures())
+    own, at_1 = (cells[cells["policies_at"] == kind].reset_index(drop=True) for kind in ("own", "1"))
+    pd.testing.assert_frame_equal(own, cross)
+    assert at_1["mean"].tolist() == pytest.approx([2.5, 75, 2, 40])
+    assert at_1["ratio"].tolist() == pytest.approx([1, 30, 0.05, 1])  # of the own policy at T = 1 too
+    assert at_1["smallest"].tolist() == [2, 0, 2, 0]
+
+
+def test_the_matrix_at_1_is_drawn_below_in_the_same_colours():
+    figure = draw_cross(aggregate_cross(two_temperatures()), title="Golden")
+    top, bottom = figure.axes[:2], figure.axes[2:4]
+    assert [axes.get_title(loc="left") for axes in (top[0], bottom[0])] == [
+        "Policies at the T that collected data",
+        "Policies at T = 1",
+    ]
+    for above, below in zip(top, bottom, strict=True):
+        assert above.collections[0].norm is below.collections[0].norm
+        assert (above.get_xlabel(), below.get_xlabel()) == ("", "Policy of training step Y")
+    written = [[text.get_text() for text in axes.texts] for axes in (top[0], bottom[0])]
+    assert written == [["2.50", "7.50", "2.00", "4.00"], ["2.50", "75.0", "2.00", "40.0"]]
+    assert len(figure.axes) == 6  # one bar of colours a column
+    assert rendered(figure, "png").startswith(b"\x89PNG")
 
 
 def test_rows_are_models_downwards_and_columns_policies(cross):

@@ -226,6 +226,11 @@ def test_errors_stand_above_where_the_search_goes(search):
     assert grid_of(draw_search(search, title="Golden")) == [(row, column) for row in (0, 1) for column in range(3)]
 
 
+def test_tree_paths_have_one_axis_of_errors_in_both_panels(search):
+    path, matched, trajectory = draw_search(search, title="Golden").axes[:3]
+    assert path.get_ylim() == matched.get_ylim() != trajectory.get_ylim()
+
+
 @pytest.mark.parametrize(
     ("missing", "places"),
     [

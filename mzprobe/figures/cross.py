@@ -1,5 +1,6 @@
 """Figure 5: value prediction error of the model of one training step for the behaviour policy of another."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -12,29 +13,41 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from mzprobe.figures.style import WIDTH, agents_in_words, figure_style, thousands
+from mzprobe.figures.style import PANEL_TITLE, WIDTH, agents_in_words, figure_style, thousands
 from mzprobe.probes.tables import own_temperature
 from mzprobe.stats import over_agents
 
 MISSING = "0.85"  # grey of a cell that has no number
 _FRAME: dict[str, Any] = {"fill": False, "edgecolor": "black", "linewidth": 1.3}
 _HALO = _FRAME | {"edgecolor": "white", "linewidth": 2.8}  # below the frames, so that dark cells show them too
+_SMALLEST, _NONE = "smallest error of its row, in most agents too", "not measured, or no ratio"
+_PAIRS = {"own": "Policies at the T that collected data", "1": "Policies at T = 1"}
 
 
 def aggregate_cross(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of the error at the largest h, one row a cell of the matrix.
 
-    `ratio` is the cell's mean divided by that of its row's diagonal (the model's own policy). The row of means is
-    normalised, not each agent's, so that it is the ratio of the numbers drawn, and no agent whose own error is almost 0
-    outweighs all others. It is NaN where the diagonal is missing or 0. `smallest` counts the agents whose own error is
-    the smallest of their row here. Policies are at the temperature that collected data at their step.
+    `policies_at` is `own` where every policy has the temperature that collected data at its step and, in rows of their
+    own if some step has another, `1` where all have T = 1. `ratio` is the cell's mean divided by that of its row's
+    diagonal (the model's own policy). The row of means is normalised, not each agent's, so that it is the ratio of the
+    numbers drawn, and no agent whose own error is almost 0 outweighs all others. It is NaN where the diagonal is
+    missing or 0. `smallest` counts the agents whose own error is the smallest of their row here.
     """
-    largest = own_temperature(frame[frame["h"] == frame["h"].max()])
+    largest = frame[frame["h"] == frame["h"].max()]
+    own = own_temperature(largest)
+    parts = [_cells(own).assign(policies_at="own")]
+    if len(own) < len(largest):
+        parts.append(_cells(largest[largest["policy_temperature"] == 1]).assign(policies_at="1"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """The matrix of errors at one h, each policy at one temperature."""
     by = ["h", "training_step", "policy_step"]
-    each = largest.groupby([*by, "seed"])["error"].mean().reset_index()
+    each = frame.groupby([*by, "seed"])["error"].mean().reset_index()
     least = each.groupby(["training_step", "seed"])["error"].transform("min")
     counts = each.assign(smallest=each["error"] == least).groupby(by)["smallest"].sum()
-    cells = over_agents(largest, by=by, column="error").join(counts, on=by)
+    cells = over_agents(frame, by=by, column="error").join(counts, on=by)
     diagonal = cells[cells["training_step"] == cells["policy_step"]].set_index("training_step")["mean"]
     own = cells["training_step"].map(diagonal)
     return cells.assign(ratio=cells["mean"] / own.where(own > 0))
@@ -43,46 +56,63 @@ def aggregate_cross(frame: pd.DataFrame) -> pd.DataFrame:
 def draw_cross(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: a heat map of the means, and beside it each row divided by its diagonal.
 
-    The errors' colours follow their square root, so that an untrained row does not leave all others pale; those of the
-    ratios their logarithm, a half as far from 1 as a double. The smallest error of a row has a frame where most agents
-    have theirs there, and every row says how many of them have it on the diagonal.
+    Policies at T = 1 have a second pair below, in the same colours. The errors' colours follow their square root, so
+    that an untrained row does not leave all others pale; those of the ratios their logarithm, a half as far from 1 as a
+    double. The smallest error of a row has a frame where most agents have theirs there, and every row says how many of
+    them have it on the diagonal.
 
     Args:
         cells: what `aggregate_cross` gives.
         title: of the environment.
     """
-    means, ratios = (
-        cells.pivot_table(index="training_step", columns="policy_step", values=name, dropna=False)
-        for name in ("mean", "ratio")
-    )
-    counts, agents = (
-        cells.pivot_table(index="training_step", columns="policy_step", values=name, dropna=False).fillna(0)
-        for name in ("smallest", "agents")
-    )
-    smallest = means.eq(means.min(axis=1), axis=0).to_numpy() & (2 * counts > agents).to_numpy()
-    rows, columns = means.shape
+    kinds = list(dict.fromkeys(cells["policies_at"]))
+    rows, columns = (cells[name].nunique() for name in ("training_step", "policy_step"))
+    most = float(cells["mean"].max()) or 1.0  # colours need a range even where there is no error at all
+    looks: list[dict[str, Any]] = [
+        {"norm": PowerNorm(0.5, 0, most), "colours": "YlGnBu"},
+        {"norm": _around_one(cells["ratio"].to_numpy()), "colours": "RdBu_r"},
+    ]
     with figure_style():
-        figure = Figure(figsize=(max(WIDTH, 0.62 * columns + 0.9), 0.32 * max(rows, 3) + 2.1), layout="constrained")
-        left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-        most = float(cells["mean"].max()) or 1.0  # colours need a range even where there is no error at all
-        _heat_map(left, means, smallest, norm=PowerNorm(0.5, 0, most), colours="YlGnBu")
-        _heat_map(right, ratios, smallest, norm=_around_one(ratios.to_numpy()), colours="RdBu_r")
+        height = (0.32 * max(rows, 3) + 0.9) * len(kinds) + 1.2
+        figure = Figure(figsize=(max(WIDTH, 0.62 * columns + 0.9), height), layout="constrained")
+        grid = figure.subplots(len(kinds), 2, sharex=True, sharey=True, squeeze=False)
+        keys: dict[str, Patch] = {}
+        for kind, pair in zip(kinds, grid, strict=True):
+            keys |= _draw_pair(pair, cells[cells["policies_at"] == kind], looks)
+            pair[0].set_ylabel("Model and states\nof training step X")
+            if len(kinds) > 1:
+                pair[0].set_title(_PAIRS[kind], fontsize=PANEL_TITLE, loc="left")
+        grid[0, 0].invert_yaxis()  # shared by all
+        for axes in grid[-1]:
+            axes.set_xlabel("Policy of training step Y")
         error = f"Value prediction error at h = {cells['h'].iloc[0]}\n(discounted reward; square-root colour scale)"
-        _colour_bar(left, error, ticks=ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
+        _colour_bar(grid[:, 0], error, ticks=ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
         ratio = "Error relative to that for the model's own policy\n(ratio to the row's diagonal; log colour scale)"
-        _colour_bar(right, ratio, ticks=ticker.LogLocator(base=2), format=ticker.FuncFormatter(_fraction))
-        left.invert_yaxis()
-        left.set_ylabel("Model and states\nof training step X")
+        _colour_bar(grid[:, 1], ratio, ticks=ticker.LogLocator(base=2), format=ticker.FuncFormatter(_fraction))
         figure.suptitle(f"{title}, {agents_in_words(cells)}", fontsize=10)
-        _count_diagonals(right, counts, agents)
-        keys: list[Patch] = []
-        if smallest.any():
-            keys.append(Rectangle((0, 0), 1, 1, label="smallest error of its row, in most agents too", **_FRAME))
-        if ratios.isna().any(axis=None):
-            keys.append(Patch(facecolor=MISSING, label="not measured, or no ratio"))
         if keys:
-            figure.legend(handles=keys, loc="outside lower center", ncols=2, frameon=False)
+            shown = [keys[label] for label in (_SMALLEST, _NONE) if label in keys]
+            figure.legend(handles=shown, loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _draw_pair(pair: Sequence[Axes], cells: pd.DataFrame, looks: list[dict[str, Any]]) -> dict[str, Patch]:
+    """The heat maps of errors and of ratios, and what a legend must say of them by its label."""
+    means, ratios, counts, agents = (
+        cells.pivot_table(index="training_step", columns="policy_step", values=name, dropna=False)
+        for name in ("mean", "ratio", "smallest", "agents")
+    )
+    counts, agents = counts.fillna(0), agents.fillna(0)
+    smallest = means.eq(means.min(axis=1), axis=0).to_numpy() & (2 * counts > agents).to_numpy()
+    for axes, matrix, look in zip(pair, (means, ratios), looks, strict=True):
+        _heat_map(axes, matrix, smallest, **look)
+    _count_diagonals(pair[1], counts, agents)
+    keys: dict[str, Patch] = {}
+    if smallest.any():
+        keys[_SMALLEST] = Rectangle((0, 0), 1, 1, label=_SMALLEST, **_FRAME)
+    if ratios.isna().any(axis=None):
+        keys[_NONE] = Patch(facecolor=MISSING, label=_NONE)
+    return keys
 
 
 def _heat_map(axes: Axes, matrix: pd.DataFrame, framed: NDArray[np.bool_], *, norm: Normalize, colours: str) -> None:
@@ -110,7 +140,6 @@ def _heat_map(axes: Axes, matrix: pd.DataFrame, framed: NDArray[np.bool_], *, no
             axes.add_patch(Rectangle((column, row), 1, 1, zorder=3, clip_on=False, **edge))
     axes.set_xticks(np.arange(matrix.shape[1]) + 0.5, [thousands(step) for step in matrix.columns.to_numpy()])
     axes.set_yticks(np.arange(matrix.shape[0]) + 0.5, [thousands(step) for step in matrix.index.to_numpy()])
-    axes.set_xlabel("Policy of training step Y")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
@@ -134,10 +163,10 @@ def _around_one(ratios: NDArray[np.float64]) -> LogNorm:
     return LogNorm(1 / furthest, furthest, clip=True)  # clip: a ratio of 0 has no logarithm
 
 
-def _colour_bar(axes: Axes, label: str, **options: Any) -> None:
-    figure = axes.get_figure()
-    assert figure is not None
-    bar = figure.colorbar(axes.collections[0], ax=axes, orientation="horizontal", aspect=30, **options)
+def _colour_bar(column: NDArray[Any], label: str, **options: Any) -> None:
+    """Below a column of axes `[rows]` the colours of all of them."""
+    figure = column[0].get_figure()
+    bar = figure.colorbar(column[0].collections[0], ax=list(column), orientation="horizontal", aspect=30, **options)
     bar.set_label(label, fontsize=8)
     bar.minorticks_off()
     bar.outline.set_visible(False)

@@ -57,7 +57,8 @@ def draw_search(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: two rows of panels a training step, one line a prior, band of one standard error.
 
     The upper row has the errors, the lower one where the search goes; what the aggregate does not have has no panel.
-    Every panel has its own y axis: errors of training steps have different states and do not compare.
+    Every panel has its own y axis, since errors of training steps have different states and do not compare, but for
+    the two of tree paths, which are the same steps' errors weighed in two ways.
 
     Args:
         cells: what `aggregate_search` gives.
@@ -97,6 +98,9 @@ def _panels(steps: NDArray[np.int64], known: Container[str]) -> tuple[Figure, di
                 panels[step, row[column]] = lowest[column] = axes
             else:
                 axes.remove()
+    for step in steps:
+        if (step, "matched_error") in panels:
+            panels[step, "matched_error"].sharey(panels[step, "path_error"])
     for axes in lowest.values():
         axes.set_xlabel("Simulations, N")
         axes.tick_params(labelbottom=True)
