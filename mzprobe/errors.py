@@ -25,6 +25,10 @@ class CheckFailed(MzprobeError):  # noqa: N818 - reads as the outcome of check_e
     """A plug-in does not keep its protocol."""
 
 
+class InUse(MzprobeError):  # noqa: N818
+    """Another command writes in the same place."""
+
+
 class TrainingDiverged(MzprobeError):  # noqa: N818
     """The loss stopped being finite."""
 

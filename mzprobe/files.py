@@ -14,10 +14,7 @@ from typing import IO, Any, Literal
 
 from mzprobe.errors import MzprobeError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+_MARK = ".mzprobe-"  # between a name and what tempfile adds to it
 
 
 def sha256(data: bytes) -> str:
@@ -36,9 +33,9 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         MzprobeError: if the disk is full or the place cannot be written.
     """
-    with _said(path):
+    with said_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -71,9 +68,9 @@ def write_directory(path: Path, files: dict[str, bytes]) -> None:
     Raises:
         MzprobeError: if the disk is full or the place cannot be written.
     """
-    with _said(path):
+    with said_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
         try:
             for name, data in files.items():
                 with (temporary / name).open("wb") as file:
@@ -94,16 +91,15 @@ def write_directory(path: Path, files: dict[str, bytes]) -> None:
 def new_directory(path: Path) -> Iterator[Path]:
     """A folder to fill, which appears under its name when the block ends well and all of it is on disk.
 
-    An error leaves nothing. What a killed process left half-filled under a temporary name is removed.
+    An error leaves nothing. What a killed process left half-filled is removed: whoever calls holds the path's lock.
 
     Raises:
         MzprobeError: if something has that name, the disk is full or the place cannot be written.
     """
-    with _said(path, after="free some and run the same command again"):
+    with said_of(path, after="free some and run the same command again"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new."))
-        handle = _claimed(temporary)
+        remove_leftovers(path.parent, path.name)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
         try:
             yield temporary
             _sync_all(temporary)
@@ -114,35 +110,11 @@ def new_directory(path: Path) -> Iterator[Path]:
             _sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-            if handle is not None:
-                os.close(handle)
-
-
-def _claimed(folder: Path) -> int | None:
-    """Locks a folder for as long as this process lives; None where another process has it, or nothing can be locked."""
-    if fcntl is None:
-        return None
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        return None
-    return handle
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Removes half-filled folders meant for a path that no living process fills."""
-    for folder in path.parent.glob(f".{glob.escape(path.name)}.new.*"):
-        handle = _claimed(folder)
-        if handle is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(handle)
 
 
 def _swap(new: Path, path: Path) -> None:
     """Puts a folder in the place of another, which comes back if that fails."""
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
     old = aside / path.name
     try:
         os.replace(path, old)
@@ -157,10 +129,21 @@ def _swap(new: Path, path: Path) -> None:
             aside.rmdir()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed process left half-written in a folder; such names begin with a dot."""
-    for path in folder.glob(".*"):
-        if path.is_dir():
+def _prefix(path: Path) -> str:
+    """Of temporary names for a path: hidden, and such as nobody else gives."""
+    return f".{path.name}{_MARK}"
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Removes what killed processes left half-written in a folder, for whoever holds the lock of what lies there.
+
+    Args:
+        folder: it need not be there.
+        name: that was to be written; any by default.
+    """
+    pattern = "*" if name is None else glob.escape(name)
+    for path in folder.glob(f".{pattern}{_MARK}????????"):
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
@@ -177,7 +160,7 @@ def read_bytes(path: Path, *, error: Callable[[str], MzprobeError], remedy: str)
 
 
 @contextmanager
-def _said(path: Path, *, after: str = "free some and run the same command again, it resumes") -> Iterator[None]:
+def said_of(path: Path, *, after: str = "free some and run the same command again, it resumes") -> Iterator[None]:
     """Turns an operating system's refusal into one sentence about `path`; `after` is the remedy for a full disk."""
     try:
         yield

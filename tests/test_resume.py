@@ -153,7 +153,8 @@ def test_what_a_killed_process_left_half_written_is_gone_after_the_run_goes_on(
 ):
     stop_after(make_trainer(tiny_config(), tmp_path), 60)
     folder = tmp_path / "tiny" / "seed-0"
-    for half_written in (folder / ".step-0000020.abc", folder / "resume" / ".00000030-0000000220.abc"):
+    mark = "mzprobe-abcd1234"
+    for half_written in (folder / f".step-0000020.{mark}", folder / "resume" / f".00000030-0000000220.{mark}"):
         half_written.mkdir()
         (half_written / "model.safetensors").write_bytes(b"half")
     make_trainer(tiny_config(), tmp_path).train()
@@ -163,9 +164,10 @@ def test_what_a_killed_process_left_half_written_is_gone_after_the_run_goes_on(
 
 def test_a_finished_run_changes_nothing_when_it_is_run_again(tmp_path, agent, tiny_config, make_trainer):
     shutil.copytree(agent, tmp_path / "tiny" / "seed-0")
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    folder = tmp_path / "tiny" / "seed-0"
+    before = {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
     make_trainer(tiny_config(), tmp_path).train()
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))} == before
 
 
 def test_more_steps_take_a_finished_run_to_the_weights_of_one_that_had_them_from_the_start(

@@ -223,6 +223,7 @@ def study(
     """
     from mzprobe.claims import CLAIMS
     from mzprobe.console import progress_bars, stopping, training_note
+    from mzprobe.locks import held
     from mzprobe.settings import load_study, study_runs
     from mzprobe.study import agent_label, run_study
     from mzprobe.study.dataset import DatasetTask
@@ -260,7 +261,7 @@ def study(
             text = f"{report.label} {report.phase}"
             bars.update(tasks[report.label], description=text, completed=report.done, total=report.total, note=note)
 
-        with stopping(interrupt):
+        with stopping(interrupt), held(checkpoints / run):
             run_study(
                 settings,
                 runs,
@@ -362,11 +363,13 @@ def _judge(run: str, analyses: Path, out: Path, *, as_json: bool = False) -> Non
     from mzprobe.claims import judge_run, read_tables, report
     from mzprobe.console import console, errors
     from mzprobe.files import replace_file
+    from mzprobe.locks import folder_held
 
     tables = read_tables(run, analyses=analyses)
     findings, without = judge_run(tables), judge_run(tables, ends=False)
     path = out / run / "claims.md"
-    status = replace_file(path, report.as_markdown(run, findings, tables, without).encode())
+    with folder_held(path.parent):
+        status = replace_file(path, report.as_markdown(run, findings, tables, without).encode())
     if as_json:
         typer.echo(report.as_json(run, findings, without))
     else:

@@ -4,7 +4,7 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +144,7 @@ def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
 def _run_all(runs: "Sequence[ProbeRun]", processes: int) -> None:
     """Runs a probe over agents, with a bar for each: in this process one after the other, or side by side."""
     from mzprobe.console import progress_bars, stopping
+    from mzprobe.locks import all_held
     from mzprobe.probes.runner import run_probe
     from mzprobe.study import ProbeTask
     from mzprobe.study.processes import Report, run_tasks
@@ -151,7 +152,9 @@ def _run_all(runs: "Sequence[ProbeRun]", processes: int) -> None:
     def interrupt() -> None:
         raise Interrupted("stopped: the checkpoints that are done are kept, run the same command again to resume")
 
-    with progress_bars() as bars:
+    # All of them beforehand, so that of two commands one does everything and the other nothing.
+    with all_held([run.path() for run in runs]), progress_bars() as bars:
+        runs = [replace(run, locked=True) for run in runs]
         labels = [f"{run.agent.parent.name} {run.agent.name} {run.probe.name}" for run in runs]
         added = [bars.add_task(label, total=None, note="checkpoints") for label in labels]
         if processes == 1:

@@ -20,6 +20,7 @@ def pack(
     """
     from mzprobe.console import console
     from mzprobe.errors import UsageError
+    from mzprobe.locks import all_held
     from mzprobe.probes.tables import read_table, rounded, write_table
 
     paths = sorted((analyses / run).glob("*/seed-*.parquet"))
@@ -35,7 +36,8 @@ def pack(
             tables[path] = rounded(read_table(path), bits)
         except UsageError as reason:
             raise UsageError(f"{path}: {reason}") from None
-    for path, table in tables.items():
-        write_table(targets[path], table)
+    with all_held(list(targets.values())):
+        for path, table in tables.items():
+            write_table(targets[path], table)
     before, after = (sum(path.stat().st_size for path in some) for some in (targets, targets.values()))
     console.print(f"{len(paths)} tables, {before / 1e6:.1f} MB, rounded to {after / 1e6:.1f} MB in {out / run}")

@@ -22,6 +22,7 @@ from mzprobe.datasets.places import DATA, FORMAT, METADATA, RECORD, digest, reco
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import canonical_json, new_directory, sha256
+from mzprobe.locks import held
 from mzprobe.provenance import versions
 
 LONGEST = (1 << 17) - 1  # steps: Minari's reading splits what is longer
@@ -149,11 +150,12 @@ def new_dataset(
 
     Raises:
         UsageError: if something is at `path`, or Minari is not installed.
+        InUse: if another command writes there.
         MzprobeError: if the disk is full or the place cannot be written.
     """
     require_minari()
     refuse_existing(path)
-    with new_directory(path) as folder:
+    with held(path), new_directory(path) as folder:
         writer = DatasetWriter(folder, path.name, spec, algorithm=algorithm, record=record)
         yield writer
         writer.finish()

@@ -20,6 +20,7 @@ from mzprobe.figures.planning import aggregate_planning, draw_planning
 from mzprobe.figures.search_error import aggregate_search, draw_search
 from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
 from mzprobe.figures.targets import aggregate_targets, draw_targets
+from mzprobe.locks import folder_held
 from mzprobe.probes.tables import Table, commands_of, read_run
 
 __all__ = ["PLANS", "Drawn", "Plan", "draw_comparison", "draw_run"]
@@ -122,19 +123,21 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
 
     Raises:
         UsageError: if the run has no table at all.
+        InUse: if another command goes on writing there.
     """
+    tables = [read_run(analyses, run, plan.probe) for plan in PLANS]
+    remedies = [f"{plan.command} checkpoints/{run}" for plan in PLANS]
+    if tables == [None] * len(PLANS):
+        raise UsageError(f"there are no tables of run {run} under {analyses}: make one with {remedies[0]}")
     done: list[Drawn] = []
-    for plan in PLANS:
-        table = read_run(analyses, run, plan.probe)
-        if table is None:
-            if not plan.optional:
-                done.append(Drawn(what=plan.name, status="missing", remedy=f"{plan.command} checkpoints/{run}"))
-            continue
-        cells = plan.aggregate(table.frame)
-        figure = plan.draw(cells, title=title_of(table))
-        done += write_figure(figure, cells, made=_provenance(table), folder=figures / run, name=plan.name)
-    if all(drawn.status == "missing" for drawn in done):
-        raise UsageError(f"there are no tables of run {run} under {analyses}: make one with {done[0].remedy}")
+    with folder_held(figures / run):
+        for plan, table, remedy in zip(PLANS, tables, remedies, strict=True):
+            if table is None:
+                done += [] if plan.optional else [Drawn(what=plan.name, status="missing", remedy=remedy)]
+                continue
+            cells = plan.aggregate(table.frame)
+            figure = plan.draw(cells, title=title_of(table))
+            done += write_figure(figure, cells, made=_provenance(table), folder=figures / run, name=plan.name)
     return done
 
 

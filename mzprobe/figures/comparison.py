@@ -12,6 +12,7 @@ from mzprobe.errors import UsageError
 from mzprobe.figures.acting import aggregate_acting, draw_acting
 from mzprobe.figures.learning import aggregate_learning, draw_learning
 from mzprobe.figures.output import Drawn, title_of, write_figure
+from mzprobe.locks import folder_held
 from mzprobe.probes.tables import Table, commands_of, differing, read_run
 
 
@@ -46,13 +47,28 @@ def draw_comparison(
 
     Raises:
         UsageError: if there is no table at all, or variants were measured in different ways.
+        InUse: if another command goes on writing there.
     """
-    done: list[Drawn] = []
     stem, remedy = Path(study).stem, f"mzprobe study {study}"
-    for comparison in COMPARISONS:
-        tables = _tables(analyses, runs, comparison.table)
-        if not tables:
-            continue
+    compared = {comparison: _tables(analyses, runs, comparison.table) for comparison in COMPARISONS}
+    compared = {comparison: tables for comparison, tables in compared.items() if tables}
+    if not compared:
+        raise UsageError(f"there are no tables of the runs of study {study} under {analyses}: make them with {remedy}")
+    with folder_held(figures / stem):
+        return _draw_all(compared, runs, analyses=analyses, folder=figures / stem, remedy=remedy, reference=reference)
+
+
+def _draw_all(
+    compared: Mapping[Comparison, dict[str, Table]],
+    runs: Mapping[str, str],
+    *,
+    analyses: Path,
+    folder: Path,
+    remedy: str,
+    reference: float | None,
+) -> list[Drawn]:
+    done: list[Drawn] = []
+    for comparison, tables in compared.items():
         for variant in runs:
             if variant not in tables:
                 done.append(Drawn(what=f"{comparison.name}, variant {variant}", status="missing", remedy=remedy))
@@ -63,12 +79,10 @@ def draw_comparison(
         cells = comparison.aggregate(*frames)
         order = list(runs)
         cells = cells.sort_values("variant", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
-        title = f"{stem} ({title_of(next(iter(tables.values())))})"
+        title = f"{folder.name} ({title_of(next(iter(tables.values())))})"
         figure = comparison.draw(cells, title=title, reference=reference)
         made = _provenance(tables)
-        done += write_figure(figure, cells, made=made, folder=figures / stem, name=comparison.name)
-    if all(drawn.status == "missing" for drawn in done):
-        raise UsageError(f"there are no tables of the runs of study {study} under {analyses}: make them with {remedy}")
+        done += write_figure(figure, cells, made=made, folder=folder, name=comparison.name)
     return done
 
 

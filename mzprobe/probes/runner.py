@@ -1,6 +1,7 @@
 """Running a probe over the checkpoints of an agent: one table, written after every checkpoint, resumable."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,8 @@ import pandas as pd
 from mzprobe.checkpoints import Checkpoint, read_checkpoint, step_of, steps_of
 from mzprobe.config import Config
 from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.files import remove_leftovers
+from mzprobe.locks import held
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.planning_workers import Workers
 from mzprobe.probes.prefixes import BATCH_SIZE
@@ -38,6 +41,7 @@ class ProbeRun:
     batch_size: int = BATCH_SIZE
     overwrite: bool = False  # whether a table made otherwise is replaced
     workers: int = 1  # processes that share the episodes, where a probe can have that
+    locked: bool = False  # whether whoever runs it holds the lock of the table
 
     def path(self) -> Path:
         """Where the table lies; the recorded run and seed name it, whatever the folders are called."""
@@ -90,7 +94,17 @@ def run_probe(run: ProbeRun, *, on_progress: Callable[[float, int], None] = lamb
 
     Raises:
         UsageError: if a step has no checkpoint, or the table there was made otherwise.
+        InUse: if another command writes that table.
     """
+    path = run.path()
+    _begun(run, run.checkpoints())  # what is refused makes no folder
+    with nullcontext() if run.locked else held(path):
+        _measure(run, on_progress)
+        remove_leftovers(path.parent, path.name)
+    return path
+
+
+def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
     chosen = run.checkpoints()
     path, record, frames = _begun(run, chosen)
     load = lru_cache(maxsize=None if run.probe.pair else 1)(run.load)
@@ -117,7 +131,6 @@ def run_probe(run: ProbeRun, *, on_progress: Callable[[float, int], None] = lamb
         frame = pd.concat([frames[step] for step in sorted(frames)], ignore_index=True)
         write_table(path, Table(frame=frame, units=run.probe.units, record=record))
     on_progress(len(chosen), len(chosen))
-    return path
 
 
 def remaining_cost(run: ProbeRun) -> tuple[int, Cost]:

@@ -12,7 +12,8 @@ import pandas as pd
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.files import read_bytes
+from mzprobe.files import read_bytes, remove_leftovers
+from mzprobe.locks import held
 from mzprobe.probes.sampling import AGENT_UNITS
 from mzprobe.probes.tables import Table, differing, read_table, table_path, write_table
 from mzprobe.provenance import versions
@@ -43,6 +44,7 @@ def write_timing(agent: Path, analyses: Path, *, command: str) -> Path | None:
         The table's path, or None where there are no times.
 
     Raises:
+        InUse: if another command writes that table.
         MzprobeError: if the file of times is truncated.
         UsageError: if the table there is of another configuration.
     """
@@ -62,15 +64,21 @@ def write_timing(agent: Path, analyses: Path, *, command: str) -> Path | None:
         "commands": {str(step): command for step in sorted(set(frame["training_step"]))},
     }
     path = table_path(analyses, last.run, NAME, last.seed)
+    with held(path):
+        _write(path, Table(frame=frame, units=UNITS, record=record))
+        remove_leftovers(path.parent, path.name)
+    return path
+
+
+def _write(path: Path, table: Table) -> None:
     if path.exists():
         old = read_table(path)
-        unlike = differing(old.record, record)
+        unlike = differing(old.record, table.record)
         if unlike:
             raise UsageError(f"{path} was made with other {unlike}: choose another folder for tables, or remove it")
-        if old.record == record and old.frame.equals(frame):
-            return path
-    write_table(path, Table(frame=frame, units=UNITS, record=record))
-    return path
+        if old.record == table.record and old.frame.equals(table.frame):
+            return
+    write_table(path, table)
 
 
 def timing_rows(source: Path) -> pd.DataFrame:

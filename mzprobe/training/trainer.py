@@ -16,6 +16,7 @@ from mzprobe.checkpoints import agent_folder, read_checkpoint, steps_of, write_c
 from mzprobe.config import RunConfig, of_record
 from mzprobe.errors import Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
+from mzprobe.locks import held
 from mzprobe.search.models import LearnedModel
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.threads import limited_threads
@@ -92,11 +93,15 @@ class Trainer:
             TrainingDiverged: if a loss, a gradient or a weight stops being finite.
             Interrupted: if `stop` was set; the state is saved.
             UsageError: if the folder holds a run of another configuration.
+            InUse: if another command trains this agent.
         """
         training = self.config.training
         self.stop = False
-        with limited_threads(training.threads):
-            if not self._resume():
+        with held(self.folder), limited_threads(training.threads):
+            resumed = self._resume()
+            for folder in (self.folder, self.folder / "resume"):
+                remove_leftovers(folder)
+            if not resumed:
                 self.experience.begin()
                 self._at_step()
             while self.step < training.steps:
@@ -172,8 +177,6 @@ class Trainer:
         )
 
     def _resume(self) -> bool:
-        for folder in (self.folder, self.folder / "resume"):
-            remove_leftovers(folder)
         loaded = load_resume(self.folder)
         if loaded is None:
             if steps_of(self.folder):

@@ -1,0 +1,106 @@
+"""One command at a time in a folder or at a file: a lock that the operating system lets go when its holder dies."""
+
+import json
+import os
+import platform
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mzprobe.errors import InUse
+from mzprobe.files import remove_leftovers, said_of
+
+_MOMENTS = 60.0  # seconds to wait for a command that takes less
+
+
+@contextmanager
+def held(path: Path, *, wait: float = 0.0) -> Iterator[None]:
+    """Holds the lock of a folder or file that a command writes, for the block.
+
+    It is a file beside it, `.<name>.lock`, which says by whom and goes at the end. Where the file system has no locks,
+    a warning says so and the block runs without one.
+
+    Args:
+        path: what is written; it need not be there.
+        wait: seconds to wait for another holder.
+
+    Raises:
+        InUse: if another command holds it, in this process or in another one.
+        MzprobeError: if the lock's own file cannot be written.
+    """
+    file = path.parent / f".{path.name}.lock"
+    with said_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = _locked(file, wait)
+    except Timeout:
+        raise InUse(f"{path} is in use by {_holder(file)}: wait until it is done, or stop it") from None
+    except (OSError, NotImplementedError) as reason:
+        warnings.warn(f"{path} cannot be locked ({reason}): let no other command write there", stacklevel=4)
+        yield
+        return
+    try:
+        with suppress(OSError):  # it names the holder, and holds nothing
+            file.write_text(_me(), "utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink()
+        lock.release()
+
+
+def _locked(file: Path, wait: float) -> FileLock:
+    """Locks the file that has this name now.
+
+    A former holder may have removed the one that was opened before it was locked; then the name can be locked again.
+    """
+    while True:
+        lock, again = FileLock(file), FileLock(file)
+        lock.acquire(timeout=wait, poll_interval=0.1)
+        try:
+            again.acquire(timeout=0)
+        except Timeout:
+            return lock
+        again.release()
+        lock.release()
+
+
+@contextmanager
+def all_held(paths: Sequence[Path]) -> Iterator[None]:
+    """Holds the locks of several paths, all or none; arguments and errors as in `held`."""
+    with ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(held(path))
+        yield
+
+
+@contextmanager
+def folder_held(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder whose files are made anew in moments, and leaves no half-written one behind.
+
+    Raises:
+        InUse: if another command still holds it after a minute.
+        MzprobeError: as `held`.
+    """
+    with held(folder, wait=_MOMENTS):
+        yield
+        remove_leftovers(folder)
+
+
+def _me() -> str:
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return json.dumps({"process": os.getpid(), "host": platform.node(), "command": command})
+
+
+def _holder(file: Path) -> str:
+    """Who wrote into a lock's file, as far as it can be read."""
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        return f"process {int(found['process'])} on {found['host']} ({found['command']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another command"
