@@ -46,6 +46,7 @@ def buffers(episodes, **changes):
             "rewards": episode.rewards,
             "terminations": last & episode.terminated,
             "truncations": last & (not episode.terminated),
+            "infos": None,
         }
         yield EpisodeBuffer(id=i, **(columns | {name: change(columns[name]) for name, change in changes.items()}))
 

@@ -34,11 +34,27 @@ def nan_at_end(values):
         ("actions", lambda done: done + 1, "has actions outside 0..1"),
         ("actions", lambda done: done - 1, "has actions outside 0..1"),
         ("terminations", np.ones_like, "goes on after a terminal state"),
+        ("truncations", np.ones_like, "goes on after it was truncated at step 1 of 40"),
     ],
 )
 def test_an_episode_that_cannot_be_learnt_from_is_refused(tmp_path, storage, column, change, said):
     path = foreign(tmp_path / "a-v0", made([40, 40]), storage, **{column: change})
     assert f"episode 0 of dataset {path} {said}" in refused(path)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("flag", ["terminations", "truncations"])
+@pytest.mark.parametrize("place", [0, 3, 5])
+def test_an_end_anywhere_but_at_the_last_step_is_refused(tmp_path, storage, flag, place):
+    # The row after it is a start, which the action did not lead to: no target may be made across it.
+    def also(values):
+        return values | (np.arange(len(values)) == place)
+
+    path = foreign(tmp_path / "a-v0", made([7, 7]), storage, **{flag: also})
+    assert "episode 0 of dataset" in refused(path)
+    assert "goes on after" in refused(path)
+    last = foreign(tmp_path / "b-v0", made([place + 1]), storage, **{flag: also})
+    assert open_dataset(str(last), SPEC).lengths.tolist() == [place + 1]
 
 
 @pytest.mark.parametrize(

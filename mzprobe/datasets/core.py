@@ -41,7 +41,7 @@ def checked(
     Raises:
         ValueError: saying what is wrong with it, to follow "episode 3".
     """
-    T = len(rewards)
+    T = len(rewards) if isinstance(rewards, np.ndarray) and rewards.ndim else 0
     if T < 1:
         raise ValueError("has no steps")
     shapes = {
@@ -52,14 +52,15 @@ def checked(
         "truncations": (truncations, "b", (T,)),
     }
     for name, (values, kinds, shape) in shapes.items():
-        if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype.kind not in kinds:
-            found = f"{values.dtype}{list(values.shape)}" if isinstance(values, np.ndarray) else type(values).__name__
-            kind = {"fiub": "real numbers", "iu": "integers", "b": "booleans"}[kinds]
-            raise ValueError(f"has {name} {found}, not {kind} of shape {list(shape)}")
+        fitting(name, values, kinds, shape)
     if actions.min() < 0 or actions.max() >= spec.num_actions:
         raise ValueError(f"has actions outside 0..{spec.num_actions - 1}")
     if terminations[:-1].any():
         raise ValueError("goes on after a terminal state")
+    if truncations[:-1].any():
+        # What was seen at that end is not recorded: the next row is a start, which the action did not lead to.
+        cut = int(truncations.argmax()) + 1
+        raise ValueError(f"goes on after it was truncated at step {cut} of {T}, as if several episodes were one")
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
         seen, rewarded = observations.astype(np.float32), rewards.astype(np.float64)
     for name, values in (("observations", seen), ("rewards", rewarded)):
@@ -68,3 +69,16 @@ def checked(
     return Recorded(
         observations=seen, actions=actions.astype(np.int64), rewards=rewarded, terminated=bool(terminations[-1])
     )
+
+
+def fitting(name: str, values: Any, kinds: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array, if it is one of these kinds (letters of numpy's) and of this shape.
+
+    Raises:
+        ValueError: saying what it is, to follow "episode 3".
+    """
+    if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype.kind not in kinds:
+        found = f"{values.dtype}{list(values.shape)}" if isinstance(values, np.ndarray) else type(values).__name__
+        kind = {"fiub": "real numbers", "iu": "integers", "b": "booleans"}[kinds]
+        raise ValueError(f"has {name} {found}, not {kind} of shape {list(shape)}")
+    return values

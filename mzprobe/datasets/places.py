@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,36 @@ def ids(place: Path) -> Iterator[str]:
         names[:] = [name for name in names if not name.startswith(".")]
 
 
+def refuse_odd_files(folder: Path) -> None:
+    """Refuses what is neither a file nor a folder, before anything is opened: reading a pipe or a device may never end.
+
+    Links to files are files. What lies behind a link to a folder would be read, but is not part of the digest.
+
+    Raises:
+        DatasetError: naming it.
+        OSError: if a folder cannot be listed.
+    """
+    record = folder / RECORD
+    for path in [record] * os.path.lexists(record) + _below(folder / DATA):
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and path != record and not path.is_symlink())):
+            raise DatasetError(f"{path} is neither a file nor a folder of its own: {DAMAGED}")
+
+
+def _below(data: Path) -> list[Path]:
+    """All that lies in a folder and in those in it; unlike `rglob`, it says so where one cannot be listed."""
+
+    def refuse(reason: OSError) -> None:
+        raise reason
+
+    walked = os.walk(data, onerror=refuse)
+    return [Path(folder, name) for folder, folders, names in walked for name in (*folders, *names)]
+
+
 def digest(data: Path) -> str:
     """SHA-256 over the names, sizes and contents of all files of a dataset but its metadata, a block at a time."""
     total = hashlib.sha256()
-    for path in sorted(path for path in data.rglob("*") if path.is_file() and path != data / METADATA):
+    for path in sorted(path for path in _below(data) if path.is_file() and path != data / METADATA):
         total.update(f"{path.relative_to(data).as_posix()}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
             while block := file.read(_BLOCK):
@@ -104,12 +131,12 @@ def check_record(folder: Path, found: str, metadata: dict[str, Any]) -> None:
         whole = False
     if not whole:
         raise DatasetError(f"{path} is truncated or edited (its sha256 is not the recorded one): {DAMAGED}")
-    if record["format"] > FORMAT:
+    if type(record.get("format")) is not int or record["format"] > FORMAT:
         raise DatasetError(
-            f"{path} has format {record['format']} and this mzprobe reads up to {FORMAT}: install a newer mzprobe"
+            f"{path} has format {record.get('format')!r} and this mzprobe reads up to {FORMAT}: install a newer mzprobe"
         )
     said = read_bytes(folder / DATA / METADATA, error=DatasetError, remedy=DAMAGED)
-    if (record["sha256"], record["metadata_sha256"]) != (found, sha256(said)):
+    if (record.get("sha256"), record.get("metadata_sha256")) != (found, sha256(said)):
         raise DatasetError(
             f"the data of {folder} are truncated or edited (their sha256 is not the recorded one): {DAMAGED}"
         )

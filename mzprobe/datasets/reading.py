@@ -15,12 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe.datasets.core import Float64, Int64, Recorded, checked
-from mzprobe.datasets.places import DAMAGED, DATA, METADATA, check_record, digest, find, missing_extra, require_minari
+from mzprobe.datasets.places import (
+    DAMAGED,
+    DATA,
+    METADATA,
+    check_record,
+    digest,
+    find,
+    missing_extra,
+    refuse_odd_files,
+    require_minari,
+)
+from mzprobe.datasets.spaces import Spaces, flattened, refuse_other_spaces, spaces_of
+from mzprobe.datasets.storages import Storage, storage_of
 from mzprobe.envs.core import EnvironmentSpec
-from mzprobe.errors import DatasetError, MzprobeError, UsageError
+from mzprobe.errors import DatasetError, MzprobeError
 from mzprobe.files import read_bytes
 
-_AT_A_TIME = 64  # episodes, each time a file of all of them is opened
 _LONGEST_REASON = 200  # characters of another library's message
 
 
@@ -30,11 +41,11 @@ class Dataset:
 
     name: str
     path: Path
-    sha256: str  # over all of its data files
+    sha256: str  # over all that its episodes come from, wherever it lies
     lengths: Int64  # [episodes], steps T of each
     returns: Float64  # [episodes], undiscounted sum of rewards, environment units
     spec: EnvironmentSpec = field(repr=False)
-    storage: Any = field(repr=False)  # Minari's access to the files
+    storage: Storage = field(repr=False)  # access to the files
 
     def __len__(self) -> int:
         """Number of episodes."""
@@ -71,17 +82,17 @@ def open_dataset(name: str, spec: EnvironmentSpec) -> Dataset:
     require_minari()
     folder = find(name)
     data = folder / DATA
+    with _said(f"dataset {name}"):
+        refuse_odd_files(folder)
     metadata = _metadata(name, data / METADATA)
     with _said(f"dataset {name}"):
         found = digest(data)
     check_record(folder, found, metadata)
     with _said(f"dataset {name}"):
-        from minari.dataset.minari_storage import MinariStorage
-
-        storage = MinariStorage.read(data)
-    _refuse_other_spaces(name, storage, spec)
-    with _said(f"dataset {name}"):
-        held = _episodes_held(storage)
+        spaces = spaces_of(metadata)
+        refuse_other_spaces(name, spaces, spec)
+        storage = storage_of(data, metadata["data_format"], spaces)
+        held = storage.count()
     if held != metadata["total_episodes"]:
         raise DatasetError(
             f"dataset {name} has {held} episodes where its metadata say {metadata['total_episodes']}: {DAMAGED}"
@@ -95,7 +106,15 @@ def open_dataset(name: str, spec: EnvironmentSpec) -> Dataset:
         raise DatasetError(
             f"dataset {name} has {lengths.sum()} steps where its metadata say {metadata['total_steps']}: {DAMAGED}"
         )
-    return Dataset(name=name, path=folder, sha256=found, lengths=lengths, returns=returns, spec=spec, storage=storage)
+    return Dataset(
+        name=name,
+        path=folder,
+        sha256=spaces.identity(found),
+        lengths=lengths,
+        returns=returns,
+        spec=spec,
+        storage=storage,
+    )
 
 
 def _metadata(name: str, path: Path) -> dict[str, Any]:
@@ -117,72 +136,50 @@ def _metadata(name: str, path: Path) -> dict[str, Any]:
         "total_steps": int,
     }
     for key, kind in needed.items():
-        if not isinstance(metadata.get(key), kind):
+        # Of a class, not an instance: true is no number of episodes.
+        if type(metadata.get(key)) is not kind:
             raise DatasetError(f"{path} does not say {key}: record dataset {name} again with Minari 0.5 or newer")
+    if type(metadata.get("jpeg_encoding", True)) is not bool:
+        raise DatasetError(f"{path} has a jpeg_encoding that is neither true nor false: {DAMAGED}")
     if metadata["minari_version"] not in supported_dataset_versions:
         raise DatasetError(
-            f"dataset {name} was recorded by Minari {metadata['minari_version']}, which this Minari does not read: "
-            "install a newer one, or record it again"
+            f"dataset {name} was recorded by Minari {metadata['minari_version'][:20]!r}, which this Minari does not "
+            "read: install a newer one, or record it again"
         )
     return metadata
 
 
-def _refuse_other_spaces(name: str, storage: Any, spec: EnvironmentSpec) -> None:
-    """Compares the spaces that a dataset says it has with the environment's.
-
-    Raises:
-        UsageError: if they differ.
-    """
-    from gymnasium.spaces import Box, Discrete
-
-    action, observation = storage.action_space, storage.observation_space
-    remedy = f"give a dataset of {spec.name}, or the environment that it was recorded in"
-    if not isinstance(action, Discrete) or action.n != spec.num_actions or action.start != 0:
-        raise UsageError(
-            f"dataset {name} has actions {action} where {spec.name} has Discrete({spec.num_actions}): {remedy}"
-        )
-    if not isinstance(observation, Box) or observation.shape != spec.observation_shape:
-        kind = f"Box{observation.shape}" if isinstance(observation, Box) else type(observation).__name__
-        raise UsageError(
-            f"dataset {name} has observations {kind} where {spec.name} has Box{spec.observation_shape}: {remedy}"
-        )
-
-
-def _episodes_held(storage: Any) -> int:
-    """How many episodes the files hold, whatever the metadata say."""
-    if storage.FORMAT != "hdf5":
-        return sum(path.is_dir() and path.name.isdecimal() for path in storage.data_path.iterdir())
-    import h5py
-
-    with h5py.File(storage.data_path / "main_data.hdf5", "r") as file:
-        return sum(key.startswith("episode_") for key in file)
-
-
-def _episodes(name: str, storage: Any, indices: Iterable[int], spec: EnvironmentSpec) -> Iterator[Recorded]:
+def _episodes(name: str, storage: Storage, indices: Iterable[int], spec: EnvironmentSpec) -> Iterator[Recorded]:
     """Reads and checks episodes, one at a time."""
-    for index, raw in _raw(name, storage, indices):
-        columns = ("observations", "actions", "rewards", "terminations", "truncations")
+    for index, raw in _raw(name, storage, list(indices)):
         try:
-            yield checked(spec, **{column: raw[column] for column in columns})
+            yield checked(spec, **_as_numbers(raw, storage.spaces))
         except ValueError as reason:
             raise DatasetError(
                 f"episode {index} of dataset {name} {reason}: {DAMAGED}, or leave that episode out"
             ) from None
 
 
-def _raw(name: str, storage: Any, indices: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Episodes as Minari decodes them."""
-    chosen = list(indices)
-    # Of files by episode, Minari would read ahead; of one file, the HDF5 library keeps more, the longer it is open.
-    size = _AT_A_TIME if storage.FORMAT == "hdf5" else 1
-    for first in range(0, len(chosen), size):
-        group = chosen[first : first + size]
-        decoded = None
-        for index in group:
-            with _said(f"episode {index} of dataset {name}"):
-                decoded = decoded or iter(storage.get_episodes(group))
-                raw = next(decoded)
-            yield index, raw
+def _as_numbers(raw: dict[str, Any], spaces: Spaces) -> dict[str, Any]:
+    """The columns with observations flattened and actions from 0, where the spaces call for it."""
+    if spaces.plain:
+        return raw
+    changed = dict(raw)
+    if spaces.flattens:
+        rows = len(np.atleast_1d(raw["rewards"])) + 1
+        changed["observations"] = flattened(spaces.observation, raw["observations"], rows)
+    if isinstance(raw["actions"], np.ndarray) and raw["actions"].dtype.kind in "iu":
+        changed["actions"] = raw["actions"].astype(np.int64) - int(spaces.action.start)
+    return changed
+
+
+def _raw(name: str, storage: Storage, indices: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Episodes as the files have them."""
+    decoded = storage.episodes(indices)
+    for index in indices:
+        with _said(f"episode {index} of dataset {name}"):
+            raw = next(decoded)
+        yield index, raw
 
 
 @contextmanager
