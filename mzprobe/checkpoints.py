@@ -48,6 +48,12 @@ class Checkpoint:
     weights_sha256: str
     targets: StoredTargets | None = None  # positions of the replay buffer, where it has kept any
 
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """The SHA-256 of the dataset that it learned from, as `sha256`; nothing where none is known."""
+        known = self.metrics.get("dataset") or {}
+        return {key: known[key] for key in ("sha256",) if key in known}
+
     def make_environment(self) -> Environment:
         """The environment it was trained in.
 

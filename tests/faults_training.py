@@ -220,7 +220,7 @@ FAULTS = (
     Fault(
         what="a run goes on with a dataset that was changed",
         file="mzprobe/training/recorded.py",
-        old='if state["sha256"] != self.dataset.sha256:',
+        old="if sha256 != self.dataset.sha256:",
         new="if False:",
         test="tests/test_offline.py::test_a_run_does_not_go_on_with_another_dataset",
     ),

@@ -1,6 +1,7 @@
 """Figures that compare variants: numbers over agents worked by hand, what is drawn of them, and the study's folder."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from mzprobe.figures.acting import aggregate_acting, draw_acting
 from mzprobe.figures.comparison import draw_comparison
 from mzprobe.figures.learning import aggregate_learning, draw_learning
 from mzprobe.figures.style import rendered, variant_looks
-from mzprobe.probes.tables import Table, write_table
+from mzprobe.probes.tables import Table, read_table, write_table
 
 RUNS = {"b": "mine-b", "a": "mine-a", "a-few": "mine-a-few"}  # not in the order of the alphabet
 
@@ -329,4 +330,16 @@ def test_variants_that_were_measured_in_other_ways_are_not_compared(write, draw)
     with pytest.raises(
         UsageError, match=r"online tables of variants b and a were made with other settings \(episodes\)"
     ):
+        draw()
+
+
+def test_variants_may_have_learned_from_other_datasets_but_the_agents_of_one_may_not(write, draw, tmp_path):
+    write("online", "b", online_table("b"))
+    for variant in ("a", "a-few"):
+        write("online", variant, online_table(variant), dataset={"sha256": variant})
+    assert len(draw()) == 3
+    path = tmp_path / "analyses" / RUNS["a"] / "online" / "seed-1.parquet"
+    table = read_table(path)
+    write_table(path, replace(table, record={**table.record, "dataset": {"sha256": "other"}}))
+    with pytest.raises(UsageError, match=r"were made with other dataset \(sha256\)"):
         draw()

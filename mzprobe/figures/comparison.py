@@ -90,7 +90,7 @@ def _tables(analyses: Path, runs: Mapping[str, str], name: str) -> dict[str, Tab
     """The table of each variant that has one."""
     found = {variant: read_run(analyses, run, name) for variant, run in runs.items()}
     tables = {variant: table for variant, table in found.items() if table is not None}
-    records = {variant: {**table.record["agents"][0], "config": {}} for variant, table in tables.items()}
+    records = {variant: {**table.record["agents"][0], "config": {}, "dataset": {}} for variant, table in tables.items()}
     for variant, record in records.items():
         first = next(iter(records))
         unlike = differing(records[first], record)

@@ -197,6 +197,7 @@ def _record(probe: Probe, config: Config, first: Checkpoint, device: str) -> dic
         "machine": machine(first.environment["name"], network=first.config.network.kind, device=device),
         "commands": {},  # by training step
         "checkpoints": {},  # by training step, the SHA-256 of the weights
+        **({"dataset": first.dataset} if first.dataset else {}),
     }
 
 

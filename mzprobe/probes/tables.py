@@ -152,12 +152,14 @@ def commands_of(table: Table) -> list[str]:
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What two records do not share, such as `settings (states)`; nothing where their numbers belong together.
 
-    A run may have been taken further, so `training.steps` does not count.
+    A run may have been taken further, so `training.steps` does not count. A dataset may have been moved: where both
+    records have its SHA-256, that counts in the place of `dataset.path`.
     """
-    for part in ("settings", "config", "versions"):
+    known = bool(old.get("dataset") and new.get("dataset"))
+    ignored = {"training.steps", "dataset.path"} if known else {"training.steps"}
+    for part in ("settings", "config", *(["dataset"] if known else []), "versions"):
         before, after = (_flat(_complete(part, record.get(part, {}))) for record in (old, new))
-        names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-        names = [name for name in names if name != "training.steps"]
+        names = sorted({name for name in {*before, *after} if before.get(name) != after.get(name)} - ignored)
         if names:
             return f"{part} ({', '.join(names)})"
     return ""

@@ -62,6 +62,7 @@ def write_timing(agent: Path, analyses: Path, *, command: str) -> Path | None:
         "environment": last.environment,
         "versions": versions(last.environment["name"]),
         "commands": {str(step): command for step in sorted(set(frame["training_step"]))},
+        **({"dataset": last.dataset} if last.dataset else {}),
     }
     path = table_path(analyses, last.run, NAME, last.seed)
     with held(path):

@@ -98,12 +98,20 @@ class Feed:
         Raises:
             DatasetError: if the dataset is another one by now.
         """
-        if state["sha256"] != self.dataset.sha256:
+        self.refuse_other(state["sha256"])
+        self.fed, self.credit = state["fed"], state["credit"]
+
+    def refuse_other(self, sha256: str) -> None:
+        """Refuses to go on where another dataset was begun with, wherever either lies.
+
+        Raises:
+            DatasetError: naming it.
+        """
+        if sha256 != self.dataset.sha256:
             raise DatasetError(
                 f"{self.dataset.path} is not the dataset that this run began with (another sha256): put that one back, "
                 "or train under another --name"
             )
-        self.fed, self.credit = state["fed"], state["credit"]
 
     def _next_index(self) -> int:
         epoch, place = divmod(self.fed, len(self.chosen))

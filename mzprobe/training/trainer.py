@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,6 +94,7 @@ class Trainer:
             Interrupted: if `stop` was set; the state is saved.
             UsageError: if the folder holds a run of another configuration.
             InUse: if another command trains this agent.
+            DatasetError: if the run began with another dataset.
         """
         training = self.config.training
         self.stop = False
@@ -181,10 +182,12 @@ class Trainer:
         if loaded is None:
             if steps_of(self.folder):
                 # Killed between the first checkpoint and the first state: the same bytes are written again.
-                self._refuse_other(None)
+                first = read_checkpoint(steps_of(self.folder)[0])
+                self._refuse_other(first.config, first.dataset)
             return False
         arrays, record = loaded
-        self._refuse_other(record["config"])
+        fed = record["experience"].get("feed", {})
+        self._refuse_other(of_record(record["config"], str(self.folder)), fed)
 
         def part(name: str) -> dict[str, Any]:
             return {key.partition("/")[2]: a for key, a in arrays.items() if key.startswith(f"{name}/")}
@@ -199,23 +202,30 @@ class Trainer:
         self.clock.read(self.folder, self.step)
         return True
 
-    def _refuse_other(self, saved: dict[str, Any] | None) -> None:
-        """A run may be taken further (more steps), but never on with another configuration."""
-        mine = self.config.model_dump(mode="json")
-        source = str(self.folder)
-        before = of_record(saved, source) if saved else read_checkpoint(steps_of(self.folder)[0]).config
-        theirs = before.model_dump(mode="json")
+    def _refuse_other(self, before: RunConfig, fed: Mapping[str, Any]) -> None:
+        """A run may be taken further, and its dataset moved; with another configuration or dataset it never goes on.
+
+        Args:
+            before: configuration that it began with.
+            fed: the dataset's SHA-256 as `sha256`, where it is known.
+        """
+        mine, theirs = self.config.model_dump(mode="json"), before.model_dump(mode="json")
+        free = {("training", "steps")}
+        if self.feed is not None and fed.get("sha256") == self.feed.dataset.sha256:
+            free.add(("dataset", "path"))
         differing = [
             f"{section}.{key}"
             for section in mine
             for key in mine[section]
-            if (section, key) != ("training", "steps") and theirs[section][key] != mine[section][key]
+            if (section, key) not in free and theirs[section][key] != mine[section][key]
         ]
         if differing:
             raise UsageError(
                 f"{self.folder} holds an agent of another configuration ({', '.join(differing)}): "
                 "choose another --name or --out, or remove that folder"
             )
+        if self.feed is not None and "sha256" in fed:
+            self.feed.refuse_other(fed["sha256"])
 
     def _experience(self) -> Experience:
         config, seed = self.config, self.seed
