@@ -26,6 +26,7 @@ from mzprobe.cli.options import (
 from mzprobe.cli.pack import pack
 from mzprobe.cli.probes import add_commands
 from mzprobe.errors import Interrupted, MzprobeError
+from mzprobe.names import check_name
 
 if TYPE_CHECKING:
     from mzprobe.figures.output import Drawn
@@ -124,7 +125,8 @@ def train(
         given.append(f"training.steps={steps}")
     shown = learn_from(offline, demonstrations)
     config = load_preset(preset, [*shown, *given])
-    run = name or Path(preset).stem
+    run = Path(preset).stem if name is None else name
+    check_name(run, "a run", "give a name without slashes, and no dot in front, with --name")
     sets = [part for override in given for part in ("--set", override)]
     named = [] if name is None else ["--name", name]
     placed = [] if device == "cpu" else ["--device", device]

@@ -4,7 +4,7 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,7 @@ def collect(
             metavar="CHECKPOINT", help="A checkpoint's folder; with --policy random also a preset, such as cartpole."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the dataset, which must not exist.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the dataset; nothing else may be there.")],
     policy: Annotated[
         Policy, typer.Option(help="Act by search, by the policy network alone, or at random.")
     ] = Policy.behaviour,
@@ -44,33 +44,36 @@ def collect(
 ) -> None:
     """Record episodes of a checkpoint's agent as a dataset in Minari's format, to learn from.
 
-    The same command records the same bytes. A folder named like expert-v0 can be loaded by Minari under that id.
+    The same command records the same bytes; given again, it finds them there. A folder named like expert-v0 can be
+    loaded by Minari under that id.
     """
     from mzprobe.console import console, progress_bars, stopping
-    from mzprobe.datasets.collect import check_request, collect, load_player
+    from mzprobe.datasets.collect import check_request, collect, collected_before, load_player
 
     check_device(device)
     if episodes is None and steps is None:
         episodes = 100
-    check_request(out, episodes=episodes, steps=steps)
+    command = shlex.join(["mzprobe", *sys.argv[1:]])
+    check_request(out, episodes=episodes, steps=steps, command=command)
     player = load_player(source, policy.value, temperature=temperature, device=device)
 
     def interrupt() -> None:
         raise Interrupted(f"interrupted: {out} was not written, run the same command again")
 
-    with progress_bars() as bars, stopping(interrupt, what="stopping"):
-        bar = bars.add_task(f"collect {out.name}", total=episodes or steps, note="episodes" if episodes else "steps")
-        collected = collect(
-            player,
-            out,
-            episodes=episodes,
-            steps=steps,
-            seed=seed,
-            command=shlex.join(["mzprobe", *sys.argv[1:]]),
-            on_progress=lambda played, stepped: bars.update(bar, completed=played if episodes else stepped),
-        )
-    returns = collected.returns
+    asked: dict[str, Any] = {"episodes": episodes, "steps": steps, "seed": seed, "command": command}
+    collected = collected_before(player, out, **asked)
+    if collected is None:
+        with progress_bars() as bars, stopping(interrupt, what="stopping"):
+            of = "episodes" if episodes else "steps"
+            bar = bars.add_task(f"collect {out.name}", total=episodes or steps, note=of)
+            collected = collect(
+                player,
+                out,
+                **asked,
+                on_progress=lambda played, stepped: bars.update(bar, completed=played if episodes else stepped),
+            )
+    returns, there = collected.returns, " is there already" if collected.before else ""
     console.print(
-        f"{collected.path}: {len(returns)} episodes, {collected.steps} steps, return {returns.mean():.2f} ± "
+        f"{collected.path}{there}: {len(returns)} episodes, {collected.steps} steps, return {returns.mean():.2f} ± "
         f"{returns.std():.2f}, {returns.min():.2f} to {returns.max():.2f}"
     )

@@ -1,7 +1,8 @@
 """Collecting a dataset: an agent, its policy network alone, or chance plays whole episodes, which are written down."""
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil, isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +15,15 @@ from mzprobe.behaviour import Policy, RandomPolicy, draw_episode_numbers, play_e
 from mzprobe.checkpoints import Checkpoint, read_checkpoint
 from mzprobe.config import load_preset
 from mzprobe.datasets.core import Float64, Int64, Recorded
-from mzprobe.datasets.places import require_minari
+from mzprobe.datasets.places import RECORD, require_minari
+from mzprobe.datasets.reading import open_dataset
 from mzprobe.datasets.writing import DatasetWriter, new_dataset, refuse_existing
 from mzprobe.envs import Environment
 from mzprobe.errors import UsageError
+from mzprobe.files import canonical_json
+from mzprobe.names import unsayable
 from mzprobe.probes.sampling import load_agent
+from mzprobe.provenance import versions
 from mzprobe.search.mcts import actions_from_uniforms
 from mzprobe.seeding import numpy_generator
 from mzprobe.threads import limited_threads
@@ -59,6 +64,7 @@ class Collected:
     path: Path
     steps: int
     returns: Float64  # [episodes], undiscounted, environment units
+    before: bool = False  # whether by the same request before this one
 
 
 def load_player(source: str, name: PolicyName, *, temperature: float | None = None, device: str = "cpu") -> Player:
@@ -96,15 +102,19 @@ def load_player(source: str, name: PolicyName, *, temperature: float | None = No
     return Player(environment=agent.environment, policy=chosen, name=name, temperature=T, checkpoint=agent.checkpoint)
 
 
-def check_request(path: Path, *, episodes: int | None, steps: int | None) -> None:
+def check_request(path: Path, *, episodes: int | None, steps: int | None, command: str) -> None:
     """Refuses what `collect` would refuse, before an agent is loaded for it.
 
     Raises:
-        UsageError: if something is at `path`, not exactly one of the others is given, or Minari is not installed.
+        UsageError: if something is at `path` that another command made, no dataset can be called so, not exactly one of
+            `episodes` and `steps` is given, or Minari is not installed.
     """
     if (episodes is None) == (steps is None):
         raise UsageError("give how many --episodes to record, or how many --steps, and not both")
-    refuse_existing(path)
+    if _record_of(path).get("command") != command:
+        refuse_existing(path)
+    if unsayable(command):
+        raise UsageError(f"{command!r} cannot be kept in a record: use names of letters that can be printed")
     require_minari()
 
 
@@ -121,11 +131,12 @@ def collect(
 ) -> Collected:
     """Plays whole episodes and writes them; the dataset appears at `path` when it is whole.
 
-    An episode depends on the player, the seed and its own number alone, not on which are played side by side.
+    Where the same request has written it already, it is verified and left as it is. An episode depends on the player,
+    the seed and its own number alone, not on which are played side by side.
 
     Args:
         player: who, and where.
-        path: folder of the dataset; nothing may be there.
+        path: folder of the dataset; nothing else may be there.
         episodes: how many to play.
         steps: or: play until there are at least so many; the last episode is whole.
         seed: of the starts and of the actions.
@@ -134,13 +145,17 @@ def collect(
         on_progress: called with the episodes and steps written so far.
 
     Raises:
-        UsageError: if something is at `path`, or not exactly one of `episodes` and `steps` is given.
+        UsageError: if something else is at `path`, or not exactly one of `episodes` and `steps` is given.
+        DatasetError: if what the same request wrote is damaged.
         MzprobeError: if the environment gives what cannot be recorded, or the disk is full.
     """
-    check_request(path, episodes=episodes, steps=steps)
+    check_request(path, episodes=episodes, steps=steps, command=command)
     checkpoint = player.checkpoint
     threads = 1 if checkpoint is None else checkpoint.config.training.threads
     record = {"command": command, **made_by(player, seed=seed)}
+    there = collected_before(player, path, episodes=episodes, steps=steps, seed=seed, command=command)
+    if there is not None:
+        return there
     with (
         limited_threads(threads),
         new_dataset(path, player.environment.spec, algorithm=player.algorithm, record=record) as writer,
@@ -156,6 +171,39 @@ def collect(
             writer.append(played, seeds=seeds[: len(played)])
             on_progress(len(writer.returns), writer.steps)
     return Collected(path=path, steps=writer.steps, returns=np.array(writer.returns))
+
+
+def collected_before(
+    player: Player, path: Path, *, episodes: int | None, steps: int | None, seed: int, command: str
+) -> Collected | None:
+    """What is at `path`, verified, if `collect` would write the same bytes there: it was killed after its last step.
+
+    Arguments are those of `collect`.
+
+    Returns:
+        None where nothing is there.
+
+    Raises:
+        UsageError: if it would write others.
+        DatasetError: if what is there is damaged.
+    """
+    if not path.exists():
+        return None
+    spec = player.environment.spec
+    wanted = {
+        "command": command,
+        **made_by(player, seed=seed),
+        "environment": asdict(spec),
+        "versions": versions(spec.name),
+    }
+    found = _record_of(path)
+    if {key: found.get(key) for key in wanted} != json.loads(canonical_json(wanted)):
+        refuse_existing(path)
+    dataset = open_dataset(str(path), spec)
+    ends = np.cumsum([0, *dataset.lengths])
+    if len(dataset) != episodes if steps is None else not ends[-2] < steps <= ends[-1]:
+        refuse_existing(path)
+    return Collected(path=path, steps=int(ends[-1]), returns=dataset.returns, before=True)
 
 
 def mean_return(player: Player, *, episodes: int, seed: int = 0, side_by_side: int = SIDE_BY_SIDE) -> float:
@@ -183,6 +231,15 @@ def made_by(player: Player, *, seed: int) -> dict[str, Any]:
             "search": checkpoint.config.search.model_dump(mode="json"),
         }
     return made
+
+
+def _record_of(path: Path) -> dict[str, Any]:
+    """What a dataset says that made it, unverified; nothing where there is none."""
+    try:
+        found = json.loads((path / RECORD).read_bytes()) if (path / RECORD).is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _expected(writer: DatasetWriter, steps: int) -> int:

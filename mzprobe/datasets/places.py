@@ -11,6 +11,7 @@ from typing import Any
 from mzprobe._plugins import nearest
 from mzprobe.errors import DatasetError, UsageError
 from mzprobe.files import canonical_json, read_bytes, sha256
+from mzprobe.names import unsayable
 
 FORMAT = 1
 DATA, METADATA, RECORD = "data", "metadata.json", "mzprobe.json"
@@ -39,13 +40,22 @@ def find(name: str) -> Path:
     """The folder of a dataset: given itself (or the `data` in it), or by an id in Minari's own place.
 
     Raises:
+        UsageError: if no dataset can have that name.
         DatasetError: if there is none; names the nearest id.
     """
+    if not name.strip() or unsayable(name):
+        raise UsageError(f"{name!r} cannot be a dataset: give the folder of one, or its id in Minari's own place")
     here, place = Path(name), minari_place()
-    for folder in (here, here.parent if here.name == DATA else here, place / name):
-        if (folder / DATA / METADATA).is_file():
-            return folder
-    if here.exists() or (place / name).exists():
+    try:
+        for folder in (here, here.parent if here.name == DATA else here, place / name):
+            if (folder / DATA / METADATA).is_file():
+                return folder
+        there = here.exists() or (place / name).exists()
+    except OSError as reason:  # too long, or closed to whoever asks
+        raise DatasetError(
+            f"dataset {name} cannot be looked for ({reason.strerror}): give the folder of one that can be read"
+        ) from None
+    if there:
         folder = here if here.exists() else place / name
         raise DatasetError(f"{folder} holds no Minari dataset (no {DATA}/{METADATA}): {DAMAGED}")
     hint = nearest(name, ids(place)).removeprefix(", ") or "give a dataset's folder, or make one with mzprobe collect"

@@ -7,6 +7,7 @@ anew with each episode.
 """
 
 import copy
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import canonical_json, new_directory, sha256
 from mzprobe.locks import held
+from mzprobe.names import check_name, unsayable
 from mzprobe.provenance import versions
 
 LONGEST = (1 << 17) - 1  # steps: Minari's reading splits what is longer
@@ -162,12 +164,16 @@ def new_dataset(
 
 
 def refuse_existing(path: Path) -> None:
-    """Refuses a place where something is.
+    """Refuses a place where something is, or whose name no dataset can have.
 
     Raises:
         UsageError: naming it.
     """
-    if path.exists():
+    remedy = "end --out in a name such as expert-v0"
+    check_name(path.name, "a dataset", remedy)
+    if unsayable(str(path)):
+        raise UsageError(f"a dataset cannot lie at {str(path)!r}: {remedy}")
+    if os.path.lexists(path):
         raise UsageError(f"{path} exists and is not replaced: remove it or choose another --out")
 
 

@@ -1,0 +1,30 @@
+"""Names that become folders, checked where they are given."""
+
+import os
+import unicodedata
+
+from mzprobe.errors import UsageError
+
+_LONGEST = 200  # bytes; file systems take 255, and temporary names are longer than what they stand for
+
+
+def check_name(name: str, what: str, remedy: str) -> None:
+    """Refuses what cannot be the name of one folder that everybody sees.
+
+    Args:
+        name: that was given.
+        what: it is to name, for the sentence.
+        remedy: what to do instead.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if not name or name.startswith(".") or "/" in name or "\\" in name or unsayable(name):
+        raise UsageError(f"{what} cannot be named {name!r}: {remedy}")
+    if len(os.fsencode(name)) > _LONGEST:
+        raise UsageError(f"{what} cannot be named {name[:20]!r}... with {len(name)} characters: {remedy}")
+
+
+def unsayable(text: str) -> bool:
+    """Whether a text has characters that spoil a line or a record: control characters, and bytes that are no text."""
+    return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
