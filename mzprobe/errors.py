@@ -1,5 +1,10 @@
 """What a user can get wrong, each said in one sentence that names the thing and the remedy."""
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
 
 class MzprobeError(Exception):
     """A failure that the command line prints as one sentence, without a traceback."""
@@ -37,3 +42,30 @@ class Interrupted(MzprobeError):  # noqa: N818
     """A signal asked the work to stop; what was done is on disk."""
 
     exit_code = 130
+
+
+class MzprobeWarning(UserWarning):
+    """What a run goes on with, but its user should know; the command line prints it as one line."""
+
+
+@contextmanager
+def warnings_to(tell: Callable[[str], Any]) -> Iterator[None]:
+    """Within it, the sentences of mzprobe's warnings go to `tell`; other warnings are shown as ever."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, MzprobeWarning):
+            tell(str(message))
+        else:
+            elsewhere(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        elsewhere = warnings.showwarning
+        warnings.showwarning = show
+        yield

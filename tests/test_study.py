@@ -6,12 +6,13 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from dataclasses import dataclass, field
 
 import pytest
 from studies import HORIZON, study_of_all_probes
 
-from mzprobe.errors import Interrupted, MzprobeError, UsageError
+from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, UsageError
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.tables import read_table
 from mzprobe.settings import PlanningConfig, SearchErrorConfig, StepsConfig, StudyConfig, StudyRun
@@ -243,6 +244,26 @@ def test_a_process_says_why_it_fails(pipe, capfd, error, said):
     ours.recv()
     assert ours.recv() == Failure(said)
     assert ("Traceback" in capfd.readouterr().err) == isinstance(error, RuntimeError)
+
+
+@dataclass
+class Warner(Listener):
+    """Gives a warning of mzprobe's and one of Python's."""
+
+    def run(self, _report, _must_stop):
+        warnings.warn("beyond the support", MzprobeWarning, stacklevel=1)
+        warnings.warn("of another kind", UserWarning, stacklevel=1)
+
+
+def test_a_warning_is_given_by_the_parent_with_the_agents_label(pipe):
+    ours, theirs = pipe
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        processes._run(Warner(), theirs)
+    with pytest.warns(MzprobeWarning, match="^seed 5: beyond the support$"):
+        processes._relay({ours: None}, [], lambda _: None)
+    assert not ours.poll()
+    assert [str(warning.message) for warning in shown] == ["of another kind"]
 
 
 # Several agents

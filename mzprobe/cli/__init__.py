@@ -25,7 +25,8 @@ from mzprobe.cli.options import (
 )
 from mzprobe.cli.pack import pack
 from mzprobe.cli.probes import add_commands
-from mzprobe.errors import Interrupted, MzprobeError
+from mzprobe.cli.saying import say
+from mzprobe.errors import Interrupted, MzprobeError, warnings_to
 from mzprobe.names import check_name
 
 if TYPE_CHECKING:
@@ -286,26 +287,27 @@ def main() -> None:
     """Runs the command line; errors become one sentence and an exit code."""
     debug = "--debug" in sys.argv
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        with warnings_to(lambda sentence: say(f"warning: {sentence}")):
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if code == Interrupted.exit_code:  # what typer makes of a KeyboardInterrupt inside a command
             raise KeyboardInterrupt
     except MzprobeError as error:
         if debug:
             raise
-        _say(str(error))
+        say(f"error: {error}")
         code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        _say("interrupted: run the same command again to resume")
+        say("error: interrupted: run the same command again to resume")
         code = Interrupted.exit_code
     except Exception as error:
         message = getattr(error, "format_message", None)
         if message is None:
             if debug:
                 raise
-            _say(f"an unexpected {type(error).__name__} ({error}): run with --debug and report the traceback")
+            say(f"error: an unexpected {type(error).__name__} ({error}): run with --debug and report the traceback")
             code = 1
         else:
-            _say(f"{message()} (see --help)")
+            say(f"error: {message()} (see --help)")
             code = 2
     sys.stdout.flush()
     sys.exit(code or 0)
@@ -380,7 +382,3 @@ def _judge(run: str, analyses: Path, out: Path, *, as_json: bool = False) -> Non
     if note:
         errors.print(note)
     errors.print(f"{path} {status}")
-
-
-def _say(sentence: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {sentence}", markup=False)

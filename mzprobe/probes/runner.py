@@ -127,7 +127,10 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
         frames[step] = _merged(run.probe, frames.get(step), rows)
         record["commands"][str(step)] = run.command
         for seen in (agent, *others):
-            record["checkpoints"][str(seen.checkpoint.training_step)] = seen.checkpoint.weights_sha256
+            at = str(seen.checkpoint.training_step)
+            record["checkpoints"][at] = seen.checkpoint.weights_sha256
+            if "beyond_support" in seen.checkpoint.metrics:
+                record["beyond_support"][at] = seen.checkpoint.metrics["beyond_support"]
         frame = pd.concat([frames[step] for step in sorted(frames)], ignore_index=True)
         write_table(path, Table(frame=frame, units=run.probe.units, record=record))
     on_progress(len(chosen), len(chosen))
@@ -164,8 +167,8 @@ def _begun(run: ProbeRun, chosen: Sequence[Path]) -> tuple[Path, dict[str, Any],
         if run.overwrite:
             return path, record, {}
         raise
-    for part in ("commands", "checkpoints"):
-        record[part] = old.record[part]
+    for part in ("commands", "checkpoints", "beyond_support"):
+        record[part] = old.record.get(part, {})  # the last is none of an older mzprobe's
     if "bits" in old.record:
         record["bits"] = old.record["bits"]
     return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
@@ -198,6 +201,7 @@ def _record(probe: Probe, config: Config, first: Checkpoint, device: str) -> dic
         "commands": {},  # by training step
         "checkpoints": {},  # by training step, the SHA-256 of the weights
         **({"dataset": first.dataset} if first.dataset else {}),
+        "beyond_support": {},  # by training step, of the targets so far, where the checkpoint has counted them
     }
 
 

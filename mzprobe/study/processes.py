@@ -7,13 +7,14 @@ import multiprocessing
 import os
 import signal
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-from mzprobe.errors import Interrupted, MzprobeError
+from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, warnings_to
 from mzprobe.training.trainer import Progress
 
 
@@ -31,6 +32,13 @@ class Report:
 @dataclass(frozen=True)
 class Failure:
     """Why an agent could not be finished."""
+
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """What the user should know of an agent, whose work goes on."""
 
     sentence: str
 
@@ -57,6 +65,8 @@ def run_tasks(
         tasks: one an agent.
         processes: at a time; by default as many as there are cores.
         on_report: told of progress.
+
+    Warnings of mzprobe's are given by this process, with the task's label.
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM; every task has stopped.
@@ -104,6 +114,8 @@ def _relay(running: dict[Any, Any], failures: list[Failure], on_report: Callable
             continue
         if isinstance(message, Failure):
             failures.append(message)
+        elif isinstance(message, Warned):
+            warnings.warn(message.sentence, MzprobeWarning, stacklevel=4)
         else:
             on_report(message)
 
@@ -118,12 +130,13 @@ def _run(task: Task, pipe: "Connection[Any, Any]") -> None:
         except OSError:
             return True
 
-    def report(said: Report | Failure) -> None:
+    def report(said: Report | Failure | Warned) -> None:
         with suppress(OSError):  # the parent is gone
             pipe.send(said)
 
     try:
-        task.run(report, must_stop)
+        with warnings_to(lambda sentence: report(Warned(f"{task.label}: {sentence}"))):
+            task.run(report, must_stop)
     except Interrupted:
         pass  # the parent asked for it, or is gone
     except MzprobeError as error:

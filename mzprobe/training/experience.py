@@ -34,6 +34,7 @@ class Drawn(NamedTuple):
 class Experience(Protocol):
     """Where training batches come from."""
 
+    replay: Replay
     counts: TargetCounts
 
     def begin(self) -> None:

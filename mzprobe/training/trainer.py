@@ -20,6 +20,7 @@ from mzprobe.locks import held
 from mzprobe.search.models import LearnedModel
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.threads import limited_threads
+from mzprobe.training.beyond import Beyond, Reach, reach
 from mzprobe.training.clock import Clock
 from mzprobe.training.experience import Experience, Offline, Online, prioritise
 from mzprobe.training.learner import Learner
@@ -84,6 +85,7 @@ class Trainer:
         self.recent: deque[float] = deque(maxlen=RECENT)
         self.evaluations: list[dict[str, float]] = []
         self.last_losses: dict[str, float] = {}
+        self.beyond = Beyond(support=self.network.support)
         self.stop = False  # set by whoever wants the run to stop at the next whole step
 
     def train(self, on_progress: Callable[[Progress], None] = lambda _: None) -> None:
@@ -113,6 +115,7 @@ class Trainer:
                     )
                 if self.experience.may_train(self.environment_steps, self.step):
                     self._train_step()
+                    self.beyond.tell(self._reach() if self.step == 1 else None)
                     self._at_step()
                 else:
                     self.recent.extend(self.experience.play_step(self.step))
@@ -166,6 +169,7 @@ class Trainer:
             "recent": list(self.recent),
             "evaluations": self.evaluations,
             "last_losses": self.last_losses,
+            "beyond_support": self.beyond.state(),
             "experience": kept,
         }
         self.clock.write(self.folder)
@@ -196,6 +200,7 @@ class Trainer:
         self.recent = deque(record["recent"], maxlen=RECENT)
         self.evaluations = record["evaluations"]
         self.last_losses = record["last_losses"]
+        self.beyond.restore(record.get("beyond_support"))
         parts = {name: part(name) for name in ("play", "replay", "recorded", "target")}
         self.experience.restore(parts, record["experience"])
         self.learner.restore(part("learner"))
@@ -267,8 +272,14 @@ class Trainer:
                 "intact; lower training.learning_rate or training.gradient_clip and train again under another --name"
             )
         prioritise(drawn, np.abs(root_values - batch.values[0]))
+        self.beyond.add(batch)
         self.step += 1
         self.last_losses = losses
+
+    def _reach(self) -> Reach | None:
+        """What the warm-up lets expect of an environment that no shipped preset was made for."""
+        foreign = ":" in self.config.environment.name
+        return reach(self.experience.replay, self.environment.spec) if foreign else None
 
     def _at_step(self) -> None:
         """Evaluates, writes the checkpoint and saves the state, whichever are due."""
@@ -305,6 +316,7 @@ class Trainer:
                 "recent_return": float(np.mean(self.recent)) if self.recent else None,
                 "losses": self.last_losses,
                 "targets": vars(self.experience.counts),
+                "beyond_support": self.beyond.record(),
                 **({} if self.feed is None else {"dataset": self.feed.record()}),
             },
             command=self.command,
