@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -23,9 +24,11 @@ from mzprobe.errors import CheckpointError, UsageError
 from mzprobe.files import canonical_json, read_bytes, sha256, write_directory
 from mzprobe.networks import TrainableNetwork
 from mzprobe.provenance import machine, versions
+from mzprobe.records import CheckpointRecord
 from mzprobe.stored import StoredTargets
 
 FORMAT = 1
+_AGAIN = "copy the checkpoint again or train it again"
 RECORD, WEIGHTS, TARGETS = "checkpoint.json", "model.safetensors", "targets.safetensors"
 _STEP = re.compile(r"step-(\d{7,})")
 _SEED = re.compile(r"seed-(\d+)")
@@ -74,10 +77,16 @@ class Checkpoint:
         """The network with its weights, in evaluation mode.
 
         Raises:
-            CheckpointError: if the weights do not fit the network that the configuration describes.
+            CheckpointError: if the weights do not fit the network that the configuration describes, in names, shapes
+                or types.
         """
         network = networks.build(self.config.network, environment.spec, torch.Generator())
         weights = {name: torch.from_numpy(array.copy()) for name, array in self.weights.items()}
+        for name, own in network.state_dict().items():
+            if name in weights and weights[name].dtype != own.dtype:
+                seen = str(weights[name].dtype).removeprefix("torch.")
+                kind = str(own.dtype).removeprefix("torch.")
+                raise CheckpointError(f"the weights {name} are {seen} and the network's {kind}: {_AGAIN}")
         try:
             network.load_state_dict(weights)
         except RuntimeError as reason:
@@ -151,38 +160,45 @@ def read_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: if it is missing, truncated, edited, of a newer format or not a checkpoint.
     """
     remedy = "give the folder of a checkpoint, such as checkpoints/cartpole/seed-0/step-0001000"
-    record = unsealed(read_bytes(path / RECORD, error=CheckpointError, remedy=remedy), path / RECORD)
-    weights = _arrays(path / WEIGHTS, record["weights_sha256"])
-    kept = _arrays(path / TARGETS, record["targets_sha256"]) if "targets_sha256" in record else None
-    config = of_record(record["config"], str(path / RECORD))
-    fields = (
-        "run",
-        "seed",
-        "training_step",
-        "environment_steps",
-        "environment",
-        "metrics",
-        "versions",
-        "command",
-    )
+    values = unsealed(read_bytes(path / RECORD, error=CheckpointError, remedy=remedy), path / RECORD)
+    record = CheckpointRecord.of(values, source=path / RECORD, error=CheckpointError, remedy=_AGAIN)
+    weights = _arrays(path / WEIGHTS, record.weights_sha256)
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"{path / WEIGHTS} holds a number that is not finite ({name}): {_AGAIN}")
+    kept = _arrays(path / TARGETS, record.targets_sha256) if record.targets_sha256 else None
     return Checkpoint(
-        **{name: record[name] for name in fields},
-        config=config,
+        run=record.run,
+        seed=record.seed,
+        training_step=record.training_step,
+        environment_steps=record.environment_steps,
+        config=of_record(record.config, str(path / RECORD)),
+        environment=values["environment"],
+        metrics=record.metrics,
+        versions=record.versions,
+        command=record.command,
         weights=weights,
-        weights_sha256=record["weights_sha256"],
-        targets=None if kept is None else StoredTargets.of_arrays(kept),
+        weights_sha256=record.weights_sha256,
+        targets=None if kept is None else _stored(kept, path / TARGETS),
     )
+
+
+def _stored(arrays: dict[str, NDArray[Any]], path: Path) -> StoredTargets:
+    """The positions that a checkpoint has kept."""
+    try:
+        return StoredTargets.of_arrays(arrays)
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(f"{path} does not hold positions of a replay buffer: {_AGAIN}") from None
 
 
 def _arrays(path: Path, digest: str) -> dict[str, NDArray[Any]]:
     """Reads a file of arrays and verifies it."""
-    remedy = "copy the checkpoint again or train it again"
-    data = read_bytes(path, error=CheckpointError, remedy=remedy)
+    data = read_bytes(path, error=CheckpointError, remedy=_AGAIN)
     if sha256(data) != digest:
-        raise CheckpointError(f"{path} is truncated or edited (its sha256 is not the recorded one): {remedy}")
+        raise CheckpointError(f"{path} is truncated or edited (its sha256 is not the recorded one): {_AGAIN}")
     try:
         arrays: dict[str, NDArray[Any]] = load_arrays(data)
-    except SafetensorError as reason:
+    except (SafetensorError, KeyError, TypeError, ValueError) as reason:
         raise CheckpointError(f"{path} is not a safetensors file ({reason}): train it again") from None
     return arrays
 
@@ -204,7 +220,7 @@ def unsealed(data: bytes, path: Path) -> dict[str, Any]:
         record = json.loads(data)
         digest = record.pop("record_sha256")
         found = sha256(canonical_json(record).encode())
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise CheckpointError(f"{path} is truncated or not a record of mzprobe: {remedy}") from None
     if isinstance(record.get("format"), int) and record["format"] > FORMAT:
         raise CheckpointError(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mzprobe.errors import InUse
+from mzprobe.errors import InUse, MzprobeWarning
 from mzprobe.files import remove_leftovers, said_of
 
 _MOMENTS = 60.0  # seconds to wait for a command that takes less
@@ -41,7 +41,8 @@ def held(path: Path, *, wait: float = 0.0) -> Iterator[None]:
     except Timeout:
         raise InUse(f"{path} is in use by {_holder(file)}: wait until it is done, or stop it") from None
     except (OSError, NotImplementedError) as reason:
-        warnings.warn(f"{path} cannot be locked ({reason}): let no other command write there", stacklevel=4)
+        said = f"{path} cannot be locked ({reason}): let no other command write there"
+        warnings.warn(said, MzprobeWarning, stacklevel=4)
         yield
         return
     try:

@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Discrete
 
 from mzprobe.checkpoints import read_checkpoint, sealed, steps_of, unsealed
 from mzprobe.config import load_preset, shipped
-from mzprobe.errors import Interrupted, MzprobeWarning
+from mzprobe.errors import CheckpointError, Interrupted, MzprobeWarning
 from mzprobe.networks import Support
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
@@ -163,7 +163,7 @@ def test_a_broken_run_counts_on_and_is_told_once(
     assert broken == whole
 
 
-def test_a_state_of_an_older_mzprobe_counts_from_there(tmp_path, tiny_config, make_trainer, warned):
+def test_a_state_of_an_older_mzprobe_which_counted_nothing_is_refused(tmp_path, tiny_config, make_trainer):
     trainer = make_trainer(tiny_config(NARROW), tmp_path)
     with pytest.raises(Interrupted):
         trainer.train(lambda progress: setattr(trainer, "stop", progress.step == 25))
@@ -171,11 +171,8 @@ def test_a_state_of_an_older_mzprobe_counts_from_there(tmp_path, tiny_config, ma
     record = unsealed(path.read_bytes(), path)
     del record["beyond_support"]
     path.write_bytes(sealed({name: value for name, value in record.items() if name != "record_sha256"}))
-    again = make_trainer(tiny_config(NARROW), tmp_path)
-    batches = trained(again)
-    assert len(batches) == 15
-    assert again.beyond.record()["values"] == plain_counts(batches, "value", again.network.support)
-    assert len(warned()) == 2
+    with pytest.raises(CheckpointError, match="was saved by an older mzprobe"):
+        make_trainer(tiny_config(NARROW), tmp_path).train()
 
 
 @pytest.mark.parametrize("preset", shipped("presets"))

@@ -3,12 +3,13 @@
 import json
 
 import pytest
+from stored_tables import store
 from synthetic import STEPS, World, a_claim, judged, made
 
 from mzprobe.claims import CLAIMS, judge_run, read_tables
 from mzprobe.claims.report import as_json, as_markdown, undecidable
 from mzprobe.errors import UsageError
-from mzprobe.probes.tables import Table, table_path, write_table
+from mzprobe.probes.tables import Table
 
 
 @pytest.fixture
@@ -16,11 +17,7 @@ def run(tmp_path):
     """Tables of a run on disk, in which everything is true, without that of the search."""
     for claim in CLAIMS:
         if claim.probe != "search":
-            frame = World(1.0).table(claim.probe)
-            for seed, own in frame.groupby("seed"):
-                record = {"seed": int(seed), "commands": {"0": "mzprobe made"}, "versions": {"mzprobe": "0"}}
-                table = Table(frame=own, units=dict.fromkeys(own.columns, "1"), record=record)
-                write_table(table_path(tmp_path / "analyses", "made", claim.probe, int(seed)), table)
+            store(tmp_path / "analyses", World(1.0).table(claim.probe), probe=claim.probe)
     return tmp_path
 
 

@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from drawings import golden
 from matplotlib.collections import PolyCollection
+from stored_tables import table_of
 
 from mzprobe.errors import UsageError
 from mzprobe.figures import PLANS, draw_run
 from mzprobe.figures.horizon import aggregate_horizon, draw_horizon
 from mzprobe.figures.style import rendered
-from mzprobe.probes.tables import Table, write_table
+from mzprobe.probes.tables import table_path, write_table
 from mzprobe.stats import over_agents
 
 # The table of Figure 3 is written by hand: two agents, the second with a state more; two training steps; h = 1, 2, 3.
@@ -195,18 +196,18 @@ def test_drawing_leaves_the_settings_of_matplotlib(frame):
 def store(analyses, frame, probe="horizon", **changed_for_the_last):
     """Writes a golden table as its probe would: one file an agent, the last one's record changed where asked."""
     for seed, rows in frame.groupby("seed"):
+        first, *later = sorted(rows["training_step"].unique())
+        command = f"mzprobe eval-{probe} golden"
         record = {
-            "environment": {"name": "cartpole"},
-            "commands": {"500": f"mzprobe eval-{probe} golden", "1000": f"mzprobe eval-{probe} golden --step 1000"},
-            "seed": int(seed),
+            "commands": {str(first): command, **{str(step): f"{command} --step 1000" for step in later}},
             "settings": {"states": 3},
             "config": {"training": {"steps": 1000 + int(seed)}},
             "versions": {"mzprobe": "0.1.0"},
         }
         if seed == frame["seed"].max():
             record |= changed_for_the_last
-        table = Table(frame=rows.reset_index(drop=True), units=dict.fromkeys(frame.columns, "any"), record=record)
-        write_table(analyses / "golden" / probe / f"seed-{seed}.parquet", table)
+        path = table_path(analyses, "golden", probe, int(seed))
+        write_table(path, table_of(rows, probe=probe, run="golden", **record))
 
 
 def statuses(root):
@@ -248,7 +249,7 @@ def test_the_csv_holds_the_numbers_drawn_and_says_what_made_them(tmp_path, frame
     [("settings", "states"), ("config", "search.simulations"), ("versions", "mzprobe")],
 )
 def test_agents_measured_otherwise_are_not_drawn_together(tmp_path, frame, part, name):
-    changed = {"search": {"simulations": 9}} if part == "config" else {name: 4}
+    changed = {"search": {"simulations": 9}} if part == "config" else {name: "4"}
     store(tmp_path / "analyses", frame, **{part: changed})
     with pytest.raises(
         UsageError, match=rf"seed-1.parquet and .*seed-0.parquet were made with other {part} \({name}\)"

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawings import band, legend_of, points
+from stored_tables import store
 
 from mzprobe.errors import UsageError
 from mzprobe.figures.acting import aggregate_acting, draw_acting
 from mzprobe.figures.comparison import draw_comparison
 from mzprobe.figures.learning import aggregate_learning, draw_learning
 from mzprobe.figures.style import rendered, variant_looks
-from mzprobe.probes.tables import Table, read_table, write_table
+from mzprobe.probes.tables import read_table, write_table
 
 RUNS = {"b": "mine-b", "a": "mine-a", "a-few": "mine-a-few"}  # not in the order of the alphabet
 
@@ -248,32 +249,14 @@ def test_a_variant_with_a_word_more_has_the_colour_of_the_other_and_dashes():
     assert len({(str(look["colour"]), look["linestyle"]) for look in looks.values()}) == 7
 
 
-def record(variant, seed, **changes):
-    """What a table says of itself."""
-    return {
-        "seed": seed,
-        "settings": {"episodes": 2},
-        "config": {"training": {"n_step": len(variant)}},
-        "environment": {"name": "cartpole"},
-        "versions": {"mzprobe": "0"},
-        "commands": {"10": "mzprobe study mine"},
-        **changes,
-    }
-
-
 @pytest.fixture
 def write(tmp_path):
     """Writes a table of a variant, an agent a file."""
 
     def to(name, variant, frame, **changes):
-        for seed, own in frame.groupby("seed"):
-            path = tmp_path / "analyses" / RUNS[variant] / name / f"seed-{seed}.parquet"
-            table = Table(
-                frame=own.reset_index(drop=True),
-                units=dict.fromkeys(own.columns, "1"),
-                record=record(variant, seed, **changes),
-            )
-            write_table(path, table)
+        said = {"settings": {"episodes": 2}, "config": {"training": {"n_step": len(variant)}}, **changes}
+        steps = {"commands": {str(step): "mzprobe study mine" for step in frame["training_step"].unique()}}
+        store(tmp_path / "analyses", frame, probe=name, run=RUNS[variant], **steps, **said)
 
     return to
 

@@ -12,7 +12,7 @@ import time
 import pytest
 from filelock import FileLock
 
-from mzprobe.errors import Interrupted, InUse
+from mzprobe.errors import Interrupted, InUse, MzprobeWarning
 from mzprobe.files import remove_leftovers
 from mzprobe.locks import all_held, folder_held, held
 
@@ -138,7 +138,7 @@ def test_where_there_are_no_locks_it_is_said_and_work_goes_on(tmp_path, monkeypa
     monkeypatch.setattr(FileLock, "acquire", refuse)
     done = []
     said = r"agent cannot be locked \(.*No locks available\): let no other"
-    with pytest.warns(UserWarning, match=said), held(tmp_path / "agent"):
+    with pytest.warns(MzprobeWarning, match=said), held(tmp_path / "agent"):
         done.append(True)
     assert done
 

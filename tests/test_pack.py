@@ -5,22 +5,22 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stored_tables import table_of
 
 from mzprobe.errors import UsageError
 from mzprobe.probes.registry import ONLINE
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.probes.tables import Table, read_table, rounded, write_table
+from mzprobe.probes.tables import read_table, rounded, write_table
 from mzprobe.settings import OnlineConfig
 
 
-def table_of(values, **record):
-    frame = pd.DataFrame({"seed": np.arange(len(values)), "error": np.array(values, dtype=float)})
-    return Table(frame=frame, units={"seed": "index", "error": "1"}, record=record)
+def errors(values, **record):
+    return table_of(pd.DataFrame({"seed": 0, "training_step": 0, "error": np.array(values, dtype=float)}), **record)
 
 
 @given(values=st.lists(st.floats(-1e300, 1e300) | st.just(np.nan), min_size=1), bits=st.integers(2, 52))
 def test_numbers_keep_their_digits_their_signs_and_their_order(values, bits):
-    table = table_of(values)
+    table = errors(values)
     found = rounded(table, bits).frame["error"].to_numpy()
     given_ = table.frame["error"].to_numpy()
     np.testing.assert_array_equal(np.isnan(found), np.isnan(given_))
@@ -33,13 +33,13 @@ def test_numbers_keep_their_digits_their_signs_and_their_order(values, bits):
 
 
 def test_what_few_digits_say_stays_and_what_they_do_not_is_rounded_to_even():
-    found = rounded(table_of([0.0, 1.5, -500.0, 1 + 2**-14, 1 + 3 * 2**-14]), 14).frame["error"]
+    found = rounded(errors([0.0, 1.5, -500.0, 1 + 2**-14, 1 + 3 * 2**-14]), 14).frame["error"]
     assert found.tolist() == [0.0, 1.5, -500.0, 1.0, 1 + 2**-12]
 
 
 def test_a_table_is_rounded_once_and_says_so():
-    once = rounded(table_of([1 / 3], run="tiny"), 9)
-    assert once.record == {"run": "tiny", "bits": 9}
+    once = rounded(errors([1 / 3]), 9)
+    assert once.record == {**errors([1 / 3]).record, "bits": 9}
     with pytest.raises(UsageError, match="rounded to 9 bits already"):
         rounded(once, 8)
 
@@ -47,14 +47,14 @@ def test_a_table_is_rounded_once_and_says_so():
 def test_a_run_is_packed_into_another_folder(run_cli, tmp_path):
     values = np.random.default_rng(0).standard_normal(5000)
     whole = tmp_path / "analyses" / "tiny" / "horizon" / "seed-0.parquet"
-    write_table(whole, table_of(values, run="tiny"))
+    write_table(whole, errors(values, run="tiny"))
     arguments = ("pack", "tiny", "--analyses", tmp_path / "analyses", "--out", tmp_path / "shipped")
     code, said, _ = run_cli(*arguments)
     assert (code, said.split(",")[0]) == (0, "1 tables")
     packed = tmp_path / "shipped" / "tiny" / "horizon" / "seed-0.parquet"
     assert packed.stat().st_size < 0.6 * whole.stat().st_size
     np.testing.assert_allclose(read_table(packed).frame["error"], values, rtol=2**-14)
-    assert read_table(packed).record == {"run": "tiny", "bits": 14}
+    assert read_table(packed).record == {**read_table(whole).record, "bits": 14}
     code, _, said = run_cli(*arguments)
     assert (code, "is there already" in said) == (2, True)
     code, _, said = run_cli("pack", "tiny", "--analyses", tmp_path / "shipped", "--out", tmp_path / "again")

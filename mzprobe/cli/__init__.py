@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from mzprobe import __version__
+from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
 from mzprobe.cli.options import (
     Analyses,
@@ -51,6 +52,7 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
   mzprobe eval-targets checkpoints/cartpole     Beyond the paper: are stored value targets true by now?
   mzprobe figures cartpole                      draw the figures whose tables exist
   mzprobe claims cartpole                       do the paper's claims hold for them?
+  mzprobe verify checkpoints analyses           is all of it as it was written?
 
 Record episodes of an agent, as a dataset to learn from:
 
@@ -108,6 +110,9 @@ def train(
     overrides: Set = None,
     device: Device = "cpu",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log curves into the agent's folder.")] = False,
+    any_version: Annotated[
+        bool, typer.Option("--any-version", help="Go on where other versions of packages stopped; bits may differ.")
+    ] = False,
 ) -> None:
     """Train one MuZero agent and save checkpoints at fixed steps.
 
@@ -133,7 +138,7 @@ def train(
     placed = [] if device == "cpu" else ["--device", device]
     told = [] if not shown else ["--offline", offline] if offline else ["--demonstrations", demonstrations]
     command = shlex.join(["mzprobe", "train", preset, "--seed", str(seed), *told, *named, *placed, *sets])
-    trainer = Trainer(config, seed=seed, run=run, out=out, command=command, device=device)
+    trainer = Trainer(config, seed=seed, run=run, out=out, command=command, device=device, any_version=any_version)
     log = tensorboard_logger(trainer.folder) if tensorboard else None
     if trainer.feed is not None:
         errors.print(
@@ -162,6 +167,8 @@ def train(
 
 add_commands(app)
 app.command(epilog="Example: mzprobe pack cartpole --out shipped")(pack)
+app.command(epilog="Example: mzprobe verify checkpoints analyses")(verify)
+app.command(epilog="Example: mzprobe seal analyses/cartpole --dry-run")(seal)
 app.command(epilog="Example: mzprobe collect checkpoints/cartpole/seed-0/step-0020000 --out datasets/expert-v0")(
     collect
 )

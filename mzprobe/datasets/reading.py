@@ -81,13 +81,8 @@ def open_dataset(name: str, spec: EnvironmentSpec) -> Dataset:
     """
     require_minari()
     folder = find(name)
+    metadata, found = verify_files(name, folder)
     data = folder / DATA
-    with _said(f"dataset {name}"):
-        refuse_odd_files(folder)
-    metadata = _metadata(name, data / METADATA)
-    with _said(f"dataset {name}"):
-        found = digest(data)
-    check_record(folder, found, metadata)
     with _said(f"dataset {name}"):
         spaces = spaces_of(metadata)
         refuse_other_spaces(name, spaces, spec)
@@ -115,6 +110,21 @@ def open_dataset(name: str, spec: EnvironmentSpec) -> Dataset:
         spec=spec,
         storage=storage,
     )
+
+
+def verify_files(name: str, folder: Path) -> tuple[dict[str, Any], str]:
+    """Minari's metadata of a dataset, and the digest of its files, compared with mzprobe's record where there is one.
+
+    Raises:
+        DatasetError: if a file is damaged, edited, or no file.
+    """
+    with _said(f"dataset {name}"):
+        refuse_odd_files(folder)
+    metadata = _metadata(name, folder / DATA / METADATA)
+    with _said(f"dataset {name}"):
+        found = digest(folder / DATA)
+    check_record(folder, found, metadata)
+    return metadata, found
 
 
 def _metadata(name: str, path: Path) -> dict[str, Any]:

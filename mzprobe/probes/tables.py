@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mzprobe.config import of_record
-from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.errors import MzprobeError, MzprobeWarning, UsageError
 from mzprobe.files import read_bytes, write_file
+from mzprobe.probes.seals import table_sha256
+from mzprobe.records import TableRecord
+
+_RECORD, _SEAL = b"mzprobe", b"mzprobe_sha256"  # keys of the schema's metadata
+_AGAIN = "remove it and run its probe again"
+_FILE = re.compile(r"seed-(\d+)\.parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +49,8 @@ def write_table(path: Path, table: Table) -> None:
     if missing:
         raise ValueError(f"columns without a unit: {', '.join(sorted(missing))}")
     arrow = pa.Table.from_pandas(table.frame, preserve_index=False)
-    metadata = {b"mzprobe": json.dumps({"units": table.units, **table.record}, sort_keys=True).encode()}
+    record = json.dumps({"units": table.units, **table.record}, sort_keys=True).encode()
+    metadata = {_RECORD: record, _SEAL: table_sha256(arrow, record).encode()}
     buffer = io.BytesIO()
     floats = [field.name for field in arrow.schema if pa.types.is_floating(field.type)]
     pq.write_table(
@@ -74,21 +83,54 @@ def rounded(table: Table, bits: int) -> Table:
 
 
 def read_table(path: Path) -> Table:
-    """Reads a table back.
+    """Reads a table back and verifies its seal; one of an older mzprobe has none, which a warning says.
 
     Raises:
-        MzprobeError: if it is missing, truncated or not a table of mzprobe.
+        UsageError: if it is missing.
+        MzprobeError: if it is truncated or edited, not a table of mzprobe, or not of the agent that its name says.
     """
+    table, sealed = look_at(path)
+    if not sealed:
+        warnings.warn(
+            f"{path} has no seal, as older tables: look at it with mzprobe seal --dry-run, then seal it",
+            MzprobeWarning,
+            stacklevel=2,
+        )
+    return table
+
+
+def look_at(path: Path) -> tuple[Table, bool]:
+    """A table, and whether it has a seal, which is verified then; errors as in `read_table`."""
     data = read_bytes(path, error=UsageError, remedy="make it with the probe's command")
     try:
         arrow = pq.read_table(io.BytesIO(data))
-        record = json.loads(arrow.schema.metadata[b"mzprobe"])
-        units = record.pop("units")
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
-        raise MzprobeError(
-            f"{path} is truncated or not a table of mzprobe: remove it and run its probe again"
-        ) from None
-    return Table(frame=arrow.to_pandas(), units=units, record=record)
+        written = arrow.schema.metadata[_RECORD]
+        values, seal = json.loads(written), arrow.schema.metadata.get(_SEAL)
+        if seal is not None and seal.decode() != table_sha256(arrow, written):
+            raise MzprobeError(f"{path} is damaged or edited (its sha256 is not the recorded one): {_AGAIN}")
+        frame = arrow.to_pandas()
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError):
+        raise MzprobeError(f"{path} is truncated or not a table of mzprobe: {_AGAIN}") from None
+    record = TableRecord.of(values, source=path, error=MzprobeError, remedy=_AGAIN)
+    _refuse_other_rows(path, frame, record)
+    units = values.pop("units")
+    return Table(frame=frame, units=units, record=values), seal is not None
+
+
+def _refuse_other_rows(path: Path, frame: pd.DataFrame, record: TableRecord) -> None:
+    """Compares the rows, and the file's name, with what the record says of them."""
+    named = _FILE.fullmatch(path.name)
+    if named and int(named[1]) != record.seed:
+        raise MzprobeError(f"{path} holds the table of seed {record.seed}: rename it, or {_AGAIN}")
+    missing = sorted({"seed", "training_step", *record.units} - {*frame.columns})
+    if missing or len(frame.columns) != len(record.units):
+        raise MzprobeError(f"{path} has other columns than its record says ({', '.join(missing)}): {_AGAIN}")
+    if not (frame["seed"] == record.seed).all():
+        raise MzprobeError(f"{path} has rows of another seed than {record.seed}: {_AGAIN}")
+    if {str(step) for step in frame["training_step"].unique()} != {*record.commands}:
+        raise MzprobeError(f"{path} has rows of other training steps than its record says: {_AGAIN}")
 
 
 def read_run(analyses: Path, run: str, probe: str) -> Table | None:
@@ -101,6 +143,11 @@ def read_run(analyses: Path, run: str, probe: str) -> Table | None:
     if not paths:
         return None
     tables = [read_table(path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if table.record["run"] != run:
+            raise UsageError(
+                f"{path} is a table of run {table.record['run']}: rename {analyses / run}, or remove the table"
+            )
     for path, table in zip(paths, tables, strict=True):
         other = differing(tables[0].record, table.record)
         if other:

@@ -110,11 +110,10 @@ class Beyond:
         """All that is kept, as JSON."""
         return {"values": dict(vars(self.values)), "rewards": dict(vars(self.rewards)), "told": self.told}
 
-    def restore(self, state: dict[str, Any] | None) -> None:
-        """Takes back what `state` gave; what an older mzprobe saved has none, and counting begins there."""
-        if state is not None:
-            self.values, self.rewards = Counts(**state["values"]), Counts(**state["rewards"])
-            self.told = state["told"]
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        self.values, self.rewards = Counts(**state["values"]), Counts(**state["rewards"])
+        self.told = state["told"]
 
     def _sentence(self, warmup: "Reach | None") -> str:
         parts, seen = [], [0.0]

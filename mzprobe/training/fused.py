@@ -273,6 +273,7 @@ def _scalar_gradient(probabilities: Float32, targets: Float32, weights: Float32,
         low = max(0, min(int(np.floor(place)), atoms - 2))  # a NaN stays inside
         share = np.float32(place - low)
         weight = weights[b]
+        # In their logarithms, before they are overwritten.
         if share < 1:
             loss -= weight * (1 - share) * np.log(probabilities[low, b])
         if share > 0:

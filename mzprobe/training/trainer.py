@@ -17,6 +17,7 @@ from mzprobe.config import RunConfig, of_record
 from mzprobe.errors import Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.locks import held
+from mzprobe.provenance import versions
 from mzprobe.search.models import LearnedModel
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.threads import limited_threads
@@ -55,10 +56,22 @@ class Trainer:
         out: folder of all checkpoints.
         command: that a reader can type to make this agent.
         device: of the network.
+        any_version: whether to go on from a state that other versions of packages have saved.
     """
 
-    def __init__(self, config: RunConfig, *, seed: int, run: str, out: Path, command: str, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        seed: int,
+        run: str,
+        out: Path,
+        command: str,
+        device: str = "cpu",
+        any_version: bool = False,
+    ) -> None:
         self.config = config
+        self.any_version = any_version
         self.seed = seed
         self.run_name = run
         self.folder = agent_folder(out, run, seed)
@@ -163,6 +176,9 @@ class Trainer:
             for name, array in found.items()
         }
         record = {
+            "run": self.run_name,
+            "seed": self.seed,
+            "versions": versions(self.environment.spec.name),
             "config": self.config.model_dump(mode="json"),
             "step": self.step,
             "environment_steps": self.environment_steps,
@@ -187,25 +203,47 @@ class Trainer:
             if steps_of(self.folder):
                 # Killed between the first checkpoint and the first state: the same bytes are written again.
                 first = read_checkpoint(steps_of(self.folder)[0])
+                self._refuse_agent(first.run, first.seed)
                 self._refuse_other(first.config, first.dataset)
             return False
         arrays, record = loaded
-        fed = record["experience"].get("feed", {})
-        self._refuse_other(of_record(record["config"], str(self.folder)), fed)
+        self._refuse_agent(record.run, record.seed)
+        self._refuse_other(of_record(record.config, str(self.folder)), record.experience.get("feed", {}))
+        self._refuse_versions(record.versions)
 
         def part(name: str) -> dict[str, Any]:
             return {key.partition("/")[2]: a for key, a in arrays.items() if key.startswith(f"{name}/")}
 
-        self.step, self.environment_steps = record["step"], record["environment_steps"]
-        self.recent = deque(record["recent"], maxlen=RECENT)
-        self.evaluations = record["evaluations"]
-        self.last_losses = record["last_losses"]
-        self.beyond.restore(record.get("beyond_support"))
+        self.step, self.environment_steps = record.step, record.environment_steps
+        self.recent = deque(record.recent, maxlen=RECENT)
+        self.evaluations = record.evaluations
+        self.last_losses = record.last_losses
+        self.beyond.restore(record.beyond_support)
         parts = {name: part(name) for name in ("play", "replay", "recorded", "target")}
-        self.experience.restore(parts, record["experience"])
+        self.experience.restore(parts, record.experience)
         self.learner.restore(part("learner"))
         self.clock.read(self.folder, self.step)
         return True
+
+    def _refuse_agent(self, run: str, seed: int) -> None:
+        """What was copied from another agent's folder would go on under the wrong name."""
+        if (run, seed) != (self.run_name, self.seed):
+            raise UsageError(
+                f"{self.folder} holds an agent of run {run}, seed {seed}: give it a folder of that name again, or "
+                "remove it"
+            )
+
+    def _refuse_versions(self, saved: Mapping[str, str]) -> None:
+        """The same bits are promised with the same packages alone."""
+        here = versions(self.environment.spec.name)
+        unlike = sorted(name for name in {*saved, *here} if saved.get(name) != here.get(name))
+        if unlike and not self.any_version:
+            then = ", ".join(f"{name} {saved.get(name, 'none')}" for name in unlike)
+            now = ", ".join(f"{name} {here.get(name, 'none')}" for name in unlike)
+            raise UsageError(
+                f"{self.folder} was trained with {then}, and here is {now}: install what it had, or go on all the same "
+                "with mzprobe train's --any-version"
+            )
 
     def _refuse_other(self, before: RunConfig, fed: Mapping[str, Any]) -> None:
         """A run may be taken further, and its dataset moved; with another configuration or dataset it never goes on.

@@ -1,0 +1,103 @@
+"""Is everything below a folder what mzprobe wrote? Checkpoints, states of training, tables and datasets, one by one."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mzprobe.checkpoints import RECORD, read_checkpoint, step_of
+from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.probes.tables import look_at
+from mzprobe.training.resume import is_state, read_state
+
+_CHECKPOINT = re.compile(r"step-\d{7,}")
+_SEED = re.compile(r"seed-(\d+)")
+_TABLE = re.compile(r"seed-\d+\.parquet")
+_DATASET = Path("data") / "metadata.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """One thing that mzprobe wrote, and what is wrong with it."""
+
+    path: Path
+    kind: str  # checkpoint, state, table or dataset
+    problem: str = ""  # one sentence, empty where all is well
+    sealed: bool = True  # whether there was a digest to compare with
+
+
+def examine(paths: Sequence[Path]) -> Iterator[Examined]:
+    """Looks at everything below the paths, in order of their names; hidden folders are left out.
+
+    Raises:
+        UsageError: if a path does not exist.
+    """
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist: give a folder, or a table")
+        yield from _below(path)
+
+
+def tables_below(paths: Sequence[Path]) -> list[Path]:
+    """The tables below the paths.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    found = [path for root in paths for path in ([root] if root.is_file() else sorted(root.rglob("seed-*.parquet")))]
+    if not found:
+        raise UsageError(f"there are no tables below {', '.join(map(str, paths))}: give a folder of tables, or one")
+    return found
+
+
+def _below(path: Path) -> Iterator[Examined]:
+    if path.is_file():
+        yield _examined(path, "table", _table)
+    elif (path / RECORD).exists() or _CHECKPOINT.fullmatch(path.name):
+        yield _examined(path, "checkpoint", _checkpoint)
+    elif is_state(path):
+        yield _examined(path, "state", _state)
+    elif (path / _DATASET).exists():
+        yield _examined(path, "dataset", _dataset)
+    else:
+        for child in sorted(path.iterdir()):
+            if not child.name.startswith(".") and (child.is_dir() or _TABLE.fullmatch(child.name)):
+                yield from _below(child)
+
+
+def _examined(path: Path, kind: str, look: Callable[[Path], bool]) -> Examined:
+    try:
+        return Examined(path=path, kind=kind, sealed=look(path))
+    except MzprobeError as problem:
+        return Examined(path=path, kind=kind, problem=str(problem))
+
+
+def _checkpoint(path: Path) -> bool:
+    found = read_checkpoint(path)
+    if step_of(path) != found.training_step:
+        raise MzprobeError(f"{path} holds step {found.training_step}: rename it to step-{found.training_step:07d}")
+    _refuse_other_seed(path, path.parent, found.seed)
+    return True
+
+
+def _state(path: Path) -> bool:
+    _, record = read_state(path)
+    _refuse_other_seed(path, path.parent.parent, record.seed)
+    return True
+
+
+def _refuse_other_seed(path: Path, agent: Path, seed: int) -> None:
+    named = _SEED.fullmatch(agent.name)
+    if named and int(named[1]) != seed:
+        raise MzprobeError(f"{path} is of seed {seed}: move it back to the folder of that agent, or remove it")
+
+
+def _table(path: Path) -> bool:
+    return look_at(path)[1]
+
+
+def _dataset(path: Path) -> bool:
+    from mzprobe.datasets.reading import verify_files  # an extra, needed only here
+
+    metadata, _ = verify_files(str(path), path)
+    return "mzprobe" in metadata  # Minari's own have no digest
