@@ -5,7 +5,7 @@ Nothing is ever unpickled. Both files are covered by a SHA-256, so that a trunca
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from mzprobe.networks import TrainableNetwork
 from mzprobe.provenance import machine, versions
 from mzprobe.records import CheckpointRecord
 from mzprobe.stored import StoredTargets
+from mzprobe.trust import refuse_code
 
 FORMAT = 1
 _AGAIN = "copy the checkpoint again or train it again"
@@ -50,6 +51,8 @@ class Checkpoint:
     weights: dict[str, NDArray[Any]]
     weights_sha256: str
     targets: StoredTargets | None = None  # positions of the replay buffer, where it has kept any
+    allow: tuple[str, ...] = ()  # modules whose code its configuration may name
+    source: str = "the checkpoint"  # for errors
 
     @property
     def dataset(self) -> dict[str, Any]:
@@ -62,7 +65,9 @@ class Checkpoint:
 
         Raises:
             CheckpointError: if this installation's environment of that name is another one.
+            UsageError: if it names code that is not allowed.
         """
+        refuse_code(self.config.model_dump(), allow=self.allow, source=self.source)
         environment = envs.make(self.config.environment.name, **self.config.environment.options)
         here = spec_record(environment)
         for key, value in self.environment.items():
@@ -79,7 +84,9 @@ class Checkpoint:
         Raises:
             CheckpointError: if the weights do not fit the network that the configuration describes, in names, shapes
                 or types.
+            UsageError: if it names code that is not allowed.
         """
+        refuse_code(self.config.model_dump(), allow=self.allow, source=self.source)
         network = networks.build(self.config.network, environment.spec, torch.Generator())
         weights = {name: torch.from_numpy(array.copy()) for name, array in self.weights.items()}
         for name, own in network.state_dict().items():
@@ -153,8 +160,13 @@ def write_checkpoint(
     return path
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint and verifies it.
+def read_checkpoint(path: Path, *, allow: Sequence[str] = ()) -> Checkpoint:
+    """Reads a checkpoint and verifies it; runs no code that it names.
+
+    Args:
+        path: its folder.
+        allow: modules whose code is run where it is brought to life and its configuration names some, as that of an
+            agent in an environment of your own does.
 
     Raises:
         CheckpointError: if it is missing, truncated, edited, of a newer format or not a checkpoint.
@@ -180,6 +192,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         weights=weights,
         weights_sha256=record.weights_sha256,
         targets=None if kept is None else _stored(kept, path / TARGETS),
+        allow=tuple(allow),
+        source=str(path / RECORD),
     )
 
 

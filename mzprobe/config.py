@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mzprobe.errors import UsageError
+from mzprobe.trust import refuse_code
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -222,20 +223,35 @@ class RunConfig(Config):
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
-def load_preset(name: str, overrides: Sequence[str] = ()) -> RunConfig:
+def load_preset(name: str, overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> RunConfig:
     """The configuration of a preset (a shipped name or a path of a TOML file), with `key=value` overrides.
 
     The preset's options are for its own environment: naming another one drops them.
 
+    Args:
+        name: of the preset.
+        overrides: the user's own word, which may name any code.
+        allow: modules whose code the file may name.
+
     Raises:
-        UsageError: if the preset, a key or a value is wrong.
+        UsageError: if the preset, a key or a value is wrong, or it names code that is not allowed.
     """
-    return preset_with(name, [_split(override) for override in overrides], name)
+    return preset_with(name, [_split(override) for override in overrides], name, allow=allow)
 
 
-def preset_with(preset: str, overrides: Sequence[tuple[str, Any]], source: str) -> RunConfig:
-    """The configuration of a preset with keys and values on top; `source` is named in errors."""
+def preset_with(
+    preset: str, overrides: Sequence[tuple[str, Any]], source: str, *, allow: Sequence[str] | None = None
+) -> RunConfig:
+    """The configuration of a preset with keys and values on top; `source` is named in errors.
+
+    Code that the preset itself names is refused unless `allow` has its module; with None, by whoever runs it.
+    """
     values = read_toml(preset, "presets")
+    if allow is not None:
+        given = {key for key, _ in overrides}
+        sections = {"environment": "environment.name", "network": "network.kind"}  # what is replaced is not run
+        own = {name: values[name] for name, key in sections.items() if name in values and key not in given}
+        refuse_code(own, allow=allow, source=preset)
     environment = values.get("environment", {})
     if dict(overrides).get("environment.name", environment.get("name")) != environment.get("name"):
         environment.pop("options", None)

@@ -13,6 +13,7 @@ from mzprobe import __version__
 from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
 from mzprobe.cli.options import (
+    Allow,
     Analyses,
     Checkpoints,
     Datasets,
@@ -110,6 +111,7 @@ def train(
     overrides: Set = None,
     device: Device = "cpu",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log curves into the agent's folder.")] = False,
+    allow: Allow = None,
     any_version: Annotated[
         bool, typer.Option("--any-version", help="Go on where other versions of packages stopped; bits may differ.")
     ] = False,
@@ -130,14 +132,15 @@ def train(
     if steps is not None:
         given.append(f"training.steps={steps}")
     shown = learn_from(offline, demonstrations)
-    config = load_preset(preset, [*shown, *given])
+    config = load_preset(preset, [*shown, *given], allow=allow or ())
     run = Path(preset).stem if name is None else name
     check_name(run, "a run", "give a name without slashes, and no dot in front, with --name")
     sets = [part for override in given for part in ("--set", override)]
     named = [] if name is None else ["--name", name]
     placed = [] if device == "cpu" else ["--device", device]
     told = [] if not shown else ["--offline", offline] if offline else ["--demonstrations", demonstrations]
-    command = shlex.join(["mzprobe", "train", preset, "--seed", str(seed), *told, *named, *placed, *sets])
+    allowed = [part for module in allow or () for part in ("--allow", module)]
+    command = shlex.join(["mzprobe", "train", preset, "--seed", str(seed), *told, *named, *placed, *sets, *allowed])
     trainer = Trainer(config, seed=seed, run=run, out=out, command=command, device=device, any_version=any_version)
     log = tensorboard_logger(trainer.folder) if tensorboard else None
     if trainer.feed is not None:
@@ -224,6 +227,7 @@ def study(
     out: Figures = Path("figures"),
     datasets: Datasets = Path("datasets"),
     processes: Annotated[int | None, typer.Option(min=1, help="Agents at a time; one a core by default.")] = None,
+    allow: Allow = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train several agents side by side, probe their checkpoints, draw the figures and judge the paper's claims.
@@ -238,10 +242,14 @@ def study(
     from mzprobe.study import agent_label, run_study
     from mzprobe.study.dataset import DatasetTask
     from mzprobe.study.processes import Report
+    from mzprobe.trust import refuse_code
 
     settings, config = load_study(name)
     runs = study_runs(name, settings, datasets=datasets)
-    run, command = Path(name).stem, shlex.join(["mzprobe", "study", name])
+    for one in runs:
+        refuse_code(one.config.model_dump(), allow=allow or (), source=name)
+    allowed = [part for module in allow or () for part in ("--allow", module)]
+    run, command = Path(name).stem, shlex.join(["mzprobe", "study", name, *allowed])
     _announce_study(settings, runs)
     if dry_run:
         return

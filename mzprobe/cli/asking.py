@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mzprobe.cli.options import (
     AgentPath,
+    Allow,
     BatchSize,
     Checkpoints,
     Device,
@@ -46,6 +47,7 @@ class Question:
     processes: Processes = 1
     batch_size: BatchSize = None
     overwrite: Overwrite = False
+    allow: Allow = None
     dry_run: DryRun = False
 
     def answer(self, name: str, settings: dict[str, Any]) -> None:
@@ -77,6 +79,7 @@ class Question:
                 device=self.device,
                 batch_size=self.batch_size or BATCH_SIZE,
                 overwrite=self.overwrite,
+                allow=tuple(self.allow or ()),
                 workers=max(1, self.processes // len(agents)),
             )
             for agent in agents

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mzprobe.cli.options import Device, check_device
+from mzprobe.cli.options import Allow, Device, check_device
 from mzprobe.errors import Interrupted
 
 
@@ -41,6 +41,7 @@ def collect(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the starts and of the actions.")] = 0,
     device: Device = "cpu",
+    allow: Allow = None,
 ) -> None:
     """Record episodes of a checkpoint's agent as a dataset in Minari's format, to learn from.
 
@@ -55,7 +56,7 @@ def collect(
         episodes = 100
     command = shlex.join(["mzprobe", *sys.argv[1:]])
     check_request(out, episodes=episodes, steps=steps, command=command)
-    player = load_player(source, policy.value, temperature=temperature, device=device)
+    player = load_player(source, policy.value, temperature=temperature, device=device, allow=allow or ())
 
     def interrupt() -> None:
         raise Interrupted(f"interrupted: {out} was not written, run the same command again")

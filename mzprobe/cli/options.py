@@ -26,6 +26,10 @@ Processes = Annotated[
     int,
     typer.Option(min=1, help="Agents at a time, each in its own process; twice as many share planning's episodes."),
 ]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", metavar="MODULE", help="Run this module's code where a file names it; may be given again."),
+]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Sequences and trees held at a time, to bound memory; changes no number.")
 ]

@@ -67,7 +67,14 @@ class Collected:
     before: bool = False  # whether by the same request before this one
 
 
-def load_player(source: str, name: PolicyName, *, temperature: float | None = None, device: str = "cpu") -> Player:
+def load_player(
+    source: str,
+    name: PolicyName,
+    *,
+    temperature: float | None = None,
+    device: str = "cpu",
+    allow: Sequence[str] = (),
+) -> Player:
     """Whoever is to play.
 
     Args:
@@ -75,16 +82,17 @@ def load_player(source: str, name: PolicyName, *, temperature: float | None = No
         name: `behaviour` acts by search, `prior` by the policy network alone, `random` uniformly.
         temperature: T; the checkpoint's own by default for `behaviour`, 1 for `prior`.
         device: of the network.
+        allow: modules whose code the source may name.
 
     Raises:
-        UsageError: if the temperature or the source does not fit the policy.
+        UsageError: if the temperature or the source does not fit the policy, or code is not allowed.
         CheckpointError: if the checkpoint cannot be read.
     """
     if temperature is not None and (name == "random" or not (isfinite(temperature) and temperature >= 0)):
         said = "policy random has none" if name == "random" else f"it must be 0 or a positive number, not {temperature}"
         raise UsageError(f"--temperature cannot be used so: {said}")
     if name == "random":
-        environment = _environment_of(source)
+        environment = _environment_of(source, allow)
         policy = RandomPolicy(num_actions=environment.spec.num_actions)
         return Player(environment=environment, policy=policy, name=name, temperature=None, checkpoint=None)
     if not Path(source).exists():
@@ -92,7 +100,7 @@ def load_player(source: str, name: PolicyName, *, temperature: float | None = No
             f"{source} does not exist: give the folder of a checkpoint, such as "
             "checkpoints/cartpole/seed-0/step-0001000, or a preset and --policy random"
         )
-    agent = load_agent(read_checkpoint(Path(source)), device)
+    agent = load_agent(read_checkpoint(Path(source), allow=allow), device)
     if name == "behaviour":
         T = agent.policy.temperature if temperature is None else temperature
         chosen: Policy = replace(agent.policy, temperature=T)
@@ -303,11 +311,11 @@ def _numbers(player: Player, seed: int, first: int, count: int) -> tuple[Int64, 
     return np.concatenate(seeds), np.concatenate(uniforms)
 
 
-def _environment_of(source: str) -> Environment:
+def _environment_of(source: str, allow: Sequence[str]) -> Environment:
     """The environment of a checkpoint or of a preset."""
     if Path(source).is_dir():
-        return read_checkpoint(Path(source)).make_environment()
+        return read_checkpoint(Path(source), allow=allow).make_environment()
     if Path(source).name != source and not source.endswith(".toml"):
         raise UsageError(f"{source} does not exist: give the folder of a checkpoint, or a preset such as cartpole")
-    config = load_preset(source).environment
+    config = load_preset(source, allow=allow).environment
     return envs.make(config.name, **config.options)

@@ -34,6 +34,7 @@ class Workers:
     device: str
     batch_size: int
     count: int
+    allow: tuple[str, ...] = ()  # modules whose code the checkpoint may name
 
     def play(self, jobs: Sequence[Job], config: PlanningConfig, on_done: Callable[[float], None]) -> list[pd.DataFrame]:
         """The rows of every job, in order.
@@ -89,7 +90,8 @@ def _live_and_die_with_parent() -> None:
 
 @lru_cache(maxsize=1)
 def _loaded(workers: Workers) -> Agent:
-    return load_agent(read_checkpoint(workers.checkpoint), workers.device, batch_size=workers.batch_size)
+    checkpoint = read_checkpoint(workers.checkpoint, allow=workers.allow)
+    return load_agent(checkpoint, workers.device, batch_size=workers.batch_size)
 
 
 def _played(workers: Workers, config: PlanningConfig, job: Job) -> pd.DataFrame:

@@ -41,6 +41,7 @@ class ProbeRun:
     batch_size: int = BATCH_SIZE
     overwrite: bool = False  # whether a table made otherwise is replaced
     workers: int = 1  # processes that share the episodes, where a probe can have that
+    allow: tuple[str, ...] = ()  # modules whose code a checkpoint may name
     locked: bool = False  # whether whoever runs it holds the lock of the table
 
     def path(self) -> Path:
@@ -50,13 +51,15 @@ class ProbeRun:
 
     def load(self, folder: Path) -> Agent:
         """The agent at a checkpoint."""
-        return load_agent(read_checkpoint(folder), self.device, batch_size=self.batch_size)
+        return load_agent(read_checkpoint(folder, allow=self.allow), self.device, batch_size=self.batch_size)
 
     def players(self, folder: Path) -> dict[str, Any]:
         """Who plays the episodes of a checkpoint, if not this process, as an argument of the probe."""
         if self.workers == 1 or not self.probe.shared:
             return {}
-        workers = Workers(checkpoint=folder, device=self.device, batch_size=self.batch_size, count=self.workers)
+        workers = Workers(
+            checkpoint=folder, device=self.device, batch_size=self.batch_size, count=self.workers, allow=self.allow
+        )
         return {"players": workers}
 
     def checkpoints(self) -> list[Path]:

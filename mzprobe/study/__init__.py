@@ -17,6 +17,7 @@ from mzprobe.study.processes import Report, run_tasks
 from mzprobe.study.timing import write_timing
 from mzprobe.study.training import train_agent
 from mzprobe.training.trainer import Trainer
+from mzprobe.trust import named_code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class AgentTask:
     command: str
     variant: str = ""
     workers: int = 1  # processes that share the episodes of a probe, where it can have that
+    allow: tuple[str, ...] = ()  # modules whose code the configuration may name
 
     @property
     def label(self) -> str:
@@ -73,6 +75,7 @@ class AgentTask:
                 command=self.command,
                 steps=steps,
                 workers=self.workers,
+                allow=self.allow,
             )
             for name, (config, steps) in self.study.probes().items()
         ]
@@ -123,6 +126,7 @@ def run_study(
             checkpoints=checkpoints,
             analyses=analyses,
             command=command,
+            allow=tuple(module for _, _, module in named_code(run.config.model_dump())),  # it was told to run them
         )
         for seed in study.seeds
         for run in runs

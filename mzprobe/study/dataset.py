@@ -1,7 +1,7 @@
 """The dataset that a study makes for itself: an agent trained so far, and episodes of it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mzprobe.settings import StudyDataset
 from mzprobe.study.processes import Report
 from mzprobe.study.training import train_agent
 from mzprobe.training.trainer import Trainer
+from mzprobe.trust import named_code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +43,14 @@ class DatasetTask:
         )
         train_agent(trainer, self.label, report, must_stop)
         report(Report(label=self.label, phase="record", done=0, total=settings.episodes))
-        checkpoint = _chosen(trainer.folder, settings)
-        record = make_dataset(checkpoint, settings, out=self.datasets / self.study, command=self.command)
+        allow = tuple(module for _, _, module in named_code(config.model_dump()))  # it was told to run them
+        checkpoint = _chosen(trainer.folder, settings, allow)
+        record = make_dataset(checkpoint, settings, out=self.datasets / self.study, command=self.command, allow=allow)
         replace_file(record_path(self.analyses, self.study), canonical_json(record).encode())
         report(Report(label=self.label, phase="record", done=settings.episodes, total=settings.episodes))
 
 
-def _chosen(folder: Path, settings: StudyDataset) -> Path:
+def _chosen(folder: Path, settings: StudyDataset, allow: Sequence[str]) -> Path:
     """The checkpoint whose episodes are recorded.
 
     Raises:
@@ -64,7 +66,7 @@ def _chosen(folder: Path, settings: StudyDataset) -> Path:
     low, high = settings.returns
     seen = []
     for step in sorted(step for step in checkpoints if step <= settings.step):
-        player = load_player(str(checkpoints[step]), settings.policy, temperature=settings.temperature)
+        player = load_player(str(checkpoints[step]), settings.policy, temperature=settings.temperature, allow=allow)
         seen.append(mean_return(player, episodes=settings.episodes, seed=settings.seed))
         if low <= seen[-1] <= high:
             return checkpoints[step]
@@ -83,7 +85,9 @@ def dataset_config(config: RunConfig, settings: StudyDataset) -> RunConfig:
     return config.model_copy(update={"training": training})
 
 
-def make_dataset(checkpoint: Path, settings: StudyDataset, *, out: Path, command: str) -> dict[str, Any]:
+def make_dataset(
+    checkpoint: Path, settings: StudyDataset, *, out: Path, command: str, allow: Sequence[str] = ()
+) -> dict[str, Any]:
     """Records episodes of a checkpoint, unless they are there already.
 
     Args:
@@ -91,6 +95,7 @@ def make_dataset(checkpoint: Path, settings: StudyDataset, *, out: Path, command
         settings: who acts, and how often.
         out: folder of the dataset.
         command: that a reader can type to make it.
+        allow: modules whose code the checkpoint may name.
 
     Returns:
         The dataset's own record.
@@ -100,7 +105,7 @@ def make_dataset(checkpoint: Path, settings: StudyDataset, *, out: Path, command
     """
     from mzprobe.datasets.collect import collect, load_player, made_by  # an extra, needed only here
 
-    player = load_player(str(checkpoint), settings.policy, temperature=settings.temperature)
+    player = load_player(str(checkpoint), settings.policy, temperature=settings.temperature, allow=allow)
     if not out.exists():
         collect(player, out, episodes=settings.episodes, seed=settings.seed, command=command)
     made = {**made_by(player, seed=settings.seed), "episodes": settings.episodes}
