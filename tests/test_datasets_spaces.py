@@ -1,5 +1,6 @@
 """Recorded episodes of spaces that are no box, flattened as `gym:` flattens; and columns that nobody needs."""
 
+import json
 from collections import OrderedDict
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ minari = pytest.importorskip("minari")
 pytest.importorskip("h5py")
 from gymnasium import spaces  # noqa: E402
 from gymnasium.spaces.utils import flatdim, flatten  # noqa: E402
+from minari.serialization import serialize_space  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("minaris_place")
 
@@ -190,10 +192,16 @@ def test_infos_may_be_anything(tmp_path):
     assert_equal(open_dataset(str(path), SPEC).read([0]), episodes)
 
 
-@pytest.mark.parametrize("shape", [(32, 40), (33, 32, 3)])
+@pytest.mark.parametrize("shape", [(32, 40), (33, 32, 3), (4, 40, 3)])
 @pytest.mark.parametrize("storage", STORAGES)
-def test_images_are_those_that_minari_decodes(tmp_path, storage, shape):
+@pytest.mark.parametrize("jpeg", [True, False])
+def test_images_are_those_that_minari_decodes(tmp_path, storage, shape, jpeg, monkeypatch):
+    from minari.dataset._storages import arrow_storage, hdf5_storage
+
     images = spaces.Box(0, 255, shape, np.uint8)
+    if not jpeg:  # as older ones wrote them, and newer ones do where they are told to
+        for module in (arrow_storage, hdf5_storage):
+            monkeypatch.setattr(module, "is_image_space", lambda _: False)
     path = foreign(
         tmp_path / "a-v0",
         made([3, 2]),
@@ -205,6 +213,24 @@ def test_images_are_those_that_minari_decodes(tmp_path, storage, shape):
     theirs = list(minari.MinariDataset(path / "data"))
     for ours, other in zip(open_dataset(str(path), spec).read([0, 1]), theirs, strict=True):
         assert ours.observations.tobytes() == other.observations.astype(np.float32).tobytes()
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_images_of_another_size_or_none_are_refused(tmp_path, storage):
+    images = spaces.Box(0, 255, (32, 40, 3), np.uint8)
+    path = foreign(
+        tmp_path / "a-v0",
+        made([3]),
+        storage,
+        observation_space=images,
+        observations=lambda seen: np.array(sampled(images, len(seen))),
+    )
+    metadata = path / "data" / "metadata.json"
+    values = json.loads(metadata.read_text())
+    for shape in ((32, 39, 3), (40, 32, 3), (32, 40), (32, 40, 1)):
+        other = serialize_space(spaces.Box(0, 255, shape, np.uint8))
+        metadata.write_text(json.dumps(values | {"observation_space": other}))
+        assert "have an image of [32, 40, 3]" in refused(path, spec=replace(SPEC, observation_shape=shape))
 
 
 def test_an_episode_in_two_files_is_refused(tmp_path):

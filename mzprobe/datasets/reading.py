@@ -149,8 +149,6 @@ def _metadata(name: str, path: Path) -> dict[str, Any]:
         # Of a class, not an instance: true is no number of episodes.
         if type(metadata.get(key)) is not kind:
             raise DatasetError(f"{path} does not say {key}: record dataset {name} again with Minari 0.5 or newer")
-    if type(metadata.get("jpeg_encoding", True)) is not bool:
-        raise DatasetError(f"{path} has a jpeg_encoding that is neither true nor false: {DAMAGED}")
     if metadata["minari_version"] not in supported_dataset_versions:
         raise DatasetError(
             f"dataset {name} was recorded by Minari {metadata['minari_version'][:20]!r}, which this Minari does not "

@@ -21,11 +21,10 @@ _LONGEST = 60  # characters of a space in a sentence
 
 @dataclass(frozen=True, kw_only=True)
 class Spaces:
-    """Gymnasium's spaces of a dataset, and how images are kept."""
+    """Gymnasium's spaces of a dataset."""
 
     observation: Any
     action: Any
-    jpeg: bool  # whether images are JPEG, where they are large enough
     said: tuple[str, str]  # as the metadata have the two
 
     @property
@@ -53,7 +52,7 @@ def spaces_of(metadata: Mapping[str, Any]) -> Spaces:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gymnasium's opinions on bounds
         observation, action = (_in_order(deserialize_space(text), json.loads(text)) for text in said)
-    return Spaces(observation=observation, action=action, jpeg=metadata.get("jpeg_encoding", True), said=said)
+    return Spaces(observation=observation, action=action, said=said)
 
 
 def refuse_other_spaces(name: str, spaces: Spaces, spec: EnvironmentSpec) -> None:

@@ -48,9 +48,7 @@ class ArrowStorage:
             table = self._table(self.data / str(index))
             found = {name: _arrow_column(table, name) for name in COLUMNS}
             spaces = {"observations": self.spaces.observation, "actions": self.spaces.action}
-            values = {
-                name: _arrow_values(array, spaces.get(name), self.spaces.jpeg, name) for name, array in found.items()
-            }
+            values = {name: _arrow_values(array, spaces.get(name), name) for name, array in found.items()}
             yield {name: value if name == "observations" else value[:-1] for name, value in values.items()}
 
     def _table(self, folder: Path) -> pa.Table:
@@ -102,7 +100,7 @@ class HDF5Storage:
             with h5py.File(self.path, "r") as file:
                 for index in indices[first : first + _AT_A_TIME]:
                     group = _member(file, f"episode_{index}")
-                    reader = _HDF5Reader(size=size, jpeg=self.spaces.jpeg)
+                    reader = _HDF5Reader(size=size)
                     spaces = {"observations": self.spaces.observation, "actions": self.spaces.action}
                     yield {name: reader.values(group, name, spaces.get(name)) for name in COLUMNS}
 
@@ -131,7 +129,7 @@ def _arrow_column(table: pa.Table, name: str) -> pa.Array:
     return array
 
 
-def _arrow_values(array: pa.Array, space: Any, jpeg: bool, name: str) -> Any:
+def _arrow_values(array: pa.Array, space: Any, name: str) -> Any:
     """An Arrow array as numpy's, or a dictionary, tuple or list of such; `space` is None for plain numbers."""
     from gymnasium.spaces import Dict, Text, Tuple
 
@@ -142,15 +140,13 @@ def _arrow_values(array: pa.Array, space: Any, jpeg: bool, name: str) -> Any:
         if not pa.types.is_struct(kind):
             raise ValueError(f"its {name} are {kind}, not a struct")
         inside = dict(parts_of(space))
-        found = {key: _arrow_values(array.field(str(key)), sub, jpeg, f"{name}/{key}") for key, sub in inside.items()}
+        found = {key: _arrow_values(array.field(str(key)), sub, f"{name}/{key}") for key, sub in inside.items()}
         return found if isinstance(space, Dict) else tuple(found.values())
     if isinstance(space, Text):
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise ValueError(f"its {name} are {kind}, not strings")
         return array.to_pylist()
-    if _is_image(space, jpeg):
-        if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-            raise ValueError(f"its {name} are {kind}, not JPEG images")
+    if _may_be_images(space) and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
         return _images(array.to_pylist(), space.shape, name)
     if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _rows(array, () if space is None else space.shape, name)
@@ -182,7 +178,6 @@ class _HDF5Reader:
     """Reads members of groups, if they are what they claim."""
 
     size: int  # bytes of the file
-    jpeg: bool
 
     def values(self, group: Any, name: str, space: Any, said: str = "") -> Any:
         """A member as numpy's array, or a dictionary, tuple or list of such; `space` is None for plain numbers."""
@@ -200,7 +195,7 @@ class _HDF5Reader:
         values = item[()]
         if isinstance(space, Text):
             return [value.decode("utf-8") for value in values]
-        if _is_image(space, self.jpeg):
+        if _may_be_images(space) and values.ndim <= 2:  # bytes of images, not numbers of pixels
             return _images([np.asarray(value, np.uint8).tobytes() for value in values], space.shape, said)
         return values
 
@@ -235,10 +230,11 @@ def _member(group: Any, name: str) -> Any:
     return group[name]
 
 
-def _is_image(space: Any, jpeg: bool) -> bool:
-    from minari.dataset.minari_storage import is_image_space
+def _may_be_images(space: Any) -> bool:
+    """Whether Minari's writer may have made JPEG images of observations: by version and option, so the data decide."""
+    from gymnasium.spaces import Box
 
-    return jpeg and space is not None and is_image_space(space)
+    return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
 
 
 def _images(encoded: Sequence[bytes], shape: tuple[int, ...], name: str) -> NDArray[np.uint8]:

@@ -25,6 +25,7 @@ from gymnasium import spaces  # noqa: E402
 INPUTS = int(os.environ.get("MZPROBE_FUZZ", "60"))
 NESTED = spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Tuple((spaces.MultiDiscrete([2, 2]),))})
 GYM = replace(SPEC, name="gym:Elsewhere-v0", observation_shape=(7,))
+IMAGES = replace(SPEC, observation_shape=(32, 33))
 NUMBERS = [-1, 0, 1, 2, 3, 4, 5, 255, 2**31, 2**40, 10**20, -(2**63), 1.5, 1e308, float("nan"), float("inf")]
 NUMBERS_IN_BYTES = [0, 1, 2, 3, 127, 255, 2**15, 2**31 - 1, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1]
 VALUES = [*NUMBERS, True, None, "", "x", "hdf5", "arrow", "parquet", "Box", "Discrete", "Tuple", [], {}, [[]], "\ud800"]
@@ -42,11 +43,19 @@ KINDS = {
     "hdf5": (lambda path: foreign(path, made([3, 1, 4]), "hdf5"), SPEC),
     "arrow, nested": (lambda path: made_nested(path, "arrow"), GYM),
     "hdf5, nested": (lambda path: made_nested(path, "hdf5"), GYM),
+    "arrow, images": (lambda path: made_of_images(path, "arrow"), IMAGES),
+    "hdf5, images": (lambda path: made_of_images(path, "hdf5"), IMAGES),
 }
 
 
 def made_nested(path, storage):
     return foreign(path, made([3, 1]), storage, observation_space=NESTED, observations=nested)
+
+
+def made_of_images(path, storage):
+    space = spaces.Box(0, 255, IMAGES.observation_shape, np.uint8)
+    episodes = [replace(one, observations=one.observations * 0) for one in made([3, 1], spec=IMAGES)]
+    return foreign(path, episodes, storage, observation_space=space, observations=lambda seen: seen.astype(np.uint8))
 
 
 # What is done to one; each takes a generator, and the files that there are
@@ -177,9 +186,10 @@ def test_a_spoilt_dataset_is_refused_or_is_what_it_was(originals, tmp_path, kind
     whole, spec, episodes, digest = originals[kind]
     path, seen = tmp_path / "a-v0", Counter()
     for seed in range(max(1, INPUTS // len(KINDS))):
-        generator = np.random.default_rng([seed, list(KINDS).index(kind)])
+        place = list(KINDS).index(kind)
+        generator = np.random.default_rng([seed, place])
         shutil.copytree(whole, path)
-        change = CHANGES[seed % len(CHANGES)]
+        change = CHANGES[(seed + place) % len(CHANGES)]
         change(generator, sorted(file for file in path.rglob("*") if file.is_file()))
         try:
             seen[change.__name__, outcome(path, kind, spec, episodes, digest)] += 1
