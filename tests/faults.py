@@ -90,7 +90,7 @@ FAULTS = (
     Fault(
         what="a terminal state is stepped",
         file="mzprobe/envs/simulators.py",
-        old="            if done[b]:\n                continue",
+        old="            if over:\n                continue",
         new="            if False:\n                continue",
         test="tests/test_lunarlander.py::test_branches_over_a_tree_of_states_show_what_linear_play_shows",
     ),

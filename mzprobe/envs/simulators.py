@@ -8,6 +8,7 @@ or from the longest beginning of its actions at which a simulator was saved, whe
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -15,8 +16,10 @@ from numpy.typing import ArrayLike
 
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Outcome
 from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seeds, valid_spec
+from mzprobe.errors import UsageError
 
 MOST_ACTIONS = 256  # an action is kept as a byte
+_BYTES = [bytes((action,)) for action in range(MOST_ACTIONS)]
 SAVED = 16  # states that a simulator can be put back to
 NEAR = 32  # steps; farther from a saved state, another simulator is sent there to stay
 WORTH_SAVING = 8  # steps that were made again
@@ -90,6 +93,7 @@ class Live:
         self.simulator = simulator
         self.seed = -1
         self.actions: bytes | None = None  # since the start; None while it is out, or idle
+        self.sent = False  # whether it was sent to where it is, not stepped there
         self.saved: dict[bytes, Any] = {}  # by actions since the start
         self.uses: dict[bytes, int] = {}  # how often each was gone back to
 
@@ -160,9 +164,10 @@ class SimulatorPool:
         if self._out is not None:
             self._leave_seed(self._out)
         self._out = live = self._at.pop((seed, actions), None)
+        sent = live is None
         if live is None:
             live = self._restored(seed, actions) or self._begun(seed, actions)
-        live.actions = None
+        live.sent, live.actions = sent, None
         return live
 
     def put(self, live: Live, actions: bytes, *, ended: bool = False) -> None:
@@ -223,8 +228,20 @@ class SimulatorPool:
         return self._at.popitem(last=False)[1]
 
 
+def not_finite(name: str, observation: ArrayLike, *, seed: int, steps: int) -> UsageError:
+    """What is said where an observation holds a number that is not finite, in float32."""
+    with np.errstate(over="ignore"):
+        numbers = np.asarray(observation, np.float32)
+    wrong = numbers[~np.isfinite(numbers)][0]
+    return UsageError(
+        f"{name} observed {wrong} at step {steps} after seed {seed}: observations must be finite, and within float32"
+    )
+
+
 class SimulatorEnvironment:
     """The truth as simulators tell it, one state after the other.
+
+    A state that a simulator is sent back to must look as when it was first reached, in whichever process that was.
 
     Args:
         spec: names, shapes and constants; at most 256 actions.
@@ -263,13 +280,22 @@ class SimulatorEnvironment:
 
         Raises:
             ValueError: if the seeds are not a list of integers >= 0.
+            UsageError: if an observation is not finite, or not of the shape that the specification says.
         """
         numbers = valid_seeds(seeds)
         observations = np.empty((len(numbers), *self._spec.observation_shape), np.float32)
         for b, seed in enumerate(numbers.tolist()):
             live = self.pool.take(seed, b"")
-            observations[b] = live.simulator.observe()
+            seen = live.simulator.observe()
+            if np.shape(seen) != observations.shape[1:]:  # it would be repeated to fit
+                raise UsageError(
+                    f"{self._spec.name} observed shape {list(np.shape(seen))} after seed {seed}: "
+                    f"its specification says {list(observations.shape[1:])}"
+                )
+            observations[b] = seen
             self.pool.put(live, b"")
+        if not isfinite(np.vdot(observations, observations)):  # the quickest way; too large a sum is looked at again
+            self._refuse_not_finite(observations, numbers, [b""] * len(numbers))
         return SimulatorStates(numbers.copy(), (b"",) * len(numbers), observations, np.zeros(len(numbers), np.bool_))
 
     def step(self, states: SimulatorStates, actions: ArrayLike) -> tuple[SimulatorStates, Outcome]:
@@ -277,18 +303,24 @@ class SimulatorEnvironment:
 
         Raises:
             ValueError: if there is not one action a state, or an action is out of range.
+            UsageError: if an observation is not finite, or a state looks otherwise when a simulator is sent there.
         """
         chosen = valid_actions(actions, batch=len(states), num_actions=self._spec.num_actions)
         observations, done = states.observation.copy(), states.done.copy()
-        histories, rewards = list(states.actions), np.zeros(len(states))
-        for b, (seed, action) in enumerate(zip(states.seed.tolist(), chosen.tolist(), strict=True)):
-            if done[b]:
+        histories, rewards, pool = list(states.actions), np.zeros(len(states)), self.pool
+        rows = zip(states.seed.tolist(), chosen.tolist(), done.tolist(), strict=True)
+        for b, (seed, action, over) in enumerate(rows):
+            if over:
                 continue
-            live = self.pool.take(seed, histories[b])
-            rewards[b], done[b] = live.simulator.step(action)
+            live = pool.take(seed, histories[b])
+            if live.sent:
+                self._confirm(live, states, b)
+            rewards[b], done[b] = _, ended = live.simulator.step(action)
             observations[b] = live.simulator.observe()
-            histories[b] += bytes((action,))
-            self.pool.put(live, histories[b], ended=bool(done[b]))
+            histories[b] += _BYTES[action]
+            pool.put(live, histories[b], ended=ended)
+        if not isfinite(np.vdot(observations, observations)):  # the quickest way; too large a sum is looked at again
+            self._refuse_not_finite(observations, states.seed, histories)
         following = SimulatorStates(states.seed, tuple(histories), observations, done)
         return following, Outcome(reward=rewards, terminated=done)
 
@@ -297,6 +329,7 @@ class SimulatorEnvironment:
 
         Raises:
             ValueError: if there is not one sequence a state, or an action is out of range.
+            UsageError: if a state looks otherwise when a simulator is sent there.
         """
         table = np.asarray(actions)
         if table.ndim != 2 or len(table) != len(states):
@@ -307,6 +340,8 @@ class SimulatorEnvironment:
         for b in np.flatnonzero(~states.done).tolist() if T else ():
             history = states.actions[b]
             live = self.pool.take(int(states.seed[b]), history)
+            if live.sent:
+                self._confirm(live, states, b)
             sequence = chosen[b * T : (b + 1) * T].tolist()
             for t, action in enumerate(sequence):
                 rewards[b, t], ended = live.simulator.step(action)
@@ -322,3 +357,19 @@ class SimulatorEnvironment:
     def terminal(self, states: SimulatorStates) -> Bool:
         """Whether each state is terminal, bool `[B]`."""
         return states.done
+
+    def _confirm(self, live: Live, states: SimulatorStates, b: int) -> None:
+        """What depends on the process, on other copies or on chance shows here at the latest."""
+        if np.asarray(live.simulator.observe(), np.float32).tobytes() != states.observation[b].tobytes():
+            steps, seed = len(states.actions[b]), states.seed[b]
+            raise UsageError(
+                f"{self._spec.name} is not deterministic: seed {seed} and the same {steps} actions led to another "
+                "observation than before; mzprobe.check_env tells more"
+            )
+
+    def _refuse_not_finite(self, observations: Float32, seeds: Int64, histories: Sequence[bytes]) -> None:
+        finite = np.isfinite(observations).reshape(len(observations), -1).all(axis=1)
+        if finite.all():
+            return
+        b = int(finite.argmin())
+        raise not_finite(self._spec.name, observations[b], seed=int(seeds[b]), steps=len(histories[b]))

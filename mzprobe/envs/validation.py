@@ -60,7 +60,7 @@ def valid_actions(actions: ArrayLike, *, batch: int, num_actions: int) -> Int64:
     chosen = integers(actions, "actions")
     if len(chosen) != batch:
         raise ValueError(f"step needs one action a state: {batch} states, {len(chosen)} actions")
-    if batch and (chosen.min() < 0 or chosen.max() >= num_actions):
+    if batch and chosen.view(np.uint64).max() >= num_actions:  # what is negative is then large: one look at each
         wrong = chosen[(chosen < 0) | (chosen >= num_actions)][0]
         raise ValueError(f"actions must lie in 0..{num_actions - 1}, not {wrong}")
     return chosen
