@@ -2,6 +2,7 @@
 
 import sys
 
+import gymnasium
 import pytest
 
 from mzprobe import cli
@@ -132,3 +133,18 @@ def minaris_place(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(place))
     monkeypatch.chdir(tmp_path)
     return place
+
+
+@pytest.fixture
+def registered():
+    """Registers a class, or a function that makes an environment, with Gymnasium for one test; its id."""
+    ids = []
+
+    def register(env, **options):
+        ids.append(f"mzprobe/{env.__name__}-v0")
+        gymnasium.register(ids[-1], env, **({"max_episode_steps": 30} | options))
+        return ids[-1]
+
+    yield register
+    for id in ids:
+        del gymnasium.registry[id]

@@ -131,8 +131,8 @@ FAULTS = (
     ),
     Fault(
         what="the check for chance draws the same numbers again",
-        file="mzprobe/envs/gym.py",
-        old="simulator.env.np_random = np.random.default_rng(chance)",
+        file="mzprobe/envs/chance.py",
+        old="kind.reseed(generator, self._seed)",
         new="pass",
         test="tests/test_gym.py::test_chance_of_gymnasiums_own_is_refused",
     ),

@@ -1,67 +1,25 @@
 """Any deterministic Gymnasium environment with discrete actions as the truth, by its id: `gym:MountainCar-v0`."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
-from gymnasium.spaces.utils import flatdim, flatten
+from gymnasium.spaces import Dict, Discrete
 from numpy.typing import NDArray
 
+from mzprobe.envs.chance import Disturbance
 from mzprobe.envs.core import EnvironmentSpec
-from mzprobe.envs.simulators import MOST_ACTIONS, SimulatorEnvironment
+from mzprobe.envs.gym_simulator import PREFIX, GymSimulator, layers_of, made_by_gymnasium
+from mzprobe.envs.simulators import MOST_ACTIONS, SimulatorEnvironment, not_finite
 from mzprobe.errors import UsageError
 
-PREFIX = "gym:"  # of names that are Gymnasium's
-
 _WALKS, _STEPS = 4, 64  # of the check at the start
-
-
-class GymSimulator:
-    """One unwrapped Gymnasium environment; observations that are no `Box` are flattened (one-hot, if discrete).
-
-    Args:
-        id: as `gymnasium.make` takes it.
-        options: keyword arguments of the environment.
-    """
-
-    def __init__(self, id: str, options: dict[str, Any]) -> None:
-        made: Any = gymnasium.make(id, disable_env_checker=True, **options)
-        self.env: Any = made.unwrapped
-        self.time_limit: int | None = made.spec.max_episode_steps
-        self._space = self.env.observation_space
-        self._first_action = int(getattr(self.env.action_space, "start", 0))
-        self._seen: NDArray[Any] = np.zeros(0)
-
-    def reset(self, seed: int) -> None:
-        """The start of a seed."""
-        self._see(self.env.reset(seed=seed)[0])
-
-    def step(self, action: int) -> tuple[float, bool]:
-        """One step; truncation is left to whoever plays."""
-        seen, reward, terminated, _, _ = self.env.step(self._first_action + action)
-        self._see(seen)
-        return float(reward), bool(terminated)
-
-    def advance(self, action: int) -> None:
-        """One step that is known already."""
-        self.step(action)
-
-    def observe(self) -> NDArray[Any]:
-        """The last observation."""
-        return self._seen
-
-    def save(self) -> None:
-        """Gymnasium has no such thing for all environments."""
-
-    def restore(self, saved: Any) -> bool:  # noqa: ARG002
-        """Never needed."""
-        return False
-
-    def _see(self, seen: Any) -> None:
-        self._seen = np.array(seen if isinstance(self._space, Box) else flatten(self._space, seen))
+_MORE_WALKS = 16  # where random numbers are drawn on the way, though nothing differs
+_MASK = "action_mask"  # as Gymnasium and PettingZoo name it
 
 
 def gym_environment(
@@ -77,31 +35,31 @@ def gym_environment(
         **options: keyword arguments of the environment.
 
     Raises:
-        UsageError: if it cannot be made, its actions are not discrete or too many, its observations cannot be
-            flattened, it has no time limit, or the same start and actions do not lead to the same.
+        UsageError: if it cannot be made, its actions are not discrete, too many or masked, its observations cannot be
+            flattened or are not of their space, it has no time limit, it raises, or the same start and actions do not
+            lead to the same whatever random numbers are drawn after the start.
         ValueError: if a number is out of range.
     """
-    make = partial(GymSimulator, id, options)
-    try:
-        first = make()
-    except Exception as reason:  # an environment may raise anything
-        raise UsageError(f"Gymnasium cannot make {id}: {reason or type(reason).__name__}") from reason
-    actions, seen = first.env.action_space, first.env.observation_space
+    name = f"{PREFIX}{id}"
+    own, shown = _time_limits(id, options)
+    make = partial(GymSimulator, id, options, own)
+    first = make()
+    actions = first.env.action_space
     if not isinstance(actions, Discrete):
-        raise UsageError(f"{PREFIX}{id} has actions {actions}, and only Discrete ones can be searched")
+        raise UsageError(f"{name} has actions {actions}, and only Discrete ones can be searched")
     if actions.n > MOST_ACTIONS:
-        raise UsageError(f"{PREFIX}{id} has {actions.n} actions, and {MOST_ACTIONS} are the most that are kept")
-    try:
-        shape = tuple(seen.shape) if isinstance(seen, Box) else (flatdim(seen),)
-    except (NotImplementedError, ValueError):
-        raise UsageError(f"{PREFIX}{id} has observations {seen}, which Gymnasium cannot flatten") from None
-    limit = first.time_limit if time_limit is None else time_limit
+        raise UsageError(f"{name} has {actions.n} actions, and {MOST_ACTIONS} are the most that are kept")
+    limit = shown if time_limit is None else time_limit
     if limit is None:
-        raise UsageError(f"{PREFIX}{id} has no time limit of its own: give the option time_limit")
-    refuse_chance(id, first, make(), int(actions.n))
+        raise UsageError(f"{name} has no time limit of its own: give the option time_limit")
+    refuse_repeated_actions(first)
+    refuse_masks(first, steps=min(limit, _STEPS))
+    if time_limit is None and first.inside is not first.env:
+        refuse_other_steps(first, limit=limit)
+    refuse_chance(first, make, steps=min(limit, _STEPS))
     spec = EnvironmentSpec(
-        name=f"{PREFIX}{id}",
-        observation_shape=shape,
+        name=name,
+        observation_shape=first.shape,
         num_actions=int(actions.n),
         gamma=gamma,
         time_limit=limit,
@@ -111,34 +69,216 @@ def gym_environment(
     return SimulatorEnvironment(spec, make, simulators=simulators)
 
 
-def refuse_chance(id: str, used: GymSimulator, fresh: GymSimulator, num_actions: int) -> None:
-    """Compares random walks: in one copy, then by turns in it and in another one whose chance was replaced.
+def _time_limits(id: str, options: dict[str, Any]) -> tuple[int | None, int | None]:
+    """The limit that `gymnasium.make` sets, and the one then shown, which may be of a wrapper of the id's own."""
+    made = made_by_gymnasium(id, options)
+    registered = options.get("max_episode_steps", gymnasium.spec(made.unwrapped.spec.id).max_episode_steps)
+    own = registered if registered is not None and registered > 0 else None
+    return own, own if made.spec is None else made.spec.max_episode_steps
+
+
+# What is refused
+
+
+def refuse_repeated_actions(simulator: GymSimulator) -> None:
+    """Looks for the option of ALE's environments by which an action is repeated by chance.
+
+    Raises:
+        UsageError: if it is not 0.
+    """
+    option = "repeat_action_probability"
+    env = simulator.env.unwrapped
+    parameter = inspect.signature(type(env).__init__).parameters.get(option)
+    given = [] if parameter is None else [env.spec.kwargs.get(option, parameter.default)]
+    given += [getattr(env, name) for name in (option, f"_{option}") if hasattr(env, name)]
+    emulator: Any = getattr(env, "ale", None)
+    if hasattr(emulator, "getFloat"):
+        given.append(emulator.getFloat(option))
+    for value in given:
+        if isinstance(value, int | float) and value > 0:
+            raise UsageError(
+                f"{simulator.name} repeats the last action by chance, as its option {option} is {value}: "
+                f"set environment.options.{option} to 0"
+            )
+
+
+def refuse_masks(simulator: GymSimulator, *, steps: int) -> None:
+    """Looks for a mask of legal actions, in observations and in info.
+
+    A mask in info passes where it is advice: of actions taken against it, all left everything as it was (Taxi's).
+
+    Raises:
+        UsageError: at any other mask.
+    """
+    space = simulator.env.observation_space
+    where = "its observations" if isinstance(space, Dict) and _MASK in space.spaces else ""
+    if not where:
+        simulator.reset(0)
+        if _mask(simulator) is None:  # some give it with steps alone
+            simulator.step(0)
+        where = "info" if _mask(simulator) is not None and not _only_advises(simulator, steps) else ""
+    if where:
+        raise UsageError(
+            f"{simulator.name} says by '{_MASK}' in {where} which actions are legal, and masks are not supported yet: "
+            "it must take every action in every state"
+        )
+
+
+def _mask(simulator: GymSimulator) -> NDArray[Any] | None:
+    info = simulator.info
+    return np.ravel(info[_MASK]) if isinstance(info, Mapping) and _MASK in info else None
+
+
+def _only_advises(simulator: GymSimulator, steps: int) -> bool:
+    tried = False
+    for seed in range(_WALKS):
+        simulator.reset(seed)
+        for action in _actions(simulator, seed, steps):
+            mask, before = _mask(simulator), simulator.observe().tobytes()
+            illegal = mask is not None and action < len(mask) and not mask[action]
+            try:
+                _, ended = simulator.step(action)
+            except UsageError:
+                return False
+            if illegal and (ended or simulator.observe().tobytes() != before):
+                return False
+            tried |= illegal
+            if ended:
+                break
+    return tried
+
+
+def refuse_other_steps(simulator: GymSimulator, *, limit: int) -> None:
+    """Counts the steps that wrappers outside Gymnasium's time limit make of those that are asked of them.
+
+    Raises:
+        UsageError: if they are more or fewer, as the limit then comes at another time.
+    """
+    inside, counted, asked = simulator.inside, 0, 0
+    step = inside.step
+
+    def counting(action: Any) -> Any:
+        nonlocal counted
+        counted += 1
+        return step(action)
+
+    inside.step = counting  # of this copy alone
+    try:
+        simulator.reset(0)
+        for action in _actions(simulator, 0, min(limit, _STEPS)):
+            asked += 1
+            if simulator.step(action)[1]:
+                break
+    finally:
+        del inside.step
+    if counted != asked:
+        raise UsageError(
+            f"{simulator.name} has wrappers that made {counted} steps where {asked} were asked for, and its time limit "
+            f"of {limit} counts theirs: give the option time_limit, in steps that are asked for"
+        )
+
+
+def refuse_chance(used: GymSimulator, make: Callable[..., GymSimulator], *, steps: int) -> None:
+    """Compares random walks: in one copy, then by turns in it and in another one whose random numbers are others.
+
+    Args:
+        used: a copy.
+        make: makes another one, without as many wrappers as are asked for.
+        steps: length of a walk.
 
     Raises:
         UsageError: at the first difference; one that so few steps do not show is not found.
     """
-    for seed in range(_WALKS):
-        actions = np.random.default_rng(seed).integers(num_actions, size=_STEPS).tolist()
+    found = _difference(used, make(), steps)
+    if found is None:
+        return
+    wrapper = _wrapper_to_blame(used, make, steps)
+    raise UsageError(
+        f"{used.name} is not deterministic: with {found}; "
+        + (
+            f"its wrapper {wrapper} makes it so: register the id without that"
+            if wrapper
+            else "switch its randomness off by environment.options if it has such an option"
+        )
+    )
+
+
+def _difference(used: GymSimulator, fresh: GymSimulator, steps: int) -> str | None:
+    """Where walks differ and why, in words; more of them are compared where random numbers are drawn on the way."""
+    seed, walks = 0, _WALKS
+    while seed < walks:
+        actions, disturbance = _actions(used, seed, steps), Disturbance(seed + 1)
         alone = list(_walk(used, seed, actions))
-        turns = zip(_walk(used, seed, actions), _walk(fresh, seed, actions, chance=seed + 1), strict=True)
-        for t, (one, (again, other)) in enumerate(zip(alone, turns, strict=True)):
-            if not one == again == other:
-                raise UsageError(
-                    f"{PREFIX}{id} is not deterministic: with seed {seed} and the same actions, step {t} differs; "
-                    "switch its randomness off by environment.options if it has such an option"
-                )
+        with closing(_walk(used, seed, actions)) as again, closing(_walk(fresh, seed, actions, disturbance)) as other:
+            for t, (first, second, third) in enumerate(zip(alone, again, other, strict=True)):
+                if not first == second == third:
+                    why = _why(used, fresh, seed, actions, alone)
+                    return f"seed {seed} and the same actions, step {t} differs {why}"
+        if disturbance.drawn:
+            walks = _MORE_WALKS
+        seed += 1
+    return None
 
 
-def _walk(simulator: GymSimulator, seed: int, actions: list[int], *, chance: int | None = None) -> Iterator[Any]:
+def _why(used: GymSimulator, fresh: GymSimulator, seed: int, actions: list[int], alone: list[Any]) -> str:
+    """What it takes for a walk to differ from `alone`."""
+    if list(_walk(used, seed, actions)) != alone:
+        return "when they are taken again"
+    if list(_walk(fresh, seed, actions)) != alone:
+        return "in another copy"
+    turns = zip(_walk(used, seed, actions), _walk(fresh, seed, actions), alone, strict=True)
+    if any(not first == second == third for first, second, third in turns):
+        return "while another copy is played"
+    return "if other random numbers are drawn, or at another time, after the start"
+
+
+def _wrapper_to_blame(used: GymSimulator, make: Callable[..., GymSimulator], steps: int) -> str | None:
+    """The wrapper without which walks do not differ, by its class; None for the environment itself."""
+    layers, below_is_sound = list(layers_of(used.env)), False
+    for without in reversed(range(len(layers))):
+        if layers[without].action_space != used.env.action_space:
+            below_is_sound = False
+            continue
+        try:
+            sound = _difference(make(without=without), make(without=without), steps) is None
+        except UsageError:
+            below_is_sound = False
+            continue
+        if not sound:
+            return type(layers[without]).__name__ if below_is_sound else None
+        below_is_sound = True
+    return None
+
+
+def _actions(simulator: GymSimulator, seed: int, steps: int) -> list[int]:
+    actions: list[int] = np.random.default_rng(seed).integers(int(simulator.env.action_space.n), size=steps).tolist()
+    return actions
+
+
+def _walk(
+    simulator: GymSimulator, seed: int, actions: list[int], disturbance: Disturbance | None = None
+) -> Generator[Any, None, None]:
     """What is seen on the way, as bytes, one step a turn; after an end nothing."""
     simulator.reset(seed)
-    if chance is not None:
-        simulator.env.np_random = np.random.default_rng(chance)
-    yield simulator.observe().tobytes()
-    terminated = False
-    for action in actions:
-        if terminated:
-            yield None
-        else:
-            reward, terminated = simulator.step(action)
-            yield simulator.observe().tobytes(), reward, terminated
+    if disturbance is not None:
+        disturbance.begin(simulator.env)
+    try:
+        yield _sight(simulator)
+        ended = False
+        for action in actions:
+            if ended:
+                yield None
+                continue
+            with nullcontext() if disturbance is None else disturbance.step():
+                reward, ended = simulator.step(action)
+            yield _sight(simulator), reward, ended
+    finally:
+        if disturbance is not None:
+            disturbance.end()
+
+
+def _sight(simulator: GymSimulator) -> bytes:
+    seen = simulator.observe()
+    if not np.isfinite(seen).all():
+        raise not_finite(simulator.name, seen, seed=simulator.seed, steps=simulator.steps)
+    return seen.tobytes()

@@ -1,0 +1,122 @@
+"""What a Gymnasium environment shows, compared with its space and put into numbers that float32 holds."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.spaces.utils import flatdim, flatten
+from numpy.typing import NDArray
+
+from mzprobe.envs.validation import kind_of
+
+EXACT = 1 << 24  # float32 holds every integer up to here
+
+_KINDS = {"f": "fiub", "i": "iub", "u": "iub", "b": "iub"}  # what may be shown, by the kind that the space promises
+
+
+class Reader:
+    """Reads observations of a space as arrays `[*shape]`; those of a space that is no `Box` are flattened.
+
+    Args:
+        space: of the environment.
+
+    Raises:
+        ValueError: if Gymnasium cannot flatten it.
+    """
+
+    def __init__(self, space: Any) -> None:
+        self._space = space
+        self._box = isinstance(space, spaces.Box)
+        try:
+            self.shape: tuple[int, ...] = tuple(space.shape) if self._box else (flatdim(space),)
+        except (NotImplementedError, ValueError):
+            raise ValueError(f"observations {space}, which Gymnasium cannot flatten") from None
+        self.usual: np.dtype[Any] | None = None  # of a `Box`: one that was compared, and that float32 holds
+        self._wide: np.dtype[Any] | None = None  # one that was compared, and that it may not hold
+
+    def read(self, seen: Any) -> NDArray[Any]:
+        """A copy of what is shown; what float32 cannot hold at all is infinite in it.
+
+        Raises:
+            ValueError: saying what is not as the space says, or which integer float32 would round.
+        """
+        if self._box:
+            array = np.array(seen)
+            dtype = array.dtype  # by `is`, as None equals float64
+            if array.shape != self.shape or (dtype is not self.usual and dtype is not self._wide):
+                self._compare(array)
+            return array if dtype is self.usual else _held(array)
+        wrong = misfit(self._space, seen)
+        if wrong is not None:
+            raise ValueError(wrong)
+        array = np.array(flatten(self._space, seen))
+        return _held(array) if isinstance(self._space, spaces.Dict | spaces.Tuple) else array
+
+    def _compare(self, array: NDArray[Any]) -> None:
+        """What need not be done again while shape and dtype stay."""
+        wrong = misfit(self._space, array)
+        if wrong is not None:
+            raise ValueError(wrong)
+        if np.can_cast(array.dtype, np.float32):
+            self.usual = array.dtype
+        else:
+            self._wide = array.dtype
+
+
+def misfit(space: Any, seen: Any) -> str | None:
+    """What is not as a space says, in words; of a `Box`, shape and kind of number count, its bounds do not."""
+    match space:
+        case spaces.Box():
+            array = np.asarray(seen)
+            if array.shape == space.shape and array.dtype.kind in _KINDS[space.dtype.kind]:
+                return None
+            return f"{kind_of(array)}, not {space.dtype} {list(space.shape)} as its space says"
+        case spaces.Discrete():
+            if isinstance(seen, np.ndarray) and seen.ndim == 0:
+                seen = seen[()]
+            whole = isinstance(seen, int | np.integer)
+            fits = whole and space.start <= seen < space.start + space.n
+            return None if fits else f"{_short(seen)}, which is not in its space {space}"
+        case spaces.Dict():
+            return _misfit_of_parts(space, seen, dict(space.spaces)) if isinstance(seen, Mapping) else _no(space, seen)
+        case spaces.Tuple():
+            if not isinstance(seen, tuple | list):
+                return _no(space, seen)
+            return _misfit_of_parts(space, dict(enumerate(seen)), dict(enumerate(space.spaces)))
+        case spaces.MultiDiscrete() | spaces.MultiBinary():
+            array = np.asarray(seen)
+            if array.shape != space.shape or array.dtype.kind not in "iub":
+                return f"{kind_of(array)}, not {space.dtype} {list(space.shape)} as its space says"
+            return None if space.contains(array.astype(space.dtype)) else _no(space, seen)
+    return None if space.contains(seen) else _no(space, seen)
+
+
+def _misfit_of_parts(space: Any, seen: Mapping[Any, Any], parts: dict[Any, Any]) -> str | None:
+    if seen.keys() != parts.keys():
+        return _no(space, seen)
+    for name, part in parts.items():
+        wrong = misfit(part, seen[name])
+        if wrong is not None:
+            return f"at {name!r} {wrong}"
+    return None
+
+
+def _no(space: Any, seen: Any) -> str:
+    return f"{_short(seen)}, which is not in its space {space}"
+
+
+def _short(seen: Any) -> str:
+    text = " ".join(repr(seen).split())
+    return text if len(text) <= 60 else f"a {type(seen).__name__}"
+
+
+def _held(array: NDArray[Any]) -> NDArray[np.float32]:
+    """As float32, unless it rounds an integer."""
+    with np.errstate(over="ignore"):  # of what becomes infinite
+        small = array.astype(np.float32)
+    if array.dtype.kind in "iu" and array.size and (array.max() > EXACT or array.min() < -EXACT):
+        for number, rounded in zip(array.ravel().tolist(), small.ravel().tolist(), strict=True):
+            if int(rounded) != number:
+                raise ValueError(f"the integer {number}, which float32 rounds to {int(rounded)}")
+    return small
