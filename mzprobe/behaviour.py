@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mzprobe import libm
 from mzprobe.config import SearchConfig
 from mzprobe.envs.core import Environment, Outcome, concatenate
+from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.search.mcts import SearchResult, actions_from_uniforms, search
 from mzprobe.search.models import PlanningModel
@@ -292,6 +293,11 @@ def _joined(parts: list[Episodes]) -> Episodes:
 
 
 def draw_episode_numbers(generator: np.random.Generator, episodes: int, time_limit: int) -> tuple[Int64, Float64]:
-    """Start seeds `[E]` and action numbers `[E, time limit]` for `play_episodes`."""
+    """Start seeds `[E]` and action numbers `[E, time limit]` for `play_episodes`.
+
+    Raises:
+        UsageError: if that many episodes do not fit into memory.
+    """
+    refuse_more_than_fits(16 * episodes * time_limit, what=f"playing {episodes:,} episodes of {time_limit:,} steps")
     seeds = generator.integers(2**31, size=episodes)
     return seeds, generator.random((episodes, time_limit))

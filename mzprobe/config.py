@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mzprobe.errors import UsageError
 from mzprobe.trust import refuse_code
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+MOST = 2**53  # whole numbers beyond it are not exact in every reader of JSON, and overflow kernels a little later
+PositiveInt = Annotated[int, Field(ge=1, le=MOST)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -133,7 +134,7 @@ class TrainingConfig(Config):
     audited_positions: NonNegativeInt = 128
     """Positions of the replay buffer that each checkpoint keeps, with the way there and their targets, for
     `mzprobe eval-targets`; nothing else depends on it."""
-    threads: PositiveInt = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """CPU threads; bits repeat for an equal number."""
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mzprobe.datasets.core import fitting
 from mzprobe.envs.core import EnvironmentSpec
-from mzprobe.envs.gym import PREFIX
+from mzprobe.envs.gym_simulator import PREFIX
 from mzprobe.errors import UsageError
 from mzprobe.files import sha256
 

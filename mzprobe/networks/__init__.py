@@ -6,6 +6,7 @@ from mzprobe._plugins import load_attribute
 from mzprobe.config import NetworkConfig
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import UsageError
+from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks.check import check_network
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork, Unroll
 from mzprobe.networks.mlp import MLPNetwork
@@ -23,7 +24,7 @@ def build(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generat
         generator: draws the initial weights.
 
     Raises:
-        UsageError: if the kind is unknown.
+        UsageError: if the kind is unknown, or the network does not fit into memory.
     """
     if ":" in config.kind:
         network: TrainableNetwork = load_attribute(config.kind)(config, spec, generator)
@@ -33,6 +34,10 @@ def build(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generat
     size = 1
     for entries in spec.observation_shape:
         size *= entries
+    L, H, atoms, A = config.latent, config.hidden, config.atoms, spec.num_actions
+    weights = H * (size + L + L + A + L + 3 * L + 2 * atoms + A)
+    what = f"network.latent={L} with network.hidden={H} and network.atoms={atoms}"
+    refuse_more_than_fits(16 * weights, what=what)  # with gradient and two moments, 4 bytes each
     return MLPNetwork(
         observation_size=size,
         num_actions=spec.num_actions,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mzprobe import libm
 from mzprobe._kernel import inlined, kernel
+from mzprobe.memory import refuse_more_than_fits
 from mzprobe.search.lots import lot
 
 Float64 = NDArray[np.float64]
@@ -49,6 +50,8 @@ class Tree(NamedTuple):
 
 def new_tree(batch: int, nodes: int, num_actions: int) -> Tree:
     """Room for `batch` trees of up to `nodes` nodes, none expanded."""
+    size = batch * nodes * (28 + 32 * num_actions)
+    refuse_more_than_fits(size, what=f"{batch:,} search trees of {nodes - 1:,} simulations")
     node, edge = (batch, nodes), (batch, nodes, num_actions)
     tree = Tree(
         visits=np.zeros(node, np.int32),

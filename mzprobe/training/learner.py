@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from mzprobe.config import TrainingConfig
+from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks import MLPNetwork, TrainableNetwork
 from mzprobe.networks.engine import runs_in_kernels
 from mzprobe.networks.mlp import Layers, MLPWeights
@@ -27,6 +28,9 @@ class Learner:
         config: learning rate, clipping, batch and unroll sizes.
         device: where the network lives.
         fused: whether to use the fused gradient where there is one.
+
+    Raises:
+        UsageError: if a training batch does not fit into memory.
     """
 
     def __init__(
@@ -35,6 +39,10 @@ class Learner:
         self.network = network
         self.config = config
         self.device = torch.device(device)
+        B, K = config.batch_size, config.unroll_steps
+        width = 2 * network.latent + network.representation.w1.shape[1] if isinstance(network, MLPNetwork) else 0
+        what = f"training.batch_size={B} with training.unroll_steps={K}"
+        refuse_more_than_fits(4 * B * (K + 1) * (16 + width), what=what)
         self._fused: _FusedStep | None = None
         if fused and runs_in_kernels(network, device):
             assert isinstance(network, MLPNetwork)

@@ -1,5 +1,6 @@
 """Prioritised replay: whole episodes in flat arrays, the latest or the best, sampled by a sum tree."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from mzprobe import libm
 from mzprobe.config import TrainingConfig
 from mzprobe.errors import MzprobeError
+from mzprobe.memory import refuse_more_than_fits
 from mzprobe.stored import StoredTargets
 from mzprobe.training.sum_tree import find_slots, set_leaves
 from mzprobe.training.targets import (
@@ -58,12 +60,18 @@ class Replay:
         observation_shape: of one observation.
         num_actions: A.
         gamma: discount.
+
+    Raises:
+        UsageError: if the buffer does not fit into memory.
     """
 
     def __init__(
         self, config: TrainingConfig, *, observation_shape: tuple[int, ...], num_actions: int, gamma: float
     ) -> None:
         capacity = config.replay_capacity
+        numbers = math.prod(observation_shape) + num_actions
+        what = f"training.replay_capacity={capacity} with observations of {list(observation_shape)} numbers"
+        refuse_more_than_fits(capacity * (4 * numbers + 40), what=what)
         self.config = config
         self.gamma = gamma
         self.head = 0  # slot of the next episode

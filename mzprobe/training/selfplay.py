@@ -1,5 +1,6 @@
 """Collecting data: episodes played side by side, one batched search a step."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from mzprobe.config import SearchConfig
 from mzprobe.envs.core import Environment, concatenate, replayed
+from mzprobe.memory import refuse_more_than_fits
 from mzprobe.search.mcts import sample_actions, search
 from mzprobe.search.models import PlanningModel
 from mzprobe.training.replay import Episode
@@ -35,6 +37,9 @@ class SelfPlay:
         self.search = search
         self.generator = generator
         E, T = environments, spec.time_limit
+        numbers = math.prod(spec.observation_shape) + 2 * spec.num_actions
+        what = f"training.environments={E} with episodes of up to {T:,} steps"
+        refuse_more_than_fits(E * T * (4 * numbers + 24), what=what)
         self.seeds = generator.integers(2**31, size=E)
         self.lengths = np.zeros(E, np.int64)
         self.observations = np.zeros((E, T + 1, *spec.observation_shape), np.float32)

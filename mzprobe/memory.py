@@ -1,0 +1,64 @@
+"""What does not fit is refused before it is begun, in one sentence that says how much it would take."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from mzprobe.errors import UsageError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_NOTHING_KNOWN = 1 << 50  # bytes; more than any machine has
+_SMALL = 1 << 28  # bytes; what takes less is not looked at
+
+
+def refuse_more_than_fits(size: int, *, what: str) -> None:
+    """Refuses what takes more memory than the machine, the container or the limits of this process have.
+
+    Args:
+        size: bytes.
+        what: takes it, with the key or option to lower, such as `training.batch_size=1000000`.
+
+    Raises:
+        UsageError: saying both numbers.
+    """
+    if size < _SMALL:
+        return
+    there = memory()
+    if size > there:
+        raise UsageError(f"{what} would take {spelled(size)} of memory, and there are {spelled(there)}: lower it")
+
+
+def memory() -> int:
+    """Bytes that this process can have at most, as far as the system tells; not what is free at the moment."""
+    limits = [_NOTHING_KNOWN, *_physical()]
+    for file in _CGROUPS:
+        with suppress(OSError, ValueError):  # no such limit, or the word max
+            limits.append(int(Path(file).read_text("ascii")))
+    if resource is not None:
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            limits.append(soft)
+    return min(limits)
+
+
+def spelled(size: int) -> str:
+    """Bytes in the unit that leaves few digits, each 1024 of the one before."""
+    number = float(min(size, 10**30))
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1024
+    return f"{number:.3g} EiB"
+
+
+def _physical() -> list[int]:
+    """The machine's memory, where the system tells it."""
+    try:
+        return [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, OSError, ValueError):
+        return []
