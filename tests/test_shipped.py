@@ -16,6 +16,7 @@ from mzprobe.settings import load_study, study_runs
 
 ROOT = Path(__file__).parent.parent
 RUNS = ("cartpole-quick", "lunarlander")
+JUDGED = (*RUNS, "cartpole-ten")
 DRAWN = [(run, plan) for run in RUNS for plan in PLANS if (ROOT / "figures" / run / f"{plan.name}.csv").exists()]
 
 
@@ -80,8 +81,36 @@ def test_the_numbers_of_a_comparison_are_those_of_the_tables(study, comparison):
     pd.testing.assert_frame_equal(drawn, cells, rtol=1e-9, check_dtype=False)
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", JUDGED)
 def test_the_verdicts_are_those_of_the_tables(run):
     tables = read_tables(run, analyses=ROOT / "analyses")
     page = (ROOT / "figures" / run / "claims.md").read_text("utf-8")
     assert as_markdown(run, judge_run(tables), tables, judge_run(tables, ends=False)) == page
+
+
+def test_the_agents_of_the_quick_study_are_the_first_of_the_ten():
+    for plan in PLANS:
+        quick, ten = (read_run(ROOT / "analyses", run, plan.probe) for run in ("cartpole-quick", "cartpole-ten"))
+        if quick is not None:
+            first = ten.frame[ten.frame["seed"] < 3].reset_index(drop=True)
+            pd.testing.assert_frame_equal(quick.frame, first)
+
+
+def row_of(finding, calm):
+    """A claim in the table of results: three digits of its numbers, and its verdict without states near an end."""
+    effect, low, high = (f"{number:.3g}" for number in vars(finding.effect).values())
+    other = calm.verdict if calm.verdict != "no data" else "-"
+    agents = f"{finding.agreeing} of {finding.agents}"
+    return f"| {finding.claim.sentence} | {effect} ({low} to {high}) | {agents} | {finding.verdict} | {other} |"
+
+
+def test_the_table_of_claims_in_the_results_is_that_of_the_tables():
+    tables = read_tables("cartpole-ten", analyses=ROOT / "analyses")
+    found, calm = judge_run(tables), judge_run(tables, ends=False)
+    section = (ROOT / "docs" / "results.md").read_text("utf-8").split("## Do the paper's claims hold?")[1]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert rows[2:] == [row_of(*both) for both in zip(found, calm, strict=True)]
+    counts = {verdict: [one.verdict for one in found].count(verdict) for verdict in ("holds", "fails", "undecided")}
+    said = f"Of {len(found)} claims {counts['holds']} hold, {counts['fails']} fails and {counts['undecided']} are undecided"
+    for page in (section, (ROOT / "README.md").read_text("utf-8")):
+        assert said in " ".join(page.split())

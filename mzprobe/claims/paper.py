@@ -140,7 +140,7 @@ CLAIMS = (
     Claim(
         name="own-policy-is-row-minimum",
         section="3.5",
-        sentence="In every trained row the mean error is smallest for the own policy.",
+        sentence="Averaged over trained rows, the error is smaller for the own policy than for the best other one.",
         effect="error for the best other policy, as other agents have it, minus that for the own, discounted reward",
         probe="cross",
         measure=effects.own_policy_is_row_minimum,
