@@ -32,7 +32,7 @@ def seconds_to(target: float, seed: int, *, cold: bool) -> tuple[float | None, i
             time.sleep(0.05)
             peak = max(peak, peak_memory(process.pid))
             for record in sorted(agent.glob("step-*/checkpoint.json")):
-                for evaluation in json.loads(record.read_text())["metrics"]["evaluations"]:
+                for evaluation in json.loads(record.read_text("utf-8"))["metrics"]["evaluations"]:
                     if reached is None and evaluation["mean_return"] >= target:
                         reached, step = time.perf_counter() - start, int(evaluation["step"])
         if process.poll() is None:
@@ -44,7 +44,7 @@ def seconds_to(target: float, seed: int, *, cold: bool) -> tuple[float | None, i
 def peak_memory(pid: int) -> float:
     """Peak resident MiB of a process, where the system tells."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)

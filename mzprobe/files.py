@@ -5,8 +5,8 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import IO, Any, Literal
 
 from mzprobe.errors import MzprobeError
 
-_MARK = ".mzprobe-"  # between a name and what tempfile adds to it
+_MARK = ".mzprobe-"  # between a name and what makes it another
 
 
 def sha256(data: bytes) -> str:
@@ -23,8 +23,12 @@ def sha256(data: bytes) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and fixed layout: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """JSON with sorted keys and fixed layout: equal values give equal bytes.
+
+    A name that is no UTF-8, as a path of a foreign locale may hold, is escaped and read back as it was.
+    """
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -35,12 +39,10 @@ def write_file(path: Path, data: bytes) -> None:
     """
     with said_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
-        temporary = Path(name)
+        temporary = _beside(path)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 _write_through(file, data)
-            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
             _sync(path.parent)
         finally:
@@ -70,14 +72,13 @@ def write_directory(path: Path, files: dict[str, bytes]) -> None:
     """
     with said_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
+        temporary = _beside(path)
+        temporary.mkdir()
         try:
             for name, data in files.items():
                 with (temporary / name).open("wb") as file:
                     _write_through(file, data)
-                os.chmod(temporary / name, 0o644)
             _sync(temporary)
-            os.chmod(temporary, 0o755)
             if path.exists():
                 _swap(temporary, path)
             else:
@@ -99,11 +100,11 @@ def new_directory(path: Path) -> Iterator[Path]:
     with said_of(path, after="free some and run the same command again"):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent, path.name)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
+        temporary = _beside(path)
+        temporary.mkdir()
         try:
             yield temporary
             _sync_all(temporary)
-            os.chmod(temporary, 0o755)
             if path.exists():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             os.replace(temporary, path)
@@ -114,7 +115,8 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 def _swap(new: Path, path: Path) -> None:
     """Puts a folder in the place of another, which comes back if that fails."""
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
+    aside = _beside(path)
+    aside.mkdir()
     old = aside / path.name
     try:
         os.replace(path, old)
@@ -129,9 +131,9 @@ def _swap(new: Path, path: Path) -> None:
             aside.rmdir()
 
 
-def _prefix(path: Path) -> str:
-    """Of temporary names for a path: hidden, and such as nobody else gives."""
-    return f".{path.name}{_MARK}"
+def _beside(path: Path) -> Path:
+    """A temporary name for a path: hidden, and such as nobody else gives; what is made there has the umask's modes."""
+    return path.with_name(f".{path.name}{_MARK}{secrets.token_hex(4)}")
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:

@@ -27,7 +27,7 @@ from mzprobe.cli.options import (
 )
 from mzprobe.cli.pack import pack
 from mzprobe.cli.probes import add_commands
-from mzprobe.cli.saying import say
+from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
 from mzprobe.errors import Interrupted, MzprobeError, warnings_to
 from mzprobe.names import check_name
 
@@ -301,7 +301,9 @@ def study(
 def main() -> None:
     """Runs the command line; errors become one sentence and an exit code."""
     debug = "--debug" in sys.argv
+    open_streams()
     try:
+        refuse_removed_folder()
         with warnings_to(lambda sentence: say(f"warning: {sentence}")):
             code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if code == Interrupted.exit_code:  # what typer makes of a KeyboardInterrupt inside a command
@@ -324,8 +326,8 @@ def main() -> None:
         else:
             say(f"error: {message()} (see --help)")
             code = 2
-    sys.stdout.flush()
-    sys.exit(code or 0)
+    unread = not flush_streams()
+    sys.exit(code or int(unread))
 
 
 def _announce_study(study: "StudyConfig", runs: "Sequence[StudyRun]") -> None:
@@ -387,8 +389,9 @@ def _judge(run: str, analyses: Path, out: Path, *, as_json: bool = False) -> Non
     tables = read_tables(run, analyses=analyses)
     findings, without = judge_run(tables), judge_run(tables, ends=False)
     path = out / run / "claims.md"
+    page = report.as_markdown(run, findings, tables, without)
     with folder_held(path.parent):
-        status = replace_file(path, report.as_markdown(run, findings, tables, without).encode())
+        status = replace_file(path, page.encode(errors="backslashreplace"))
     if as_json:
         typer.echo(report.as_json(run, findings, without))
     else:

@@ -1,5 +1,7 @@
 """Figures: (table) -> matplotlib Figure, and the folder in which a run's figures lie. Never touches a model."""
 
+import mzprobe._matplotlib  # noqa: F401  # isort: skip  # before anything of matplotlib's
+
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

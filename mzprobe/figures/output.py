@@ -34,7 +34,7 @@ def write_figure(figure: Figure, cells: pd.DataFrame, *, made: str, folder: Path
         name: of the files.
     """
     files = {suffix: rendered(figure, suffix) for suffix in ("png", "svg")}
-    files["csv"] = (made + cells.to_csv(index=False, lineterminator="\n")).encode()
+    files["csv"] = (made + cells.to_csv(index=False, lineterminator="\n")).encode(errors="backslashreplace")
     done = []
     for suffix, data in files.items():
         path = folder / f"{name}.{suffix}"

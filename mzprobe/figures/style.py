@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib import ticker
+from matplotlib import style, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -45,8 +45,8 @@ _MARKERS, _DASHES = "os^Dv*PX", ("--", ":", "-.")
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Seaborn's ticks with our sizes, for the time of one figure."""
-    with sns.axes_style("ticks"), mpl.rc_context(STYLE):
+    """Seaborn's ticks with our sizes, for the time of one figure, whatever a `matplotlibrc` says."""
+    with style.context("default"), sns.axes_style("ticks"), mpl.rc_context(STYLE):
         yield
 
 
