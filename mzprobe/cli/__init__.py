@@ -2,9 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,28 +11,14 @@ from rich.console import Console
 from mzprobe import __version__
 from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
-from mzprobe.cli.options import (
-    Allow,
-    Analyses,
-    Checkpoints,
-    Datasets,
-    Device,
-    DryRun,
-    Figures,
-    Out,
-    Set,
-    check_device,
-    learn_from,
-)
+from mzprobe.cli.drawing import compare, draw, judge
+from mzprobe.cli.options import Allow, Analyses, Checkpoints, Device, Out, Set, check_device, learn_from
 from mzprobe.cli.pack import pack
 from mzprobe.cli.probes import add_commands
 from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
+from mzprobe.cli.study import study
 from mzprobe.errors import Interrupted, MzprobeError, warnings_to
 from mzprobe.names import check_name
-
-if TYPE_CHECKING:
-    from mzprobe.figures.output import Drawn
-    from mzprobe.settings import StudyConfig, StudyRun
 
 GUIDE = """
 What has a MuZero model really learned, and does it help planning?
@@ -195,10 +180,10 @@ def figures(
     if run is not None and (run.endswith(".toml") or run in shipped("presets/studies")):
         settings, _ = load_study(run)
         if settings.variants:
-            _compare(run, study_runs(run, settings), analyses, out)
+            compare(run, study_runs(run, settings), analyses, out)
             return
         run = Path(run).stem
-    _draw(_run_or_newest(run, checkpoints, console), analyses, out)
+    draw(_run_or_newest(run, checkpoints, console), analyses, out)
 
 
 @app.command(epilog="Example: mzprobe claims cartpole-quick")
@@ -216,86 +201,10 @@ def claims(
     from mzprobe.console import errors
 
     # stdout is for what may be piped.
-    _judge(_run_or_newest(run, checkpoints, errors), analyses, out, as_json=json)
+    judge(_run_or_newest(run, checkpoints, errors), analyses, out, as_json=json)
 
 
-@app.command(epilog="Example: mzprobe study cartpole-quick")
-def study(
-    name: Annotated[str, typer.Argument(help="A shipped study, or the path of a TOML file.")] = "cartpole-quick",
-    checkpoints: Checkpoints = Path("checkpoints"),
-    analyses: Analyses = Path("analyses"),
-    out: Figures = Path("figures"),
-    datasets: Datasets = Path("datasets"),
-    processes: Annotated[int | None, typer.Option(min=1, help="Agents at a time; one a core by default.")] = None,
-    allow: Allow = None,
-    dry_run: DryRun = False,
-) -> None:
-    """Train several agents side by side, probe their checkpoints, draw the figures and judge the paper's claims.
-
-    A study with variants compares their agents instead. What is done already is not done again: run it again after an
-    interruption, or after removing a table or an agent.
-    """
-    from mzprobe.claims import CLAIMS
-    from mzprobe.console import progress_bars, stopping, training_note
-    from mzprobe.locks import held
-    from mzprobe.settings import load_study, study_runs
-    from mzprobe.study import agent_label, run_study
-    from mzprobe.study.dataset import DatasetTask
-    from mzprobe.study.processes import Report
-    from mzprobe.trust import refuse_code
-
-    settings, config = load_study(name)
-    runs = study_runs(name, settings, datasets=datasets)
-    for one in runs:
-        refuse_code(one.config.model_dump(), allow=allow or (), source=name)
-    allowed = [part for module in allow or () for part in ("--allow", module)]
-    run, command = Path(name).stem, shlex.join(["mzprobe", "study", name, *allowed])
-    _announce_study(settings, runs)
-    if dry_run:
-        return
-    dataset = None
-    if settings.dataset:
-        dataset = DatasetTask(
-            study=run,
-            settings=settings.dataset,
-            config=config,
-            datasets=datasets,
-            checkpoints=checkpoints,
-            analyses=analyses,
-            command=command,
-        )
-
-    def interrupt() -> None:
-        raise Interrupted("stopped")
-
-    with progress_bars() as bars:
-        labels = [agent_label(run.variant, seed) for seed in settings.seeds for run in runs]
-        if dataset:
-            labels.insert(0, dataset.label)
-        tasks = {label: bars.add_task(f"{label} waiting", total=None, note="") for label in labels}
-
-        def show(report: Report) -> None:
-            note = training_note(report.training) if report.training else "checkpoints"
-            text = f"{report.label} {report.phase}"
-            bars.update(tasks[report.label], description=text, completed=report.done, total=report.total, note=note)
-
-        with stopping(interrupt), held(checkpoints / run):
-            run_study(
-                settings,
-                runs,
-                dataset=dataset,
-                checkpoints=checkpoints,
-                analyses=analyses,
-                command=command,
-                processes=processes,
-                on_report=show,
-            )
-    if settings.variants:
-        _compare(name, runs, analyses, out)
-        return
-    _draw(run, analyses, out)
-    if not {claim.probe for claim in CLAIMS}.isdisjoint(settings.probes()):
-        _judge(run, analyses, out)
+app.command(epilog="Example: mzprobe study cartpole-quick")(study)
 
 
 def main() -> None:
@@ -330,21 +239,6 @@ def main() -> None:
     sys.exit(code or int(unread))
 
 
-def _announce_study(study: "StudyConfig", runs: "Sequence[StudyRun]") -> None:
-    """Says what a study does that begins with nothing."""
-    from mzprobe.console import errors, spelled
-    from mzprobe.study.plan import planned, training_planned
-
-    probes = list(planned(study, runs))
-    if study.dataset:
-        errors.print(
-            f"dataset: {study.dataset.episodes:,} episodes of an agent of {study.dataset.step:,} training steps"
-        )
-    errors.print(f"train: {training_planned(study, runs)}")
-    for name, count, cost, seconds in probes:
-        errors.print(f"{name}: {count} checkpoints, at most {cost}; about {spelled(seconds)} on one core")
-
-
 def _run_or_newest(run: str | None, checkpoints: Path, say: Console) -> str:
     from mzprobe.checkpoints import newest_run
 
@@ -352,51 +246,3 @@ def _run_or_newest(run: str | None, checkpoints: Path, say: Console) -> str:
         run = newest_run(checkpoints).name
         say.print(f"run {run}, the newest under {checkpoints}")
     return Path(run).name  # the probes take the folder of its checkpoints
-
-
-def _draw(run: str, analyses: Path, out: Path) -> None:
-    from mzprobe.figures import draw_run
-
-    _say_drawn(draw_run(run, analyses=analyses, figures=out))
-
-
-def _compare(study: str, runs: "Sequence[StudyRun]", analyses: Path, out: Path) -> None:
-    """Draws the figures that compare the variants of a study."""
-    from mzprobe.figures import draw_comparison
-    from mzprobe.study.dataset import dataset_return
-
-    by_variant, reference = {run.variant: run.name for run in runs}, dataset_return(analyses, Path(study).stem)
-    _say_drawn(draw_comparison(study, by_variant, analyses=analyses, figures=out, reference=reference))
-
-
-def _say_drawn(done: "Sequence[Drawn]") -> None:
-    """Says of each file whether it is new, and of each figure without a table how to make that."""
-    from mzprobe.console import console, errors
-
-    for drawn in done:
-        if drawn.status == "missing":
-            errors.print(f"{drawn.what}: no table, make it with {drawn.remedy}")
-        else:
-            console.print(f"{drawn.what} {drawn.status}")
-
-
-def _judge(run: str, analyses: Path, out: Path, *, as_json: bool = False) -> None:
-    from mzprobe.claims import judge_run, read_tables, report
-    from mzprobe.console import console, errors
-    from mzprobe.files import replace_file
-    from mzprobe.locks import folder_held
-
-    tables = read_tables(run, analyses=analyses)
-    findings, without = judge_run(tables), judge_run(tables, ends=False)
-    path = out / run / "claims.md"
-    page = report.as_markdown(run, findings, tables, without)
-    with folder_held(path.parent):
-        status = replace_file(path, page.encode(errors="backslashreplace"))
-    if as_json:
-        typer.echo(report.as_json(run, findings, without))
-    else:
-        console.print(report.as_table(findings), soft_wrap=False)
-    note = report.undecidable(findings)
-    if note:
-        errors.print(note)
-    errors.print(f"{path} {status}")

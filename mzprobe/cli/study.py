@@ -1,0 +1,108 @@
+"""`mzprobe study`: agents, probes, figures and claims by one command."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mzprobe.cli.drawing import compare, draw, judge
+from mzprobe.cli.options import Allow, Analyses, Checkpoints, Datasets, DryRun, Figures
+from mzprobe.errors import Interrupted
+
+if TYPE_CHECKING:
+    from mzprobe.settings import StudyConfig, StudyRun
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="A shipped study, or the path of a TOML file.")] = "cartpole-quick",
+    checkpoints: Checkpoints = Path("checkpoints"),
+    analyses: Analyses = Path("analyses"),
+    out: Figures = Path("figures"),
+    datasets: Datasets = Path("datasets"),
+    processes: Annotated[int | None, typer.Option(min=1, help="Agents at a time; one a core by default.")] = None,
+    allow: Allow = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train several agents side by side, probe their checkpoints, draw the figures and judge the paper's claims.
+
+    A study with variants compares their agents instead. What is done already is not done again: run it again after an
+    interruption, or after removing a table or an agent.
+    """
+    from mzprobe.claims import CLAIMS
+    from mzprobe.console import progress_bars, stopping, training_note
+    from mzprobe.locks import held
+    from mzprobe.settings import load_study, study_runs
+    from mzprobe.study import agent_label, run_study
+    from mzprobe.study.dataset import DatasetTask
+    from mzprobe.study.processes import Report
+    from mzprobe.trust import refuse_code
+
+    settings, config = load_study(name)
+    runs = study_runs(name, settings, datasets=datasets)
+    for one in runs:
+        refuse_code(one.config.model_dump(), allow=allow or (), source=name)
+    allowed = [part for module in allow or () for part in ("--allow", module)]
+    run, command = Path(name).stem, shlex.join(["mzprobe", "study", name, *allowed])
+    _announce(settings, runs)
+    if dry_run:
+        return
+    dataset = None
+    if settings.dataset:
+        dataset = DatasetTask(
+            study=run,
+            settings=settings.dataset,
+            config=config,
+            datasets=datasets,
+            checkpoints=checkpoints,
+            analyses=analyses,
+            command=command,
+        )
+
+    def interrupt() -> None:
+        raise Interrupted("stopped")
+
+    with progress_bars() as bars:
+        labels = [agent_label(run.variant, seed) for seed in settings.seeds for run in runs]
+        if dataset:
+            labels.insert(0, dataset.label)
+        tasks = {label: bars.add_task(f"{label} waiting", total=None, note="") for label in labels}
+
+        def show(report: Report) -> None:
+            note = training_note(report.training) if report.training else "checkpoints"
+            text = f"{report.label} {report.phase}"
+            bars.update(tasks[report.label], description=text, completed=report.done, total=report.total, note=note)
+
+        with stopping(interrupt), held(checkpoints / run):
+            run_study(
+                settings,
+                runs,
+                dataset=dataset,
+                checkpoints=checkpoints,
+                analyses=analyses,
+                command=command,
+                processes=processes,
+                on_report=show,
+            )
+    if settings.variants:
+        compare(name, runs, analyses, out)
+        return
+    draw(run, analyses, out)
+    if not {claim.probe for claim in CLAIMS}.isdisjoint(settings.probes()):
+        judge(run, analyses, out)
+
+
+def _announce(study: "StudyConfig", runs: "Sequence[StudyRun]") -> None:
+    """Says what a study does that begins with nothing."""
+    from mzprobe.console import errors, spelled
+    from mzprobe.study.plan import planned, training_planned
+
+    probes = list(planned(study, runs))
+    if study.dataset:
+        errors.print(
+            f"dataset: {study.dataset.episodes:,} episodes of an agent of {study.dataset.step:,} training steps"
+        )
+    errors.print(f"train: {training_planned(study, runs)}")
+    for name, count, cost, seconds in probes:
+        errors.print(f"{name}: {count} checkpoints, at most {cost}; about {spelled(seconds)} on one core")
