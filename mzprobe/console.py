@@ -1,8 +1,8 @@
 """What the command line shows: the progress of agents, and signals that stop work without losing any."""
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from signal import Signals
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mzprobe.signals import heard
 from mzprobe.training.learner import LOSSES
 from mzprobe.training.trainer import Progress as TrainingProgress
 
@@ -58,17 +59,11 @@ def spelled(seconds: float) -> str:
 
 @contextmanager
 def stopping(stop: Callable[[], Any], *, what: str = "finishing the step and saving") -> Iterator[None]:
-    """Within it, Ctrl-C and SIGTERM say `what` and call `stop` once; a second one interrupts at once."""
+    """Within it, Ctrl-C, SIGTERM and SIGHUP say `what` and call `stop` once; a second one interrupts at once."""
 
-    def handle(number: int, _frame: Any) -> None:
-        for sign, before in previous.items():
-            signal.signal(sign, before)
-        errors.print(f"{signal.Signals(number).name} received: {what}")
+    def act(number: Signals) -> None:
+        errors.print(f"{number.name} received: {what}")
         stop()
 
-    previous = {sign: signal.signal(sign, handle) for sign in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with heard(act):
         yield
-    finally:
-        for sign, before in previous.items():
-            signal.signal(sign, before)

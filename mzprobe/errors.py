@@ -5,6 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+NO_MEMORY = (
+    "there is not enough memory for this: ask for less at a time (--batch-size, --processes, training.replay_capacity "
+    "and the sizes of the network say how much), or run it where there is more"
+)
+
 
 class MzprobeError(Exception):
     """A failure that the command line prints as one sentence, without a traceback."""
@@ -41,7 +46,7 @@ class TrainingDiverged(MzprobeError):  # noqa: N818
 class Interrupted(MzprobeError):  # noqa: N818
     """A signal asked the work to stop; what was done is on disk."""
 
-    exit_code = 130
+    exit_code = 130  # of Ctrl-C; the command line gives that of the signal
 
 
 class MzprobeWarning(UserWarning):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from mzprobe.errors import MzprobeError
+from mzprobe.signals import unbroken
 
 _MARK = ".mzprobe-"  # between a name and what makes it another
 
@@ -37,7 +38,7 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         MzprobeError: if the disk is full or the place cannot be written.
     """
-    with said_of(path):
+    with said_of(path), unbroken():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path)
         try:
@@ -70,7 +71,7 @@ def write_directory(path: Path, files: dict[str, bytes]) -> None:
     Raises:
         MzprobeError: if the disk is full or the place cannot be written.
     """
-    with said_of(path):
+    with said_of(path), unbroken():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path)
         temporary.mkdir()
@@ -104,13 +105,15 @@ def new_directory(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
-            _sync_all(temporary)
-            if path.exists():
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            os.replace(temporary, path)
-            _sync(path.parent)
+            with unbroken():
+                _sync_all(temporary)
+                if path.exists():
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+                os.replace(temporary, path)
+                _sync(path.parent)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            with unbroken():
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _swap(new: Path, path: Path) -> None:
@@ -122,7 +125,7 @@ def _swap(new: Path, path: Path) -> None:
         os.replace(path, old)
         try:
             os.replace(new, path)
-        except OSError:
+        except BaseException:
             os.replace(old, path)
             raise
         shutil.rmtree(old, ignore_errors=True)

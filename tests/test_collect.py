@@ -272,8 +272,8 @@ def test_what_is_there_is_not_replaced(run_cli, collected, tmp_path):
     assert files(dataset.path) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_nothing_and_says_so(tmp_path, number):
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_leaves_nothing_and_says_so(tmp_path, number, exit_code):
     command = [sys.executable, "-m", "mzprobe", "collect", "cartpole", "--policy", "random", "--episodes", "1000000"]
     process = subprocess.Popen(
         [*command, "--out", "a-v0"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -285,7 +285,7 @@ def test_a_signal_leaves_nothing_and_says_so(tmp_path, number):
         time.sleep(0.01)
     process.send_signal(number)
     out, said = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (exit_code, "")
     (sentence,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert sentence == "error: interrupted: a-v0 was not written, run the same command again"
     assert "Traceback" not in said

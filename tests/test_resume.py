@@ -83,12 +83,12 @@ def test_a_run_killed_again_and_again_ends_with_the_bytes_of_an_unbroken_one(tmp
 
 @pytest.mark.slow
 def test_signals_save_the_run_and_say_so_in_one_sentence(tmp_path, arguments, contents, unbroken):
-    for number, step in ((signal.SIGINT, 30), (signal.SIGTERM, 150)):
+    for number, exit_code, step in ((signal.SIGINT, 130, 30), (signal.SIGTERM, 143, 110), (signal.SIGHUP, 129, 150)):
         process = start(arguments, tmp_path)
         wait_until(process, tmp_path / AGENT, step)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
-        assert process.returncode == 130
+        assert process.returncode == exit_code
         (sentence,) = [line for line in said.splitlines() if line.startswith("error:")]
         assert f"stopped at step {saved_step(tmp_path / AGENT)} of {STEPS}: run the same command again" in sentence
         assert "Traceback" not in said

@@ -17,8 +17,9 @@ from mzprobe.cli.pack import pack
 from mzprobe.cli.probes import add_commands
 from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
 from mzprobe.cli.study import study
-from mzprobe.errors import Interrupted, MzprobeError, warnings_to
+from mzprobe.errors import NO_MEMORY, Interrupted, MzprobeError, warnings_to
 from mzprobe.names import check_name
+from mzprobe.signals import exit_code, interrupting
 
 GUIDE = """
 What has a MuZero model really learned, and does it help planning?
@@ -213,7 +214,7 @@ def main() -> None:
     open_streams()
     try:
         refuse_removed_folder()
-        with warnings_to(lambda sentence: say(f"warning: {sentence}")):
+        with interrupting(), warnings_to(lambda sentence: say(f"warning: {sentence}")):
             code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if code == Interrupted.exit_code:  # what typer makes of a KeyboardInterrupt inside a command
             raise KeyboardInterrupt
@@ -221,10 +222,15 @@ def main() -> None:
         if debug:
             raise
         say(f"error: {error}")
-        code = error.exit_code
+        code = exit_code() if isinstance(error, Interrupted) else error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         say("error: interrupted: run the same command again to resume")
-        code = Interrupted.exit_code
+        code = exit_code()
+    except MemoryError:
+        if debug:
+            raise
+        say(f"error: {NO_MEMORY}")
+        code = 1
     except Exception as error:
         message = getattr(error, "format_message", None)
         if message is None:

@@ -59,7 +59,8 @@ def collect(
     player = load_player(source, policy.value, temperature=temperature, device=device, allow=allow or ())
 
     def interrupt() -> None:
-        raise Interrupted(f"interrupted: {out} was not written, run the same command again")
+        became = "was written" if out.exists() else "was not written, run the same command again"
+        raise Interrupted(f"interrupted: {out} {became}")
 
     asked: dict[str, Any] = {"episodes": episodes, "steps": steps, "seed": seed, "command": command}
     collected = collected_before(player, out, **asked)

@@ -6,7 +6,6 @@ of those cross over.
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -22,6 +21,7 @@ from mzprobe.errors import MzprobeError
 from mzprobe.probes.planning import Job, play
 from mzprobe.probes.sampling import Agent, load_agent
 from mzprobe.settings import PlanningConfig
+from mzprobe.signals import ignore
 
 _POLL = 0.2  # seconds between looks at whether to stop
 
@@ -58,7 +58,7 @@ class Workers:
                 return [future.result() for future in futures]
             except BaseException as reason:
                 for process in set(multiprocessing.active_children()) - before:
-                    process.terminate()  # an episode may take minutes
+                    process.kill()  # an episode may take minutes; a process that is told to terminate does not hear it
                 if isinstance(reason, BrokenProcessPool):
                     raise MzprobeError(
                         "a process that played episodes died: run the same command again to resume"
@@ -76,8 +76,8 @@ def _await(futures: Sequence[Future[pd.DataFrame]], work: Sequence[float], on_do
 
 
 def _live_and_die_with_parent() -> None:
-    """Leaves Ctrl-C to the parent, and ends with it, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leaves signals to the parent, and ends with it, however that ends."""
+    ignore()
 
     def follow() -> None:
         parent = multiprocessing.parent_process()

@@ -108,7 +108,7 @@ def run_study(
         on_report: told of progress.
 
     Raises:
-        Interrupted: on Ctrl-C or SIGTERM; every agent has saved its state.
+        Interrupted: on Ctrl-C, SIGTERM or SIGHUP; every agent has saved its state.
         UsageError: before anything is done, if a probe looks at a step that will have no checkpoint.
         MzprobeError: the first failure of an agent; the others are finished.
     """

@@ -5,7 +5,6 @@ Every process has a pipe of its own, and shares no lock with another: one that i
 
 import multiprocessing
 import os
-import signal
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +13,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, warnings_to
+from mzprobe import signals
+from mzprobe.errors import NO_MEMORY, Interrupted, MzprobeError, MzprobeWarning, warnings_to
 from mzprobe.training.trainer import Progress
 
 
@@ -69,7 +69,7 @@ def run_tasks(
     Warnings of mzprobe's are given by this process, with the task's label.
 
     Raises:
-        Interrupted: on Ctrl-C or SIGTERM; every task has stopped.
+        Interrupted: on Ctrl-C, SIGTERM or SIGHUP; every task has stopped.
         MzprobeError: the first failure of a task; the others are finished.
     """
     # Spawned, not forked: torch and numba do not survive a fork, and Windows and macOS have none.
@@ -84,7 +84,8 @@ def run_tasks(
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_run, args=(task, theirs), name=task.label)
                 try:
-                    process.start()
+                    with signals.held_back():
+                        process.start()
                 finally:
                     theirs.close()  # only then does the pipe end with the process
                 running[ours] = process
@@ -121,8 +122,8 @@ def _relay(running: dict[Any, Any], failures: list[Failure], on_report: Callable
 
 
 def _run(task: Task, pipe: "Connection[Any, Any]") -> None:
-    """Runs in a process of its own. Ctrl-C reaches all processes of a terminal; only the parent acts on it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Runs in a process of its own, which stops when the parent says so."""
+    signals.ignore()
 
     def must_stop() -> bool:
         try:
@@ -141,6 +142,8 @@ def _run(task: Task, pipe: "Connection[Any, Any]") -> None:
         pass  # the parent asked for it, or is gone
     except MzprobeError as error:
         report(Failure(f"{task.label}: {error}"))
+    except MemoryError:
+        report(Failure(f"{task.label}: {NO_MEMORY}"))
     except Exception as error:
         traceback.print_exc()
         report(Failure(f"{task.label}: an unexpected {type(error).__name__} ({error})"))
