@@ -52,7 +52,7 @@ class NetworkConfig(Config):
     """Lowest atom of the reward and value heads, transformed units."""
     support_maximum: float = 10.0
     """Highest atom, transformed units."""
-    atoms: Annotated[int, Field(ge=2)] = 21
+    atoms: Annotated[int, Field(ge=2, le=MOST)] = 21
     """Number of atoms."""
     reward_scale: Positive = 1.0
     """Factor on rewards and values before the value transform; undone wherever the heads are read."""

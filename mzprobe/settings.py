@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mzprobe.config import (
+    MOST,
     Config,
     NonNegative,
     NonNegativeInt,
@@ -56,7 +57,7 @@ class HorizonConfig(StatesConfig):
     """Largest h; without one, the unroll length of training."""
     enumerate_up_to: NonNegativeInt = 1024
     """Enumerate all A^h sequences exactly while there are no more than this; sample beyond."""
-    sequences: Annotated[int, Field(ge=2)] = 64
+    sequences: Annotated[int, Field(ge=2, le=MOST)] = 64
     """m, sequences sampled for each state where enumeration is too much; one would have no standard error."""
 
 

@@ -21,6 +21,7 @@ from mzprobe.probes.seals import table_sha256
 from mzprobe.records import TableRecord
 
 _RECORD, _SEAL = b"mzprobe", b"mzprobe_sha256"  # keys of the schema's metadata
+_ROOM = 1 << 26  # bytes; more than reading takes beside the table itself
 _AGAIN = "remove it and run its probe again"
 _FILE = re.compile(r"seed-(\d+)\.parquet")
 
@@ -103,15 +104,16 @@ def look_at(path: Path) -> tuple[Table, bool]:
     """A table, and whether it has a seal, which is verified then; errors as in `read_table`."""
     data = read_bytes(path, error=UsageError, remedy="make it with the probe's command")
     try:
-        arrow = pq.read_table(io.BytesIO(data))
+        arrow = pq.read_table(io.BytesIO(data), use_threads=False, pre_buffer=False)  # a tight limit ends no thread
         written = arrow.schema.metadata[_RECORD]
         values, seal = json.loads(written), arrow.schema.metadata.get(_SEAL)
         if seal is not None and seal.decode() != table_sha256(arrow, written):
             raise MzprobeError(f"{path} is damaged or edited (its sha256 is not the recorded one): {_AGAIN}")
-        frame = arrow.to_pandas()
+        frame = arrow.to_pandas(use_threads=False)
     except MemoryError:
         raise
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError):
+        bytearray(_ROOM + 16 * len(data))  # decompressing without memory fails as damage does: then this fails too
         raise MzprobeError(f"{path} is truncated or not a table of mzprobe: {_AGAIN}") from None
     record = TableRecord.of(values, source=path, error=MzprobeError, remedy=_AGAIN)
     _refuse_other_rows(path, frame, record)

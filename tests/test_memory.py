@@ -1,0 +1,138 @@
+"""Sizes that cannot fit: refused with what they would take, before any of it is taken; damage is never supposed."""
+
+import subprocess
+import sys
+
+import pytest
+from stored_tables import store
+
+import mzprobe.memory as memory
+from mzprobe.behaviour import draw_episode_numbers
+from mzprobe.config import TrainingConfig, load_preset
+from mzprobe.errors import UsageError
+from mzprobe.memory import refuse_more_than_fits, spelled
+from mzprobe.probes.tables import look_at, read_table, table_path
+from mzprobe.search.tree import new_tree
+from mzprobe.training.replay import Replay
+
+GIB = 2**30
+
+
+@pytest.fixture(autouse=True)
+def _four_gib(monkeypatch):
+    """A machine with 4 GiB, whatever this one has."""
+    monkeypatch.setattr(memory, "memory", lambda: 4 * GIB)
+
+
+def test_the_sentence_says_what_it_would_take_and_what_there_is():
+    refuse_more_than_fits(4 * GIB, what="it")
+    with pytest.raises(UsageError, match=r"^it would take 4 GiB of memory, and there are 4 GiB: lower it$"):
+        refuse_more_than_fits(4 * GIB + 1, what="it")
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(0, "0 bytes"), (999, "999 bytes"), (2048, "2 KiB"), (GIB * 3 // 2, "1.5 GiB"), (10**15, "909 TiB")],
+)
+def test_bytes_are_said_in_the_unit_that_leaves_few_digits(size, said):
+    assert spelled(size) == said
+
+
+def test_even_numbers_that_no_machine_word_holds_are_said():
+    assert spelled(10**400).endswith(" EiB")
+
+
+SIZES = [
+    ("training.batch_size", "training.batch_size=1000000000 with training.unroll_steps="),
+    ("training.unroll_steps", "with training.unroll_steps=1000000000 would take"),
+    ("training.replay_capacity", "training.replay_capacity=1000000000 with observations of [4] numbers would take"),
+    ("training.environments", "training.environments=1000000000 with episodes of up to 500 steps would take"),
+    ("network.latent", "network.latent=1000000000 with network.hidden="),
+    ("network.hidden", "with network.hidden=1000000000 and network.atoms="),
+    ("network.atoms", "and network.atoms=1000000000 would take"),
+    ("search.simulations", "search trees of 1,000,000,000 simulations would take"),
+    ("training.evaluation_episodes", "playing 1,000,000,000 episodes of 500 steps would take"),
+]
+
+
+@pytest.mark.parametrize(("key", "said"), SIZES)
+def test_a_configuration_that_cannot_fit_is_refused(tmp_path, make_trainer, key, said):
+    config = load_preset("cartpole", [f"{key}=1000000000"])
+    with pytest.raises(UsageError) as refused:
+        make_trainer(config, tmp_path).train()
+    assert said in str(refused.value)
+    assert str(refused.value).endswith("of memory, and there are 4 GiB: lower it")
+
+
+@pytest.mark.parametrize("key", [*(key for key, _ in SIZES), "training.n_step", "training.threads"])
+def test_numbers_beyond_what_kernels_count_in_are_no_values(key):
+    with pytest.raises(UsageError, match=rf"{key} is not valid: "):
+        load_preset("cartpole", [f"{key}=100000000000000000000"])
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: draw_episode_numbers(None, 10**12, 500),
+        lambda: new_tree(10**6, 10**6, 18),
+        lambda: Replay(
+            TrainingConfig(replay_capacity=300_000), observation_shape=(96, 96, 3), num_actions=2, gamma=0.99
+        ),
+    ],
+)
+def test_the_library_refuses_too(use):
+    with pytest.raises(UsageError, match="of memory, and there are 4 GiB: lower it"):
+        use()
+
+
+def test_the_tightest_limit_counts(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    there = memory.memory()
+    (tmp_path / "memory.max").write_text("123456\n")
+    monkeypatch.setattr(memory, "_CGROUPS", (str(tmp_path / "memory.max"), str(tmp_path / "none")))
+    assert memory.memory() == 123456
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.memory() >= there > 2**28
+
+
+def test_out_of_memory_is_not_taken_for_damage(tmp_path, monkeypatch):
+    import pandas as pd
+    import pyarrow as pa
+
+    store(tmp_path, pd.DataFrame({"seed": [0], "training_step": [0], "error": [1.0]}))
+    path = table_path(tmp_path, "made", "horizon", 0)
+    for reason in (MemoryError, pa.ArrowMemoryError):
+
+        def refuse(*_, reason=reason, **__):
+            raise reason("no room")
+
+        monkeypatch.setattr("mzprobe.probes.tables.pq.read_table", refuse)
+        with pytest.raises(MemoryError):
+            look_at(path)
+    monkeypatch.undo()
+    assert len(read_table(path).frame) == 1
+
+
+TIGHT = """
+import resource, sys
+from pathlib import Path
+from mzprobe.probes.tables import read_table
+now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + 64 * 2**20,) * 2)
+try:
+    print(len(read_table(Path(sys.argv[1])).frame))
+except MemoryError:
+    print("no memory")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit on the address space")
+def test_under_a_tight_limit_reading_a_table_ends(tmp_path):
+    import numpy as np
+    import pandas as pd
+
+    rows = np.random.default_rng(0).standard_normal(200_000)
+    store(tmp_path, pd.DataFrame({"seed": 0, "training_step": 0, "error": rows, "more": rows[::-1]}))
+    path = table_path(tmp_path, "made", "horizon", 0)
+    done = subprocess.run([sys.executable, "-c", TIGHT, path], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() in ("200000", "no memory"), done.stderr
