@@ -163,7 +163,7 @@ def test_a_broken_run_counts_on_and_is_told_once(
     assert broken == whole
 
 
-def test_a_state_of_an_older_mzprobe_which_counted_nothing_is_refused(tmp_path, tiny_config, make_trainer):
+def test_a_state_of_an_older_mzprobe_which_counted_nothing_is_refused(tmp_path, tiny_config, make_trainer, warned):
     trainer = make_trainer(tiny_config(NARROW), tmp_path)
     with pytest.raises(Interrupted):
         trainer.train(lambda progress: setattr(trainer, "stop", progress.step == 25))
@@ -211,6 +211,12 @@ def test_the_shipped_presets_have_nothing_to_tell(tmp_path, preset, make_trainer
 )
 def test_the_sentence_names_share_largest_end_and_keys(targets, said):
     assert told(Support(minimum=-10, maximum=10, atoms=21), **targets) == said
+
+
+def test_the_largest_that_is_told_of_is_one_that_lies_outside():
+    said = told(Support(minimum=-10, maximum=1, atoms=12), values=[-73.0, 5.0, 3.5])
+    assert said.startswith("67 % of the value targets so far lie beyond the support, the largest 5: ")
+    assert "support_minimum" not in said
 
 
 @pytest.mark.parametrize("scale", [1, 0.05, 20])

@@ -120,7 +120,7 @@ class Beyond:
         for name, counts in (("value", self.values), ("reward", self.rewards)):
             if counts.outside:
                 parts.append(f"{_percent(counts.outside, counts.targets)} of the {name} targets")
-                seen += [counts.lowest, counts.highest]
+                seen += filter(self._outside, (counts.lowest, counts.highest))
         largest = max(seen, key=abs)
         said = f"{' and '.join(parts)} so far lie beyond the support, the largest {largest:.6g}" if parts else ""
         if warmup is not None:
