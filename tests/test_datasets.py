@@ -18,7 +18,7 @@ from recordings import SPEC, STORAGES, assert_equal, every_file, foreign, made, 
 from mzprobe.datasets import Recorded, new_dataset, open_dataset
 from mzprobe.datasets.places import digest
 from mzprobe.datasets.writing import dataset_id
-from mzprobe.errors import DatasetError, MzprobeError, UsageError
+from mzprobe.errors import DatasetError, InUse, MzprobeError, UsageError
 
 minari = pytest.importorskip("minari")
 pytest.importorskip("h5py")
@@ -273,14 +273,15 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
     assert done.returncode == -9
-    (left,) = [path for path in tmp_path.iterdir() if path != minaris_place]
-    assert left.name.startswith(".a-v0.")
+    lock, left = sorted(path for path in tmp_path.iterdir() if path != minaris_place)
+    assert lock.name == ".a-v0.lock"  # which nobody holds any more
+    assert left.name.startswith(".a-v0.mzprobe-")
     with new_dataset(tmp_path / "a-v0", SPEC, algorithm="nobody", record={}) as writer:
         assert not left.exists()
         writer.append(made([3]))
         written(tmp_path / "b-v0", made([3]))
-        with pytest.raises(KeyboardInterrupt):
-            interrupted(tmp_path / "a-v0")
+        with pytest.raises(InUse, match="a-v0 is in use by process"):
+            written(tmp_path / "a-v0", made([3]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-v0", "b-v0", minaris_place.name]
     assert len(open_dataset(str(tmp_path / "a-v0"), SPEC)) == 1
 
