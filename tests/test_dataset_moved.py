@@ -175,11 +175,11 @@ def test_a_table_goes_on_with_an_agent_whose_dataset_was_moved(tmp_path, agents)
         probed(folder, tmp_path / "analyses")
 
 
-def test_the_record_of_a_run_without_a_dataset_is_as_it_was(tmp_path, agent):
+def test_the_record_of_a_run_without_a_dataset_says_nothing_of_one(tmp_path, agent):
     record = read_table(probed(agent, tmp_path / "analyses", steps=(0,))).record
     assert set(record) == {
         *("probe", "run", "seed", "settings", "config", "environment", "versions", "machine"),
-        *("commands", "checkpoints"),
+        *("commands", "checkpoints", "beyond_support"),
     }
 
 
