@@ -6,25 +6,43 @@ from collections.abc import Iterable
 from typing import Any
 
 from mzprobe.errors import UsageError
+from mzprobe.lines import one_line
 
 
 def load_attribute(name: str) -> Any:
     """Imports what `module:attribute` names.
 
     Raises:
-        UsageError: if there is no such module or attribute.
+        UsageError: if there is no such module or attribute, or the module cannot be imported.
     """
     module_name, _, attribute = name.partition(":")
+    if module_name.startswith("."):
+        raise UsageError(f"{name}: '{module_name}' is relative to nothing: name the module as it is imported")
     try:
         module = importlib.import_module(module_name)
     except (ImportError, ValueError) as reason:
         raise UsageError(f"{name}: cannot import '{module_name}' ({reason}), is it on PYTHONPATH?") from reason
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as reason:  # anybody's code
+        raise UsageError(f"{name}: cannot import '{module_name}' ({raised(reason)}): mend it") from reason
     factory = getattr(module, attribute, None)
     if not callable(factory):
         raise UsageError(
             f"{name}: module '{module_name}' has no callable '{attribute}'{nearest(attribute, vars(module))}"
         )
     return factory
+
+
+def raised(reason: BaseException) -> str:
+    """What somebody's code raised, in one line."""
+    said = f": {reason}" if str(reason) else ""
+    return one_line(f"it raised {type(reason).__name__}{said}")
+
+
+def kind_of(made: Any) -> str:
+    """What somebody's code gave, in a few words."""
+    return "None" if made is None else f"the class {made.__name__}" if isinstance(made, type) else type(made).__name__
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from mzprobe import envs, networks
 from mzprobe.config import RunConfig, of_record
 from mzprobe.envs import Environment
 from mzprobe.errors import CheckpointError, UsageError
-from mzprobe.files import canonical_json, read_bytes, sha256, write_directory
+from mzprobe.files import canonical_json, read_bytes, sha256, there, write_directory
 from mzprobe.networks import TrainableNetwork
 from mzprobe.provenance import machine, versions
 from mzprobe.records import CheckpointRecord
@@ -57,8 +57,8 @@ class Checkpoint:
     @property
     def dataset(self) -> dict[str, Any]:
         """The SHA-256 of the dataset that it learned from, as `sha256`; nothing where none is known."""
-        known = self.metrics.get("dataset") or {}
-        return {key: known[key] for key in ("sha256",) if key in known}
+        known = self.metrics.get("dataset")
+        return {"sha256": known["sha256"]} if isinstance(known, dict) and "sha256" in known else {}
 
     def make_environment(self) -> Environment:
         """The environment it was trained in.
@@ -266,7 +266,7 @@ def find_agents(path: Path) -> list[Path]:
     Raises:
         UsageError: if there is none.
     """
-    if not path.exists():
+    if not there(path):
         raise UsageError(f"{path} does not exist: give an agent's folder, or a run's, or train one with mzprobe train")
     if steps_of(path):
         return [path]

@@ -1,23 +1,34 @@
 """One typed, frozen, documented configuration: presets, overrides by key, and the record beside every result."""
 
 import difflib
-import json
-import tomllib
 from collections.abc import Iterator, Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from mzprobe.errors import UsageError
+from mzprobe.toml import key_and_value, read_toml
 from mzprobe.trust import refuse_code
+from mzprobe.values import holds_boolean, refuse_odd
 
-MOST = 2**53  # whole numbers beyond it are not exact in every reader of JSON, and overflow kernels a little later
+MOST = 2**31 - 1  # of anything that is counted: more is a slip, and products of two still fit 64 bits
+_WIDEST = 2**16  # entries of a layer, whose weights are the square of that: 16 GiB
 PositiveInt = Annotated[int, Field(ge=1, le=MOST)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=MOST)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+Width = Annotated[int, Field(ge=1, le=_WIDEST)]
+_LARGEST = 1e12  # of any factor; squares of it are numbers of float32
+Positive = Annotated[float, Field(gt=0, le=_LARGEST)]
+NonNegative = Annotated[float, Field(ge=0, le=_LARGEST)]
+Exponent = Annotated[float, Field(ge=0, le=10)]  # of priorities, which would all become 0 or infinite
+Atom = Annotated[float, Field(ge=-1e6, le=1e6)]  # transformed units; 1e12 in the environment's
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -28,6 +39,14 @@ class Config(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, strict=False
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[info.field_name or ""]
+        if field.annotation is not bool and holds_boolean(value):
+            raise ValueError("true and false are no numbers and no text")
+        return value
+
 
 class EnvironmentConfig(Config):
     """Which environment, as `envs.make` takes it."""
@@ -36,7 +55,13 @@ class EnvironmentConfig(Config):
     """A registered name, `gym:ID` of a deterministic Gymnasium environment, or `module:attribute` of
     a factory of your own."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the environment, such as gamma or time_limit."""
+    """Keyword arguments of the environment, such as gamma or time_limit: what JSON holds."""
+
+    @field_validator("options")
+    @classmethod
+    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
+        refuse_odd(options)
+        return options
 
 
 class NetworkConfig(Config):
@@ -44,15 +69,15 @@ class NetworkConfig(Config):
 
     kind: str = "mlp"
     """A registered kind, or `module:attribute` of a factory of your own."""
-    latent: PositiveInt = 32
+    latent: Width = 32
     """Entries of the latent, L."""
-    hidden: PositiveInt = 64
+    hidden: Width = 64
     """Width of every hidden layer, H."""
-    support_minimum: float = -10.0
+    support_minimum: Atom = -10.0
     """Lowest atom of the reward and value heads, transformed units."""
-    support_maximum: float = 10.0
+    support_maximum: Atom = 10.0
     """Highest atom, transformed units."""
-    atoms: Annotated[int, Field(ge=2, le=MOST)] = 21
+    atoms: Annotated[int, Field(ge=2, le=_WIDEST)] = 21
     """Number of atoms."""
     reward_scale: Positive = 1.0
     """Factor on rewards and values before the value transform; undone wherever the heads are read."""
@@ -97,14 +122,16 @@ class TrainingConfig(Config):
     """Training steps between saves of the state from which a killed run resumes."""
     environments: PositiveInt = 16
     """Episodes played side by side, one search batch."""
-    training_ratio: Positive = 0.125
-    """Training steps for each environment step."""
+    training_ratio: Annotated[float, Field(ge=1e-6, le=1000)] = 0.125
+    """Training steps for each environment step. With less than one in a million the first would come after days of
+    play, or never; with more than a thousand, tens of thousands would learn from one and the same buffer."""
     warmup_environment_steps: NonNegativeInt = 1000
     """Environment steps before the first training step."""
     batch_size: PositiveInt = 128
     """Positions in a training batch."""
-    unroll_steps: NonNegativeInt = 10
-    """K, steps that the model is unrolled in training; with 0 it is not learned, only policy and value are."""
+    unroll_steps: Annotated[int, Field(ge=0, le=1000)] = 10
+    """K, steps that the model is unrolled in training; with 0 it is not learned, only policy and value are. A batch
+    holds all of them at once, for the gradient, and that halves at each: nothing is learned from the thousandth."""
     n_step: PositiveInt = 50
     """n, real rewards before the value target bootstraps."""
     learning_rate: Positive = 3e-3
@@ -121,9 +148,9 @@ class TrainingConfig(Config):
     """Positions kept; the oldest episodes leave first."""
     keep_best: PositiveInt | None = None
     """Keep this many episodes, those of the highest return, instead of the latest."""
-    priority_alpha: NonNegative = 0.5
+    priority_alpha: Exponent = 0.5
     """Exponent on priorities; 0 samples uniformly."""
-    priority_beta: NonNegative = 0.4
+    priority_beta: Exponent = 0.4
     """Exponent on importance weights; 1 undoes the sampling's bias."""
     temperatures: tuple[tuple[NonNegativeInt, Positive], ...] = ((0, 1.0), (5000, 0.5), (7500, 0.25))
     """Pairs (first training step, T) for the behaviour policy, in order."""
@@ -237,7 +264,7 @@ def load_preset(name: str, overrides: Sequence[str] = (), *, allow: Sequence[str
     Raises:
         UsageError: if the preset, a key or a value is wrong, or it names code that is not allowed.
     """
-    return preset_with(name, [_split(override) for override in overrides], name, allow=allow)
+    return preset_with(name, [key_and_value(override) for override in overrides], name, allow=allow)
 
 
 def preset_with(
@@ -253,9 +280,11 @@ def preset_with(
         sections = {"environment": "environment.name", "network": "network.kind"}  # what is replaced is not run
         own = {name: values[name] for name, key in sections.items() if name in values and key not in given}
         refuse_code(own, allow=allow, source=preset)
-    environment = values.get("environment", {})
-    if dict(overrides).get("environment.name", environment.get("name")) != environment.get("name"):
-        environment.pop("options", None)
+    environment = values.get("environment")
+    if isinstance(environment, dict):
+        named = environment.get("name")
+        if dict(overrides).get("environment.name", named) != named:
+            environment.pop("options", None)
     for key, value in overrides:
         set_key(RunConfig, values, key, value)
     return validated(RunConfig, values, source)
@@ -264,15 +293,9 @@ def preset_with(
 def with_overrides(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
     """A copy of a configuration with `key=value` overrides."""
     values = config.model_dump()
-    for key, value in map(_split, overrides):
+    for key, value in map(key_and_value, overrides):
         set_key(type(config), values, key, value)
     return validated(type(config), values, "--set")
-
-
-def shipped(kind: str = "presets") -> tuple[str, ...]:
-    """Names of the presets (or `presets/studies`) that come with the package."""
-    folder = resources.files("mzprobe").joinpath(kind)
-    return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
 
 
 def set_key(model: type[Config], values: dict[str, Any], key: str, value: Any) -> None:
@@ -325,6 +348,8 @@ def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> An
     """Builds a configuration, or says in one sentence what is wrong with it."""
     try:
         return model.model_validate(values)
+    except RecursionError:
+        raise UsageError(f"{source}: configuration is not valid: it is nested too deeply") from None
     except ValidationError as reason:
         first = reason.errors()[0]
         key = ".".join(part for part in first["loc"] if isinstance(part, str))
@@ -332,41 +357,3 @@ def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> An
             set_key(model, {}, key, None)
         said = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{source}: {key or 'configuration'} is not valid: {said}") from None
-
-
-def _split(override: str) -> tuple[str, Any]:
-    key, sign, text = override.partition("=")
-    if not sign or not key:
-        raise UsageError(f"--set takes key=value, such as training.batch_size=64, not {override!r}")
-    try:
-        return key.strip(), json.loads(text)
-    except json.JSONDecodeError:
-        return key.strip(), text
-
-
-def read_toml(name: str, kind: str) -> dict[str, Any]:
-    """A shipped TOML file of a kind (`presets` or `presets/studies`), or one at a path.
-
-    Raises:
-        UsageError: if there is none, or it is not TOML.
-    """
-    if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
-            raise UsageError(f"{name} does not exist: give the path of a TOML file or one of {_listed(kind)}")
-        text = path.read_text("utf-8", errors="replace")
-    elif name in shipped(kind):
-        text = resources.files("mzprobe").joinpath(kind, f"{name}.toml").read_text("utf-8")
-    else:
-        near = difflib.get_close_matches(name, shipped(kind), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there is {_listed(kind)}"
-        what = "study" if kind.endswith("studies") else "preset"
-        raise UsageError(f"there is no {what} {name}: {hint}")
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as reason:
-        raise UsageError(f"{name} is not valid TOML: {reason}") from None
-
-
-def _listed(kind: str) -> str:
-    return ", ".join(shipped(kind))

@@ -19,17 +19,18 @@ from mzprobe.signals import heard
 from mzprobe.training.learner import LOSSES
 from mzprobe.training.trainer import Progress as TrainingProgress
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# Names and paths are shown as they are, whatever brackets and colons are in them.
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def progress_bars() -> Progress:
     """Bars with steps done, a note, and the time gone and left; on stderr, so that output can be piped."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

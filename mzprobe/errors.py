@@ -1,11 +1,14 @@
 """What a user can get wrong, each said in one sentence that names the thing and the remedy."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-NO_MEMORY = (
+from mzprobe.lines import one_line
+
+_NO_MEMORY = (
     "there is not enough memory for this: ask for less at a time (--batch-size, --processes, training.replay_capacity "
     "and the sizes of the network say how much), or run it where there is more"
 )
@@ -15,6 +18,36 @@ class MzprobeError(Exception):
     """A failure that the command line prints as one sentence, without a traceback."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """One line, whatever names and paths are in it."""
+        return one_line(super().__str__())
+
+
+def said_of_unexpected(error: Exception, *, remedy: str = "run with --debug and report the traceback") -> str:
+    """The sentence for an error that nobody turned into one of these; `remedy` is for one that nobody knows."""
+    if _is_of_memory(error):
+        return _NO_MEMORY
+    if isinstance(error, OSError) and error.filename is not None:
+        said = error.strerror or type(error).__name__
+        return f"{os.fsdecode(error.filename)} cannot be used ({said}): give another place, or mend that one"
+    return f"an unexpected {type(error).__name__} ({error}): {remedy}"
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Torch has no MemoryError, and numpy none for what no machine has."""
+    known = isinstance(error, RuntimeError | ValueError) and any(part in str(error) for part in _MEMORY)
+    return known or isinstance(error, MemoryError)
+
+
+_MEMORY = (
+    "allocate memory",
+    "not enough memory",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "array is too big",
+    "Maximum allowed dimension exceeded",
+)
 
 
 class UsageError(MzprobeError):

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,11 +57,11 @@ def replace_file(path: Path, data: bytes) -> Literal["written", "unchanged", "re
     Raises:
         MzprobeError: if the disk is full or the place cannot be written.
     """
-    there = path.is_file()
-    if there and path.read_bytes() == data:
+    old = path.is_file()
+    if old and path.read_bytes() == data:
         return "unchanged"
     write_file(path, data)
-    return "replaced" if there else "written"
+    return "replaced" if old else "written"
 
 
 def write_directory(path: Path, files: dict[str, bytes]) -> None:
@@ -154,14 +155,26 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
             path.unlink(missing_ok=True)
 
 
-def read_bytes(path: Path, *, error: Callable[[str], MzprobeError], remedy: str) -> bytes:
-    """Reads a file, or raises `error` with one sentence that ends in `remedy`."""
+def there(path: Path) -> bool:
+    """Whether something has that name; none that no file can have does, and none behind a closed folder."""
     try:
-        return path.read_bytes()
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def read_bytes(path: Path, *, error: Callable[[str], MzprobeError], remedy: str) -> bytes:
+    """Reads a file, or raises `error` with one sentence that ends in `remedy`; a pipe or a device may never end."""
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return path.read_bytes()
     except FileNotFoundError:
         raise error(f"{path} does not exist: {remedy}") from None
     except OSError as reason:
         raise error(f"{path} cannot be read ({reason.strerror}): {remedy}") from None
+    except ValueError:  # a name with a null in it
+        raise error(f"{path} is not the name of a file: {remedy}") from None
+    raise error(f"{path} is not a file: {remedy}")
 
 
 @contextmanager

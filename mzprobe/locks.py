@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shlex
+import stat
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mzprobe.errors import InUse, MzprobeWarning
+from mzprobe.errors import InUse, MzprobeError, MzprobeWarning
 from mzprobe.files import remove_leftovers, said_of
 
 _MOMENTS = 60.0  # seconds to wait for a command that takes less
@@ -31,11 +32,13 @@ def held(path: Path, *, wait: float = 0.0) -> Iterator[None]:
 
     Raises:
         InUse: if another command holds it, in this process or in another one.
-        MzprobeError: if the lock's own file cannot be written.
+        MzprobeError: if the lock's own file cannot be written, or is something else.
     """
     file = path.parent / f".{path.name}.lock"
     with said_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):  # whoever follows a link writes elsewhere
+            raise MzprobeError(f"{file} is to be the lock of {path} and is no file: remove it")
     try:
         lock = _locked(file, wait)
     except Timeout:

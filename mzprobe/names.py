@@ -1,9 +1,9 @@
 """Names that become folders, checked where they are given."""
 
 import os
-import unicodedata
 
 from mzprobe.errors import UsageError
+from mzprobe.lines import unsayable
 
 _LONGEST = 200  # bytes; file systems take 255, and temporary names are longer than what they stand for
 
@@ -23,8 +23,3 @@ def check_name(name: str, what: str, remedy: str) -> None:
         raise UsageError(f"{what} cannot be named {name!r}: {remedy}")
     if len(os.fsencode(name)) > _LONGEST:
         raise UsageError(f"{what} cannot be named {name[:20]!r}... with {len(name)} characters: {remedy}")
-
-
-def unsayable(text: str) -> bool:
-    """Whether a text has characters that spoil a line or a record: control characters, and bytes that are no text."""
-    return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)

@@ -74,6 +74,40 @@ class CheckpointRecord(Record):
     targets_sha256: Digest | None = None
 
 
+class EvaluationRecord(BaseModel):
+    """Of the behaviour policy, at a training step."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    step: Count
+    environment_steps: Count
+    temperature: float
+    episodes: Count
+    mean_return: float
+    min_return: float
+
+
+class CountedRecord(BaseModel):
+    """Targets of one kind, and those of them beyond the support."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    targets: Count
+    outside: Count
+    lowest: float
+    highest: float
+
+
+class BeyondRecord(BaseModel):
+    """Targets beyond the support, so far."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    values: CountedRecord
+    rewards: CountedRecord
+    told: bool
+
+
 class StateRecord(Record):
     """Of the state from which training goes on."""
 
@@ -87,9 +121,9 @@ class StateRecord(Record):
     step: Count
     environment_steps: Count
     recent: list[float]
-    evaluations: list[Json]
+    evaluations: list[EvaluationRecord]
     last_losses: dict[str, float]
-    beyond_support: Json
+    beyond_support: BeyondRecord
     experience: Json
     arrays_sha256: Digest
 

@@ -15,10 +15,11 @@ from mzprobe.config import (
     PositiveInt,
     RunConfig,
     preset_with,
-    read_toml,
     validated,
 )
 from mzprobe.errors import UsageError
+from mzprobe.names import check_name
+from mzprobe.toml import read_toml
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -55,7 +56,7 @@ class HorizonConfig(StatesConfig):
 
     horizon: PositiveInt | None = None
     """Largest h; without one, the unroll length of training."""
-    enumerate_up_to: NonNegativeInt = 1024
+    enumerate_up_to: Annotated[int, Field(ge=0, le=2**53)] = 1024
     """Enumerate all A^h sequences exactly while there are no more than this; sample beyond."""
     sequences: Annotated[int, Field(ge=2, le=MOST)] = 64
     """m, sequences sampled for each state where enumeration is too much; one would have no standard error."""
@@ -268,9 +269,11 @@ def study_runs(name: str, study: StudyConfig, *, datasets: Path = Path("datasets
             from the study's dataset.
 
     Raises:
-        UsageError: if a key or a value of a variant is wrong; names the variant.
+        UsageError: if a key or a value of a variant is wrong, or no folder can have its name; names it.
     """
     stem = Path(name).stem
+    for run in [f"{stem}-{variant}" for variant in study.variants] or [stem]:
+        check_name(run, "a run", "give its file another name, or the variant a shorter one")
     if not study.variants:
         config = preset_with(study.preset, list(study.overrides.items()), name)
         return (StudyRun(name=stem, variant="", config=config),)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mzprobe.checkpoints import RECORD, read_checkpoint, step_of
 from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.files import there
 from mzprobe.probes.tables import look_at
 from mzprobe.training.resume import is_state, read_state
 
@@ -30,11 +31,14 @@ def examine(paths: Sequence[Path]) -> Iterator[Examined]:
     """Looks at everything below the paths, in order of their names; hidden folders are left out.
 
     Raises:
-        UsageError: if a path does not exist.
+        UsageError: if a path does not exist, or is neither a folder nor a file.
+        MzprobeError: if a folder cannot be listed.
     """
     for path in paths:
-        if not path.exists():
+        if not there(path):
             raise UsageError(f"{path} does not exist: give a folder, or a table")
+        if not (path.is_dir() or path.is_file()):
+            raise UsageError(f"{path} is neither a folder nor a file: give a folder, or a table")
         yield from _below(path)
 
 
@@ -60,9 +64,16 @@ def _below(path: Path) -> Iterator[Examined]:
     elif (path / _DATASET).exists():
         yield _examined(path, "dataset", _dataset)
     else:
-        for child in sorted(path.iterdir()):
+        for child in _children(path):
             if not child.name.startswith(".") and (child.is_dir() or _TABLE.fullmatch(child.name)):
                 yield from _below(child)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as reason:
+        raise MzprobeError(f"{folder} cannot be read ({reason.strerror}): give a folder that can") from None
 
 
 def _examined(path: Path, kind: str, look: Callable[[Path], bool]) -> Examined:

@@ -10,13 +10,14 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from mzprobe.checkpoints import read_checkpoint, sealed, steps_of, unsealed
-from mzprobe.config import load_preset, shipped
+from mzprobe.config import load_preset
 from mzprobe.errors import CheckpointError, Interrupted, MzprobeWarning
 from mzprobe.networks import Support
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.probes.tables import read_table
 from mzprobe.settings import HorizonConfig
+from mzprobe.toml import shipped
 from mzprobe.training.beyond import Beyond, Counts, Reach
 from mzprobe.training.targets import Batch
 
@@ -217,6 +218,12 @@ def test_the_largest_that_is_told_of_is_one_that_lies_outside():
     said = told(Support(minimum=-10, maximum=1, atoms=12), values=[-73.0, 5.0, 3.5])
     assert said.startswith("67 % of the value targets so far lie beyond the support, the largest 5: ")
     assert "support_minimum" not in said
+
+
+@pytest.mark.parametrize(("ends", "side"), [((1, 4), "minimum to 0 or less"), ((-4, -1), "maximum to 0 or more")])
+def test_a_support_without_0_is_told_of_and_no_scale_helps(ends, side):
+    said = told(Support(minimum=ends[0], maximum=ends[1], atoms=21), values=[0.0])
+    assert said.endswith(f"set network.support_{side} (with more network.atoms)")
 
 
 @pytest.mark.parametrize("scale", [1, 0.05, 20])

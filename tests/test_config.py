@@ -11,13 +11,13 @@ from mzprobe.config import (
     TrainingConfig,
     keys,
     load_preset,
-    shipped,
     validated,
     with_overrides,
 )
 from mzprobe.errors import UsageError
 from mzprobe.probes.registry import PROBES
 from mzprobe.settings import HorizonConfig, OnlineConfig, StepsConfig, StudyConfig, load_study
+from mzprobe.toml import shipped
 
 
 def refused(*overrides):

@@ -12,7 +12,7 @@ import time
 import pytest
 from filelock import FileLock
 
-from mzprobe.errors import Interrupted, InUse, MzprobeWarning
+from mzprobe.errors import Interrupted, InUse, MzprobeError, MzprobeWarning
 from mzprobe.files import remove_leftovers
 from mzprobe.locks import all_held, folder_held, held
 
@@ -174,6 +174,22 @@ def test_a_link_that_has_such_a_name_is_removed_and_not_what_it_leads_to(tmp_pat
     remove_leftovers(tmp_path / "folder")
     assert list((tmp_path / "folder").iterdir()) == []
     assert (tmp_path / "mine" / "file").exists()
+
+
+@pytest.mark.parametrize("kind", ["a link", "a broken link", "a pipe", "a folder"])
+def test_what_is_no_file_is_no_lock_and_stays_as_it_is(tmp_path, kind):
+    mine, lock = tmp_path / "mine", tmp_path / ".seed-0.lock"
+    mine.write_bytes(b"x")
+    if kind == "a pipe":
+        os.mkfifo(lock)
+    elif kind == "a folder":
+        lock.mkdir()
+    else:
+        lock.symlink_to("mine" if kind == "a link" else "nowhere")
+    with pytest.raises(MzprobeError, match="seed-0 and is no file: remove it"), held(tmp_path / "seed-0"):
+        pytest.fail("held")
+    assert mine.read_bytes() == b"x"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".seed-0.lock", "mine"]
 
 
 # Agents

@@ -5,13 +5,13 @@ import re
 import pytest
 from studies import study_of_all_probes
 
-from mzprobe.config import shipped
 from mzprobe.errors import UsageError
 from mzprobe.probes.cost import TREES, Cost
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost
 from mzprobe.settings import StepsConfig, StudyRun, load_study, study_runs
 from mzprobe.study.plan import planned, refuse_missing_steps
+from mzprobe.toml import shipped
 
 STUDY = study_of_all_probes(0, 1, 7)
 

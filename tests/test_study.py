@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 from studies import HORIZON, study_of_all_probes
 
-from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, UsageError
+from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, UsageError, said_of_unexpected
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.tables import read_table
 from mzprobe.settings import PlanningConfig, SearchErrorConfig, StepsConfig, StudyConfig, StudyRun
@@ -208,7 +208,7 @@ class Listener:
 @pytest.fixture
 def pipe(monkeypatch):
     """Both ends of a process's pipe, in this process, which keeps its signals."""
-    monkeypatch.setattr("mzprobe.study.processes.signal.signal", lambda *_: None)
+    monkeypatch.setattr("mzprobe.signals.ignore", lambda: None)
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(end) for end in multiprocessing.Pipe()]
 
@@ -235,7 +235,11 @@ def test_a_process_whose_parent_is_gone_is_to_stop(pipe):
     ("error", "said"),
     [
         (MzprobeError("no such thing"), "seed 5: no such thing"),
-        (RuntimeError("by surprise"), "seed 5: an unexpected RuntimeError (by surprise)"),
+        (
+            RuntimeError("by surprise"),
+            "seed 5: an unexpected RuntimeError (by surprise): report the traceback above",
+        ),
+        (MemoryError(), f"seed 5: {said_of_unexpected(MemoryError())}"),
     ],
 )
 def test_a_process_says_why_it_fails(pipe, capfd, error, said):

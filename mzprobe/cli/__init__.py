@@ -17,7 +17,7 @@ from mzprobe.cli.pack import pack
 from mzprobe.cli.probes import add_commands
 from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
 from mzprobe.cli.study import study
-from mzprobe.errors import NO_MEMORY, Interrupted, MzprobeError, warnings_to
+from mzprobe.errors import Interrupted, MzprobeError, said_of_unexpected, warnings_to
 from mzprobe.names import check_name
 from mzprobe.signals import exit_code, interrupting
 
@@ -174,9 +174,9 @@ def figures(
 
     Of a study with variants (a shipped name, or the path of a TOML file) those that compare them.
     """
-    from mzprobe.config import shipped
     from mzprobe.console import console
     from mzprobe.settings import load_study, study_runs
+    from mzprobe.toml import shipped
 
     if run is not None and (run.endswith(".toml") or run in shipped("presets/studies")):
         settings, _ = load_study(run)
@@ -226,17 +226,12 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         say("error: interrupted: run the same command again to resume")
         code = exit_code()
-    except MemoryError:
-        if debug:
-            raise
-        say(f"error: {NO_MEMORY}")
-        code = 1
     except Exception as error:
         message = getattr(error, "format_message", None)
         if message is None:
             if debug:
                 raise
-            say(f"error: an unexpected {type(error).__name__} ({error}): run with --debug and report the traceback")
+            say(f"error: {said_of_unexpected(error)}")
             code = 1
         else:
             say(f"error: {message()} (see --help)")
@@ -251,4 +246,6 @@ def _run_or_newest(run: str | None, checkpoints: Path, say: Console) -> str:
     if run is None:
         run = newest_run(checkpoints).name
         say.print(f"run {run}, the newest under {checkpoints}")
-    return Path(run).name  # the probes take the folder of its checkpoints
+    name = Path(run).name  # the probes take the folder of its checkpoints
+    check_name(name, "a run", "give the name of one, or the folder of its checkpoints")
+    return name

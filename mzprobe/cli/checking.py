@@ -28,13 +28,13 @@ def verify(
         counts[found.kind] = counts.get(found.kind, 0) + 1
         if found.problem:
             wrong += 1
-            errors.print(f"{found.kind} {found.problem}", markup=False)
+            errors.print(f"{found.kind} {found.problem}")
         elif not found.sealed:
             unsealed += 1
             said = "mzprobe seal" if found.kind == "table" else "nothing does that for others' datasets"
-            errors.print(f"{found.kind} {found.path} has no digest to compare with: {said}", markup=False)
+            errors.print(f"{found.kind} {found.path} has no digest to compare with: {said}")
         elif not quiet:
-            console.print(f"{found.kind} {found.path} is whole", markup=False)
+            console.print(f"{found.kind} {found.path} is whole")
     looked = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(counts.items()))
     console.print(f"{looked or 'nothing of mzprobe'}: {wrong} wrong, {unsealed} without a digest")
     if wrong:
@@ -63,7 +63,7 @@ def seal(paths: Paths, dry_run: DryRun = False) -> None:
             )
             if not sealed and not dry_run:
                 write_table(path, table)
-            console.print(f"{said}; {_became(sealed, dry_run)}", markup=False)
+            console.print(f"{said}; {_became(sealed, dry_run)}")
 
 
 def _became(sealed: bool, dry_run: bool) -> str:

@@ -21,8 +21,10 @@ def pack(
     from mzprobe.console import console
     from mzprobe.errors import UsageError
     from mzprobe.locks import all_held
+    from mzprobe.names import check_name
     from mzprobe.probes.tables import read_table, rounded, write_table
 
+    check_name(run, "a run", "give the name of one")
     paths = sorted((analyses / run).glob("*/seed-*.parquet"))
     if not paths:
         raise UsageError(f"there are no tables of run {run} under {analyses}: name the run and give its --analyses")

@@ -7,11 +7,12 @@ from contextlib import suppress
 from rich.console import Console
 
 from mzprobe.errors import UsageError
+from mzprobe.lines import one_line
 
 
 def say(sentence: str) -> None:
     """One line on stderr, above progress bars where there are any."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print(one_line(sentence))
 
 
 def open_streams() -> None:

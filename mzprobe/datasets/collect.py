@@ -21,7 +21,7 @@ from mzprobe.datasets.writing import DatasetWriter, new_dataset, refuse_existing
 from mzprobe.envs import Environment
 from mzprobe.errors import UsageError
 from mzprobe.files import canonical_json
-from mzprobe.names import unsayable
+from mzprobe.lines import unsayable
 from mzprobe.probes.sampling import load_agent
 from mzprobe.provenance import versions
 from mzprobe.search.mcts import actions_from_uniforms

@@ -11,7 +11,7 @@ from typing import Any
 from mzprobe._plugins import nearest
 from mzprobe.errors import DatasetError, UsageError
 from mzprobe.files import canonical_json, read_bytes, sha256
-from mzprobe.names import unsayable
+from mzprobe.lines import unsayable
 
 FORMAT = 1
 DATA, METADATA, RECORD = "data", "metadata.json", "mzprobe.json"

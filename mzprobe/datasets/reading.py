@@ -195,7 +195,7 @@ def _said(what: str) -> Iterator[None]:
     """Turns whatever the storage's libraries raise on damaged files into one sentence."""
     try:
         yield
-    except MzprobeError:
+    except (MzprobeError, MemoryError):
         raise
     except ImportError:
         raise missing_extra() from None

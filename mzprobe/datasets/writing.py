@@ -23,8 +23,9 @@ from mzprobe.datasets.places import DATA, FORMAT, METADATA, RECORD, digest, reco
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import canonical_json, new_directory, sha256
+from mzprobe.lines import unsayable
 from mzprobe.locks import held
-from mzprobe.names import check_name, unsayable
+from mzprobe.names import check_name
 from mzprobe.provenance import versions
 
 LONGEST = (1 << 17) - 1  # steps: Minari's reading splits what is longer

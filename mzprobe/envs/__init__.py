@@ -5,13 +5,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from mzprobe._plugins import load_attribute, nearest
+from mzprobe._plugins import kind_of, load_attribute, nearest, raised
 from mzprobe.envs.cartpole import CartPole
 from mzprobe.envs.check import check_env
 from mzprobe.envs.core import Environment, EnvironmentSpec, Outcome, States, concatenate
 from mzprobe.envs.lunarlander import LunarLander
 from mzprobe.envs.tabular import TabularEnvironment, random_mdp
-from mzprobe.errors import UsageError
+from mzprobe.errors import MzprobeError, UsageError
 
 __all__ = [
     "CartPole",
@@ -40,7 +40,7 @@ def registered() -> tuple[str, ...]:
     return tuple(sorted(_REGISTRY))
 
 
-def make(name: str, **options: Any) -> Environment:
+def make(name: str, /, **options: Any) -> Environment:
     """Makes an environment.
 
     Args:
@@ -49,17 +49,34 @@ def make(name: str, **options: Any) -> Environment:
         **options: passed on to it.
 
     Raises:
-        UsageError: if nothing has that name, or it does not take those options.
+        UsageError: if nothing has that name, it does not take those options, or what it gives is no environment.
     """
     factory = _factory(name)
     _refuse_bad_options(name, factory, options)
     try:
-        return factory(**options)
-    except (TypeError, ValueError) as error:
-        if not options:
+        made = factory(**options)
+    except (MemoryError, MzprobeError):
+        raise
+    except Exception as error:
+        if not options and ":" not in name:
             raise
-        given = ", ".join(f"{option}={value!r}" for option, value in options.items())
-        raise UsageError(f"environment '{name}' cannot be made with {given}: {error}") from error
+        given = ", ".join(f"{option}={value!r}" for option, value in options.items()) or "its defaults"
+        said = error if isinstance(error, TypeError | ValueError) else raised(error)
+        raise UsageError(f"environment '{name}' cannot be made with {given}: {said}") from error
+    _refuse_no_environment(name, made)
+    return made
+
+
+def _refuse_no_environment(name: str, made: Any) -> None:
+    """Looks at what anybody's factory gave, so far as that is to be seen without a step."""
+    lacking = [part for part in ("spec", "reset", "step", "observe", "terminal") if not hasattr(made, part)]
+    if not lacking and isinstance(made.spec, EnvironmentSpec):
+        return
+    lacks = f"it lacks {', '.join(lacking)}" if lacking else f"its spec is {kind_of(made.spec)}, not an EnvironmentSpec"
+    raise UsageError(
+        f"environment '{name}' gave {kind_of(made)}, which does not keep the protocol mzprobe.Environment ({lacks}): "
+        "mend its factory and try what it gives with mzprobe.check_env"
+    )
 
 
 def _factory(name: str) -> Callable[..., Environment]:

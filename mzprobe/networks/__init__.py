@@ -2,10 +2,10 @@
 
 import torch
 
-from mzprobe._plugins import load_attribute
+from mzprobe._plugins import kind_of, load_attribute, raised
 from mzprobe.config import NetworkConfig
 from mzprobe.envs.core import EnvironmentSpec
-from mzprobe.errors import UsageError
+from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks.check import check_network
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork, Unroll
@@ -24,11 +24,11 @@ def build(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generat
         generator: draws the initial weights.
 
     Raises:
-        UsageError: if the kind is unknown, or the network does not fit into memory.
+        UsageError: if the kind is unknown, the network does not fit into memory, or what a factory gives is no network
+            that can be trained.
     """
     if ":" in config.kind:
-        network: TrainableNetwork = load_attribute(config.kind)(config, spec, generator)
-        return network
+        return _of_factory(config, spec, generator)
     if config.kind != "mlp":
         raise UsageError(f"there is no network {config.kind}: use mlp, or module:attribute of a factory of your own")
     size = 1
@@ -51,3 +51,27 @@ def build(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generat
         ),
         generator=generator,
     )
+
+
+def _of_factory(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generator) -> TrainableNetwork:
+    """What anybody's factory gives, looked at so far as that is to be seen without asking it."""
+    factory = load_attribute(config.kind)
+    try:
+        made = factory(config, spec, generator)
+    except (MemoryError, MzprobeError):
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"network {config.kind} cannot be made ({raised(error)}): its factory takes (config, spec, generator)"
+        ) from error
+    lacking = [part for part in _PARTS if not hasattr(made, part)]
+    if lacking or not isinstance(made, TrainableNetwork):
+        lacks = f"it lacks {', '.join(lacking)}" if lacking else "it does not inherit from it"
+        raise UsageError(
+            f"network {config.kind} gave {kind_of(made)}, which is no mzprobe.TrainableNetwork ({lacks}): mend its "
+            "factory and try what it gives with mzprobe.check_network"
+        )
+    return made
+
+
+_PARTS = ("represent", "transition", "reward_logits", "prediction_logits", "support", "num_actions", "parameters")

@@ -48,9 +48,8 @@ class Workers:
             MzprobeError: if a process dies.
         """
         before = set(multiprocessing.active_children())
-        executor = ProcessPoolExecutor(
-            self.count, mp_context=multiprocessing.get_context("spawn"), initializer=_live_and_die_with_parent
-        )
+        count, context = min(self.count, len(jobs)), multiprocessing.get_context("spawn")
+        executor = ProcessPoolExecutor(count, mp_context=context, initializer=_live_and_die_with_parent)
         with executor:
             try:
                 futures = [executor.submit(_played, self, config, job) for job in jobs]

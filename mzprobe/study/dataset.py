@@ -1,6 +1,7 @@
 """The dataset that a study makes for itself: an agent trained so far, and episodes of it."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from mzprobe.checkpoints import step_of, steps_of
 from mzprobe.config import RunConfig
 from mzprobe.datasets.places import RECORD
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.files import canonical_json, replace_file
+from mzprobe.files import canonical_json, read_bytes, replace_file
 from mzprobe.settings import StudyDataset
 from mzprobe.study.processes import Report
 from mzprobe.study.training import train_agent
@@ -111,9 +112,9 @@ def make_dataset(
     made = {**made_by(player, seed=settings.seed), "episodes": settings.episodes}
     wanted = json.loads(canonical_json({**made, "environment": asdict(player.environment.spec)}))
     try:
-        there: dict[str, Any] = json.loads((out / RECORD).read_bytes())
+        there: dict[str, Any] = json.loads(read_bytes(out / RECORD, error=MzprobeError, remedy="it is another dataset"))
         found = {key: there.get(key) for key in wanted}
-    except (OSError, ValueError, AttributeError):
+    except (MzprobeError, ValueError, AttributeError, RecursionError):
         found = {}
     if found != wanted:
         raise UsageError(
@@ -133,10 +134,13 @@ def dataset_return(analyses: Path, study: str) -> float | None:
     Raises:
         MzprobeError: if their record is truncated.
     """
-    path = record_path(analyses, study)
+    path, remedy = record_path(analyses, study), f"run mzprobe study {study} again"
     if not path.exists():
         return None
     try:
-        return float(json.loads(path.read_text("utf-8"))["mean_return"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise MzprobeError(f"{path} is truncated or not a dataset's record: run mzprobe study {study} again") from None
+        mean = float(json.loads(read_bytes(path, error=MzprobeError, remedy=remedy))["mean_return"])
+        if math.isfinite(mean):
+            return mean
+    except (ValueError, ArithmeticError, KeyError, TypeError, RecursionError):
+        pass
+    raise MzprobeError(f"{path} is truncated or not a dataset's record: {remedy}")

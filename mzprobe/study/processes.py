@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from mzprobe import signals
-from mzprobe.errors import NO_MEMORY, Interrupted, MzprobeError, MzprobeWarning, warnings_to
+from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, said_of_unexpected, warnings_to
 from mzprobe.training.trainer import Progress
 
 
@@ -142,8 +142,7 @@ def _run(task: Task, pipe: "Connection[Any, Any]") -> None:
         pass  # the parent asked for it, or is gone
     except MzprobeError as error:
         report(Failure(f"{task.label}: {error}"))
-    except MemoryError:
-        report(Failure(f"{task.label}: {NO_MEMORY}"))
     except Exception as error:
-        traceback.print_exc()
-        report(Failure(f"{task.label}: an unexpected {type(error).__name__} ({error})"))
+        if not isinstance(error, MemoryError | OSError):
+            traceback.print_exc()
+        report(Failure(f"{task.label}: {said_of_unexpected(error, remedy='report the traceback above')}"))

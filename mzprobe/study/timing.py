@@ -18,6 +18,7 @@ from mzprobe.probes.sampling import AGENT_UNITS
 from mzprobe.probes.tables import Table, differing, read_table, table_path, write_table
 from mzprobe.provenance import versions
 from mzprobe.training.clock import FILE, PARTS
+from mzprobe.values import whole
 
 NAME = "timing"
 UNITS = {
@@ -93,13 +94,13 @@ def timing_rows(source: Path) -> pd.DataFrame:
     try:
         rows = [
             {
-                **{name: int(row[name]) for name in ("training_step", "environment_steps", "fresh", "reanalysed")},
+                **{name: whole(row[name]) for name in ("training_step", "environment_steps", "fresh", "reanalysed")},
                 "part": part,
                 **{name: float(row[name][part]) for name in ("seconds", "core_seconds")},
             }
             for row in json.loads(data)["rows"]
             for part in PARTS
         ]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, ArithmeticError, KeyError, TypeError, RecursionError):
         raise MzprobeError(f"{source} is truncated or not a file of times: {remedy}") from None
     return pd.DataFrame(rows, columns=[name for name in UNITS if name != "seed"])

@@ -136,13 +136,14 @@ class Beyond:
     def _remedy(self, lowest: float, highest: float) -> str:
         """The keys to set, with values that hold what was seen."""
         keys, factors = [], []
+        low, high = self._ends
         for name, seen, bound in (("minimum", lowest, "less"), ("maximum", highest, "more")):
-            if not self._outside(seen):
+            if not (seen < low if name == "minimum" else seen > high):
                 continue
             needed = float(transform(torch.tensor(seen * self.support.reward_scale, dtype=torch.float64)))
             outward = math.ceil(needed) if bound == "more" else math.floor(needed)
             keys.append(f"network.support_{name} to {outward} or {bound}")
-            factors.append(self._decoded(getattr(self.support, name)) / seen)
+            factors.append(self._decoded(getattr(self.support, name)) / seen if seen else 0.0)  # no factor moves a 0
         scale = self.support.reward_scale * min(factors)
         also = f", or network.reward_scale to {_rounded_down(scale):g} or less" if scale > 0 else ""
         return f"{' and '.join(keys)} (with more network.atoms){also}"

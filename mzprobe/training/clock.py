@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mzprobe.files import canonical_json, write_file
+from mzprobe.errors import MzprobeError
+from mzprobe.files import canonical_json, read_bytes, write_file
 
 PARTS = ("play", "reanalyse", "learn", "evaluate")
 FILE = "timing.json"
@@ -49,10 +50,10 @@ class Clock:
     def read(self, agent: Path, step: int) -> None:
         """Goes on from what was written, as far as a training step."""
         try:
-            written = json.loads((agent / FILE).read_bytes())
+            written = json.loads(read_bytes(agent / FILE, error=MzprobeError, remedy="it is made anew"))
             rows = [row for row in written["rows"] if row["training_step"] <= step]
             seconds, cores = ({name: float(written["now"][kind][name]) for name in PARTS} for kind in _KINDS)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (MzprobeError, ValueError, ArithmeticError, KeyError, TypeError, RecursionError):
             self.known = False
             return
         self.rows, self.seconds, self.core_seconds = rows, seconds, cores

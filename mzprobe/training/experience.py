@@ -17,6 +17,7 @@ from mzprobe.training.recorded import Feed, cloned_targets, searched_targets
 from mzprobe.training.replay import Replay
 from mzprobe.training.selfplay import SelfPlay
 from mzprobe.training.targets import Batch, joined
+from mzprobe.values import whole
 
 Arrays = dict[str, NDArray[Any]]
 State = tuple[dict[str, Arrays], dict[str, Any]]  # arrays by part, and what JSON holds
@@ -190,8 +191,8 @@ class Online:
         self.play.restore(parts["play"], record["play"])
         self.reanalyser.restore(parts["target"], record["noise"])
         self.generator.bit_generator.state = record["generator"]
-        self.counts = TargetCounts(**record["counts"])
-        self.credit = record["credit"]
+        self.counts = TargetCounts(**{name: whole(count) for name, count in record["counts"].items()})
+        self.credit = float(record["credit"])
         if self.demonstrations is not None:
             self._demonstrated.restore(parts["recorded"], record["recorded"])
             self.demonstrations.restore(record["feed"])
@@ -303,4 +304,4 @@ class Offline:
         self.replay.restore(parts["replay"], record["replay"])
         self.reanalyser.restore(parts["target"], record["noise"])
         self.generator.bit_generator.state = record["generator"]
-        self.counts = TargetCounts(**record["counts"])
+        self.counts = TargetCounts(**{name: whole(count) for name, count in record["counts"].items()})

@@ -9,6 +9,7 @@ from mzprobe.errors import DatasetError, UsageError
 from mzprobe.seeding import numpy_generator
 from mzprobe.training.reanalyse import Reanalyser
 from mzprobe.training.replay import Episode, Replay
+from mzprobe.values import whole
 
 if TYPE_CHECKING:
     from mzprobe.datasets import Dataset, Recorded
@@ -99,7 +100,7 @@ class Feed:
             DatasetError: if the dataset is another one by now.
         """
         self.refuse_other(state["sha256"])
-        self.fed, self.credit = state["fed"], state["credit"]
+        self.fed, self.credit = whole(state["fed"]), int(state["credit"])
 
     def refuse_other(self, sha256: str) -> None:
         """Refuses to go on where another dataset was begun with, wherever either lies.

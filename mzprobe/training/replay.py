@@ -21,6 +21,7 @@ from mzprobe.training.targets import (
     rebootstrap,
     step_scales,
 )
+from mzprobe.values import whole
 
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -213,13 +214,22 @@ class Replay:
         return arrays, counts
 
     def restore(self, arrays: dict[str, NDArray[Any]], counts: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
-        self.head, self.used, self.positions = counts["head"], counts["used"], counts["positions"]
-        self.cursor = counts["cursor"]
-        self.episodes = [Kept(*kept) for kept in counts["episodes"]]
+        """Takes back what `state` gave.
+
+        Raises:
+            ValueError: if it is of another buffer, or does not agree with itself: kernels would read and write beyond.
+        """
+        names = ("head", "used", "positions", "cursor")
+        self.head, self.used, self.positions, self.cursor = (whole(counts[x], most=len(self.left)) for x in names)
+        self.episodes = [_kept(kept, self.used) for kept in counts["episodes"]]
         for name in _PER_SLOT:
-            getattr(self, name)[: self.used] = arrays[name]
-        set_leaves(self.sums, np.arange(self.used), arrays["priorities"])
+            fill(getattr(self, name)[: self.used], arrays[name])
+        priorities = arrays["priorities"]
+        if len(priorities) != self.used or not self.positions == sum(kept.slots - 1 for kept in self.episodes):
+            raise ValueError("what is said of the replay buffer does not agree with what it holds")
+        if (self.left[: self.used] > 0).sum() != self.positions:
+            raise ValueError("the replay buffer holds other positions than is said of it")
+        set_leaves(self.sums, np.arange(self.used), priorities)
 
     def _room_at_head(self, slots: int) -> int:
         """The first of as many free slots, next in the ring; the oldest episodes there are dropped."""
@@ -287,6 +297,26 @@ class Replay:
         if first < end:
             self.left[first:end] = -1
             set_leaves(self.sums, np.arange(first, end), np.zeros(end - first))
+
+
+def fill(room: NDArray[Any], array: NDArray[Any]) -> None:
+    """Puts an array into one of the same kind, which numpy would also do with others.
+
+    Raises:
+        ValueError: if it is of another shape or dtype.
+    """
+    if room.shape != array.shape or room.dtype != array.dtype:
+        raise ValueError(f"an array is {array.dtype} {list(array.shape)}, not {room.dtype} {list(room.shape)}")
+    room[:] = array
+
+
+def _kept(values: list[Any], used: int) -> Kept:
+    """Where an episode lies, as a file has it."""
+    first, slots, ret, *others = values
+    kept = Kept(whole(first, most=used), whole(slots, most=used), float(ret), *others)
+    if kept.slots < 2 or kept.first + kept.slots > used:
+        raise ValueError("an episode lies beyond the replay buffer")
+    return kept._replace(seed=None if kept.seed is None else whole(kept.seed), step=whole(kept.step))
 
 
 _PER_SLOT = ("observations", "actions", "rewards", "policies", "values", "left", "terminated")

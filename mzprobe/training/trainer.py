@@ -9,22 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mzprobe import envs, networks
 from mzprobe.behaviour import BehaviourPolicy, draw_episode_numbers, play_episodes
 from mzprobe.checkpoints import agent_folder, read_checkpoint, steps_of, write_checkpoint
 from mzprobe.config import RunConfig, of_record
-from mzprobe.errors import Interrupted, TrainingDiverged, UsageError
+from mzprobe.errors import CheckpointError, Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
+from mzprobe.lines import one_line
 from mzprobe.locks import held
 from mzprobe.provenance import versions
+from mzprobe.records import StateRecord
 from mzprobe.search.models import LearnedModel
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.threads import limited_threads
 from mzprobe.training.beyond import Beyond, Reach, reach
 from mzprobe.training.clock import Clock
 from mzprobe.training.experience import Experience, Offline, Online, prioritise
-from mzprobe.training.learner import Learner
+from mzprobe.training.learner import LOSSES, Learner
 from mzprobe.training.reanalyse import Reanalyser
 from mzprobe.training.recorded import Feed
 from mzprobe.training.replay import Replay
@@ -108,6 +111,7 @@ class Trainer:
             TrainingDiverged: if a loss, a gradient or a weight stops being finite.
             Interrupted: if `stop` was set; the state is saved.
             UsageError: if the folder holds a run of another configuration.
+            CheckpointError: if the state to go on from is damaged, or does not fit.
             InUse: if another command trains this agent.
             DatasetError: if the run began with another dataset.
         """
@@ -208,22 +212,35 @@ class Trainer:
             return False
         arrays, record = loaded
         self._refuse_agent(record.run, record.seed)
-        self._refuse_other(of_record(record.config, str(self.folder)), record.experience.get("feed", {}))
+        fed = record.experience.get("feed")
+        self._refuse_other(of_record(record.config, str(self.folder)), fed if isinstance(fed, dict) else {})
         self._refuse_versions(record.versions)
+        try:
+            self._restore(arrays, record)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as reason:
+            said = one_line(str(reason))[:200]
+            raise CheckpointError(
+                f"{self.folder} holds a state of training that does not fit ({said}): remove it to start over"
+            ) from None
+        self.clock.read(self.folder, self.step)
+        return True
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], record: StateRecord) -> None:
+        """Takes back a state; what does not fit raises whatever the part that it is of does."""
 
         def part(name: str) -> dict[str, Any]:
             return {key.partition("/")[2]: a for key, a in arrays.items() if key.startswith(f"{name}/")}
 
         self.step, self.environment_steps = record.step, record.environment_steps
         self.recent = deque(record.recent, maxlen=RECENT)
-        self.evaluations = record.evaluations
+        self.evaluations = [one.model_dump() for one in record.evaluations]
         self.last_losses = record.last_losses
-        self.beyond.restore(record.beyond_support)
+        if record.last_losses and not {*LOSSES} <= {*record.last_losses}:
+            raise ValueError("it does not say all losses")
+        self.beyond.restore(record.beyond_support.model_dump())
         parts = {name: part(name) for name in ("play", "replay", "recorded", "target")}
         self.experience.restore(parts, record.experience)
         self.learner.restore(part("learner"))
-        self.clock.read(self.folder, self.step)
-        return True
 
     def _refuse_agent(self, run: str, seed: int) -> None:
         """What was copied from another agent's folder would go on under the wrong name."""
