@@ -140,6 +140,17 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}{_MARK}{secrets.token_hex(4)}")
 
 
+def remove_directory(path: Path) -> None:
+    """Removes a folder that no longer counts; it goes from its name at once, so that no half of it is seen there."""
+    with said_of(path):
+        aside = _beside(path)
+        aside.mkdir()
+        try:
+            os.replace(path, aside / path.name)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
     """Removes what killed processes left half-written in a folder, for whoever holds the lock of what lies there.
 
@@ -147,12 +158,17 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
         folder: it need not be there.
         name: that was to be written; any by default.
     """
-    pattern = "*" if name is None else glob.escape(name)
-    for path in folder.glob(f".{pattern}{_MARK}????????"):
+    for path in leftovers(folder, name):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path, name: str | None = None) -> list[Path]:
+    """What `remove_leftovers` would remove."""
+    pattern = "*" if name is None else glob.escape(name)
+    return list(folder.glob(f".{pattern}{_MARK}????????"))
 
 
 def there(path: Path) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mzprobe.errors import InUse, MzprobeError, MzprobeWarning
-from mzprobe.files import remove_leftovers, said_of
+from mzprobe.files import leftovers, remove_leftovers, said_of
 
 _MOMENTS = 60.0  # seconds to wait for a command that takes less
 
@@ -34,7 +34,7 @@ def held(path: Path, *, wait: float = 0.0) -> Iterator[None]:
         InUse: if another command holds it, in this process or in another one.
         MzprobeError: if the lock's own file cannot be written, or is something else.
     """
-    file = path.parent / f".{path.name}.lock"
+    file = _file_of(path)
     with said_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):  # whoever follows a link writes elsewhere
@@ -94,6 +94,21 @@ def folder_held(folder: Path) -> Iterator[None]:
     with held(folder, wait=_MOMENTS):
         yield
         remove_leftovers(folder)
+
+
+def tidy(path: Path) -> None:
+    """Removes what a command left that was killed after it had finished what lies at a path: its lock, mostly.
+
+    For commands that find all of it done, and change nothing. Where nothing is left, or another command is at work, or
+    nothing can be written, it does nothing.
+    """
+    if os.access(path.parent, os.W_OK) and (_file_of(path).exists() or leftovers(path.parent, path.name)):
+        with suppress(InUse), held(path):
+            remove_leftovers(path.parent, path.name)
+
+
+def _file_of(path: Path) -> Path:
+    return path.parent / f".{path.name}.lock"
 
 
 def _me() -> str:

@@ -4,6 +4,8 @@ import sys
 
 import gymnasium
 import pytest
+from forks import Forks, everything
+from killed import CASES, begin, copied
 
 from mzprobe import cli
 from mzprobe.config import load_preset
@@ -148,3 +150,33 @@ def registered():
     yield register
     for id in ids:
         del gymnasium.registry[id]
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """The process from which commands are forked that are killed, or meet each other."""
+    forks = Forks()
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def start(forks, tmp_path_factory):
+    """A folder with all that a case of `killed` needs. Only for reading."""
+    return begin(tmp_path_factory.mktemp("start") / "start", forks)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(forks, start, tmp_path_factory):
+    """Runs such a case to its end, once: what lies there then, and the operations on files that it took."""
+    known = {}
+
+    def run(name):
+        if name not in known:
+            folder = copied(CASES[name], start, tmp_path_factory.mktemp(name) / "whole")
+            (ended,) = forks.run(folder, CASES[name].arguments)
+            assert ended.code == 0, ended.said
+            known[name] = everything(folder), ended.operations
+        return known[name]
+
+    return run

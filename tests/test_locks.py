@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from mzprobe.errors import Interrupted, InUse, MzprobeError, MzprobeWarning
 from mzprobe.files import remove_leftovers
-from mzprobe.locks import all_held, folder_held, held
+from mzprobe.locks import all_held, folder_held, held, tidy
 
 HOLDER = """
 import sys, time
@@ -190,6 +190,20 @@ def test_what_is_no_file_is_no_lock_and_stays_as_it_is(tmp_path, kind):
         pytest.fail("held")
     assert mine.read_bytes() == b"x"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".seed-0.lock", "mine"]
+
+
+def test_what_lies_beside_finished_work_is_removed_unless_another_command_is_at_it(tmp_path, holder):
+    kept = {".agent.lock", ".agent.mzprobe-abcd1234", ".other.lock"}
+    for name in kept - {".agent.lock"}:
+        (tmp_path / name).write_bytes(b"x")
+    tidy(tmp_path / "agent")
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    tidy(tmp_path / "agent")
+    assert [path.name for path in tmp_path.iterdir()] == [".other.lock"]
+    tidy(tmp_path / "missing" / "agent")
+    assert [path.name for path in tmp_path.iterdir()] == [".other.lock"]
 
 
 # Agents

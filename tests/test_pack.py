@@ -55,8 +55,13 @@ def test_a_run_is_packed_into_another_folder(run_cli, tmp_path):
     assert packed.stat().st_size < 0.6 * whole.stat().st_size
     np.testing.assert_allclose(read_table(packed).frame["error"], values, rtol=2**-14)
     assert read_table(packed).record == {**read_table(whole).record, "bits": 14}
-    code, _, said = run_cli(*arguments)
-    assert (code, "is there already" in said) == (2, True)
+    written = packed.stat()
+    code, said, _ = run_cli(*arguments)  # as after a kill: what is there is as it should be
+    assert (code, said.split(",")[0]) == (0, "1 tables")
+    assert (packed.stat().st_ino, packed.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    code, _, said = run_cli(*arguments, "--bits", 9)
+    assert (code, "is there already, with other content: choose another --out" in said) == (2, True)
+    assert read_table(packed).record["bits"] == 14
     code, _, said = run_cli("pack", "tiny", "--analyses", tmp_path / "shipped", "--out", tmp_path / "again")
     assert (code, said.split(": ")[2]) == (2, "the table was rounded to 14 bits already")
     assert "seed-0.parquet" in "".join(said.split())

@@ -55,6 +55,7 @@ class Question:
         from mzprobe.checkpoints import find_agents, newest_run
         from mzprobe.config import validated, with_overrides
         from mzprobe.console import console
+        from mzprobe.locks import tidy
         from mzprobe.probes.prefixes import BATCH_SIZE
         from mzprobe.probes.registry import PROBES
         from mzprobe.probes.runner import ProbeRun
@@ -84,9 +85,13 @@ class Question:
             )
             for agent in agents
         ]
-        if _announced(runs, self.processes) and not self.dry_run:
+        is_needed = _announced(runs, self.processes)
+        if self.dry_run:
+            return
+        if is_needed:
             _run_all(runs, self.processes)
-        for run in [] if self.dry_run else runs:
+        for run in runs:
+            tidy(run.path())
             console.print(f"{run.path()}")
 
 

@@ -48,6 +48,7 @@ def seal(paths: Paths, dry_run: DryRun = False) -> None:
     tables are left as they are; a damaged one is refused.
     """
     from mzprobe.console import console
+    from mzprobe.files import remove_leftovers
     from mzprobe.locks import held
     from mzprobe.probes.tables import look_at, write_table
     from mzprobe.verify import tables_below
@@ -63,6 +64,8 @@ def seal(paths: Paths, dry_run: DryRun = False) -> None:
             )
             if not sealed and not dry_run:
                 write_table(path, table)
+            if not dry_run:
+                remove_leftovers(path.parent, path.name)
             console.print(f"{said}; {_became(sealed, dry_run)}")
 
 

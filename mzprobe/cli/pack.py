@@ -20,26 +20,27 @@ def pack(
     """
     from mzprobe.console import console
     from mzprobe.errors import UsageError
+    from mzprobe.files import remove_leftovers, replace_file
     from mzprobe.locks import all_held
     from mzprobe.names import check_name
-    from mzprobe.probes.tables import read_table, rounded, write_table
+    from mzprobe.probes.tables import read_table, rounded, table_bytes
 
     check_name(run, "a run", "give the name of one")
     paths = sorted((analyses / run).glob("*/seed-*.parquet"))
     if not paths:
         raise UsageError(f"there are no tables of run {run} under {analyses}: name the run and give its --analyses")
-    targets = {path: out / path.relative_to(analyses) for path in paths}
-    there = [target for target in targets.values() if target.exists()]
-    if there:
-        raise UsageError(f"{there[0]} is there already: choose another --out, or remove it")
-    tables = {}  # all of them, before any is written
+    packed = {}  # all of them, before any is written
     for path in paths:
         try:
-            tables[path] = rounded(read_table(path), bits)
+            packed[out / path.relative_to(analyses)] = table_bytes(rounded(read_table(path), bits))
         except UsageError as reason:
             raise UsageError(f"{path}: {reason}") from None
-    with all_held(list(targets.values())):
-        for path, table in tables.items():
-            write_table(targets[path], table)
-    before, after = (sum(path.stat().st_size for path in some) for some in (targets, targets.values()))
+    with all_held(list(packed)):
+        for target, data in packed.items():
+            if target.exists() and not (target.is_file() and target.read_bytes() == data):
+                raise UsageError(f"{target} is there already, with other content: choose another --out, or remove it")
+        for target, data in packed.items():
+            replace_file(target, data)
+            remove_leftovers(target.parent, target.name)
+    before, after = (sum(path.stat().st_size for path in some) for some in (paths, packed))
     console.print(f"{len(paths)} tables, {before / 1e6:.1f} MB, rounded to {after / 1e6:.1f} MB in {out / run}")

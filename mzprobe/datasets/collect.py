@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from math import ceil, isfinite
 from pathlib import Path
@@ -22,6 +23,7 @@ from mzprobe.envs import Environment
 from mzprobe.errors import UsageError
 from mzprobe.files import canonical_json
 from mzprobe.lines import unsayable
+from mzprobe.locks import held, tidy
 from mzprobe.probes.sampling import load_agent
 from mzprobe.provenance import versions
 from mzprobe.search.mcts import actions_from_uniforms
@@ -154,6 +156,7 @@ def collect(
 
     Raises:
         UsageError: if something else is at `path`, or not exactly one of `episodes` and `steps` is given.
+        InUse: if another command writes there.
         DatasetError: if what the same request wrote is damaged.
         MzprobeError: if the environment gives what cannot be recorded, or the disk is full.
     """
@@ -161,13 +164,18 @@ def collect(
     checkpoint = player.checkpoint
     threads = 1 if checkpoint is None else checkpoint.config.training.threads
     record = {"command": command, **made_by(player, seed=seed)}
-    there = collected_before(player, path, episodes=episodes, steps=steps, seed=seed, command=command)
+    asked: dict[str, Any] = {"episodes": episodes, "steps": steps, "seed": seed, "command": command}
+    there = collected_before(player, path, **asked)
     if there is not None:
         return there
-    with (
-        limited_threads(threads),
-        new_dataset(path, player.environment.spec, algorithm=player.algorithm, record=record) as writer,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(held(path))
+        there = collected_before(player, path, **asked)  # by another command, before this one had the lock
+        if there is not None:
+            return there
+        stack.enter_context(limited_threads(threads))
+        spec, by = player.environment.spec, player.algorithm
+        writer = stack.enter_context(new_dataset(path, spec, algorithm=by, record=record, locked=True))
         while len(writer.returns) < episodes if episodes is not None else writer.steps < (steps or 0):
             first = len(writer.returns)
             left = episodes - first if episodes is not None else _expected(writer, steps or 0)
@@ -185,6 +193,8 @@ def collected_before(
     player: Player, path: Path, *, episodes: int | None, steps: int | None, seed: int, command: str
 ) -> Collected | None:
     """What is at `path`, verified, if `collect` would write the same bytes there: it was killed after its last step.
+
+    What it left beside that is removed.
 
     Arguments are those of `collect`.
 
@@ -211,6 +221,7 @@ def collected_before(
     ends = np.cumsum([0, *dataset.lengths])
     if len(dataset) != episodes if steps is None else not ends[-2] < steps <= ends[-1]:
         refuse_existing(path)
+    tidy(path)
     return Collected(path=path, steps=int(ends[-1]), returns=dataset.returns, before=True)
 
 

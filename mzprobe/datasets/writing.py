@@ -10,7 +10,7 @@ import copy
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ class DatasetWriter:
 
 @contextmanager
 def new_dataset(
-    path: Path, spec: EnvironmentSpec, *, algorithm: str, record: Mapping[str, Any]
+    path: Path, spec: EnvironmentSpec, *, algorithm: str, record: Mapping[str, Any], locked: bool = False
 ) -> Iterator[DatasetWriter]:
     """A dataset to write, which appears at `path` when the block ends well, whole and on disk; else nothing does.
 
@@ -150,6 +150,7 @@ def new_dataset(
         spec: of the environment.
         algorithm: who acted, in a few words.
         record: JSON, what made the dataset; the command as `command`.
+        locked: whether the caller holds the lock of `path`.
 
     Raises:
         UsageError: if something is at `path`, or Minari is not installed.
@@ -157,8 +158,8 @@ def new_dataset(
         MzprobeError: if the disk is full or the place cannot be written.
     """
     require_minari()
-    refuse_existing(path)
-    with held(path), new_directory(path) as folder:
+    refuse_existing(path)  # no lock is made beside what has a name that no dataset can have
+    with nullcontext() if locked else held(path), new_directory(path) as folder:
         writer = DatasetWriter(folder, path.name, spec, algorithm=algorithm, record=record)
         yield writer
         writer.finish()

@@ -46,6 +46,15 @@ def write_table(path: Path, table: Table) -> None:
     Raises:
         ValueError: if a column has no unit.
     """
+    write_file(path, table_bytes(table))
+
+
+def table_bytes(table: Table) -> bytes:
+    """The file of a table.
+
+    Raises:
+        ValueError: if a column has no unit.
+    """
     missing = set(table.frame.columns) - set(table.units)
     if missing:
         raise ValueError(f"columns without a unit: {', '.join(sorted(missing))}")
@@ -62,7 +71,7 @@ def write_table(path: Path, table: Table) -> None:
         use_dictionary=[name for name in arrow.schema.names if name not in floats],
         use_byte_stream_split=floats,  # no number of a kind repeats, but their leading bytes do
     )
-    write_file(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def rounded(table: Table, bits: int) -> Table:

@@ -11,7 +11,8 @@ from mzprobe.checkpoints import step_of, steps_of
 from mzprobe.config import RunConfig
 from mzprobe.datasets.places import RECORD
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.files import canonical_json, read_bytes, replace_file
+from mzprobe.files import canonical_json, read_bytes, remove_leftovers, replace_file
+from mzprobe.locks import held, tidy
 from mzprobe.settings import StudyDataset
 from mzprobe.study.processes import Report
 from mzprobe.study.training import train_agent
@@ -47,7 +48,10 @@ class DatasetTask:
         allow = tuple(module for _, _, module in named_code(config.model_dump()))  # it was told to run them
         checkpoint = _chosen(trainer.folder, settings, allow)
         record = make_dataset(checkpoint, settings, out=self.datasets / self.study, command=self.command, allow=allow)
-        replace_file(record_path(self.analyses, self.study), canonical_json(record).encode())
+        path = record_path(self.analyses, self.study)
+        with held(path):
+            replace_file(path, canonical_json(record).encode())
+            remove_leftovers(path.parent, path.name)
         report(Report(label=self.label, phase="record", done=settings.episodes, total=settings.episodes))
 
 
@@ -120,6 +124,7 @@ def make_dataset(
         raise UsageError(
             f"{out} holds another dataset than the study's: remove it, or choose another folder with --datasets"
         )
+    tidy(out)
     return there
 
 

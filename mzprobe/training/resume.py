@@ -5,7 +5,6 @@ the old one goes.
 """
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from safetensors.numpy import save as save_arrays
 
 from mzprobe.checkpoints import FORMAT, sealed, unsealed
 from mzprobe.errors import CheckpointError
-from mzprobe.files import read_bytes, sha256, write_directory
+from mzprobe.files import read_bytes, remove_directory, sha256, write_directory
 from mzprobe.records import StateRecord
 
 Arrays = dict[str, NDArray[Any]]
@@ -32,9 +31,13 @@ def save_resume(agent: Path, *, step: int, environment_steps: int, arrays: Array
     data = save_arrays({name: array.copy(order="C") for name, array in arrays.items()})
     sealed_record = sealed({**record, "format": FORMAT, "arrays_sha256": sha256(data)})
     write_directory(folder / name, {"state.safetensors": data, "state.json": sealed_record})
-    for old in states_of(agent):
-        if old.name != name:
-            shutil.rmtree(old)
+    remove_older_states(agent)
+
+
+def remove_older_states(agent: Path) -> None:
+    """Removes all states but the latest; whoever was killed between writing that and this has left them."""
+    for old in states_of(agent)[:-1]:
+        remove_directory(old)
 
 
 def load_resume(agent: Path) -> tuple[Arrays, StateRecord] | None:

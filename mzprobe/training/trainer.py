@@ -31,7 +31,7 @@ from mzprobe.training.learner import LOSSES, Learner
 from mzprobe.training.reanalyse import Reanalyser
 from mzprobe.training.recorded import Feed
 from mzprobe.training.replay import Replay
-from mzprobe.training.resume import load_resume, save_resume
+from mzprobe.training.resume import load_resume, remove_older_states, save_resume
 
 RECENT = 20  # self-play episodes in the running mean return
 
@@ -121,6 +121,7 @@ class Trainer:
             resumed = self._resume()
             for folder in (self.folder, self.folder / "resume"):
                 remove_leftovers(folder)
+            remove_older_states(self.folder)
             if not resumed:
                 self.experience.begin()
                 self._at_step()
