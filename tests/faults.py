@@ -259,7 +259,7 @@ FAULTS = (
     Fault(
         what="processes that play episodes outlive a parent that is killed",
         file="mzprobe/probes/planning_workers.py",
-        old=", initializer=_live_and_die_with_parent",
+        old=", initializer=follow_parent",
         new="",
         test="tests/test_planning_workers.py::test_processes_end_with_a_parent_that_is_killed",
     ),

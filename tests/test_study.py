@@ -206,9 +206,8 @@ class Listener:
 
 
 @pytest.fixture
-def pipe(monkeypatch):
-    """Both ends of a process's pipe, in this process, which keeps its signals."""
-    monkeypatch.setattr("mzprobe.signals.ignore", lambda: None)
+def pipe():
+    """Both ends of a process's pipe, in this process."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(end) for end in multiprocessing.Pipe()]
 

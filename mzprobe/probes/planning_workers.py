@@ -5,8 +5,6 @@ of those cross over.
 """
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,10 +16,10 @@ import pandas as pd
 
 from mzprobe.checkpoints import read_checkpoint
 from mzprobe.errors import MzprobeError
+from mzprobe.orphans import follow_parent
 from mzprobe.probes.planning import Job, play
 from mzprobe.probes.sampling import Agent, load_agent
 from mzprobe.settings import PlanningConfig
-from mzprobe.signals import ignore
 
 _POLL = 0.2  # seconds between looks at whether to stop
 
@@ -49,7 +47,7 @@ class Workers:
         """
         before = set(multiprocessing.active_children())
         count, context = min(self.count, len(jobs)), multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(count, mp_context=context, initializer=_live_and_die_with_parent)
+        executor = ProcessPoolExecutor(count, mp_context=context, initializer=follow_parent)
         with executor:
             try:
                 futures = [executor.submit(_played, self, config, job) for job in jobs]
@@ -72,19 +70,6 @@ def _await(futures: Sequence[Future[pd.DataFrame]], work: Sequence[float], on_do
         for future in wait(left, timeout=_POLL, return_when=FIRST_COMPLETED).done:
             future.result()  # a failure is raised now, not after the other jobs
             left.discard(future)
-
-
-def _live_and_die_with_parent() -> None:
-    """Leaves signals to the parent, and ends with it, however that ends."""
-    ignore()
-
-    def follow() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 @lru_cache(maxsize=1)

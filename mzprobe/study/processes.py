@@ -5,6 +5,7 @@ Every process has a pipe of its own, and shares no lock with another: one that i
 
 import multiprocessing
 import os
+import pickle
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,7 +16,10 @@ from typing import Any, Protocol
 
 from mzprobe import signals
 from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, said_of_unexpected, warnings_to
+from mzprobe.orphans import run_pickled
 from mzprobe.training.trainer import Progress
+
+_GRACE = 2.0  # seconds for a task whose parent is gone to stop and save by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,10 @@ def run_tasks(
             while waiting and len(running) < count:
                 task = waiting.pop(0)
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_run, args=(task, theirs), name=task.label)
+                called = pickle.dumps((_run, task))
+                process = context.Process(
+                    target=run_pickled, args=(called, theirs), kwargs={"after": _GRACE}, name=task.label
+                )
                 try:
                     with signals.held_back():
                         process.start()
@@ -123,7 +130,6 @@ def _relay(running: dict[Any, Any], failures: list[Failure], on_report: Callable
 
 def _run(task: Task, pipe: "Connection[Any, Any]") -> None:
     """Runs in a process of its own, which stops when the parent says so."""
-    signals.ignore()
 
     def must_stop() -> bool:
         try:

@@ -1,0 +1,41 @@
+"""Processes that end with the one that started them, however that ends.
+
+Nothing heavy is imported here, so that a process that is killed with its parent need not import all of it before.
+"""
+
+import multiprocessing
+import os
+import pickle
+import threading
+import time
+from typing import Any
+
+from mzprobe.signals import ignore
+
+
+def follow_parent(after: float = 0.0) -> None:
+    """Leaves signals to the parent, and ends this process when the parent has ended.
+
+    Args:
+        after: seconds that are left to it then, to save what it has.
+    """
+    ignore()
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            time.sleep(after)
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def run_pickled(called: bytes, *further: Any, after: float) -> None:
+    """Calls in a process of its own what was pickled, a function and its arguments, with further arguments.
+
+    It is unpickled, which imports what it needs, when the parent is followed already, as by `follow_parent`.
+    """
+    follow_parent(after)
+    function, *arguments = pickle.loads(called)
+    function(*arguments, *further)

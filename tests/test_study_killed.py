@@ -1,0 +1,105 @@
+"""A study of two processes whose parent is killed at random moments: nothing runs on, nothing is lost, nothing is left.
+
+`MZPROBE_TIMES` is how often.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from forks import everything, is_gone
+from killed import study_toml
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "killpg"), reason="processes are killed on POSIX only"),
+]
+
+TIMES = int(os.environ.get("MZPROBE_TIMES", "5"))
+STUDY = study_toml(seeds=(0, 1), probes=("online", "horizon"))
+
+DEAF = """
+import multiprocessing, time
+from dataclasses import dataclass
+from mzprobe.study.processes import Report, run_tasks
+
+
+@dataclass(frozen=True)
+class Deaf:
+    label: str
+
+    def run(self, report, _must_stop):
+        report(Report(label=self.label, phase="sleep", done=0, total=1))
+        time.sleep(600)
+
+
+if __name__ == "__main__":
+    run_tasks([Deaf("seed 0"), Deaf("seed 1")], processes=2, on_report=lambda said: print(said.label, flush=True))
+"""
+
+
+def begun(folder):
+    """The study, started in a group of its own."""
+    folder.mkdir(exist_ok=True)
+    (folder / "twins.toml").write_text(STUDY)
+    with (folder.parent / f"{folder.name}.said").open("w") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mzprobe", "study", "twins.toml", "--processes", "2"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+def finished(folder):
+    """All that is there when the study has ended by itself."""
+    process = begun(folder)
+    assert process.wait(timeout=300) == 0, (folder.parent / f"{folder.name}.said").read_text()
+    assert is_gone(process.pid, seconds=5)
+    return everything(folder)
+
+
+def killed(folder, seconds):
+    """Whether the study was killed after so long, and had not ended before."""
+    process = begun(folder)
+    try:
+        code = process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)  # the parent alone
+        code = process.wait()
+    assert is_gone(process.pid, seconds=5), f"processes outlive a parent killed after {seconds} s"
+    assert code in (0, -signal.SIGKILL), (folder.parent / f"{folder.name}.said").read_text()
+    return code != 0
+
+
+def test_a_study_killed_at_random_moments_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
+    chance, kills, studies = random.Random(TIMES), 0, 1
+    began = time.monotonic()
+    whole = finished(tmp_path / "whole")
+    duration = time.monotonic() - began
+    assert [path for path in whole if "/." in f"/{path}"] == []
+    while kills < TIMES:
+        folder = tmp_path / str(studies)
+        while kills < TIMES and killed(folder, chance.uniform(0, duration)):
+            kills += 1
+        assert finished(folder) == whole
+        studies += 1
+    print(f"{kills} kills of {studies - 1} studies that take {duration:.0f} s")
+
+
+def test_a_process_that_is_in_the_middle_of_something_long_ends_with_its_parent_too(tmp_path):
+    script = tmp_path / "deaf.py"
+    script.write_text(DEAF)
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        assert sorted(parent.stdout.readline() for _ in range(2)) == ["seed 0\n", "seed 1\n"]
+        parent.kill()
+        parent.wait()
+        assert is_gone(parent.pid, seconds=60)
