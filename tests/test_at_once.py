@@ -18,11 +18,11 @@ QUICK = ("train", "cross", "claims", "collect", "pack")
 
 @pytest.fixture
 def twice(forks, start, undisturbed, tmp_path):
-    """Runs a case twice in one folder; gives how both ended, what lies there then, and what should."""
+    """Runs a case twice, or more often, in one folder; gives how each ended, what lies there, and what should."""
 
-    def run(name, order, time):
+    def run(name, order, time, *, count=2):
         folder = copied(CASES[name], start, tmp_path / f"{name}-{order}-{time}")
-        ended = forks.run(folder, *[CASES[name].arguments] * 2, order=order)
+        ended = forks.run(folder, *[CASES[name].arguments] * count, order=order)
         return ended, everything(folder), undisturbed(name)[0]
 
     return run
@@ -54,6 +54,12 @@ def test_two_that_come_to_the_lock_together_do_it_once(twice, name):
 @pytest.mark.parametrize("name", QUICK)
 def test_one_that_comes_to_the_lock_when_the_other_is_done_finds_it_done(twice, name):
     assert check(name, *twice(name, "late", 0)) == [0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train", "claims", "collect"])
+def test_six_at_once_are_as_two(twice, name):
+    check(name, *twice(name, "together", 0, count=6))
 
 
 @pytest.mark.slow

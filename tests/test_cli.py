@@ -14,6 +14,7 @@ import mzprobe
 from mzprobe import cli
 from mzprobe.checkpoints import WEIGHTS, read_checkpoint, steps_of
 from mzprobe.errors import UsageError
+from mzprobe.locks import held
 from mzprobe.probes.tables import read_table
 
 COMMANDS = (
@@ -274,6 +275,15 @@ def test_tensorboard_writes_its_events_beside_the_checkpoints(run_cli, tiny_argu
     (events,) = (tmp_path / "checkpoints" / "cartpole" / "seed-0" / "tensorboard").iterdir()
     assert events.name.startswith("events.out.tfevents")
     assert b"loss/value_loss" in events.read_bytes()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="needs TensorBoard")
+def test_a_refused_training_leaves_no_events(run_cli, tiny_arguments, tmp_path):
+    agent = tmp_path / "checkpoints" / "cartpole" / "seed-0"
+    with held(agent):
+        code, _, said = run_cli("train", *tiny_arguments(training__steps=3), "--tensorboard")
+    assert (code, "is in use" in said) == (1, True)
+    assert not agent.exists()
 
 
 def test_tensorboard_that_is_not_installed_is_a_wrong_request(refused, monkeypatch):

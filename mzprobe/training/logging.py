@@ -10,6 +10,8 @@ from mzprobe.training.trainer import Progress
 def tensorboard_logger(folder: Path, *, every: int = 50) -> Callable[[Progress], None]:
     """A function that writes losses and returns into `folder/tensorboard`, by training step.
 
+    Nothing is there before it is first called: a command that is refused leaves nothing.
+
     Raises:
         UsageError: if TensorBoard is not installed.
     """
@@ -17,14 +19,14 @@ def tensorboard_logger(folder: Path, *, every: int = 50) -> Callable[[Progress],
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UsageError("--tensorboard needs TensorBoard: pip install 'mzprobe[tensorboard]'") from None
-    writer = SummaryWriter(str(folder / "tensorboard"))
-    last = -1
+    writer, last = None, -1
 
     def log(progress: Progress) -> None:
-        nonlocal last
+        nonlocal writer, last
         if progress.step == last or (progress.step % every and progress.step != progress.steps):
             return
         last = progress.step
+        writer = writer or SummaryWriter(str(folder / "tensorboard"))
         numbers = {f"loss/{name}": value for name, value in progress.losses.items()}
         numbers["environment_steps"] = progress.environment_steps
         if progress.reanalysed is not None:
