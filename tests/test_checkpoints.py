@@ -176,7 +176,7 @@ def test_a_missing_file_is_named(checkpoint, missing):
 def test_a_folder_in_a_files_place_is_named(checkpoint):
     (checkpoint / WEIGHTS).unlink()
     (checkpoint / WEIGHTS).mkdir()
-    refused(checkpoint, naming=checkpoint / WEIGHTS, saying="cannot be read")
+    refused(checkpoint, naming=checkpoint / WEIGHTS, saying="is not a file")
 
 
 def test_an_environment_that_differs_here_is_refused(checkpoint):
@@ -338,8 +338,10 @@ def test_the_newest_run_is_the_one_written_to_last(tmp_path):
 def test_no_module_can_unpickle_a_file():
     package = Path(mzprobe.__file__).parent
     forbidden = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-    # check_env sends an environment to a process of its own; states of random numbers are compared. No file is read.
-    in_memory = {package / "envs" / name: {"pickle"} for name in ("check.py", "chance.py")}
+    # In memory: what goes to a process of its own, and states of random numbers that are compared.
+    in_memory = {
+        package / name: {"pickle"} for name in ("envs/check.py", "envs/chance.py", "orphans.py", "study/processes.py")
+    }
     files = sorted(package.rglob("*.py"))
     assert len(files) > 30
     for file in files:
