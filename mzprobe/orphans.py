@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that a process that is killed with its parent
 import multiprocessing
 import os
 import pickle
+import sys
 import threading
 import time
 from typing import Any
@@ -32,10 +33,13 @@ def follow_parent(after: float = 0.0) -> None:
 
 
 def run_pickled(called: bytes, *further: Any, after: float) -> None:
-    """Calls in a process of its own what was pickled, a function and its arguments, with further arguments.
+    """Calls what was pickled, a function and its arguments, with further arguments, and ends the process.
 
     It is unpickled, which imports what it needs, when the parent is followed already, as by `follow_parent`.
     """
     follow_parent(after)
     function, *arguments = pickle.loads(called)
     function(*arguments, *further)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # an interpreter with torch in it takes seconds to take itself down, and follows nobody meanwhile

@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "killpg"), reason="processes are killed on POSIX only"),
 ]
 
+SECONDS = 60  # until processes whose parent was killed must be gone, whatever else the machine has to do
 TIMES = int(os.environ.get("MZPROBE_TIMES", "5"))
 STUDY = study_toml(seeds=(0, 1), probes=("online", "horizon"))
 
@@ -61,36 +62,41 @@ def finished(folder):
     """All that is there when the study has ended by itself."""
     process = begun(folder)
     assert process.wait(timeout=300) == 0, (folder.parent / f"{folder.name}.said").read_text()
-    assert is_gone(process.pid, seconds=5)
+    assert is_gone(process.pid, seconds=SECONDS)
     return everything(folder)
 
 
 def killed(folder, seconds):
-    """Whether the study was killed after so long, and had not ended before."""
+    """Whether the study was killed after so long, and had not ended before; seconds until all processes were gone."""
     process = begun(folder)
     try:
         code = process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)  # the parent alone
         code = process.wait()
-    assert is_gone(process.pid, seconds=5), f"processes outlive a parent killed after {seconds} s"
+    ended = time.monotonic()
+    assert is_gone(process.pid, seconds=SECONDS), f"processes outlive a parent killed after {seconds} s"
     assert code in (0, -signal.SIGKILL), (folder.parent / f"{folder.name}.said").read_text()
-    return code != 0
+    return code != 0, time.monotonic() - ended
 
 
 def test_a_study_killed_at_random_moments_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
-    chance, kills, studies = random.Random(TIMES), 0, 1
+    chance, kills, studies = random.Random(TIMES), 0, 0
     began = time.monotonic()
     whole = finished(tmp_path / "whole")
     duration = time.monotonic() - began
+    print(f"\na study takes {duration:.0f} s")
     assert [path for path in whole if "/." in f"/{path}"] == []
     while kills < TIMES:
-        folder = tmp_path / str(studies)
-        while kills < TIMES and killed(folder, chance.uniform(0, duration)):
-            kills += 1
-        assert finished(folder) == whole
         studies += 1
-    print(f"{kills} kills of {studies - 1} studies that take {duration:.0f} s")
+        was_killed = True
+        while kills < TIMES and was_killed:
+            after = chance.uniform(0, duration)
+            was_killed, lingered = killed(tmp_path / str(studies), after)
+            kills += was_killed
+            if was_killed:
+                print(f"kill {kills}, study {studies}, after {after:.1f} s: all gone {lingered:.1f} s later")
+        assert finished(tmp_path / str(studies)) == whole
 
 
 def test_a_process_that_is_in_the_middle_of_something_long_ends_with_its_parent_too(tmp_path):
@@ -102,4 +108,4 @@ def test_a_process_that_is_in_the_middle_of_something_long_ends_with_its_parent_
         assert sorted(parent.stdout.readline() for _ in range(2)) == ["seed 0\n", "seed 1\n"]
         parent.kill()
         parent.wait()
-        assert is_gone(parent.pid, seconds=60)
+        assert is_gone(parent.pid, seconds=SECONDS)
