@@ -1,5 +1,6 @@
 # make study: the embedded quick study, from agents to figures, in runs/, beside what is shipped.
 # make test: lint, types and tests.   make test-all: the slow tests too.
+# make fuzz: ten thousand spoilt files, configurations and commands, and what became of each kind.
 # make docs: the documentation, in build/docs; a broken link is an error, so all pages are read anew (-E).
 # Each builds its own virtual environment; PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 RUNS ?= runs
 
-.PHONY: study test test-all docs bench clean
+.PHONY: study test test-all fuzz docs bench clean
 
 study: $(VENV)/.installed
 	$(BIN)/mzprobe study cartpole-quick --checkpoints $(RUNS)/checkpoints --analyses $(RUNS)/analyses --figures $(RUNS)/figures
@@ -21,6 +22,9 @@ test: $(VENV)/.installed-dev
 
 test-all: test
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m slow
+
+fuzz: $(VENV)/.installed-dev
+	MZPROBE_FUZZ=10000 $(BIN)/python -m pytest -q -s tests/fuzz
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs build/docs

@@ -20,7 +20,7 @@ def _folder(name: str) -> str:
 
 Name = Annotated[str, AfterValidator(_folder)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Step = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,15})$")]  # training steps, as a key of JSON
 Json = dict[str, Any]

@@ -12,7 +12,7 @@ from mzprobe import __version__
 from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
 from mzprobe.cli.drawing import compare, draw, judge
-from mzprobe.cli.options import Allow, Analyses, Checkpoints, Device, Out, Set, check_device, learn_from
+from mzprobe.cli.options import LAST_SEED, Allow, Analyses, Checkpoints, Device, Out, Set, check_device, learn_from
 from mzprobe.cli.pack import pack
 from mzprobe.cli.probes import add_commands
 from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
@@ -84,7 +84,7 @@ def _root(
 @app.command(epilog="Example: mzprobe train cartpole --seed 0 --steps 20000 --out checkpoints")
 def train(
     preset: Annotated[str, typer.Argument(help="A shipped preset, or the path of a TOML file.")] = "cartpole",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the agent.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="Seed of the agent.")] = 0,
     steps: Annotated[int | None, typer.Option(min=0, help="Training steps, instead of the preset's.")] = None,
     out: Out = Path("checkpoints"),
     name: Annotated[str | None, typer.Option(help="Name of the run; the preset's by default.")] = None,

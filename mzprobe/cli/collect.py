@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mzprobe.cli.options import Allow, Device, check_device
+from mzprobe.cli.options import LAST_SEED, MOST, Allow, Device, check_device
 from mzprobe.errors import Interrupted
 
 
@@ -35,11 +35,11 @@ def collect(
         float | None,
         typer.Option(help="T of the policy, 0 for its likeliest action; by default the checkpoint's, and 1 for prior."),
     ] = None,
-    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes to record; 100 by default.")] = None,
+    episodes: Annotated[int | None, typer.Option(min=1, max=MOST, help="Episodes to record; 100 by default.")] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Instead: record whole episodes until there are so many steps.")
+        int | None, typer.Option(min=1, max=MOST, help="Instead: record whole episodes until there are so many steps.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the starts and of the actions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="Seed of the starts and of the actions.")] = 0,
     device: Device = "cpu",
     allow: Allow = None,
 ) -> None:

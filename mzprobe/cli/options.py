@@ -8,6 +8,9 @@ import typer
 
 from mzprobe.errors import UsageError
 
+LAST_SEED = 2**63 - 1  # tables hold them in 64 bits
+MOST = 2**31 - 1  # of what is counted, as in a configuration
+
 Out = Annotated[Path, typer.Option("--out", help="Folder of the output.")]
 Set = Annotated[
     list[str] | None,
@@ -31,7 +34,8 @@ Allow = Annotated[
     typer.Option("--allow", metavar="MODULE", help="Run this module's code where a file names it; may be given again."),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option(min=1, help="Sequences and trees held at a time, to bound memory; changes no number.")
+    int | None,
+    typer.Option(min=1, max=MOST, help="Sequences and trees held at a time, to bound memory; changes no number."),
 ]
 
 
