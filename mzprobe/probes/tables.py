@@ -115,6 +115,9 @@ def look_at(path: Path) -> tuple[Table, bool]:
     try:
         arrow = pq.read_table(io.BytesIO(data), use_threads=False, pre_buffer=False)  # a tight limit ends no thread
         written = arrow.schema.metadata[_RECORD]
+        if not arrow.schema.metadata.keys() <= {_RECORD, _SEAL}:
+            # The seal's own name may be what is damaged, and no older table is to be taken for that.
+            raise MzprobeError(f"{path} is damaged or edited (it holds what no table does): {_AGAIN}")
         values, seal = json.loads(written), arrow.schema.metadata.get(_SEAL)
         if seal is not None and seal.decode() != table_sha256(arrow, written):
             raise MzprobeError(f"{path} is damaged or edited (its sha256 is not the recorded one): {_AGAIN}")
