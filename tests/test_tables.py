@@ -7,15 +7,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from stored_tables import store, table_of
 
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.probes.tables import Table, differing, read_run, read_table, write_table
+from mzprobe.probes.tables import differing, read_run, read_table, write_table
 
 
 @pytest.fixture
 def table():
-    frame = pd.DataFrame({"h": [1, 2], "error": [0.5, 0.25]})
-    return Table(frame=frame, units={"h": "environment steps", "error": "1"}, record={"seed": 0})
+    return table_of(pd.DataFrame({"seed": 0, "training_step": 0, "h": [1, 2], "error": [0.5, 0.25]}))
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path, table):
@@ -26,8 +26,9 @@ def test_a_table_comes_back_as_it_was_written(tmp_path, table):
 
 
 def test_a_column_without_a_unit_is_not_written(tmp_path, table):
+    units = {name: unit for name, unit in table.units.items() if name != "error"}
     with pytest.raises(ValueError, match="columns without a unit: error"):
-        write_table(tmp_path / "a.parquet", dataclasses.replace(table, units={"h": "environment steps"}))
+        write_table(tmp_path / "a.parquet", dataclasses.replace(table, units=units))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -49,11 +50,7 @@ def test_truncated_and_foreign_tables_are_refused_by_name(tmp_path, table):
 
 def test_tables_of_a_run_are_joined_in_order_of_seed(tmp_path, table):
     for seed in (10, 2):
-        frame = table.frame.assign(seed=seed)
-        write_table(
-            tmp_path / "run" / "horizon" / f"seed-{seed}.parquet",
-            Table(frame=frame, units={**table.units, "seed": "agent"}, record={"seed": seed}),
-        )
+        store(tmp_path, table.frame.assign(seed=seed), run="run")
     joined = read_run(tmp_path, "run", "horizon")
     assert joined.frame["seed"].tolist() == [2, 2, 10, 10]
     assert [record["seed"] for record in joined.record["agents"]] == [2, 10]
