@@ -7,6 +7,7 @@ counts what it does to files below its folder, and can be told to kill itself be
 import json
 import mmap
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,9 +73,10 @@ class Forks:
 
 def everything(folder):
     """Every path below a folder with its bytes, but those that hold times of the clock, which do not repeat."""
+    paths = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
     return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() and "timing" not in str(path) else None
-        for path in sorted(folder.rglob("*"))
+        name: path.read_bytes() if path.is_file() and not re.search(r"timing|/learning\.", name) else None
+        for name, path in paths.items()
     }
 
 
