@@ -31,8 +31,8 @@ from mzprobe.trust import refuse_code
 FORMAT = 1
 _AGAIN = "copy the checkpoint again or train it again"
 RECORD, WEIGHTS, TARGETS = "checkpoint.json", "model.safetensors", "targets.safetensors"
-_STEP = re.compile(r"step-(\d{7,})")
-_SEED = re.compile(r"seed-(\d+)")
+STEP_NAME = re.compile(r"step-(\d{7,})")
+SEED_NAME = re.compile(r"seed-(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,13 +248,13 @@ def unsealed(data: bytes, path: Path) -> dict[str, Any]:
 
 def steps_of(agent: Path) -> list[Path]:
     """The checkpoints in an agent's folder, by step."""
-    found = [p for p in agent.iterdir() if _STEP.fullmatch(p.name)] if agent.is_dir() else []
+    found = [p for p in agent.iterdir() if STEP_NAME.fullmatch(p.name)] if agent.is_dir() else []
     return sorted(found, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
     """The training step in a checkpoint folder's name."""
-    match = _STEP.fullmatch(checkpoint.name)
+    match = STEP_NAME.fullmatch(checkpoint.name)
     if not match:
         raise UsageError(f"{checkpoint} is not the folder of a checkpoint: its name should be like step-0001000")
     return int(match[1])
@@ -270,7 +270,7 @@ def find_agents(path: Path) -> list[Path]:
         raise UsageError(f"{path} does not exist: give an agent's folder, or a run's, or train one with mzprobe train")
     if steps_of(path):
         return [path]
-    agents = [p for p in path.iterdir() if _SEED.fullmatch(p.name) and steps_of(p)] if path.is_dir() else []
+    agents = [p for p in path.iterdir() if SEED_NAME.fullmatch(p.name) and steps_of(p)] if path.is_dir() else []
     if not agents:
         raise UsageError(
             f"{path} holds no checkpoints: give an agent's folder (seed-0) or a run's, made by mzprobe train"
@@ -280,7 +280,7 @@ def find_agents(path: Path) -> list[Path]:
 
 def seed_of(agent: Path) -> int:
     """The seed in an agent folder's name."""
-    match = _SEED.fullmatch(agent.name)
+    match = SEED_NAME.fullmatch(agent.name)
     if not match:
         raise UsageError(f"{agent} is not an agent's folder: its name should be like seed-0")
     return int(match[1])

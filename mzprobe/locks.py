@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from mzprobe.errors import InUse, MzprobeError, MzprobeWarning
 from mzprobe.files import leftovers, remove_leftovers, said_of
 
+_TRIES = 20  # to lock a file that others remove just then
 _MOMENTS = 60.0  # seconds to wait for a command that takes less
 
 
@@ -62,8 +63,12 @@ def _locked(file: Path, wait: float) -> FileLock:
     """Locks the file that has this name now.
 
     A former holder may have removed the one that was opened before it was locked; then the name can be locked again.
+
+    Raises:
+        Timeout: if another holds it.
+        OSError: if it can be locked again and again, so that its locks keep nobody out.
     """
-    while True:
+    for _ in range(_TRIES):
         lock, again = FileLock(file), FileLock(file)
         lock.acquire(timeout=wait, poll_interval=0.1)
         try:
@@ -72,6 +77,7 @@ def _locked(file: Path, wait: float) -> FileLock:
             return lock
         again.release()
         lock.release()
+    raise OSError("locks keep nobody out there")
 
 
 @contextmanager

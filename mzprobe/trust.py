@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from mzprobe.errors import UsageError
 
 _CODE = re.compile(r"([A-Za-z_][\w.]*):.*", re.DOTALL)  # module:attribute, and Gymnasium's module:ID
@@ -48,6 +50,11 @@ def named_code(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         named = _CODE.match(text)
         if named:
             yield key, text, named[1]
+
+
+def modules_of(config: BaseModel) -> tuple[str, ...]:
+    """The modules that a configuration names, for whoever has been told to run it and what it makes."""
+    return tuple(module for _, _, module in named_code(config.model_dump()))
 
 
 def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -1,19 +1,15 @@
 """Is everything below a folder what mzprobe wrote? Checkpoints, states of training, tables and datasets, one by one."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mzprobe.checkpoints import RECORD, read_checkpoint, step_of
+from mzprobe.checkpoints import RECORD, SEED_NAME, STEP_NAME, read_checkpoint, step_of
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import there
-from mzprobe.probes.tables import look_at
+from mzprobe.probes.tables import TABLE_NAME, look_at
 from mzprobe.training.resume import is_state, read_state
 
-_CHECKPOINT = re.compile(r"step-\d{7,}")
-_SEED = re.compile(r"seed-(\d+)")
-_TABLE = re.compile(r"seed-\d+\.parquet")
 _DATASET = Path("data") / "metadata.json"
 
 
@@ -57,7 +53,7 @@ def tables_below(paths: Sequence[Path]) -> list[Path]:
 def _below(path: Path) -> Iterator[Examined]:
     if path.is_file():
         yield _examined(path, "table", _table)
-    elif (path / RECORD).exists() or _CHECKPOINT.fullmatch(path.name):
+    elif (path / RECORD).exists() or STEP_NAME.fullmatch(path.name):
         yield _examined(path, "checkpoint", _checkpoint)
     elif is_state(path):
         yield _examined(path, "state", _state)
@@ -65,7 +61,7 @@ def _below(path: Path) -> Iterator[Examined]:
         yield _examined(path, "dataset", _dataset)
     else:
         for child in _children(path):
-            if not child.name.startswith(".") and (child.is_dir() or _TABLE.fullmatch(child.name)):
+            if not child.name.startswith(".") and (child.is_dir() or TABLE_NAME.fullmatch(child.name)):
                 yield from _below(child)
 
 
@@ -98,13 +94,17 @@ def _state(path: Path) -> bool:
 
 
 def _refuse_other_seed(path: Path, agent: Path, seed: int) -> None:
-    named = _SEED.fullmatch(agent.name)
+    named = SEED_NAME.fullmatch(agent.name)
     if named and int(named[1]) != seed:
         raise MzprobeError(f"{path} is of seed {seed}: move it back to the folder of that agent, or remove it")
 
 
 def _table(path: Path) -> bool:
-    return look_at(path)[1]
+    table, sealed = look_at(path)
+    run, probe = table.record["run"], table.record["probe"]
+    if path.parent.name.startswith(probe) and path.parent.parent.name != run:  # else it lies by itself
+        raise MzprobeError(f"{path} is a table of run {run}: rename {path.parent.parent}, or move it back")
+    return sealed
 
 
 def _dataset(path: Path) -> bool:

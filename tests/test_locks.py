@@ -92,6 +92,13 @@ def test_a_lock_whose_file_was_removed_on_the_way_is_taken_anew(tmp_path, monkey
     assert len(calls) == 3  # the lost one, its name, and what is held; the fourth was refused
 
 
+def test_locks_that_keep_nobody_out_are_said_to_be_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(FileLock, "acquire", lambda *_, **__: None)
+    monkeypatch.setattr(FileLock, "release", lambda *_, **__: None)
+    with pytest.warns(MzprobeWarning, match=r"cannot be locked \(locks keep nobody out"), held(tmp_path / "agent"):
+        pass
+
+
 def test_all_or_none(tmp_path):
     paths = [tmp_path / name for name in "abc"]
     with held(paths[1]):

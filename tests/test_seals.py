@@ -222,5 +222,7 @@ def test_verify_says_what_is_wrong_and_where(path, tmp_path, agent, run_cli):
     assert out.splitlines()[-1].endswith(f"{steps + 1} wrong, 1 without a digest")
     code, _, said = run_cli("verify", tmp_path / "nothing")
     assert (code, "does not exist" in said) == (2, True)
+    path.parent.parent.rename(tmp_path / "renamed")
+    assert f"is a table of run made: rename {tmp_path / 'renamed'}" in run_cli("verify", tmp_path / "renamed")[2]
     (tmp_path / "empty").mkdir()
     assert run_cli("verify", tmp_path / "empty")[1] == "nothing of mzprobe: 0 wrong, 0 without a digest\n"

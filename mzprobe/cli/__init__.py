@@ -12,7 +12,18 @@ from mzprobe import __version__
 from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
 from mzprobe.cli.drawing import compare, draw, judge
-from mzprobe.cli.options import LAST_SEED, Allow, Analyses, Checkpoints, Device, Out, Set, check_device, learn_from
+from mzprobe.cli.options import (
+    LAST_SEED,
+    Allow,
+    Analyses,
+    Checkpoints,
+    Device,
+    Out,
+    Set,
+    allowed,
+    check_device,
+    learn_from,
+)
 from mzprobe.cli.pack import pack
 from mzprobe.cli.probes import add_commands
 from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
@@ -125,8 +136,10 @@ def train(
     named = [] if name is None else ["--name", name]
     placed = [] if device == "cpu" else ["--device", device]
     told = [] if not shown else ["--offline", offline] if offline else ["--demonstrations", demonstrations]
-    allowed = [part for module in allow or () for part in ("--allow", module)]
-    command = shlex.join(["mzprobe", "train", preset, "--seed", str(seed), *told, *named, *placed, *sets, *allowed])
+    given_modules = allowed(allow)
+    command = shlex.join(
+        ["mzprobe", "train", preset, "--seed", str(seed), *told, *named, *placed, *sets, *given_modules]
+    )
     trainer = Trainer(config, seed=seed, run=run, out=out, command=command, device=device, any_version=any_version)
     log = tensorboard_logger(trainer.folder) if tensorboard else None
     if trainer.feed is not None:

@@ -39,6 +39,11 @@ BatchSize = Annotated[
 ]
 
 
+def allowed(modules: list[str] | None) -> list[str]:
+    """--allow as a recorded command says it."""
+    return [part for module in modules or () for part in ("--allow", module)]
+
+
 def check_device(device: str) -> None:
     """Refuses a device that is not there.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mzprobe.cli.drawing import compare, draw, judge
-from mzprobe.cli.options import Allow, Analyses, Checkpoints, Datasets, DryRun, Figures
+from mzprobe.cli.options import Allow, Analyses, Checkpoints, Datasets, DryRun, Figures, allowed
 from mzprobe.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def study(
     runs = study_runs(name, settings, datasets=datasets)
     for one in runs:
         refuse_code(one.config.model_dump(), allow=allow or (), source=name)
-    allowed = [part for module in allow or () for part in ("--allow", module)]
-    run, command = Path(name).stem, shlex.join(["mzprobe", "study", name, *allowed])
+    run, command = Path(name).stem, shlex.join(["mzprobe", "study", name, *allowed(allow)])
     _announce(settings, runs)
     if dry_run:
         return

@@ -23,7 +23,7 @@ from mzprobe.records import TableRecord
 _RECORD, _SEAL = b"mzprobe", b"mzprobe_sha256"  # keys of the schema's metadata
 _ROOM = 1 << 26  # bytes; more than reading takes beside the table itself
 _AGAIN = "remove it and run its probe again"
-_FILE = re.compile(r"seed-(\d+)\.parquet")
+TABLE_NAME = re.compile(r"seed-(\d+)\.parquet")  # of its file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ def look_at(path: Path) -> tuple[Table, bool]:
 
 def _refuse_other_rows(path: Path, frame: pd.DataFrame, record: TableRecord) -> None:
     """Compares the rows, and the file's name, with what the record says of them."""
-    named = _FILE.fullmatch(path.name)
+    named = TABLE_NAME.fullmatch(path.name)
     if named and int(named[1]) != record.seed:
         raise MzprobeError(f"{path} holds the table of seed {record.seed}: rename it, or {_AGAIN}")
     missing = sorted({"seed", "training_step", *record.units} - {*frame.columns})

@@ -17,7 +17,7 @@ from mzprobe.study.processes import Report, run_tasks
 from mzprobe.study.timing import write_timing
 from mzprobe.study.training import train_agent
 from mzprobe.training.trainer import Trainer
-from mzprobe.trust import named_code
+from mzprobe.trust import modules_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def run_study(
             checkpoints=checkpoints,
             analyses=analyses,
             command=command,
-            allow=tuple(module for _, _, module in named_code(run.config.model_dump())),  # it was told to run them
+            allow=modules_of(run.config),
         )
         for seed in study.seeds
         for run in runs

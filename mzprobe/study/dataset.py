@@ -17,7 +17,7 @@ from mzprobe.settings import StudyDataset
 from mzprobe.study.processes import Report
 from mzprobe.study.training import train_agent
 from mzprobe.training.trainer import Trainer
-from mzprobe.trust import named_code
+from mzprobe.trust import modules_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class DatasetTask:
         )
         train_agent(trainer, self.label, report, must_stop)
         report(Report(label=self.label, phase="record", done=0, total=settings.episodes))
-        allow = tuple(module for _, _, module in named_code(config.model_dump()))  # it was told to run them
+        allow = modules_of(config)
         checkpoint = _chosen(trainer.folder, settings, allow)
         record = make_dataset(checkpoint, settings, out=self.datasets / self.study, command=self.command, allow=allow)
         path = record_path(self.analyses, self.study)

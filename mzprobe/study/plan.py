@@ -12,7 +12,7 @@ from mzprobe.probes.cost import Cost, seconds
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.sampling import Agent, load_agent
 from mzprobe.settings import StudyConfig, StudyRun
-from mzprobe.trust import named_code
+from mzprobe.trust import modules_of
 
 
 def planned(study: StudyConfig, runs: Sequence[StudyRun]) -> Iterator[tuple[str, int, Cost, float]]:
@@ -88,6 +88,6 @@ def _untrained(config: RunConfig) -> Agent:
         command="",
         weights={name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()},
         weights_sha256="",
-        allow=tuple(module for _, _, module in named_code(config.model_dump())),  # of a study that may be run
+        allow=modules_of(config),  # of a study that may be run
     )
     return load_agent(checkpoint)
