@@ -38,6 +38,7 @@ def test_steps_are_found_too(run_cli, tmp_path):
     assert " is there already: " in run_cli(*asked)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="processes are killed on POSIX only")
 def test_a_command_that_was_killed_after_its_last_rename_is_done(run_cli, tmp_path):
     code = (

@@ -157,12 +157,14 @@ def test_a_backend_that_is_there_is_left_to_the_users_own_figures(named):
     assert backend_after("mzprobe._matplotlib", named) == backend_after("matplotlib", named)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("importing", ["mzprobe.figures", "mzprobe.figures.style"])
 def test_a_backend_that_is_not_there_does_not_keep_figures_from_being_imported(importing):
     assert "not a valid value for backend" in backend_after("matplotlib", "nonsense")
     assert backend_after(importing, "nonsense") == "None nonsense"
 
 
+@pytest.mark.slow
 def test_a_backend_chosen_before_stays():
     code = "import matplotlib as m; m.use('pdf'); import mzprobe.figures; print(m.get_backend())"
     environment = {**os.environ, **HOME, "MPLBACKEND": "svg"}
@@ -188,6 +190,7 @@ def piped_to_nobody(*arguments, both=False, python=("-m", "mzprobe")):
     return done.returncode, done.stderr or b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("--version",), ("--help",), ("train", "nowhere.toml")])
 @pytest.mark.parametrize("both", [False, True])
 def test_nobody_reading_is_no_traceback(tmp_path, command, both):
@@ -197,6 +200,7 @@ def test_nobody_reading_is_no_traceback(tmp_path, command, both):
     assert b"Traceback" not in said
 
 
+@pytest.mark.slow
 def test_what_others_print_to_nobody_is_no_traceback():
     code = """
 import sys
@@ -237,6 +241,7 @@ def test_closed_streams_are_no_exception_and_get_into_no_file(tmp_path, tables, 
         assert len(written) == 3
 
 
+@pytest.mark.slow
 def test_closed_streams_still_give_an_exit_code():
     assert started("--version", shell='exec "$@" >&- 2>&-').returncode == 0
     assert started("train", "nowhere.toml", shell='exec "$@" >&- 2>&-').returncode == 2
@@ -251,6 +256,7 @@ def test_a_removed_working_folder_is_one_sentence(tmp_path):
     assert done.stderr == sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ODD.values(), ids=ODD)
 def test_help_and_errors_can_be_said_anywhere(tmp_path, environment):
     assert started("train", "--help", environment=environment, cwd=tmp_path).returncode == 0

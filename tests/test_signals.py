@@ -192,6 +192,7 @@ def states(agent):
     return sorted(path.name for path in (agent / "resume").glob("0*"))
 
 
+@pytest.mark.slow
 def test_a_process_of_a_study_hears_no_signal(tmp_path):
     code = (
         "import os, signal\nfrom mzprobe.study.processes import run_tasks\n"
