@@ -57,7 +57,8 @@ def stepper(config: TrainingConfig, *, fused: bool) -> Callable[[], object]:
     generator = np.random.default_rng(1)
 
     def step() -> None:
-        slots, batch = replay.sample(generator, B)
+        slots = replay.draw(generator, B)
+        batch = replay.batch(slots, generator)
         _, root_values = learner.step(batch, 0)
         replay.prioritise(slots, np.abs(root_values - batch.values[0]))
 

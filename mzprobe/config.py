@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -134,16 +136,33 @@ class TrainingConfig(Config):
     holds all of them at once, for the gradient, and that halves at each: nothing is learned from the thousandth."""
     n_step: PositiveInt = 50
     """n, real rewards before the value target bootstraps."""
+    n_step_by_age: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
+    """Pairs (training steps since an episode was stored, n of its positions from then on), in order: the older an
+    episode, the less its rewards are those of today's policy. Bootstraps by the latest root value of the position."""
     learning_rate: Positive = 3e-3
     """AdamW's step size at the start."""
+    learning_rate_schedule: Literal["exponential", "constant", "cosine"] = "exponential"
+    """How the step size falls from there, by training step."""
     learning_rate_decay: Share = 0.8
-    """Factor on the step size every 1000 training steps, applied smoothly."""
+    """Exponential: factor on the step size every 1000 training steps, applied smoothly."""
+    learning_rate_floor: NonNegative = 0.0
+    """Exponential and cosine: smallest step size."""
+    learning_rate_steps: PositiveInt = 20_000
+    """Cosine: training step at which the floor is reached; not `steps`, so that a run can be taken further."""
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Averaged weights: after training step t they keep min(this, (1 + t) / (10 + t)) of themselves. 0 for none."""
+    averaged: tuple[Literal["play", "reanalyse", "checkpoints"], ...] = ("play", "reanalyse", "checkpoints")
+    """Who uses averaged weights, where there are any; evaluations are of what checkpoints hold."""
     weight_decay: NonNegative = 1e-4
     """AdamW's decoupled decay."""
     gradient_clip: Positive = 5.0
     """Largest global norm of the gradient."""
+    reward_loss_weight: NonNegative = 1.0
+    """Weight of the reward loss."""
     value_loss_weight: NonNegative = 0.25
     """Weight of the value loss."""
+    policy_loss_weight: NonNegative = 1.0
+    """Weight of the policy loss."""
     replay_capacity: PositiveInt = 30_000
     """Positions kept; the oldest episodes leave first."""
     keep_best: PositiveInt | None = None
@@ -154,6 +173,11 @@ class TrainingConfig(Config):
     """Exponent on importance weights; 1 undoes the sampling's bias."""
     temperatures: tuple[tuple[NonNegativeInt, Positive], ...] = ((0, 1.0), (5000, 0.5), (7500, 0.25))
     """Pairs (first training step, T) for the behaviour policy, in order."""
+    temperature_ladder: tuple[Positive, ...] = ()
+    """T of each episode played side by side while collecting data, in turn and from the first step to the last, in
+    place of `temperatures`, which stay those of evaluations and probes."""
+    uniform_share: Share = 0.0
+    """Share of the uniform policy in the one that collects data."""
     evaluation_interval: PositiveInt = 1000
     """Training steps between evaluations of the behaviour policy without root noise."""
     evaluation_episodes: NonNegativeInt = 20
@@ -171,9 +195,22 @@ class TrainingConfig(Config):
             raise ValueError("temperatures must begin at step 0 and be in increasing order")
         return self
 
+    @model_validator(mode="after")
+    def _ages_in_order(self) -> Self:
+        ages = [age for age, _ in self.n_step_by_age]
+        if ages != sorted(set(ages)):
+            raise ValueError("n_step_by_age must be in increasing order of age")
+        return self
+
     def temperature(self, step: int) -> float:
         """T of the behaviour policy at a training step."""
         return [T for first, T in self.temperatures if first <= step][-1]
+
+    def n_at(self, ages: NDArray[np.int64]) -> NDArray[np.int64]:
+        """N of positions whose episodes were stored so many training steps ago, `[B]`."""
+        first = np.array([age for age, _ in self.n_step_by_age], np.int64)
+        n = np.array([self.n_step, *(n for _, n in self.n_step_by_age)], np.int64)
+        return np.asarray(n[np.searchsorted(first, ages, side="right")])
 
     def is_checkpoint(self, step: int) -> bool:
         """Whether a checkpoint is due at a training step."""
@@ -186,6 +223,8 @@ class ReanalyseConfig(Config):
     fraction: Share = 0.0
     """Share of all targets that are made from stored positions; below 1 online. Offline, 1 for these targets, or 0 for
     recorded actions as policy targets (behaviour cloning)."""
+    positions: Literal["in_turn", "drawn"] = "in_turn"
+    """Which stored positions: all in turn, or those drawn for a training batch, before it is learned from."""
     batch_size: PositiveInt = 64
     """Stored positions searched side by side; fewer online, where so many at once would blur the share."""
     root_noise: bool = True

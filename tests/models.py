@@ -327,3 +327,10 @@ def replay_of(*episodes, gamma=0.5, **settings):
     for one in episodes:
         replay.add(one)
     return replay
+
+
+def drawn(replay, B=None, *, seed=0, step=0):
+    """Slots and batch that a replay buffer gives."""
+    generator = np.random.default_rng(seed)
+    slots = replay.draw(generator, B or replay.config.batch_size)
+    return slots, replay.batch(slots, generator, step=step)

@@ -148,6 +148,13 @@ OPTIONS = {
     "best": ["training.keep_best=5"],
     "best, reanalysed": ["training.keep_best=5", "reanalyse.fraction=0.5"],
     "no unroll": ["training.unroll_steps=0"],
+    "by age": ["training.n_step_by_age=[[10, 2], [30, 1]]", "reanalyse.fraction=0.5"],
+    "averaged": ["training.average_decay=0.9", "reanalyse.fraction=0.5"],
+    "averaged to be looked at": ["training.average_decay=0.9", 'training.averaged=["checkpoints"]'],
+    "constant": ["training.learning_rate_schedule=constant"],
+    "cosine": ["training.learning_rate_schedule=cosine", "training.learning_rate_steps=40"],
+    "ladder": ["training.temperature_ladder=[1, 0.5, 0.1]", "training.uniform_share=0.1"],
+    "drawn": ["reanalyse.positions=drawn", "reanalyse.fraction=0.8"],
 }
 
 

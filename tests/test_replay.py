@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import episode, replay_of
+from models import drawn, episode, replay_of
 
 from mzprobe.training.targets import joined, n_step_values
 
@@ -177,7 +177,7 @@ def test_a_restored_buffer_of_the_best_goes_on_alike():
 
 def test_joined_batches_weigh_by_their_share():
     replay, other = replay_of(made_up(6, terminated=True)), replay_of(made_up(9, marker=1))
-    (_, three), (_, five) = (one.sample(np.random.default_rng(0), B) for one, B in ((replay, 3), (other, 5)))
+    (_, three), (_, five) = (drawn(one, B) for one, B in ((replay, 3), (other, 5)))
     whole = joined([three, five])
     assert len(whole.observations) == 8
     assert whole.observations[:3].tobytes() == three.observations.tobytes()

@@ -88,10 +88,10 @@ def test_a_study_killed_at_random_moments_ends_with_the_bytes_of_an_undisturbed_
     print(f"\na study takes {duration:.0f} s")
     assert [path for path in whole if "/." in f"/{path}"] == []
     while kills < TIMES:
-        studies += 1
+        studies, before = studies + 1, kills
         was_killed = True
         while kills < TIMES and was_killed:
-            after = chance.uniform(0, duration)
+            after = chance.uniform(0, duration / (1 + kills - before))  # a study that goes on has less to do
             was_killed, lingered = killed(tmp_path / str(studies), after)
             kills += was_killed
             if was_killed:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import episode, random_batch, random_network, replay_of
+from models import drawn, episode, random_batch, random_network, replay_of
 from reference import n_step_value
 from scipy.stats import chisquare
 
@@ -19,6 +19,7 @@ from mzprobe.envs import CartPole
 from mzprobe.errors import MzprobeError
 from mzprobe.networks import Support
 from mzprobe.search import LearnedModel
+from mzprobe.search.mcts import search
 from mzprobe.threads import limited_threads
 from mzprobe.training.learner import Learner
 from mzprobe.training.losses import cross_entropy, muzero_loss, scalar_cross_entropy
@@ -85,7 +86,7 @@ def two_step_batch(*, terminated):
     """Both positions of an episode of two steps, in order, unrolled beyond its end, with n = 1 and gamma = 1/2."""
     last = 0.0 if terminated else 40.0
     replay = replay_of(episode([1, 2], [10, 20, last], terminated=terminated), batch_size=2, unroll_steps=4, n_step=1)
-    slots, batch = replay.sample(np.random.default_rng(0), replay.config.batch_size)
+    slots, batch = drawn(replay)
     assert slots.tolist() == [0, 1]
     return batch
 
@@ -191,7 +192,7 @@ def prioritised(**settings):
 def test_positions_are_drawn_in_proportion_to_their_priority(alpha):
     replay = prioritised(priority_alpha=alpha, batch_size=8)
     generator = np.random.default_rng(3)
-    slots = np.concatenate([replay.sample(generator, 8)[0] for _ in range(2500)])
+    slots = np.concatenate([replay.draw(generator, 8) for _ in range(2500)])
     chances = np.maximum(ERRORS, SMALLEST_PRIORITY) ** alpha
     seen = np.bincount(slots, minlength=6)
     assert seen.sum() == 20_000
@@ -201,7 +202,7 @@ def test_positions_are_drawn_in_proportion_to_their_priority(alpha):
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
 def test_importance_weights_are_the_formula(beta):
     replay = prioritised(priority_alpha=1.0, priority_beta=beta, batch_size=16)
-    slots, batch = replay.sample(np.random.default_rng(0), replay.config.batch_size)
+    slots, batch = drawn(replay)
     priorities = np.maximum(ERRORS, SMALLEST_PRIORITY)
     weights = (6 * priorities[slots] / priorities.sum()) ** -beta
     np.testing.assert_allclose(16 * batch.policy_weights[0], weights / weights.max(), rtol=1e-6)
@@ -222,7 +223,7 @@ def test_a_restored_replay_gives_the_same_samples_and_takes_the_same_episodes():
     restored = replay_of(**settings)
     restored.restore({name: x.copy() for name, x in arrays.items()}, json.loads(json.dumps(counts)))
     for _ in range(2):
-        (slots, batch), (same_slots, same_batch) = (x.sample(np.random.default_rng(1), 8) for x in (replay, restored))
+        (slots, batch), (same_slots, same_batch) = (drawn(x, 8, seed=1) for x in (replay, restored))
         assert slots.tolist() == same_slots.tolist()
         for mine, other in zip(batch, same_batch, strict=True):
             assert mine.tobytes() == other.tobytes()
@@ -311,6 +312,26 @@ def test_the_learning_rate_decays_smoothly_by_its_factor_every_thousand_steps():
         assert learner.learning_rate(step) == pytest.approx(expected, rel=1e-12)
 
 
+def test_an_exponential_step_size_stops_at_its_floor():
+    learner = small_learner(learning_rate=0.01, learning_rate_decay=0.1, learning_rate_floor=2e-4)
+    found = [learner.learning_rate(step) for step in (0, 1000, 2000, 50_000)]
+    assert found == pytest.approx([0.01, 1e-3, 2e-4, 2e-4])
+
+
+def test_a_constant_step_size_stays():
+    learner = small_learner(learning_rate=0.01, learning_rate_schedule="constant", learning_rate_decay=0.1)
+    assert [learner.learning_rate(step) for step in (0, 999, 10**6)] == [0.01] * 3
+
+
+def test_a_cosine_falls_to_its_floor_by_half_a_period():
+    learner = small_learner(
+        learning_rate=0.01, learning_rate_schedule="cosine", learning_rate_floor=0.002, learning_rate_steps=100
+    )
+    found = [learner.learning_rate(step) for step in (0, 25, 50, 75, 100, 1000)]
+    fall = 0.008 * (1 - np.cos(np.pi * np.array([0, 0.25, 0.5, 0.75, 1, 1]))) / 2
+    assert found == pytest.approx(0.01 - fall)
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_first_step_moves_weights_by_the_learning_rate_of_its_training_step(fused):
     for step, expected in ((0, 0.01), (1000, 0.0081)):
@@ -355,12 +376,12 @@ def test_a_gradient_that_is_not_finite_changes_nothing(fused):
 # Self-play
 
 
-def player(*, time_limit, environments=4, seed=0):
+def player(*, time_limit, environments=4, simulations=4, seed=0):
     environment = CartPole(time_limit=time_limit)
     model = LearnedModel(random_network(1), num_actions=2, gamma=0.99)
     generator = np.random.default_rng(seed)
     return model, SelfPlay(
-        environment, search=SearchConfig(simulations=4), environments=environments, generator=generator
+        environment, search=SearchConfig(simulations=simulations), environments=environments, generator=generator
     )
 
 
@@ -433,3 +454,27 @@ def test_an_episode_with_numbers_that_are_not_finite_is_refused(part):
     spoilt[1] = np.nan
     with pytest.raises(MzprobeError, match="not finite"):
         replay.add(dataclasses.replace(whole, **{part: spoilt}))
+
+
+def test_every_step_of_a_ladder_is_the_temperature_of_its_episode():
+    model, play = player(time_limit=9, environments=3)
+    result = search(model, play.environment.observe(play.states), config=SearchConfig(simulations=9))
+    ladder = np.array([1.0, 0.5, 0.1])
+    found = result.policy(ladder)
+    for row, temperature in enumerate(ladder):
+        assert found[row].tolist() == result.policy(float(temperature))[row].tolist()
+
+
+def test_a_uniform_share_is_of_what_acts_and_not_of_the_target():
+    plays = []
+    for share in (0.0, 0.5):
+        model, play = player(time_limit=500, environments=1000, simulations=5)
+        play.step(model, 0.01, uniform_share=share)
+        plays.append(play)
+    sure, mixed = plays
+    assert sure.policies.tobytes() == mixed.policies.tobytes()
+    likeliest = sure.policies[:, 0] > 0.5
+    clear = likeliest.any(axis=1)  # no tie, so that nothing is left of the others in the hundredth power
+    assert clear.sum() > 300
+    taken = [likeliest[np.arange(1000), play.actions[:, 0]][clear].mean() for play in plays]
+    assert taken == [1, pytest.approx(0.75, abs=0.08)]

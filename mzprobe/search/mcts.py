@@ -32,8 +32,10 @@ class SearchResult:
     prior: Float64  # [B, A], as used at the root, noise included
     tree: Tree | None  # all nodes, where asked for
 
-    def policy(self, temperature: float) -> Float64:
+    def policy(self, temperature: float | Float64) -> Float64:
         """pi^MuZero (the paper's Eq. 1): N^(1/T) / sum N^(1/T), `[B, A]`; at T = 0 the most visited.
+
+        T is one number, or one above 0 for each root `[B]`.
 
         At T = 0 the one of the largest Q is taken among those that share the most visits; equal ones share the
         probability.
@@ -41,16 +43,22 @@ class SearchResult:
         Raises:
             ValueError: if the temperature is negative.
         """
+        if isinstance(temperature, np.ndarray):
+            weight = libm.power(self._shares(), 1 / temperature[:, None])
+            return np.asarray(weight / weight.sum(axis=1, keepdims=True))
         if not temperature >= 0:
             raise ValueError(f"temperature must not be negative, not {temperature}")
-        # Divided by the largest count first: its power cannot overflow.
-        share = self.visit_counts / self.visit_counts.max(axis=1, keepdims=True)
+        share = self._shares()
         if temperature > 0:
             weight = libm.power(share, 1 / temperature)
         else:
             best = np.where(share == 1, self.q, -np.inf).max(axis=1, keepdims=True)
             weight = (share == 1) & ~(self.q < best - _ROUNDING * np.abs(best))
         return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+
+    def _shares(self) -> Float64:
+        """Visits over the most of their root, `[B, A]`: no power of them overflows."""
+        return np.asarray(self.visit_counts / self.visit_counts.max(axis=1, keepdims=True))
 
 
 def search(

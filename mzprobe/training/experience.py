@@ -136,15 +136,17 @@ class Online:
 
     def play_step(self, step: int) -> list[float]:
         """Plays one step of every episode, then makes the targets anew that the reanalyse fraction calls for."""
+        training = self.config.training
         with self.clock.part("play"):
-            episodes = self.play.step(self.model, self.config.training.temperature(step))
+            episodes = self.play.step(self.model, self._temperature(step), uniform_share=training.uniform_share)
             for episode in episodes:
                 self.replay.add(episode, step=step)
         if self.replay.positions:
             self.counts.fresh += len(self.play.lengths) + sum(not episode.terminated for episode in episodes)
         with self.clock.part("reanalyse"):
             size = self.reanalysed_at_once
-            while self.counts.due(self.config.reanalyse.fraction) >= size:
+            in_turn = self.config.reanalyse.positions == "in_turn"
+            while in_turn and self.counts.due(self.config.reanalyse.fraction) >= size:
                 self.counts.reanalysed += self.reanalyser.refresh(self._turn(step, size), size)
         return [float(episode.rewards.sum()) for episode in episodes]
 
@@ -156,15 +158,17 @@ class Online:
         drawn, batches = [], []
         for replay, count in ((self.replay, B - shown), (self._demonstrated, shown)):
             if count:
-                slots, batch = replay.sample(self.generator, count)
+                slots = replay.draw(self.generator, count)
+                if self.config.reanalyse.positions == "drawn":
+                    self._renew_drawn(replay, slots)
+                batches.append(replay.batch(slots, self.generator, step=step))
                 drawn.append(Drawn(replay, slots))
-                batches.append(batch)
         return drawn, joined(batches)
 
     def stored_targets(self, step: int) -> StoredTargets | None:
         """Of its own episodes."""
         generator = numpy_generator(self.seed, "audit", step)  # its own: a run is the same with it or without
-        return self.replay.stored_targets(self.config.training.audited_positions, generator)
+        return self.replay.stored_targets(self.config.training.audited_positions, generator, step=step)
 
     def state(self) -> State:
         """All that is kept, as arrays by part and as JSON."""
@@ -201,12 +205,27 @@ class Online:
     def _demonstrated(self) -> Replay:
         return self.replay if self.demonstrations is None else self.demonstrations.replay
 
+    def _temperature(self, step: int) -> float | NDArray[np.float64]:
+        """T of self-play at a training step, or of each episode side by side."""
+        training = self.config.training
+        if training.temperature_ladder:
+            return np.resize(np.array(training.temperature_ladder), training.environments)
+        return training.temperature(step)
+
     def _shown(self, step: int) -> int:
         """Demonstrations in the batch of a training step: their share, its rounding carried over to the next batch."""
         if self.demonstrations is None:
             return 0
         B, shares = self.config.training.batch_size, self.config.dataset.share_until
         return math.floor(B * shares(step + 1)) - math.floor(B * shares(step))
+
+    def _renew_drawn(self, replay: Replay, slots: NDArray[np.int64]) -> None:
+        """Searches at drawn positions anew, as many as are due, from the oldest slot to the newest evenly."""
+        count = min(self.counts.due(self.config.reanalyse.fraction), len(slots))
+        if count > 0:
+            with self.clock.part("reanalyse"):
+                chosen = np.unique(slots[np.arange(count) * len(slots) // count])
+                self.counts.reanalysed += self.reanalyser.renew(replay, chosen)
 
     def _turn(self, step: int, size: int) -> Replay:
         """Whose positions are reanalysed next: the demonstrations' turn comes by their share of the batches."""
@@ -269,7 +288,7 @@ class Offline:
         """
         raise RuntimeError(f"training step {step} is to be played, but offline nothing is")
 
-    def sample(self, step: int) -> tuple[list[Drawn], Batch]:  # noqa: ARG002 - the protocol's
+    def sample(self, step: int) -> tuple[list[Drawn], Batch]:
         """A batch by priority, after so many recorded positions have got new targets as are due each step."""
         count = self.config.dataset.targets_per_step
         with self.clock.part("reanalyse"):
@@ -279,8 +298,8 @@ class Offline:
                 targets = searched_targets if self.searched else cloned_targets
                 made = self.feed.advance(count, targets(self.reanalyser))
             self.counts.reanalysed += made if self.searched else 0
-        slots, batch = self.replay.sample(self.generator, self.config.training.batch_size)
-        return [Drawn(self.replay, slots)], batch
+        slots = self.replay.draw(self.generator, self.config.training.batch_size)
+        return [Drawn(self.replay, slots)], self.replay.batch(slots, self.generator, step=step)
 
     def stored_targets(self, step: int) -> None:
         """None: how recorded episodes began is not recorded."""

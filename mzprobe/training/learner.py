@@ -1,5 +1,6 @@
 """One optimiser step: loss, gradient, clipping, AdamW."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,16 @@ class Learner:
         return losses, root_values
 
     def learning_rate(self, step: int) -> float:
-        """Of training step `step`: it decays by its factor every thousand steps, smoothly."""
-        rate: float = self.config.learning_rate * self.config.learning_rate_decay ** (step / 1000)
-        return rate
+        """AdamW's step size at training step `step`, by its schedule."""
+        config = self.config
+        start, floor = config.learning_rate, config.learning_rate_floor
+        if config.learning_rate_schedule == "constant":
+            return start
+        if config.learning_rate_schedule == "cosine":  # Loshchilov and Hutter 2017, Eq. 5, without restarts
+            done = min(1.0, step / config.learning_rate_steps)
+            return floor + (start - floor) * (1 + math.cos(math.pi * done)) / 2
+        rate: float = start * config.learning_rate_decay ** (step / 1000)
+        return max(rate, floor)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Weights and the optimiser's moments, as arrays."""

@@ -95,7 +95,10 @@ class Reanalyser:
             count: positions, those in turn.
             searched: by search; else the policy targets stay, and the network's value bootstraps.
         """
-        slots = replay.stale(count)
+        return self.renew(replay, replay.stale(count), searched=searched)
+
+    def renew(self, replay: Replay, slots: NDArray[np.int64], *, searched: bool = True) -> int:
+        """Makes the targets of slots `[M]` anew, as `refresh` does; gives how many."""
         if len(slots):
             observations = replay.observations[slots]
             if searched:

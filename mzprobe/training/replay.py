@@ -19,7 +19,9 @@ from mzprobe.training.targets import (
     n_step_values,
     next_targets,
     rebootstrap,
+    renew_values,
     step_scales,
+    values_of_age,
 )
 from mzprobe.values import whole
 
@@ -72,7 +74,7 @@ class Replay:
         capacity = config.replay_capacity
         numbers = math.prod(observation_shape) + num_actions
         what = f"training.replay_capacity={capacity} with observations of {list(observation_shape)} numbers"
-        refuse_more_than_fits(capacity * (4 * numbers + 40), what=what)
+        refuse_more_than_fits(capacity * (4 * numbers + 48), what=what)
         self.config = config
         self.gamma = gamma
         self.head = 0  # slot of the next episode
@@ -87,6 +89,9 @@ class Replay:
         self.values = np.zeros(capacity, np.float32)
         self.left = np.full(capacity, -1, np.int32)  # -1 where no episode is
         self.terminated = np.zeros(capacity, np.bool_)
+        kept = capacity if config.n_step_by_age else 0
+        self.root_values = np.zeros(kept, np.float32)  # the latest, environment units; 0 at a terminal end
+        self.stored_steps = np.zeros(kept, np.int32)  # training steps when its episode was stored
         self.leaves = 1 << (capacity - 1).bit_length()
         self.sums = np.zeros(2 * self.leaves)
 
@@ -119,6 +124,9 @@ class Replay:
         self.values[slots] = values
         self.left[slots] = np.arange(T, -1, -1)
         self.terminated[slots] = episode.terminated
+        if self.config.n_step_by_age:
+            self.root_values[slots] = episode.root_values
+            self.stored_steps[slots] = step
         self.prioritise(np.arange(first, end - 1), np.abs(episode.root_values - values)[:-1])
         self.episodes.append(Kept(first, T + 1, ret, episode.seed, step))
         self.head = end
@@ -140,19 +148,22 @@ class Replay:
         """
         if policies is not None:
             self.policies[slots] = policies
+        if self.config.n_step_by_age:
+            self.root_values[slots] = root_values
         rebootstrap(slots, root_values, self.left, self.rewards, self.values, n=self.config.n_step, gamma=self.gamma)
 
-    def sample(self, generator: np.random.Generator, B: int) -> tuple[Int64, Batch]:
-        """Draws a batch by priority: its slots `[B]`, for `prioritise`, and its targets."""
-        config = self.config
-        K = config.unroll_steps
+    def draw(self, generator: np.random.Generator, B: int) -> Int64:
+        """Slots `[B]` by priority, in their order."""
         total = self.sums[1]
-        strata = (np.arange(B) + generator.random(B)) * (total / B)
-        slots = find_slots(self.sums, strata)
-        chance = self.sums[self.leaves + slots] / total
+        return find_slots(self.sums, (np.arange(B) + generator.random(B)) * (total / B))
+
+    def batch(self, slots: Int64, generator: np.random.Generator, *, step: int = 0) -> Batch:
+        """The targets of drawn slots `[B]`, at a training step."""
+        config = self.config
+        B, K, A = len(slots), config.unroll_steps, self.policies.shape[1]
+        chance = self.sums[self.leaves + slots] / self.sums[1]
         importance = libm.power(self.positions * chance, -config.priority_beta)
         importance /= importance.max()
-        A = self.policies.shape[1]
         fillers = generator.integers(A, size=(K, B))
         batch = Batch(
             observations=self.observations[slots],
@@ -175,18 +186,40 @@ class Replay:
             self.policies,
             importance,
             step_scales(K),
-            config.value_loss_weight,
+            (config.reward_loss_weight, config.value_loss_weight, config.policy_loss_weight),
             batch,
         )
-        return slots, batch
+        if config.n_step_by_age:
+            n = self._other_n(slots, step)
+            renew_values(slots, n, self.left, self.terminated, self.rewards, self.root_values, self.gamma, batch)
+        return batch
+
+    def targets(self, slots: Int64, *, step: int) -> Float32:
+        """Value targets `[M]` of slots `[M]`, as a batch of a training step has them."""
+        values = self.values[slots]
+        if self.config.n_step_by_age:
+            n = self._other_n(slots, step)
+            old = np.flatnonzero(n)
+            renewed = np.empty(len(old), np.float32)
+            values_of_age(slots[old], n[old], self.left, self.rewards, self.root_values, self.gamma, renewed)
+            values[old] = renewed
+        return values
+
+    def _other_n(self, slots: Int64, step: int) -> Int64:
+        """N `[M]` of slots `[M]` at a training step; 0 where the stored target is the one."""
+        n = self.config.n_at(step - self.stored_steps[slots].astype(np.int64))
+        return np.where(n == self.config.n_step, 0, n)
 
     def prioritise(self, slots: Int64, errors: NDArray[Any]) -> None:
         """Sets priorities p = |error|^alpha of slots `[M]`, errors in environment units."""
         priorities = libm.power(np.maximum(errors, SMALLEST_PRIORITY), self.config.priority_alpha)
         set_leaves(self.sums, slots, priorities)
 
-    def stored_targets(self, count: int, generator: np.random.Generator) -> StoredTargets | None:
-        """Up to `count` positions of episodes that were played here, all with the same chance, or None."""
+    def stored_targets(self, count: int, generator: np.random.Generator, *, step: int = 0) -> StoredTargets | None:
+        """Up to `count` positions of episodes that were played here, all with the same chance, or None.
+
+        Their targets are those of a training step.
+        """
         known = [kept for kept in self.episodes if kept.seed is not None]
         if not known or count == 0:
             return None
@@ -202,13 +235,13 @@ class Replay:
             times=times,
             actions=np.concatenate([self.actions[a:b] for a, b in zip(firsts, slots, strict=True)]),
             stored_steps=np.array([kept.step for kept in known])[which],
-            targets=self.values[slots].astype(np.float64),
+            targets=self.targets(slots, step=step).astype(np.float64),
             priorities=self.sums[self.leaves + slots] / self.sums[1] * self.positions,
         )
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that is kept, as arrays and as JSON."""
-        arrays = {name: getattr(self, name)[: self.used] for name in _PER_SLOT}
+        arrays = {name: getattr(self, name)[: self.used] for name in self._per_slot()}
         arrays["priorities"] = self.sums[self.leaves : self.leaves + self.used]
         counts = {name: getattr(self, name) for name in ("head", "used", "positions", "cursor", "episodes")}
         return arrays, counts
@@ -222,7 +255,7 @@ class Replay:
         names = ("head", "used", "positions", "cursor")
         self.head, self.used, self.positions, self.cursor = (whole(counts[x], most=len(self.left)) for x in names)
         self.episodes = [_kept(kept, self.used) for kept in counts["episodes"]]
-        for name in _PER_SLOT:
+        for name in self._per_slot():
             fill(getattr(self, name)[: self.used], arrays[name])
         priorities = arrays["priorities"]
         if len(priorities) != self.used or not self.positions == sum(kept.slots - 1 for kept in self.episodes):
@@ -276,7 +309,7 @@ class Replay:
         for kept in sorted(self.episodes):
             if kept.first > end:
                 old, new = slice(kept.first, kept.first + kept.slots), slice(end, end + kept.slots)
-                for name in _PER_SLOT:
+                for name in self._per_slot():
                     getattr(self, name)[new] = getattr(self, name)[old].copy()
                 priorities = self.sums[self.leaves :][old].copy()
                 self._clear(kept.first, kept.first + kept.slots, keep_until=end + kept.slots)
@@ -285,6 +318,9 @@ class Replay:
             end += kept.slots
         self.episodes = [moved[kept] for kept in self.episodes]
         return end
+
+    def _per_slot(self) -> tuple[str, ...]:
+        return (*_PER_SLOT, "root_values", "stored_steps") if self.config.n_step_by_age else _PER_SLOT
 
     def _drop(self, kept: Kept) -> None:
         self.episodes.remove(kept)

@@ -49,13 +49,24 @@ class SelfPlay:
         self.root_values = np.zeros((E, T + 1))
         self.states = environment.reset(self.seeds)
 
-    def step(self, model: PlanningModel, temperature: float) -> list[Episode]:
-        """Plays one step of every episode; gives those that it finished."""
+    def step(
+        self, model: PlanningModel, temperature: float | NDArray[np.float64], *, uniform_share: float = 0.0
+    ) -> list[Episode]:
+        """Plays one step of every episode; gives those that it finished.
+
+        Args:
+            model: to search in.
+            temperature: of all episodes, or of each `[E]`.
+            uniform_share: of the uniform policy in the one that acts.
+        """
         environment = self.environment
         E = np.arange(len(self.lengths))
         observations = environment.observe(self.states)
         result = search(model, observations, config=self.search, generator=self.generator)
-        actions = sample_actions(result.policy(temperature), self.generator)
+        policy = result.policy(temperature)
+        if uniform_share:
+            policy = (1 - uniform_share) * policy + uniform_share / policy.shape[1]
+        actions = sample_actions(policy, self.generator)
         states, outcome = environment.step(self.states, actions)
         at = (E, self.lengths)
         self.observations[at] = observations

@@ -75,6 +75,25 @@ def n_step_values(rewards: Float64, root_values: Float64, *, n: int, gamma: floa
 
 
 @kernel
+def bootstrapped(p: int, n: int, left: Int32, rewards: Float32, root_values: Float32, gamma: float) -> float:
+    """The value target of slot p, by `n_step_values` with the root values that are stored now."""
+    last = min(n, left[p])
+    G = float(root_values[p + last])
+    for t in range(p + last - 1, p - 1, -1):
+        G = rewards[t] + gamma * G
+    return G
+
+
+@kernel
+def values_of_age(
+    slots: Int64, n: Int64, left: Int32, rewards: Float32, root_values: Float32, gamma: float, out: Float32
+) -> None:
+    """Value targets `[M]` of slots `[M]`, each with its own n `[M]`; all real steps lie in the slots' episodes."""
+    for i in range(slots.size):
+        out[i] = bootstrapped(slots[i], n[i], left, rewards, root_values, gamma)
+
+
+@kernel
 def next_targets(left: Int32, terminated: Bool, cursor: int, count: int) -> tuple[Int64, int]:
     """The next slots `[M]`, M <= count, that have targets of their own, and where to go on.
 
@@ -139,7 +158,7 @@ def gather_targets(
     policies: Float32,
     importance: Float64,
     scales: Float64,
-    value_weight: float,
+    weights: tuple[float, float, float],
     out: Batch,
 ) -> None:
     """Fills `out` with targets for the positions `slots` `[B]` of a replay buffer.
@@ -158,11 +177,12 @@ def gather_targets(
         policies: `[capacity, A]`, policy targets.
         importance: `[B]`, importance weights.
         scales: `[K + 1]`, `step_scales`.
-        value_weight: weight of the value loss.
+        weights: of the losses of reward, value and policy.
         out: filled in place.
     """
     B = slots.size
     K = out.actions.shape[0]
+    reward_weight, value_weight, policy_weight = weights
     for b in range(B):
         p = slots[b]
         end = left[p]
@@ -172,7 +192,7 @@ def gather_targets(
             absorbed = terminated[p] and k >= end
             out.values[k, b] = values[p + k] if known else 0.0
             out.value_weights[k, b] = value_weight * weight if known or absorbed else 0.0
-            out.policy_weights[k, b] = weight if known else 0.0
+            out.policy_weights[k, b] = policy_weight * weight if known else 0.0
             for a in range(out.policies.shape[2]):
                 out.policies[k, b, a] = policies[p + k, a] if known else 0.0
             if k < K:
@@ -180,4 +200,23 @@ def gather_targets(
                 after = scales[k + 1] * importance[b] / B
                 out.actions[k, b] = actions[p + k] if taken else fillers[k, b]
                 out.rewards[k, b] = rewards[p + k] if taken else 0.0
-                out.reward_weights[k, b] = after if taken or terminated[p] else 0.0
+                out.reward_weights[k, b] = reward_weight * after if taken or terminated[p] else 0.0
+
+
+@kernel
+def renew_values(
+    slots: Int64,
+    n: Int64,
+    left: Int32,
+    terminated: Bool,
+    rewards: Float32,
+    root_values: Float32,
+    gamma: float,
+    out: Batch,
+) -> None:
+    """Puts value targets of another n `[B]` into a batch of `gather_targets` at slots `[B]`, wherever n is not 0."""
+    for b in range(slots.size):
+        p = slots[b]
+        for k in range(out.values.shape[0]):
+            if n[b] and (k < left[p] or (k == left[p] and not terminated[p])):
+                out.values[k, b] = bootstrapped(p + k, n[b], left, rewards, root_values, gamma)

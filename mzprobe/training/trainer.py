@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,13 @@ from mzprobe.errors import CheckpointError, Interrupted, TrainingDiverged, Usage
 from mzprobe.files import remove_leftovers
 from mzprobe.lines import one_line
 from mzprobe.locks import held
+from mzprobe.networks import TrainableNetwork
 from mzprobe.provenance import versions
 from mzprobe.records import StateRecord
 from mzprobe.search.models import LearnedModel
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.threads import limited_threads
+from mzprobe.training.averaging import WeightAverage
 from mzprobe.training.beyond import Beyond, Reach, reach
 from mzprobe.training.clock import Clock
 from mzprobe.training.experience import Experience, Offline, Online, prioritise
@@ -89,10 +91,14 @@ class Trainer:
             )
         self.network = networks.build(config.network, spec, torch_generator(seed, "network")).to(device)
         self.learner = Learner(self.network, training, device=device)
-        self.model = LearnedModel(self.network, num_actions=spec.num_actions, gamma=spec.gamma, device=device)
+        self.average = WeightAverage(self.network, decay=training.average_decay) if training.average_decay else None
+        model = partial(LearnedModel, num_actions=spec.num_actions, gamma=spec.gamma, device=device)
+        self.model = model(self._network_for("play"))
+        self.evaluated = model(self._network_for("checkpoints"))
         self.clock = Clock()
+        searched = self._network_for("reanalyse")
         self.reanalyser = Reanalyser(
-            config, self.model, self.network, generator=numpy_generator(seed, "reanalyse"), device=device
+            config, model(searched), searched, generator=numpy_generator(seed, "reanalyse"), device=device
         )
         self.feed: Feed | None = None  # of recorded episodes, where the configuration names some
         self.experience = self._experience()
@@ -157,7 +163,7 @@ class Trainer:
         """Return of pi^MuZero without root noise, at the temperature of this training step."""
         temperature = self.config.training.temperature(self.step)
         policy = BehaviourPolicy(
-            environment=self.environment, model=self.model, config=self.config.search, temperature=temperature
+            environment=self.environment, model=self.evaluated, config=self.config.search, temperature=temperature
         )
         generator = numpy_generator(self.seed, "evaluation", self.step)
         limit = self.environment.spec.time_limit
@@ -175,6 +181,8 @@ class Trainer:
     def save(self) -> None:
         """Writes the state to resume from."""
         parts, kept = self.experience.state()
+        if self.average is not None:
+            parts["average"] = self.average.state()
         arrays = {
             f"{part}/{name}": array
             for part, found in {**parts, "learner": self.learner.state()}.items()
@@ -242,6 +250,8 @@ class Trainer:
         parts = {name: part(name) for name in ("play", "replay", "recorded", "target")}
         self.experience.restore(parts, record.experience)
         self.learner.restore(part("learner"))
+        if self.average is not None:
+            self.average.restore(part("average"))
 
     def _refuse_agent(self, run: str, seed: int) -> None:
         """What was copied from another agent's folder would go on under the wrong name."""
@@ -288,6 +298,11 @@ class Trainer:
         if self.feed is not None and "sha256" in fed:
             self.feed.refuse_other(fed["sha256"])
 
+    def _network_for(self, user: Literal["play", "reanalyse", "checkpoints"]) -> TrainableNetwork:
+        """The averaged weights where they are used, else the latest."""
+        averaged = self.average is not None and user in self.config.training.averaged
+        return self.average.network if self.average is not None and averaged else self.network
+
     def _experience(self) -> Experience:
         config, seed = self.config, self.seed
         spec = self.environment.spec
@@ -331,6 +346,8 @@ class Trainer:
         self.beyond.add(batch)
         self.step += 1
         self.last_losses = losses
+        if self.average is not None:
+            self.average.update(self.step)
 
     def _reach(self) -> Reach | None:
         """What the warm-up lets expect of an environment that no shipped preset was made for."""
@@ -353,7 +370,8 @@ class Trainer:
     def _write_checkpoint(self) -> None:
         counts = vars(self.experience.counts)
         self.clock.mark(training_step=self.step, environment_steps=self.environment_steps, **counts)
-        weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
+        network = self._network_for("checkpoints")
+        weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
         if not all(np.isfinite(array).all() for array in weights.values()):
             raise TrainingDiverged(
                 f"the weights are not finite at training step {self.step}: the last checkpoint is intact; "

@@ -1,0 +1,63 @@
+"""Averaged weights: a moving mean of those that are trained, for whoever acts, reanalyses or is looked at."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mzprobe._kernel import kernel
+from mzprobe.networks import TrainableNetwork
+
+Float32 = NDArray[np.float32]
+
+
+class WeightAverage:
+    """A network whose weights follow those of another, exponentially averaged.
+
+    Args:
+        network: the one that is trained.
+        decay: largest share of itself that an average keeps at a training step.
+    """
+
+    def __init__(self, network: TrainableNetwork, *, decay: float) -> None:
+        self.latest = network
+        self.decay = decay
+        self.network = copy.deepcopy(network)
+        self._pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        self._arrays: tuple[tuple[Float32, ...], tuple[Float32, ...]] | None = None
+        if all(x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() for x, _ in self._pairs):
+            averaged, latest = zip(
+                *((x.numpy().reshape(-1), y.numpy().reshape(-1)) for x, y in self._pairs), strict=True
+            )
+            self._arrays = averaged, latest
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Moves towards the weights after training step `step` >= 1, by 1 - min(decay, (1 + t) / (10 + t))."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        if self._arrays is not None:  # in a kernel: torch rounds by the width of vector registers
+            _move(*self._arrays, np.float32(share))
+            return
+        for average, latest in self._pairs:
+            if average.is_floating_point():
+                average.lerp_(latest, share)
+            else:
+                average.copy_(latest)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The averaged weights, as arrays."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
+
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Takes back what `state` gave."""
+        self.network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+
+
+@kernel
+def _move(averaged: tuple[Float32, ...], latest: tuple[Float32, ...], share: np.float32) -> None:
+    for p in range(len(averaged)):
+        average, weights = averaged[p], latest[p]
+        for i in range(average.size):
+            average[i] += share * (weights[i] - average[i])
