@@ -16,7 +16,6 @@ from rich.progress import (
 )
 
 from mzprobe.signals import heard
-from mzprobe.training.learner import LOSSES
 from mzprobe.training.trainer import Progress as TrainingProgress
 
 # Names and paths are shown as they are, whatever brackets and colons are in them.
@@ -45,7 +44,8 @@ def training_note(progress: TrainingProgress) -> str:
         return "-" if value is None else f"{value:.0f}"
 
     if progress.recent_return is None and progress.losses:
-        return ", ".join(f"{name.replace('_', ' ')} {progress.losses[name]:.2f}" for name in LOSSES)
+        losses = {name: loss for name, loss in progress.losses.items() if name.endswith("_loss")}
+        return ", ".join(f"{name.replace('_', ' ')} {loss:.2f}" for name, loss in losses.items())
     return f"return {shown(progress.recent_return)}, evaluated {shown(progress.evaluation)}"
 
 

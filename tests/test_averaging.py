@@ -67,11 +67,11 @@ def test_whoever_uses_averaged_weights_uses_those(tmp_path, tiny_config, make_tr
     users = {
         "play": trainer.experience.model.network,
         "reanalyse": trainer.reanalyser.model.network,
-        "checkpoints": trainer.evaluated.network,
+        "checkpoints": trainer.snapshots.network_for("checkpoints"),
     }
     written = read_checkpoint(steps_of(trainer.folder)[-1]).weights
     for user, network in users.items():
-        assert (network is trainer.average.network) == (user in averaged)
+        assert (network is trainer.snapshots.average.network) == (user in averaged)
     assert any(not np.array_equal(written[name], latest[name].numpy()) for name in latest) == (
         "checkpoints" in averaged
     )

@@ -91,8 +91,7 @@ def test_offline_no_step_is_ever_played(tmp_path, dataset, tiny_config, make_tra
     made = lengths.sum() + truncated + 40 * 9 if fraction else 0  # without a warm start all are searched at first
     assert last.metrics["targets"] == {"fresh": 0, "reanalysed": made}
     assert trainer.progress().reanalysed == (1.0 if fraction else None)
-    with pytest.raises(RuntimeError, match="offline nothing is"):
-        trainer.experience.play_step(0)
+    assert trainer.environment_steps == 0
 
 
 def test_all_episodes_are_taken_in_with_the_targets_of_searches(tmp_path, dataset, tiny_config, make_trainer):
@@ -108,7 +107,7 @@ def test_all_episodes_are_taken_in_with_the_targets_of_searches(tmp_path, datase
         slots = slice(kept.first, kept.first + kept.slots)
         ended = replay.terminated[kept.first]
         seen = replay.observations[slots][: kept.slots - ended]
-        found = search(trainer.model, seen, config=config.search)
+        found = search(trainer.reanalyser.model, seen, config=config.search)
         np.testing.assert_allclose(replay.policies[slots][: len(seen)], found.policy(1.0), rtol=1e-6)
         root_values = np.append(found.root_value, 0.0)[: kept.slots]
         expected = n_step_values(np.ones(kept.slots - 1), root_values, n=5, gamma=GAMMA)
@@ -352,4 +351,4 @@ def test_the_command_takes_demonstrations_but_not_both(tmp_path, dataset, tiny_a
 def test_offline_is_an_experience_of_its_own(tmp_path, dataset, tiny_config, make_trainer):
     trainer = make_trainer(tiny_config(*offline(dataset)), tmp_path)
     assert isinstance(trainer.experience, Offline)
-    assert trainer.experience.may_train(0, 10**9)
+    assert not hasattr(trainer.experience, "play_step")

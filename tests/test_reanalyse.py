@@ -89,7 +89,7 @@ def test_a_reanalysed_target_is_what_the_search_of_acting_finds_there(tmp_path, 
     positions = replay.stale(7)
     replay.cursor = 0
     assert trainer.reanalyser.refresh(replay, 7) == 7
-    found = search(trainer.model, replay.observations[positions], config=config.search, path="general")
+    found = search(trainer.experience.model, replay.observations[positions], config=config.search, path="general")
     np.testing.assert_allclose(replay.policies[positions], found.policy(1.0), rtol=1e-6)
     ends = [p for p in positions if p + 5 in positions and replay.left[p] >= 5]
     assert ends
@@ -123,7 +123,7 @@ def test_the_target_network_bootstraps_and_is_copied_when_it_is_time(tmp_path, t
     observations = trainer.experience.replay.observations[:9]
     _, values = trainer.reanalyser.search_targets(observations)
     assert values.tobytes() == trainer.reanalyser.evaluate_targets(observations).tobytes()
-    latest = search(trainer.model, observations, config=config.search).root_value
+    latest = search(trainer.experience.model, observations, config=config.search).root_value
     assert not np.allclose(values, latest)
 
 

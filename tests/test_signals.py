@@ -76,14 +76,14 @@ def test_training_that_is_stopped_saves_and_its_exit_code_names_the_signal(
 ):
     from mzprobe.training.trainer import Trainer
 
-    own = Trainer._train_step
+    own = Trainer.advance
 
-    def step(self):
+    def advance(self):
         own(self)
         if self.step == 7:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(Trainer, "_train_step", step)
+    monkeypatch.setattr(Trainer, "advance", advance)
     code, _, said = run_cli("train", *tiny_arguments())
     assert code == CODES[number]
     assert f"{signal.Signals(number).name} received: finishing the step and saving" in said

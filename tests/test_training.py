@@ -22,7 +22,7 @@ from mzprobe.search import LearnedModel
 from mzprobe.search.mcts import search
 from mzprobe.threads import limited_threads
 from mzprobe.training.learner import Learner
-from mzprobe.training.losses import cross_entropy, muzero_loss, scalar_cross_entropy
+from mzprobe.training.objective import Objective, cross_entropy, muzero_objective, scalar_cross_entropy
 from mzprobe.training.optimiser import AdamW
 from mzprobe.training.replay import SMALLEST_PRIORITY, Replay
 from mzprobe.training.selfplay import SelfPlay
@@ -99,9 +99,9 @@ def test_past_a_terminal_end_the_state_is_absorbing():
     assert batch.rewards.T.tolist() == [[1, 2, 0, 0], [2, 0, 0, 0]]
     # Values: 1 + 20/2, 2 + 0/2, then 0.
     assert batch.values.T.tolist() == [[11, 2, 0, 0, 0], [2, 0, 0, 0, 0]]
-    # Weights: scale 1 or 1/K = 1/4, over B = 2; the value's times 1/4.
+    # Weights: scale 1 or 1/K = 1/4, over B = 2.
     assert batch.reward_weights.T.tolist() == [[1 / 8] * 4] * 2
-    assert batch.value_weights.T.tolist() == [[1 / 8] + [1 / 32] * 4] * 2
+    assert batch.value_weights.T.tolist() == [[1 / 2] + [1 / 8] * 4] * 2
     assert batch.policy_weights.T.tolist() == [[1 / 2, 1 / 8, 0, 0, 0], [1 / 2, 0, 0, 0, 0]]
     assert batch.policies[:2, 0].tolist() == [[0.25, 0.75], [0.5, 0.5]]
     assert (batch.policies[2:] == 0).all()
@@ -113,7 +113,7 @@ def test_past_a_truncated_end_nothing_is_compared():
     # Values: 1 + 20/2, 2 + 40/2, 40 where the episode was left, then nothing.
     assert batch.values.T.tolist() == [[11, 22, 40, 0, 0], [22, 40, 0, 0, 0]]
     assert batch.reward_weights.T.tolist() == [[1 / 8, 1 / 8, 0, 0], [1 / 8, 0, 0, 0]]
-    assert batch.value_weights.T.tolist() == [[1 / 8, 1 / 32, 1 / 32, 0, 0], [1 / 8, 1 / 32, 0, 0, 0]]
+    assert batch.value_weights.T.tolist() == [[1 / 2, 1 / 8, 1 / 8, 0, 0], [1 / 2, 1 / 8, 0, 0, 0]]
     assert batch.policy_weights.T.tolist() == [[1 / 2, 1 / 8, 1 / 8, 0, 0], [1 / 2, 1 / 8, 0, 0, 0]]
     assert batch.policies[2, 0].tolist() == [0.75, 0.25]
 
@@ -257,18 +257,33 @@ SHAPES = [(2, 21, 3, 8), (1, 2, 1, 1), (4, 11, 5, 7), (3, 51, 10, 16)]
 def test_the_fused_gradient_equals_autograd(A, atoms, K, B, reward_scale):
     network = random_network(A, num_actions=A, atoms=atoms, reward_scale=reward_scale)
     batch = random_batch(A, B=B, K=K, A=A)
-    losses = muzero_loss(network, batch, torch.device("cpu"))
-    expected = torch.autograd.grad(losses.total, list(network.parameters()))
-    learner = Learner(network, TrainingConfig(batch_size=B, unroll_steps=K))
+    weights = {"reward_loss_weight": 0.7, "value_loss_weight": 0.25, "policy_loss_weight": 1.3}
+    config = TrainingConfig(batch_size=B, unroll_steps=K, **weights)
+    losses, expected_values = muzero_objective(config).losses(network, batch, torch.device("cpu"))
+    expected = torch.autograd.grad(sum(losses), list(network.parameters()))
+    learner = Learner(network, config)
     numbers, root_values = learner._fused.gradient(batch)
     found = [array for layers in learner._fused.gradients for array in layers]
-    for name, loss in (("reward", losses.reward), ("value", losses.value), ("policy", losses.policy)):
-        assert numbers[f"{name}_loss"] == pytest.approx(loss.item(), rel=1e-5)
-    np.testing.assert_allclose(root_values, losses.root_values, rtol=1e-4, atol=1e-4 / reward_scale)
+    assert list(numbers) == ["reward_loss", "value_loss", "policy_loss"]
+    assert list(numbers.values()) == pytest.approx([loss.item() for loss in losses], rel=1e-5)
+    np.testing.assert_allclose(root_values, expected_values, rtol=1e-4, atol=1e-4 / reward_scale)
     for (name, _), mine, gradient in zip(network.named_parameters(), found, expected, strict=True):
         largest = float(gradient.abs().max())
         assert largest > 0 or A == 1, name
         torch.testing.assert_close(torch.from_numpy(mine), gradient, rtol=0, atol=1e-4 * largest + 1e-9, msg=name)
+
+
+def test_an_objective_of_other_terms_is_learned_by_autograd_alone():
+    config = TrainingConfig(batch_size=8, unroll_steps=3)
+    muzero = muzero_objective(config)
+    value = [term for term in muzero.terms if term.name == "value"]
+    learner = Learner(random_network(0), config, objective=Objective(terms=tuple(value)))
+    before = {name: tensor.clone() for name, tensor in learner.network.state_dict().items()}
+    losses, _ = learner.step(random_batch(0, B=8, K=3, A=2), 0)
+    assert list(losses) == ["value_loss", "gradient_norm"]
+    after = learner.network.state_dict()
+    moved = {name.partition(".")[0] for name in before if (before[name] - after[name]).abs().max() > 1e-4}
+    assert moved == {"representation", "dynamics_function", "value_head"}
 
 
 def small_learner(seed=0, *, fused=True, **settings):

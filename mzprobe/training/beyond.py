@@ -81,6 +81,7 @@ class Beyond:
     """What a run's training batches held beyond a support."""
 
     support: Support
+    learned: frozenset[str] = frozenset({"reward", "value"})  # targets of other kinds are not counted
     values: Counts = field(default_factory=Counts)
     rewards: Counts = field(default_factory=Counts)
     told: bool = False
@@ -91,8 +92,10 @@ class Beyond:
 
     def add(self, batch: Batch) -> None:
         """Counts the targets of a training batch."""
-        self.values.add(batch.values, batch.value_weights, self._ends)
-        self.rewards.add(batch.rewards, batch.reward_weights, self._ends)
+        if "value" in self.learned:
+            self.values.add(batch.values, batch.value_weights, self._ends)
+        if "reward" in self.learned:
+            self.rewards.add(batch.rewards, batch.reward_weights, self._ends)
 
     def tell(self, warmup: "Reach | None" = None) -> None:
         """Warns, once in a run: of targets that lie outside, or of values that the warm-up lets expect there."""

@@ -1,7 +1,10 @@
-"""What an agent learns from: its own episodes, with demonstrations or without, or recorded episodes alone."""
+"""What an agent learns from: its own episodes, with demonstrations or without, or recorded episodes alone.
+
+Both give batches, and the state from which they go on; only the first can be played on.
+"""
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,41 +33,6 @@ class Drawn(NamedTuple):
 
     replay: Replay
     slots: NDArray[np.int64]
-
-
-class Experience(Protocol):
-    """Where training batches come from."""
-
-    replay: Replay
-    counts: TargetCounts
-
-    def begin(self) -> None:
-        """Does what is to be done once, before the first step."""
-        ...
-
-    def may_train(self, environment_steps: int, training_steps: int) -> bool:
-        """Whether a training step is due, after so many steps of either kind; else a step is to be played."""
-        ...
-
-    def play_step(self, step: int) -> list[float]:
-        """Plays one step of every episode, at a training step; gives the returns of those that ended."""
-        ...
-
-    def sample(self, step: int) -> tuple[list[Drawn], Batch]:
-        """The batch of a training step, with the targets that are due by then."""
-        ...
-
-    def stored_targets(self, step: int) -> StoredTargets | None:
-        """Positions that a checkpoint at a training step keeps, if any can be played again."""
-        ...
-
-    def state(self) -> State:
-        """All that is kept, as arrays by part and as JSON."""
-        ...
-
-    def restore(self, parts: dict[str, Arrays], record: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
-        ...
 
 
 def prioritise(drawn: list[Drawn], errors: NDArray[Any]) -> None:
@@ -275,18 +243,6 @@ class Offline:
                 self.counts.reanalysed += self.feed.fill(searched_targets(self.reanalyser))
             else:
                 self.feed.fill(cloned_targets(self.reanalyser))
-
-    def may_train(self, environment_steps: int, training_steps: int) -> bool:  # noqa: ARG002 - the protocol's
-        """Always."""
-        return True
-
-    def play_step(self, step: int) -> list[float]:
-        """Never called.
-
-        Raises:
-            RuntimeError: always.
-        """
-        raise RuntimeError(f"training step {step} is to be played, but offline nothing is")
 
     def sample(self, step: int) -> tuple[list[Drawn], Batch]:
         """A batch by priority, after so many recorded positions have got new targets as are due each step."""

@@ -1,4 +1,4 @@
-"""Loss and gradient of an `MLPNetwork` in one kernel: what `losses.py` and autograd give, faster.
+"""Loss and gradient of an `MLPNetwork` in one kernel: what `objective.py` and autograd give, faster.
 
 On a small network most of a torch step is calls and short-lived memory. Here the forward pass keeps what the backward
 pass needs in one workspace. A batch lies across, as in `mlp_kernels.py`, one unroll step after the other; a weight's
@@ -15,11 +15,14 @@ from mzprobe.networks.mlp import Layers, MLPWeights
 from mzprobe.networks.mlp_kernels import mean_atoms, minmax_lanes, perceptron, softmax_lanes
 from mzprobe.networks.products import add_product
 from mzprobe.networks.support import EPSILON, Axis
+from mzprobe.training.objective import policy_loss, reward_loss, value_loss
 from mzprobe.training.targets import Batch
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
+
+COVERED = (reward_loss, value_loss, policy_loss)  # terms that the gradient knows, in this order
 
 
 class Workspace(NamedTuple):
@@ -85,10 +88,11 @@ def fused_gradient(
     batch: Batch,
     work: Workspace,
     root_values: Float32,
+    term_weights: tuple[float, float, float],
 ) -> tuple[float, float, float]:
     """Writes the gradient of the loss and gives its (reward, value, policy) parts; `root_values [B]` is filled.
 
-    `batch.observations` is flat here, `[B, size]`.
+    `batch.observations` is flat here, `[B, size]`; `term_weights` are of the terms `COVERED`.
     """
     K = batch.actions.shape[0]
     _unroll(weights, batch, work)
@@ -98,12 +102,13 @@ def fused_gradient(
         layers.w2[:] = np.float32(0)
         layers.b2[:] = np.float32(0)
     work.dz[:] = np.float32(0)
+    of_reward, of_value, of_policy = term_weights
     reward_loss, value_loss, policy_loss = 0.0, 0.0, 0.0
     for k in range(K + 1):
         z, dz = work.z[k], work.dz[k]
         perceptron(z, weights.policy, work.hidden, work.policy)
         softmax_lanes(work.policy, work.row, work.powers_policy)
-        policy_loss += _policy_gradient(work.policy, batch.policies[k], batch.policy_weights[k])
+        policy_loss += _policy_gradient(work.policy, batch.policies[k], batch.policy_weights[k], of_policy)
         _head_gradient(z, work.policy, weights.policy, gradients.policy, work, work.across_policy, dz)
 
         perceptron(z, weights.value, work.hidden, work.scalar)
@@ -112,13 +117,15 @@ def fused_gradient(
             mean_atoms(work.scalar, axis, work.row, work.values)
             for b in range(root_values.size):
                 root_values[b] = np.float32(work.values[b])
-        value_loss += _scalar_gradient(work.scalar, batch.values[k], batch.value_weights[k], axis)
+        value_loss += _scalar_gradient(work.scalar, batch.values[k], batch.value_weights[k], of_value, axis)
         _head_gradient(z, work.scalar, weights.value, gradients.value, work, work.across_scalar, dz)
 
         if k > 0:
             perceptron(z, weights.reward, work.hidden, work.scalar)
             softmax_lanes(work.scalar, work.row, work.powers_scalar)
-            reward_loss += _scalar_gradient(work.scalar, batch.rewards[k - 1], batch.reward_weights[k - 1], axis)
+            reward_loss += _scalar_gradient(
+                work.scalar, batch.rewards[k - 1], batch.reward_weights[k - 1], of_reward, axis
+            )
             _head_gradient(z, work.scalar, weights.reward, gradients.reward, work, work.across_scalar, dz)
     _back_through_time(weights, gradients, work)
     return reward_loss, value_loss, policy_loss
@@ -243,12 +250,12 @@ def _minmax_gradient(z: Float32, scale: Float32, dz: Float32, dy: Float32) -> No
 
 
 @kernel
-def _policy_gradient(probabilities: Float32, targets: Float32, weights: Float32) -> float:
+def _policy_gradient(probabilities: Float32, targets: Float32, weights: Float32, of_term: float) -> float:
     """Turns policies `[A, B]` into the gradient of their weighted cross-entropy to targets `[B, A]`; gives the loss."""
     B, A = targets.shape
     loss = 0.0
     for b in range(B):
-        weight = weights[b]
+        weight = weights[b] * np.float32(of_term)
         total = np.float32(0)
         for a in range(A):
             total += targets[b, a]
@@ -261,7 +268,7 @@ def _policy_gradient(probabilities: Float32, targets: Float32, weights: Float32)
 
 
 @kernel
-def _scalar_gradient(probabilities: Float32, targets: Float32, weights: Float32, axis: Axis) -> float:
+def _scalar_gradient(probabilities: Float32, targets: Float32, weights: Float32, of_term: float, axis: Axis) -> float:
     """Turns `[atoms, B]` into the gradient of their cross-entropy to two-hot targets `[B]`; gives the loss."""
     atoms, B = probabilities.shape
     maximum = axis.minimum + axis.spacing * (atoms - 1)
@@ -272,7 +279,7 @@ def _scalar_gradient(probabilities: Float32, targets: Float32, weights: Float32,
         place = (min(max(y, axis.minimum), maximum) - axis.minimum) / axis.spacing
         low = max(0, min(int(np.floor(place)), atoms - 2))  # a NaN stays inside
         share = np.float32(place - low)
-        weight = weights[b]
+        weight = weights[b] * np.float32(of_term)
         # In their logarithms, before they are overwritten.
         if share < 1:
             loss -= weight * (1 - share) * np.log(probabilities[low, b])

@@ -12,8 +12,8 @@ from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks import MLPNetwork, TrainableNetwork
 from mzprobe.networks.engine import runs_in_kernels
 from mzprobe.networks.mlp import Layers, MLPWeights
-from mzprobe.training.fused import Workspace, fused_gradient, workspace
-from mzprobe.training.losses import muzero_loss
+from mzprobe.training.fused import COVERED, Workspace, fused_gradient, workspace
+from mzprobe.training.objective import Objective, muzero_objective
 from mzprobe.training.optimiser import AdamW
 from mzprobe.training.targets import Batch
 
@@ -22,11 +22,14 @@ Losses = dict[str, float]
 
 
 class Learner:
-    """Updates a network in place. An `MLPNetwork` on the CPU takes the fused gradient, all else autograd.
+    """Updates a network in place.
+
+    An `MLPNetwork` on the CPU takes the fused gradient if that knows all terms of the objective, all else autograd.
 
     Args:
         network: on `device`.
         config: learning rate, clipping, batch and unroll sizes.
+        objective: to minimise; without it, that of MuZero with the configuration's weights.
         device: where the network lives.
         fused: whether to use the fused gradient where there is one.
 
@@ -35,19 +38,27 @@ class Learner:
     """
 
     def __init__(
-        self, network: TrainableNetwork, config: TrainingConfig, *, device: str = "cpu", fused: bool = True
+        self,
+        network: TrainableNetwork,
+        config: TrainingConfig,
+        *,
+        objective: Objective | None = None,
+        device: str = "cpu",
+        fused: bool = True,
     ) -> None:
         self.network = network
         self.config = config
+        self.objective = objective or muzero_objective(config)
         self.device = torch.device(device)
         B, K = config.batch_size, config.unroll_steps
         width = 2 * network.latent + network.representation.w1.shape[1] if isinstance(network, MLPNetwork) else 0
         what = f"training.batch_size={B} with training.unroll_steps={K}"
         refuse_more_than_fits(4 * B * (K + 1) * (16 + width), what=what)
         self._fused: _FusedStep | None = None
-        if fused and runs_in_kernels(network, device):
+        known = tuple(term.loss for term in self.objective.terms) == COVERED
+        if fused and known and runs_in_kernels(network, device):
             assert isinstance(network, MLPNetwork)
-            self._fused = _FusedStep(network, config)
+            self._fused = _FusedStep(network, config, self.objective)
         else:
             self.parameters = list(network.parameters())
             self.optimiser = torch.optim.AdamW(
@@ -118,19 +129,19 @@ class Learner:
 
     def _autograd(self, batch: Batch) -> tuple[Losses, Float32]:
         self.optimiser.zero_grad()
-        losses = muzero_loss(self.network, batch, self.device)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        numbers = torch.stack((losses.reward, losses.value, losses.policy)).tolist()
-        return dict(zip(LOSSES, numbers, strict=True)), losses.root_values.cpu().numpy()
-
-
-LOSSES = ("reward_loss", "value_loss", "policy_loss")
+        losses, root_values = self.objective.losses(self.network, batch, self.device)
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        numbers = torch.stack(losses).tolist()
+        return dict(zip(self.objective.names, numbers, strict=True)), root_values.cpu().numpy()
 
 
 class _FusedStep:
     """The fused gradient and its optimiser: the workspace, and views of weights and gradients."""
 
-    def __init__(self, network: MLPNetwork, config: TrainingConfig) -> None:
+    def __init__(self, network: MLPNetwork, config: TrainingConfig, objective: Objective) -> None:
+        self.names = objective.names
+        of_reward, of_value, of_policy = (term.weight for term in objective.terms)
+        self.term_weights = (of_reward, of_value, of_policy)
         self.support = network.support
         self.weights = network.weights()
         self.gradients = MLPWeights(*(Layers(*map(np.zeros_like, layers)) for layers in self.weights))
@@ -160,5 +171,6 @@ class _FusedStep:
             flat,
             self.work,
             root_values,
+            self.term_weights,
         )
-        return dict(zip(LOSSES, numbers, strict=True)), root_values
+        return dict(zip(self.names, numbers, strict=True)), root_values

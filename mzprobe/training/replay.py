@@ -186,7 +186,6 @@ class Replay:
             self.policies,
             importance,
             step_scales(K),
-            (config.reward_loss_weight, config.value_loss_weight, config.policy_loss_weight),
             batch,
         )
         if config.n_step_by_age:

@@ -16,7 +16,10 @@ Bool = NDArray[np.bool_]
 
 
 class Batch(NamedTuple):
-    """What one training step compares; k counts steps in the model, and the weights hold all factors of the loss."""
+    """What one training step compares; k counts steps in the model.
+
+    The weights hold all factors of the loss but those of its terms.
+    """
 
     observations: Float32  # [B, *shape], at k = 0
     actions: Int64  # [K, B], the action that leads from k to k + 1
@@ -158,7 +161,6 @@ def gather_targets(
     policies: Float32,
     importance: Float64,
     scales: Float64,
-    weights: tuple[float, float, float],
     out: Batch,
 ) -> None:
     """Fills `out` with targets for the positions `slots` `[B]` of a replay buffer.
@@ -177,12 +179,10 @@ def gather_targets(
         policies: `[capacity, A]`, policy targets.
         importance: `[B]`, importance weights.
         scales: `[K + 1]`, `step_scales`.
-        weights: of the losses of reward, value and policy.
         out: filled in place.
     """
     B = slots.size
     K = out.actions.shape[0]
-    reward_weight, value_weight, policy_weight = weights
     for b in range(B):
         p = slots[b]
         end = left[p]
@@ -191,8 +191,8 @@ def gather_targets(
             known = k < end or (k == end and not terminated[p])
             absorbed = terminated[p] and k >= end
             out.values[k, b] = values[p + k] if known else 0.0
-            out.value_weights[k, b] = value_weight * weight if known or absorbed else 0.0
-            out.policy_weights[k, b] = policy_weight * weight if known else 0.0
+            out.value_weights[k, b] = weight if known or absorbed else 0.0
+            out.policy_weights[k, b] = weight if known else 0.0
             for a in range(out.policies.shape[2]):
                 out.policies[k, b, a] = policies[p + k, a] if known else 0.0
             if k < K:
@@ -200,7 +200,7 @@ def gather_targets(
                 after = scales[k + 1] * importance[b] / B
                 out.actions[k, b] = actions[p + k] if taken else fillers[k, b]
                 out.rewards[k, b] = rewards[p + k] if taken else 0.0
-                out.reward_weights[k, b] = reward_weight * after if taken or terminated[p] else 0.0
+                out.reward_weights[k, b] = after if taken or terminated[p] else 0.0
 
 
 @kernel

@@ -2,38 +2,36 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe import envs, networks
-from mzprobe.behaviour import BehaviourPolicy, draw_episode_numbers, play_episodes
-from mzprobe.checkpoints import agent_folder, read_checkpoint, steps_of, write_checkpoint
+from mzprobe.checkpoints import agent_folder, read_checkpoint, steps_of
 from mzprobe.config import RunConfig, of_record
 from mzprobe.errors import CheckpointError, Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.lines import one_line
 from mzprobe.locks import held
-from mzprobe.networks import TrainableNetwork
 from mzprobe.provenance import versions
 from mzprobe.records import StateRecord
-from mzprobe.search.models import LearnedModel
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.threads import limited_threads
-from mzprobe.training.averaging import WeightAverage
 from mzprobe.training.beyond import Beyond, Reach, reach
 from mzprobe.training.clock import Clock
-from mzprobe.training.experience import Experience, Offline, Online, prioritise
-from mzprobe.training.learner import LOSSES, Learner
+from mzprobe.training.experience import Offline, Online, prioritise
+from mzprobe.training.learner import Learner
 from mzprobe.training.reanalyse import Reanalyser
 from mzprobe.training.recorded import Feed
 from mzprobe.training.replay import Replay
 from mzprobe.training.resume import load_resume, remove_older_states, save_resume
+from mzprobe.training.same import refuse_other_agent, refuse_other_run, refuse_other_versions
+from mzprobe.training.snapshots import Snapshots
 
 RECENT = 20  # self-play episodes in the running mean return
 
@@ -91,23 +89,22 @@ class Trainer:
             )
         self.network = networks.build(config.network, spec, torch_generator(seed, "network")).to(device)
         self.learner = Learner(self.network, training, device=device)
-        self.average = WeightAverage(self.network, decay=training.average_decay) if training.average_decay else None
-        model = partial(LearnedModel, num_actions=spec.num_actions, gamma=spec.gamma, device=device)
-        self.model = model(self._network_for("play"))
-        self.evaluated = model(self._network_for("checkpoints"))
-        self.clock = Clock()
-        searched = self._network_for("reanalyse")
+        self.snapshots = Snapshots(config, self.environment, self.network, seed=seed, device=device)
         self.reanalyser = Reanalyser(
-            config, model(searched), searched, generator=numpy_generator(seed, "reanalyse"), device=device
+            config,
+            self.snapshots.model_for("reanalyse"),
+            self.snapshots.network_for("reanalyse"),
+            generator=numpy_generator(seed, "reanalyse"),
+            device=device,
         )
+        self.clock = Clock()
         self.feed: Feed | None = None  # of recorded episodes, where the configuration names some
         self.experience = self._experience()
         self.step = 0
         self.environment_steps = 0
         self.recent: deque[float] = deque(maxlen=RECENT)
-        self.evaluations: list[dict[str, float]] = []
         self.last_losses: dict[str, float] = {}
-        self.beyond = Beyond(support=self.network.support)
+        self.beyond = Beyond(support=self.network.support, learned=self.learner.objective.learned)
         self.stop = False  # set by whoever wants the run to stop at the next whole step
 
     def train(self, on_progress: Callable[[Progress], None] = lambda _: None) -> None:
@@ -121,9 +118,9 @@ class Trainer:
             InUse: if another command trains this agent.
             DatasetError: if the run began with another dataset.
         """
-        training = self.config.training
+        steps = self.config.training.steps
         self.stop = False
-        with held(self.folder), limited_threads(training.threads):
+        with held(self.folder), limited_threads(self.config.training.threads):
             resumed = self._resume()
             for folder in (self.folder, self.folder / "resume"):
                 remove_leftovers(folder)
@@ -131,63 +128,54 @@ class Trainer:
             if not resumed:
                 self.experience.begin()
                 self._at_step()
-            while self.step < training.steps:
+            while self.step < steps:
                 if self.stop:
                     self.save()
-                    raise Interrupted(
-                        f"stopped at step {self.step} of {training.steps}: run the same command again to resume"
-                    )
-                if self.experience.may_train(self.environment_steps, self.step):
-                    self._train_step()
-                    self.beyond.tell(self._reach() if self.step == 1 else None)
-                    self._at_step()
-                else:
-                    self.recent.extend(self.experience.play_step(self.step))
-                    self.environment_steps += training.environments
+                    raise Interrupted(f"stopped at step {self.step} of {steps}: run the same command again to resume")
+                self.advance()
                 on_progress(self.progress())
         on_progress(self.progress())
 
+    def advance(self) -> None:
+        """One turn: every episode is played a step or, once the ratio of steps allows it, one training step is made.
+
+        Raises:
+            TrainingDiverged: if a loss, a gradient or a weight stops being finite.
+        """
+        experience = self.experience
+        if isinstance(experience, Online) and not experience.may_train(self.environment_steps, self.step):
+            self.recent.extend(experience.play_step(self.step))
+            self.environment_steps += self.config.training.environments
+            return
+        drawn, batch = experience.sample(self.step)
+        with self.clock.part("learn"):
+            self.last_losses, root_values = self.learner.step(batch, self.step)
+        self._refuse_divergence()
+        prioritise(drawn, np.abs(root_values - batch.values[0]))
+        self.beyond.add(batch)
+        self.step += 1
+        self.snapshots.follow(self.step)
+        self.beyond.tell(self._reach() if self.step == 1 else None)
+        self._at_step()
+
     def progress(self) -> Progress:
         """Where the run stands."""
+        evaluations = self.snapshots.evaluations
         return Progress(
             step=self.step,
             steps=self.config.training.steps,
             environment_steps=self.environment_steps,
-            recent_return=float(np.mean(self.recent)) if self.recent else None,
-            evaluation=self.evaluations[-1]["mean_return"] if self.evaluations else None,
+            recent_return=self._recent_return(),
+            evaluation=evaluations[-1]["mean_return"] if evaluations else None,
             reanalysed=self.experience.counts.fraction,
             losses=self.last_losses,
         )
 
-    def evaluate(self, episodes: int) -> dict[str, float]:
-        """Return of pi^MuZero without root noise, at the temperature of this training step."""
-        temperature = self.config.training.temperature(self.step)
-        policy = BehaviourPolicy(
-            environment=self.environment, model=self.evaluated, config=self.config.search, temperature=temperature
-        )
-        generator = numpy_generator(self.seed, "evaluation", self.step)
-        limit = self.environment.spec.time_limit
-        seeds, uniforms = draw_episode_numbers(generator, episodes, limit)
-        returns = play_episodes(self.environment, policy, seeds=seeds, uniforms=uniforms).returns
-        return {
-            "step": self.step,
-            "environment_steps": self.environment_steps,
-            "temperature": temperature,
-            "episodes": episodes,
-            "mean_return": float(returns.mean()),
-            "min_return": float(returns.min()),
-        }
-
     def save(self) -> None:
         """Writes the state to resume from."""
         parts, kept = self.experience.state()
-        if self.average is not None:
-            parts["average"] = self.average.state()
-        arrays = {
-            f"{part}/{name}": array
-            for part, found in {**parts, "learner": self.learner.state()}.items()
-            for name, array in found.items()
-        }
+        parts |= {"learner": self.learner.state(), "average": self.snapshots.state()}
+        arrays = {f"{part}/{name}": array for part, found in parts.items() for name, array in found.items()}
         record = {
             "run": self.run_name,
             "seed": self.seed,
@@ -196,7 +184,7 @@ class Trainer:
             "step": self.step,
             "environment_steps": self.environment_steps,
             "recent": list(self.recent),
-            "evaluations": self.evaluations,
+            "evaluations": self.snapshots.evaluations,
             "last_losses": self.last_losses,
             "beyond_support": self.beyond.state(),
             "experience": kept,
@@ -210,20 +198,73 @@ class Trainer:
             record=record,
         )
 
+    def _at_step(self) -> None:
+        """Evaluates, writes the checkpoint and saves the state, whichever are due."""
+        training = self.config.training
+        self.reanalyser.at_step(self.step)
+        # An evaluation plays, and offline the environment is never stepped.
+        if training.evaluation_episodes and self.step % training.evaluation_interval == 0 and not self.config.offline:
+            with self.clock.part("evaluate"):
+                self.snapshots.evaluate(self.step, self.environment_steps)
+        if training.is_checkpoint(self.step):
+            self._write_checkpoint()
+        if self.step % training.resume_interval == 0 or training.is_checkpoint(self.step):
+            self.save()
+
+    def _write_checkpoint(self) -> None:
+        counts = vars(self.experience.counts)
+        self.clock.mark(training_step=self.step, environment_steps=self.environment_steps, **counts)
+        self.snapshots.write(
+            self.folder,
+            run=self.run_name,
+            step=self.step,
+            environment_steps=self.environment_steps,
+            metrics={
+                "recent_return": self._recent_return(),
+                "losses": self.last_losses,
+                "targets": counts,
+                "beyond_support": self.beyond.record(),
+                **({} if self.feed is None else {"dataset": self.feed.record()}),
+            },
+            command=self.command,
+            targets=self.experience.stored_targets(self.step),
+        )
+
+    def _recent_return(self) -> float | None:
+        return float(np.mean(self.recent)) if self.recent else None
+
+    def _refuse_divergence(self) -> None:
+        losses = self.last_losses
+        if not all(map(math.isfinite, losses.values())):
+            said = ", ".join(f"{name} {value}" for name, value in losses.items())
+            raise TrainingDiverged(
+                f"training step {self.step + 1} gave a number that is not finite ({said}): the last checkpoint is "
+                "intact; lower training.learning_rate or training.gradient_clip and train again under another --name"
+            )
+
+    def _reach(self) -> Reach | None:
+        """What the warm-up lets expect of an environment that no shipped preset was made for."""
+        foreign = ":" in self.config.environment.name
+        return reach(self.experience.replay, self.environment.spec) if foreign else None
+
     def _resume(self) -> bool:
+        """Takes back the latest state, if there is one."""
+        here, refuse = (self.run_name, self.seed), partial(refuse_other_run, self.folder, now=self.config)
         loaded = load_resume(self.folder)
         if loaded is None:
             if steps_of(self.folder):
                 # Killed between the first checkpoint and the first state: the same bytes are written again.
                 first = read_checkpoint(steps_of(self.folder)[0])
-                self._refuse_agent(first.run, first.seed)
-                self._refuse_other(first.config, first.dataset)
+                refuse_other_agent(self.folder, found=(first.run, first.seed), expected=here)
+                refuse(before=first.config, fed=first.dataset, feed=self.feed)
             return False
         arrays, record = loaded
-        self._refuse_agent(record.run, record.seed)
+        refuse_other_agent(self.folder, found=(record.run, record.seed), expected=here)
         fed = record.experience.get("feed")
-        self._refuse_other(of_record(record.config, str(self.folder)), fed if isinstance(fed, dict) else {})
-        self._refuse_versions(record.versions)
+        before = of_record(record.config, str(self.folder))
+        refuse(before=before, fed=fed if isinstance(fed, dict) else {}, feed=self.feed)
+        if not self.any_version:
+            refuse_other_versions(self.folder, saved=record.versions, here=versions(self.environment.spec.name))
         try:
             self._restore(arrays, record)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as reason:
@@ -242,68 +283,16 @@ class Trainer:
 
         self.step, self.environment_steps = record.step, record.environment_steps
         self.recent = deque(record.recent, maxlen=RECENT)
-        self.evaluations = [one.model_dump() for one in record.evaluations]
         self.last_losses = record.last_losses
-        if record.last_losses and not {*LOSSES} <= {*record.last_losses}:
+        if record.last_losses and not {*self.learner.objective.names} <= {*record.last_losses}:
             raise ValueError("it does not say all losses")
         self.beyond.restore(record.beyond_support.model_dump())
         parts = {name: part(name) for name in ("play", "replay", "recorded", "target")}
         self.experience.restore(parts, record.experience)
         self.learner.restore(part("learner"))
-        if self.average is not None:
-            self.average.restore(part("average"))
+        self.snapshots.restore(part("average"), [one.model_dump() for one in record.evaluations])
 
-    def _refuse_agent(self, run: str, seed: int) -> None:
-        """What was copied from another agent's folder would go on under the wrong name."""
-        if (run, seed) != (self.run_name, self.seed):
-            raise UsageError(
-                f"{self.folder} holds an agent of run {run}, seed {seed}: give it a folder of that name again, or "
-                "remove it"
-            )
-
-    def _refuse_versions(self, saved: Mapping[str, str]) -> None:
-        """The same bits are promised with the same packages alone."""
-        here = versions(self.environment.spec.name)
-        unlike = sorted(name for name in {*saved, *here} if saved.get(name) != here.get(name))
-        if unlike and not self.any_version:
-            then = ", ".join(f"{name} {saved.get(name, 'none')}" for name in unlike)
-            now = ", ".join(f"{name} {here.get(name, 'none')}" for name in unlike)
-            raise UsageError(
-                f"{self.folder} was trained with {then}, and here is {now}: install what it had, or go on all the same "
-                "with mzprobe train's --any-version"
-            )
-
-    def _refuse_other(self, before: RunConfig, fed: Mapping[str, Any]) -> None:
-        """A run may be taken further, and its dataset moved; with another configuration or dataset it never goes on.
-
-        Args:
-            before: configuration that it began with.
-            fed: the dataset's SHA-256 as `sha256`, where it is known.
-        """
-        mine, theirs = self.config.model_dump(mode="json"), before.model_dump(mode="json")
-        free = {("training", "steps")}
-        if self.feed is not None and fed.get("sha256") == self.feed.dataset.sha256:
-            free.add(("dataset", "path"))
-        differing = [
-            f"{section}.{key}"
-            for section in mine
-            for key in mine[section]
-            if (section, key) not in free and theirs[section][key] != mine[section][key]
-        ]
-        if differing:
-            raise UsageError(
-                f"{self.folder} holds an agent of another configuration ({', '.join(differing)}): "
-                "choose another --name or --out, or remove that folder"
-            )
-        if self.feed is not None and "sha256" in fed:
-            self.feed.refuse_other(fed["sha256"])
-
-    def _network_for(self, user: Literal["play", "reanalyse", "checkpoints"]) -> TrainableNetwork:
-        """The averaged weights where they are used, else the latest."""
-        averaged = self.average is not None and user in self.config.training.averaged
-        return self.average.network if self.average is not None and averaged else self.network
-
-    def _experience(self) -> Experience:
+    def _experience(self) -> Online | Offline:
         config, seed = self.config, self.seed
         spec = self.environment.spec
         replay = partial(
@@ -324,77 +313,10 @@ class Trainer:
         return Online(
             config,
             self.environment,
-            model=self.model,
+            model=self.snapshots.model_for("play"),
             replay=replay(config.training),
             reanalyser=self.reanalyser,
             seed=seed,
             clock=self.clock,
             demonstrations=self.feed,
-        )
-
-    def _train_step(self) -> None:
-        drawn, batch = self.experience.sample(self.step)
-        with self.clock.part("learn"):
-            losses, root_values = self.learner.step(batch, self.step)
-        if not all(map(math.isfinite, losses.values())):
-            said = ", ".join(f"{name} {value}" for name, value in losses.items())
-            raise TrainingDiverged(
-                f"training step {self.step + 1} gave a number that is not finite ({said}): the last checkpoint is "
-                "intact; lower training.learning_rate or training.gradient_clip and train again under another --name"
-            )
-        prioritise(drawn, np.abs(root_values - batch.values[0]))
-        self.beyond.add(batch)
-        self.step += 1
-        self.last_losses = losses
-        if self.average is not None:
-            self.average.update(self.step)
-
-    def _reach(self) -> Reach | None:
-        """What the warm-up lets expect of an environment that no shipped preset was made for."""
-        foreign = ":" in self.config.environment.name
-        return reach(self.experience.replay, self.environment.spec) if foreign else None
-
-    def _at_step(self) -> None:
-        """Evaluates, writes the checkpoint and saves the state, whichever are due."""
-        training = self.config.training
-        self.reanalyser.at_step(self.step)
-        # An evaluation plays, and offline the environment is never stepped.
-        if training.evaluation_episodes and self.step % training.evaluation_interval == 0 and not self.config.offline:
-            with self.clock.part("evaluate"):
-                self.evaluations.append(self.evaluate(training.evaluation_episodes))
-        if training.is_checkpoint(self.step):
-            self._write_checkpoint()
-        if self.step % training.resume_interval == 0 or training.is_checkpoint(self.step):
-            self.save()
-
-    def _write_checkpoint(self) -> None:
-        counts = vars(self.experience.counts)
-        self.clock.mark(training_step=self.step, environment_steps=self.environment_steps, **counts)
-        network = self._network_for("checkpoints")
-        weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
-        if not all(np.isfinite(array).all() for array in weights.values()):
-            raise TrainingDiverged(
-                f"the weights are not finite at training step {self.step}: the last checkpoint is intact; "
-                "lower training.learning_rate and train again under another --name"
-            )
-        write_checkpoint(
-            self.folder,
-            run=self.run_name,
-            seed=self.seed,
-            training_step=self.step,
-            environment_steps=self.environment_steps,
-            config=self.config,
-            environment=self.environment,
-            metrics={
-                "evaluations": self.evaluations,
-                "recent_return": float(np.mean(self.recent)) if self.recent else None,
-                "losses": self.last_losses,
-                "targets": vars(self.experience.counts),
-                "beyond_support": self.beyond.record(),
-                **({} if self.feed is None else {"dataset": self.feed.record()}),
-            },
-            command=self.command,
-            weights=weights,
-            targets=self.experience.stored_targets(self.step),
-            device=str(self.learner.device),
         )

@@ -90,7 +90,7 @@ def state_of(trainer):
     parts, record = trainer.experience.state()
     parts = {**parts, "learner": trainer.learner.state()}
     arrays = {part: {name: np.array(a).tobytes() for name, a in found.items()} for part, found in parts.items()}
-    return arrays, record, trainer.step, trainer.evaluations, trainer.beyond.state()
+    return arrays, record, trainer.step, trainer.snapshots.evaluations, trainer.beyond.state()
 
 
 def test_states_of_training(stopped, tiny_config, make_trainer, tmp_path):

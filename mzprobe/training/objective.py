@@ -1,0 +1,95 @@
+"""The loss: named terms and their weights, in torch, for any trainable network on any device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mzprobe.config import TrainingConfig
+from mzprobe.networks.core import TrainableNetwork, Unroll
+from mzprobe.networks.support import Support
+from mzprobe.training.targets import Batch
+
+
+class Window(NamedTuple):
+    """A `Batch` as tensors on the network's device."""
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    values: Tensor
+    policies: Tensor
+    reward_weights: Tensor
+    value_weights: Tensor
+    policy_weights: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One part of the loss: a function that gives it for each position, `[B]`, and its weight."""
+
+    name: str
+    loss: Callable[[Unroll, Window, Support], Tensor]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What training minimises: the weighted sum of its terms over a batch."""
+
+    terms: tuple[Term, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the losses, in order, as progress and checkpoints have them."""
+        return tuple(f"{term.name}_loss" for term in self.terms)
+
+    @property
+    def learned(self) -> frozenset[str]:
+        """Names of the terms that weigh anything."""
+        return frozenset(term.name for term in self.terms if term.weight)
+
+    def losses(self, network: TrainableNetwork, batch: Batch, device: torch.device) -> tuple[list[Tensor], Tensor]:
+        """The weighted loss of each term, and v_theta at the roots `[B]`, environment units, without gradient."""
+        window = Window(*(torch.from_numpy(array).to(device) for array in batch))
+        unroll = network.unroll(window.observations, window.actions)
+        losses = [term.weight * term.loss(unroll, window, network.support).sum() for term in self.terms]
+        return losses, network.support.scalar(unroll.value_logits[0].detach())
+
+
+def reward_loss(unroll: Unroll, window: Window, support: Support) -> Tensor:
+    """Cross-entropy of the rewards along the unroll, `[B]` (MuZero, Eq. 1)."""
+    return (window.reward_weights * scalar_cross_entropy(unroll.reward_logits, window.rewards, support)).sum(dim=0)
+
+
+def value_loss(unroll: Unroll, window: Window, support: Support) -> Tensor:
+    """Cross-entropy of the values along the unroll, `[B]`."""
+    return (window.value_weights * scalar_cross_entropy(unroll.value_logits, window.values, support)).sum(dim=0)
+
+
+def policy_loss(unroll: Unroll, window: Window, support: Support) -> Tensor:  # noqa: ARG001 - as the others
+    """Cross-entropy of the policies along the unroll, `[B]`."""
+    return (window.policy_weights * cross_entropy(unroll.policy_logits, window.policies)).sum(dim=0)
+
+
+def muzero_objective(config: TrainingConfig) -> Objective:
+    """Reward, value and policy, with the weights of a configuration."""
+    return Objective(
+        terms=(
+            Term(name="reward", loss=reward_loss, weight=config.reward_loss_weight),
+            Term(name="value", loss=value_loss, weight=config.value_loss_weight),
+            Term(name="policy", loss=policy_loss, weight=config.policy_loss_weight),
+        )
+    )
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """-sum target log softmax(logits) over the last dimension."""
+    return -(target * torch.log_softmax(logits, dim=-1)).sum(dim=-1)
+
+
+def scalar_cross_entropy(logits: Tensor, scalars: Tensor, support: Support) -> Tensor:
+    """Cross-entropy of logits `[..., atoms]` to the two-hot encoding of scalars `[...]`."""
+    return cross_entropy(logits, support.two_hot(scalars))

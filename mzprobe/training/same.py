@@ -1,0 +1,78 @@
+"""Whether an agent's folder holds the agent that is to be trained on: its name, configuration, data and packages."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mzprobe.config import RunConfig
+from mzprobe.errors import UsageError
+from mzprobe.training.recorded import Feed
+
+
+def refuse_other_agent(folder: Path, *, found: tuple[str, int], expected: tuple[str, int]) -> None:
+    """What was copied from another agent's folder would go on under the wrong name.
+
+    Args:
+        folder: of the agent.
+        found: run and seed that what lies there was saved by.
+        expected: those of the agent to be trained.
+
+    Raises:
+        UsageError: if they differ.
+    """
+    if found != expected:
+        run, seed = found
+        raise UsageError(
+            f"{folder} holds an agent of run {run}, seed {seed}: give it a folder of that name again, or remove it"
+        )
+
+
+def refuse_other_versions(folder: Path, *, saved: Mapping[str, str], here: Mapping[str, str]) -> None:
+    """The same bits are promised with the same packages alone.
+
+    Raises:
+        UsageError: if any differs.
+    """
+    unlike = sorted(name for name in {*saved, *here} if saved.get(name) != here.get(name))
+    if unlike:
+        then = ", ".join(f"{name} {saved.get(name, 'none')}" for name in unlike)
+        now = ", ".join(f"{name} {here.get(name, 'none')}" for name in unlike)
+        raise UsageError(
+            f"{folder} was trained with {then}, and here is {now}: install what it had, or go on all the same "
+            "with mzprobe train's --any-version"
+        )
+
+
+def refuse_other_run(
+    folder: Path, *, before: RunConfig, now: RunConfig, fed: Mapping[str, Any], feed: Feed | None
+) -> None:
+    """A run may be taken further, and its dataset moved; with another configuration or dataset it never goes on.
+
+    Args:
+        folder: of the agent.
+        before: configuration that it began with.
+        now: that it is to go on with.
+        fed: the SHA-256 of the dataset that it began with as `sha256`, where it is known.
+        feed: of the dataset that it is to go on with.
+
+    Raises:
+        UsageError: if the configurations differ.
+        DatasetError: if the datasets do.
+    """
+    mine, theirs = now.model_dump(mode="json"), before.model_dump(mode="json")
+    free = {("training", "steps")}
+    if feed is not None and fed.get("sha256") == feed.dataset.sha256:
+        free.add(("dataset", "path"))
+    differing = [
+        f"{section}.{key}"
+        for section in mine
+        for key in mine[section]
+        if (section, key) not in free and theirs[section][key] != mine[section][key]
+    ]
+    if differing:
+        raise UsageError(
+            f"{folder} holds an agent of another configuration ({', '.join(differing)}): "
+            "choose another --name or --out, or remove that folder"
+        )
+    if feed is not None and "sha256" in fed:
+        feed.refuse_other(fed["sha256"])

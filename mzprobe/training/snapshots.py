@@ -1,0 +1,133 @@
+"""What a run shows of its agent: averaged weights, evaluations and checkpoints."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mzprobe.behaviour import BehaviourPolicy, draw_episode_numbers, play_episodes
+from mzprobe.checkpoints import write_checkpoint
+from mzprobe.config import RunConfig
+from mzprobe.envs.core import Environment
+from mzprobe.errors import TrainingDiverged
+from mzprobe.networks import TrainableNetwork
+from mzprobe.search.models import LearnedModel
+from mzprobe.seeding import numpy_generator
+from mzprobe.stored import StoredTargets
+from mzprobe.training.averaging import WeightAverage
+
+User = Literal["play", "reanalyse", "checkpoints"]
+
+
+class Snapshots:
+    """The weights that others than the optimiser use, and what is looked at of them on the way.
+
+    Args:
+        config: of the run.
+        environment: where evaluations play.
+        network: that is trained.
+        seed: of the agent.
+        device: of the network.
+    """
+
+    def __init__(
+        self, config: RunConfig, environment: Environment, network: TrainableNetwork, *, seed: int, device: str
+    ) -> None:
+        self.config = config
+        self.environment = environment
+        self.network = network
+        self.seed = seed
+        self.device = torch.device(device)
+        decay = config.training.average_decay
+        self.average = WeightAverage(network, decay=decay) if decay else None
+        self.evaluations: list[dict[str, float]] = []
+
+    def network_for(self, user: User) -> TrainableNetwork:
+        """The network whose weights somebody uses: averaged ones, or the latest."""
+        averaged = self.average is not None and user in self.config.training.averaged
+        return self.average.network if self.average is not None and averaged else self.network
+
+    def model_for(self, user: User) -> LearnedModel:
+        """That network, to search in."""
+        spec = self.environment.spec
+        network = self.network_for(user)
+        return LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, device=self.device)
+
+    def follow(self, step: int) -> None:
+        """Averages the weights that training step `step` has left."""
+        if self.average is not None:
+            self.average.update(step)
+
+    def evaluate(self, step: int, environment_steps: int) -> None:
+        """Adds the return of pi^MuZero without root noise, at the temperature of this training step."""
+        training = self.config.training
+        episodes, temperature = training.evaluation_episodes, training.temperature(step)
+        policy = BehaviourPolicy(
+            environment=self.environment,
+            model=self.model_for("checkpoints"),
+            config=self.config.search,
+            temperature=temperature,
+        )
+        generator = numpy_generator(self.seed, "evaluation", step)
+        seeds, uniforms = draw_episode_numbers(generator, episodes, self.environment.spec.time_limit)
+        returns = play_episodes(self.environment, policy, seeds=seeds, uniforms=uniforms).returns
+        self.evaluations.append(
+            {
+                "step": step,
+                "environment_steps": environment_steps,
+                "temperature": temperature,
+                "episodes": episodes,
+                "mean_return": float(returns.mean()),
+                "min_return": float(returns.min()),
+            }
+        )
+
+    def write(
+        self,
+        folder: Path,
+        *,
+        run: str,
+        step: int,
+        environment_steps: int,
+        metrics: dict[str, Any],
+        command: str,
+        targets: StoredTargets | None,
+    ) -> None:
+        """Writes a checkpoint into an agent's folder.
+
+        Raises:
+            TrainingDiverged: if a weight is not finite.
+        """
+        network = self.network_for("checkpoints")
+        weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
+        if not all(np.isfinite(array).all() for array in weights.values()):
+            raise TrainingDiverged(
+                f"the weights are not finite at training step {step}: the last checkpoint is intact; "
+                "lower training.learning_rate and train again under another --name"
+            )
+        write_checkpoint(
+            folder,
+            run=run,
+            seed=self.seed,
+            training_step=step,
+            environment_steps=environment_steps,
+            config=self.config,
+            environment=self.environment,
+            metrics={"evaluations": self.evaluations, **metrics},
+            command=command,
+            weights=weights,
+            targets=targets,
+            device=str(self.device),
+        )
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The averaged weights, as arrays; none where nothing is averaged."""
+        return {} if self.average is None else self.average.state()
+
+    def restore(self, arrays: dict[str, NDArray[Any]], evaluations: list[dict[str, float]]) -> None:
+        """Takes back what `state` gave, and the evaluations so far."""
+        self.evaluations = evaluations
+        if self.average is not None:
+            self.average.restore(arrays)
