@@ -24,7 +24,7 @@ from mzprobe.config import SearchConfig, load_preset
 from mzprobe.envs import CartPole
 from mzprobe.networks import MLPNetwork, Support
 from mzprobe.networks.mlp import MLPWeights
-from mzprobe.networks.mlp_kernels import LANES, Block, new_block, policy_block, scalar_block, step_block
+from mzprobe.networks.mlp_kernels import LANES, Block, new_block, policy_block, reward_block, step_block, value_block
 from mzprobe.networks.products import add_product
 from mzprobe.networks.support import Axis
 from mzprobe.search import LearnedModel, sample_actions, search
@@ -187,8 +187,8 @@ def network_only(block: Block, times: int, weights: MLPWeights, axis: Axis) -> N
     for _ in range(times):
         step_block(weights, block)
         policy_block(weights, block)
-        scalar_block(weights.value, axis, block, decoded)
-        scalar_block(weights.reward, axis, block, decoded)
+        value_block(weights, axis, block, decoded)
+        reward_block(weights, axis, block, decoded)
 
 
 def breakdown(network: MLPNetwork) -> None:

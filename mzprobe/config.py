@@ -81,6 +81,9 @@ class NetworkConfig(Config):
     """Highest atom, transformed units."""
     atoms: Annotated[int, Field(ge=2, le=_WIDEST)] = 21
     """Number of atoms."""
+    reward_input: Literal["next", "transition"] = "next"
+    """What the reward head reads: the latent that a step led to, or the latent before, the action and the latent
+    after."""
     reward_scale: Positive = 1.0
     """Factor on rewards and values before the value transform; undone wherever the heads are read."""
 

@@ -121,6 +121,7 @@ def random_network(
     spread=0.3,
     reach=5.0,
     reward_scale=1.0,
+    reward_input="next",
 ):
     """An `MLPNetwork` all of whose parameters are random, heads too, which otherwise start at zero."""
     generator = torch.Generator().manual_seed(seed)
@@ -130,6 +131,7 @@ def random_network(
         latent=latent,
         hidden=hidden,
         support=Support(minimum=-reach, maximum=reach, atoms=atoms, reward_scale=reward_scale),
+        reward_input=reward_input,
         generator=generator,
     )
     with torch.no_grad():

@@ -90,8 +90,8 @@ def test_the_representation_gets_the_gradient_of_the_last_step_halved_once_a_ste
     network.zero_grad()
     latents = network.represent(observations)
     for chosen in actions:
-        latents = network.transition(latents, chosen)
-    network.reward_logits(latents).square().sum().backward()
+        before, latents = latents, network.transition(latents, chosen)
+    network.reward_logits(before, actions[-1], latents).square().sum().backward()
     whole = network.representation.w1.grad
     assert whole.abs().max() > 1e-3
     torch.testing.assert_close(halved * 2**K, whole, rtol=1e-4, atol=1e-5 * float(whole.abs().max()))

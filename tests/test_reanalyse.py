@@ -154,6 +154,7 @@ OPTIONS = {
     "constant": ["training.learning_rate_schedule=constant"],
     "cosine": ["training.learning_rate_schedule=cosine", "training.learning_rate_steps=40"],
     "ladder": ["training.temperature_ladder=[1, 0.5, 0.1]", "training.uniform_share=0.1"],
+    "transition": ["network.reward_input=transition"],
     "drawn": ["reanalyse.positions=drawn", "reanalyse.fraction=0.8"],
 }
 

@@ -235,7 +235,7 @@ def test_with_one_action_a_root_is_worth_the_predicted_rewards_to_the_horizon(pa
 @pytest.mark.parametrize("batch", [1, 3, 16, 17, 40])
 def test_the_fused_path_equals_the_general_path_with_rollouts(batch, simulations, prior, noise, horizon):
     num_actions = 2 + batch % 3
-    network = random_network(batch, num_actions=num_actions)
+    network = random_network(batch, num_actions=num_actions, reward_input=["next", "transition"][simulations % 2])
     leaf = Rollout(horizon=horizon, seed=4)
     fused, general, by_its_own = (
         search(

@@ -191,7 +191,7 @@ def observations_of(seed, batch):
 @pytest.mark.parametrize("batch", [1, 3, 4, 16, 17, 40])
 def test_the_fused_path_equals_the_general_path(batch, simulations, prior, noise):
     num_actions = 2 + batch % 3
-    network = random_network(batch, num_actions=num_actions)
+    network = random_network(batch, num_actions=num_actions, reward_input=["next", "transition"][simulations % 2])
     fused, general, by_its_own = (
         search(
             LearnedModel(network, num_actions=num_actions, gamma=0.97, prior=prior),

@@ -252,10 +252,10 @@ def test_the_scalar_loss_is_the_cross_entropy_to_the_two_hot_target(atoms):
 SHAPES = [(2, 21, 3, 8), (1, 2, 1, 1), (4, 11, 5, 7), (3, 51, 10, 16)]
 
 
-@pytest.mark.parametrize("reward_scale", [1.0, 0.2])
+@pytest.mark.parametrize(("reward_scale", "reward_input"), [(1.0, "next"), (0.2, "next"), (1.0, "transition")])
 @pytest.mark.parametrize(("A", "atoms", "K", "B"), SHAPES)
-def test_the_fused_gradient_equals_autograd(A, atoms, K, B, reward_scale):
-    network = random_network(A, num_actions=A, atoms=atoms, reward_scale=reward_scale)
+def test_the_fused_gradient_equals_autograd(A, atoms, K, B, reward_scale, reward_input):
+    network = random_network(A, num_actions=A, atoms=atoms, reward_scale=reward_scale, reward_input=reward_input)
     batch = random_batch(A, B=B, K=K, A=A)
     weights = {"reward_loss_weight": 0.7, "value_loss_weight": 0.25, "policy_loss_weight": 1.3}
     config = TrainingConfig(batch_size=B, unroll_steps=K, **weights)

@@ -35,7 +35,8 @@ def build(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generat
     for entries in spec.observation_shape:
         size *= entries
     L, H, atoms, A = config.latent, config.hidden, config.atoms, spec.num_actions
-    weights = H * (size + L + L + A + L + 3 * L + 2 * atoms + A)
+    read = L if config.reward_input == "next" else L + A + L
+    weights = H * (size + L + L + A + L + read + 2 * L + 2 * atoms + A)
     what = f"network.latent={L} with network.hidden={H} and network.atoms={atoms}"
     refuse_more_than_fits(16 * weights, what=what)  # with gradient and two moments, 4 bytes each
     return MLPNetwork(
@@ -49,6 +50,7 @@ def build(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generat
             atoms=config.atoms,
             reward_scale=config.reward_scale,
         ),
+        reward_input=config.reward_input,
         generator=generator,
     )
 

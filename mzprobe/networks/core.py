@@ -56,8 +56,8 @@ class TrainableNetwork(nn.Module, ABC):
         """The state part of g_theta: latents `[B, ...]`, actions `[B]` -> next latents."""
 
     @abstractmethod
-    def reward_logits(self, next_latents: Tensor) -> Tensor:
-        """The reward part of g_theta, read from the latent that the step led to: `[B, atoms]`."""
+    def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:
+        """The reward part of g_theta, of a step from latents `[B, ...]` by actions `[B]`: `[B, atoms]`."""
 
     @abstractmethod
     def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +66,7 @@ class TrainableNetwork(nn.Module, ABC):
     def dynamics(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """g_theta, as in the protocol."""
         following = self.transition(latents, actions)
-        return following, self.support.scalar(self.reward_logits(following))
+        return following, self.support.scalar(self.reward_logits(latents, actions, following))
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """f_theta, as in the protocol."""
@@ -85,7 +85,7 @@ class TrainableNetwork(nn.Module, ABC):
         K, B = actions.shape
         every = torch.cat(latents)
         policy, value = self.prediction_logits(every)
-        reward = self.reward_logits(every[B:])
+        reward = self.reward_logits(every[:-B], actions.reshape(-1), every[B:])
         return Unroll(reward.view(K, B, -1), policy.view(K + 1, B, -1), value.view(K + 1, B, -1))
 
 

@@ -1,7 +1,7 @@
 """A network of small perceptrons, for vector observations."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ Array = NDArray[np.float32]
 class MLPNetwork(TrainableNetwork):
     """Five perceptrons with one hidden layer each: representation, dynamics, and three heads.
 
-    Latents are min-max scaled to [0, 1]. The dynamics read the latent and the action one-hot; the reward is
-    read from the latent that the step led to.
+    Latents are min-max scaled to [0, 1]. The dynamics read the latent and the action one-hot; the reward is read from
+    the latent that the step led to, or from the latent before, the action and the latent after.
 
     Args:
         observation_size: entries of the flattened observation.
@@ -26,6 +26,7 @@ class MLPNetwork(TrainableNetwork):
         latent: entries of the latent, L.
         hidden: width of every hidden layer, H.
         support: atoms of the reward and value heads.
+        reward_input: of the reward head, `next` or `transition`.
         generator: draws the initial weights; required, so that a seed decides them.
     """
 
@@ -37,6 +38,7 @@ class MLPNetwork(TrainableNetwork):
         latent: int = 32,
         hidden: int = 64,
         support: Support,
+        reward_input: Literal["next", "transition"] = "next",
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -45,7 +47,9 @@ class MLPNetwork(TrainableNetwork):
         self.latent = latent
         self.representation = Perceptron(observation_size, hidden, latent)
         self.dynamics_function = Perceptron(latent + num_actions, hidden, latent)
-        self.reward_head = Perceptron(latent, hidden, support.atoms)
+        self.reward_input = reward_input
+        read = latent if reward_input == "next" else latent + num_actions + latent
+        self.reward_head = Perceptron(read, hidden, support.atoms)
         self.policy_head = Perceptron(latent, hidden, num_actions)
         self.value_head = Perceptron(latent, hidden, support.atoms)
         for body in (self.representation, self.dynamics_function):
@@ -59,17 +63,24 @@ class MLPNetwork(TrainableNetwork):
 
     def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
         """The state part of g_theta: latents `[B, L]`, int64 actions `[B]` -> next latents `[B, L]`."""
-        chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)
-        return minmax_scale(self.dynamics_function(torch.cat((latents, chosen), dim=1)))
+        return minmax_scale(self.dynamics_function(self._with_actions(latents, actions)))
 
-    def reward_logits(self, next_latents: Tensor) -> Tensor:
-        """Reward logits `[B, atoms]` of the step that led to `next_latents`."""
-        logits: Tensor = self.reward_head(next_latents)
+    def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:
+        """Reward logits `[B, atoms]`."""
+        read = next_latents
+        if self.reward_input == "transition":
+            read = torch.cat((self._with_actions(latents, actions), next_latents), dim=1)
+        logits: Tensor = self.reward_head(read)
         return logits
 
     def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Policy logits `[B, A]` and value logits `[B, atoms]`."""
         return self.policy_head(latents), self.value_head(latents)
+
+    def _with_actions(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """`[B, L + A]`, actions one-hot."""
+        chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)
+        return torch.cat((latents, chosen), dim=1)
 
     def perceptrons(self) -> "tuple[Perceptron, ...]":
         """The five bodies, in the order of `MLPWeights`."""

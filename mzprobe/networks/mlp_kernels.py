@@ -191,9 +191,10 @@ class Block(NamedTuple):
     """Memory of a block of lanes that run through the network."""
 
     seen: Float32  # [observation size, lanes]
-    x: Float32  # [L + A, lanes], latent and action
+    step: Float32  # [L + A + L, lanes], x and z
+    x: Float32  # [L + A, lanes], latent and action; a view
     hidden: Float32  # [H, lanes]
-    z: Float32  # [L, lanes], latents
+    z: Float32  # [L, lanes], latents, and those that a step led to; a view
     policy: Float32  # [A, lanes]
     atoms: Float32  # [atoms, lanes], of the reward or the value
     row: Float32  # [lanes]
@@ -206,11 +207,13 @@ class Block(NamedTuple):
 def new_block(weights: MLPWeights, lanes: int) -> Block:
     """Room for `lanes` lanes."""
     inputs, A, atoms = weights.dynamics.w1.shape[0], weights.policy.w2.shape[1], weights.value.w2.shape[1]
+    step = np.zeros((inputs + inputs - A, lanes), np.float32)
     return Block(
         np.zeros((weights.representation.w1.shape[0], lanes), np.float32),
-        np.zeros((inputs, lanes), np.float32),
+        step,
+        step[:inputs],
         np.zeros((weights.dynamics.w1.shape[1], lanes), np.float32),
-        np.zeros((inputs - A, lanes), np.float32),
+        step[inputs:],
         np.zeros((A, lanes), np.float32),
         np.zeros((atoms, lanes), np.float32),
         np.zeros(lanes, np.float32),
@@ -261,9 +264,21 @@ def policy_block(weights: MLPWeights, block: Block) -> None:
 
 
 @borrowing
-def scalar_block(head: Layers, axis: Axis, block: Block, out: Float64) -> None:
-    """Out = the reward or value at z, environment units, of as many lanes as `out` has room for."""
-    perceptron(block.z, head, block.hidden, block.atoms)
+def value_block(weights: MLPWeights, axis: Axis, block: Block, out: Float64) -> None:
+    """Out = the value at z, environment units, of as many lanes as `out` has room for."""
+    _scalar_block(block.z, weights.value, axis, block, out)
+
+
+@borrowing
+def reward_block(weights: MLPWeights, axis: Axis, block: Block, out: Float64) -> None:
+    """Out = the reward of the step from x to z, likewise."""
+    of_all = weights.reward.w1.shape[0] > block.z.shape[0]
+    _scalar_block(block.step if of_all else block.z, weights.reward, axis, block, out)
+
+
+@borrowing
+def _scalar_block(read: Float32, head: Layers, axis: Axis, block: Block, out: Float64) -> None:
+    perceptron(read, head, block.hidden, block.atoms)
     softmax_lanes(block.atoms, block.row, block.powers_atoms)
     mean_atoms(block.atoms, axis, block.row, out)
 
@@ -316,7 +331,7 @@ def step_all(
         for i in range(count):
             for j in range(L):
                 following[first + i, j] = block.z[j, i]
-        scalar_block(weights.reward, axis, block, reward[first : first + count])
+        reward_block(weights, axis, block, reward[first : first + count])
 
 
 @kernel
@@ -335,7 +350,7 @@ def roll_all(weights: MLPWeights, axis: Axis, latents: Float32, actions: Int64, 
             for i in range(count):
                 place_action(block, i, actions[first + i, t])
             step_block(weights, block)
-            scalar_block(weights.reward, axis, block, r[:count])
+            reward_block(weights, axis, block, r[:count])
             for i in range(count):
                 rewards[first + i, t] = r[i]
 
@@ -353,4 +368,4 @@ def predict_all(weights: MLPWeights, axis: Axis, latents: Float32, prior: Float6
         for i in range(count):
             for a in range(A):
                 prior[first + i, a] = block.policy[a, i]
-        scalar_block(weights.value, axis, block, value[first : first + count])
+        value_block(weights, axis, block, value[first : first + count])

@@ -16,8 +16,9 @@ from mzprobe.networks.mlp_kernels import (
     place_action,
     policy_block,
     represent_block,
-    scalar_block,
+    reward_block,
     step_block,
+    value_block,
 )
 from mzprobe.networks.support import Axis
 from mzprobe.search.rollouts import rollout_action
@@ -94,12 +95,12 @@ def fused_search(
                 for a in range(A):
                     tree.prior[first + i, slot, a] = 1.0 / A if uniform else np.float64(block.policy[a, i])
             if slot > 0:
-                scalar_block(weights.reward, axis, block, r[:count])
+                reward_block(weights, axis, block, r[:count])
                 for i in range(count):
                     if 0 <= horizon < depth[i, slot]:
                         r[i] = 0.0
             if horizon < 0:
-                scalar_block(weights.value, axis, block, v[:count])
+                value_block(weights, axis, block, v[:count])
             else:
                 _roll_out(weights, axis, gamma, keys[first:], slot, horizon - depth[:count, slot], block, v)
             for i in range(count):
@@ -136,7 +137,7 @@ def _roll_out(
         for i in range(left.size):
             place_action(block, i, rollout_action(keys[i], slot, t, A))
         step_block(weights, block)
-        scalar_block(weights.reward, axis, block, r)
+        reward_block(weights, axis, block, r)
         for i in range(left.size):
             if t < left[i]:
                 v[i] += discount * r[i]

@@ -47,12 +47,16 @@ class Workspace(NamedTuple):
     across_scalar: Float32  # [B, atoms]
     across_policy: Float32  # [B, A]
     across_latent: Float32  # [B, L]
+    step: Float32  # [L + A + L, B], what a reward head of transitions reads, or [0, B]
+    dstep: Float32  # the same, its gradient
 
 
 def workspace(weights: MLPWeights, *, B: int, K: int) -> Workspace:
     """Memory for batches of B positions unrolled K steps."""
     L, H = weights.representation.w2.shape[1], weights.representation.w1.shape[1]
     A, atoms = weights.policy.w2.shape[1], weights.value.w2.shape[1]
+    read = weights.reward.w1.shape[0]
+    step = read if read > L else 0
 
     def room(*shape: int) -> Float32:
         return np.zeros(shape, np.float32)
@@ -77,6 +81,8 @@ def workspace(weights: MLPWeights, *, B: int, K: int) -> Workspace:
         across_scalar=room(B, atoms),
         across_policy=room(B, A),
         across_latent=room(B, L),
+        step=room(step, B),
+        dstep=room(step, B),
     )
 
 
@@ -121,14 +127,39 @@ def fused_gradient(
         _head_gradient(z, work.scalar, weights.value, gradients.value, work, work.across_scalar, dz)
 
         if k > 0:
-            perceptron(z, weights.reward, work.hidden, work.scalar)
+            of_all = work.step.shape[0] > 0
+            read, dread = (work.step, work.dstep) if of_all else (z, dz)
+            if of_all:
+                _lay_side_by_side(work.x[k - 1], z, work.step)
+                work.dstep[:] = np.float32(0)
+            perceptron(read, weights.reward, work.hidden, work.scalar)
             softmax_lanes(work.scalar, work.row, work.powers_scalar)
             reward_loss += _scalar_gradient(
                 work.scalar, batch.rewards[k - 1], batch.reward_weights[k - 1], of_reward, axis
             )
-            _head_gradient(z, work.scalar, weights.reward, gradients.reward, work, work.across_scalar, dz)
+            _head_gradient(read, work.scalar, weights.reward, gradients.reward, work, work.across_scalar, dread)
+            if of_all:
+                _add_to_latents(work.dstep, work.dz[k - 1], dz)
     _back_through_time(weights, gradients, work)
     return reward_loss, value_loss, policy_loss
+
+
+@kernel
+def _lay_side_by_side(x: Float32, z: Float32, step: Float32) -> None:
+    """Step = x over z."""
+    for j in range(step.shape[0]):
+        for b in range(step.shape[1]):
+            step[j, b] = x[j, b] if j < x.shape[0] else z[j - x.shape[0], b]
+
+
+@kernel
+def _add_to_latents(dstep: Float32, before: Float32, after: Float32) -> None:
+    """Adds the gradient of what a reward head read to that of both latents."""
+    L, past = before.shape[0], dstep.shape[0] - after.shape[0]
+    for j in range(L):
+        for b in range(before.shape[1]):
+            before[j, b] += dstep[j, b]
+            after[j, b] += dstep[past + j, b]
 
 
 @kernel
