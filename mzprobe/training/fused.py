@@ -5,8 +5,6 @@ pass needs in one workspace. A batch lies across, as in `mlp_kernels.py`, one un
 gradient is summed over steps, and within a step over the batch, in that order.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,73 +15,11 @@ from mzprobe.networks.products import add_product
 from mzprobe.networks.support import EPSILON, Axis
 from mzprobe.training.objective import policy_loss, reward_loss, value_loss
 from mzprobe.training.targets import Batch
+from mzprobe.training.workspace import Lanes, Workspace
 
 Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
 
 COVERED = (reward_loss, value_loss, policy_loss)  # terms that the gradient knows, in this order
-
-
-class Workspace(NamedTuple):
-    """Memory of one training step, reused."""
-
-    seen: Float32  # [observation size, B]
-    x: Float32  # [K, L + A, B], inputs of the dynamics
-    h_body: Float32  # [K + 1, H, B], hidden activations of representation (step 0) and dynamics
-    z: Float32  # [K + 1, L, B], latents
-    scale: Float32  # [K + 1, B], 1 / (max - min + eps) of the unscaled latents
-    hidden: Float32  # [H, B], of the head at hand
-    dz: Float32  # [K + 1, L, B]
-    dy: Float32  # [L, B], gradient before the latents' scaling
-    dh: Float32  # [H, B]
-    scalar: Float32  # [atoms, B], logits of reward or value, then probabilities, then their gradient
-    policy: Float32  # [A, B], the same
-    powers_scalar: Int32  # [atoms B], scratch of the exponentials
-    powers_policy: Int32  # [A B]
-    row: Float32  # [B]
-    values: Float64  # [B], at the roots
-    across: Float32  # [B, H], dh with the batch down
-    across_scalar: Float32  # [B, atoms]
-    across_policy: Float32  # [B, A]
-    across_latent: Float32  # [B, L]
-    step: Float32  # [L + A + L, B], what a reward head of transitions reads, or [0, B]
-    dstep: Float32  # the same, its gradient
-
-
-def workspace(weights: MLPWeights, *, B: int, K: int) -> Workspace:
-    """Memory for batches of B positions unrolled K steps."""
-    L, H = weights.representation.w2.shape[1], weights.representation.w1.shape[1]
-    A, atoms = weights.policy.w2.shape[1], weights.value.w2.shape[1]
-    read = weights.reward.w1.shape[0]
-    step = read if read > L else 0
-
-    def room(*shape: int) -> Float32:
-        return np.zeros(shape, np.float32)
-
-    return Workspace(
-        seen=room(weights.representation.w1.shape[0], B),
-        x=room(K, L + A, B),
-        h_body=room(K + 1, H, B),
-        z=room(K + 1, L, B),
-        scale=room(K + 1, B),
-        hidden=room(H, B),
-        dz=room(K + 1, L, B),
-        dy=room(L, B),
-        dh=room(H, B),
-        scalar=room(atoms, B),
-        policy=room(A, B),
-        powers_scalar=np.zeros(atoms * B, np.int32),
-        powers_policy=np.zeros(A * B, np.int32),
-        row=room(B),
-        values=np.zeros(B),
-        across=room(B, H),
-        across_scalar=room(B, atoms),
-        across_policy=room(B, A),
-        across_latent=room(B, L),
-        step=room(step, B),
-        dstep=room(step, B),
-    )
 
 
 @kernel
@@ -107,15 +43,18 @@ def fused_gradient(
         layers.b1[:] = np.float32(0)
         layers.w2[:] = np.float32(0)
         layers.b2[:] = np.float32(0)
+    for turned in work.turned:
+        turned[:] = np.float32(0)
     work.dz[:] = np.float32(0)
     of_reward, of_value, of_policy = term_weights
     reward_loss, value_loss, policy_loss = 0.0, 0.0, 0.0
     for k in range(K + 1):
-        z, dz = work.z[k], work.dz[k]
+        z, z_down, dz = work.z[k], work.z_down, work.dz[k]
+        _lay_down(z, z_down)
         perceptron(z, weights.policy, work.hidden, work.policy)
         softmax_lanes(work.policy, work.row, work.powers_policy)
         policy_loss += _policy_gradient(work.policy, batch.policies[k], batch.policy_weights[k], of_policy)
-        _head_gradient(z, work.policy, weights.policy, gradients.policy, work, work.across_policy, dz)
+        _head_gradient(z_down, work.policy, weights.policy, gradients.policy, 1, work, work.across_policy, dz)
 
         perceptron(z, weights.value, work.hidden, work.scalar)
         softmax_lanes(work.scalar, work.row, work.powers_scalar)
@@ -123,23 +62,27 @@ def fused_gradient(
             mean_atoms(work.scalar, axis, work.row, work.values)
             for b in range(root_values.size):
                 root_values[b] = np.float32(work.values[b])
-        value_loss += _scalar_gradient(work.scalar, batch.values[k], batch.value_weights[k], of_value, axis)
-        _head_gradient(z, work.scalar, weights.value, gradients.value, work, work.across_scalar, dz)
+        value_loss += _scalar_gradient(work.scalar, batch.values[k], batch.value_weights[k], of_value, axis, work.lanes)
+        _head_gradient(z_down, work.scalar, weights.value, gradients.value, 2, work, work.across_scalar, dz)
 
         if k > 0:
             of_all = work.step.shape[0] > 0
-            read, dread = (work.step, work.dstep) if of_all else (z, dz)
+            read, down, dread = (work.step, work.step_down, work.dstep) if of_all else (z, z_down, dz)
             if of_all:
                 _lay_side_by_side(work.x[k - 1], z, work.step)
+                _lay_down(work.step, work.step_down)
                 work.dstep[:] = np.float32(0)
             perceptron(read, weights.reward, work.hidden, work.scalar)
             softmax_lanes(work.scalar, work.row, work.powers_scalar)
             reward_loss += _scalar_gradient(
-                work.scalar, batch.rewards[k - 1], batch.reward_weights[k - 1], of_reward, axis
+                work.scalar, batch.rewards[k - 1], batch.reward_weights[k - 1], of_reward, axis, work.lanes
             )
-            _head_gradient(read, work.scalar, weights.reward, gradients.reward, work, work.across_scalar, dread)
+            _head_gradient(down, work.scalar, weights.reward, gradients.reward, 0, work, work.across_scalar, dread)
             if of_all:
                 _add_to_latents(work.dstep, work.dz[k - 1], dz)
+    _lay_down(work.turned[0], gradients.reward.w1)
+    _lay_down(work.turned[1], gradients.policy.w1)
+    _lay_down(work.turned[2], gradients.value.w1)
     _back_through_time(weights, gradients, work)
     return reward_loss, value_loss, policy_loss
 
@@ -187,31 +130,53 @@ def _back_through_time(weights: MLPWeights, gradients: MLPWeights, work: Workspa
     """Carries dz through the dynamics, half of it each step, and through the representation."""
     L = work.z.shape[1]
     for k in range(work.x.shape[0], 0, -1):
-        _minmax_gradient(work.z[k], work.scale[k], work.dz[k], work.dy)
+        _minmax_gradient(work.z[k], work.scale[k], work.dz[k], work.lanes, work.dy)
         _body_gradient(work.x[k - 1], work.h_body[k], weights.dynamics, gradients.dynamics, work)
         for j in range(work.dh.shape[0]):
             for b in range(work.dh.shape[1]):
                 work.dh[j, b] *= np.float32(0.5)
         add_product(weights.dynamics.w1[:L], work.dh, work.dz[k - 1])
-    _minmax_gradient(work.z[0], work.scale[0], work.dz[0], work.dy)
+    _minmax_gradient(work.z[0], work.scale[0], work.dz[0], work.lanes, work.dy)
     _body_gradient(work.seen, work.h_body[0], weights.representation, gradients.representation, work)
 
 
 @kernel
 def _head_gradient(
-    x: Float32, dout: Float32, layers: Layers, gradients: Layers, work: Workspace, across: Float32, dx: Float32
+    x_down: Float32,
+    dout: Float32,
+    layers: Layers,
+    gradients: Layers,
+    head: int,
+    work: Workspace,
+    across: Float32,
+    dx: Float32,
 ) -> None:
-    """Adds the gradient of a head from that of its logits `dout`, with `across` as room, and that of its input."""
+    """Adds the gradient of a head from that of its logits `dout`, with `across` as room, and that of its input.
+
+    Heads share their input, so it is the input that lies with the batch down, and the gradient of w1 that is turned.
+    """
     _hidden_gradient(dout, layers, work.hidden, work.dh)
-    _weight_gradient(x, work.hidden, dout, gradients, work, across)
+    add_product(work.dh, x_down, work.turned[head])
+    _add_columns(work.dh, gradients.b1)
+    _lay_down(dout, across)
+    add_product(work.hidden, across, gradients.w2)
+    _add_rows(across, gradients.b2)
     add_product(layers.w1, work.dh, dx)
 
 
 @kernel
 def _body_gradient(x: Float32, hidden: Float32, layers: Layers, gradients: Layers, work: Workspace) -> None:
-    """Adds the gradient of representation or dynamics from that of the unscaled latents, `work.dy`."""
+    """Adds the gradient of representation or dynamics from that of the unscaled latents, `work.dy`.
+
+    That is x dh' and hidden dy', and the biases' sums, over the batch in its order.
+    """
     _hidden_gradient(work.dy, layers, hidden, work.dh)
-    _weight_gradient(x, hidden, work.dy, gradients, work, work.across_latent)
+    _lay_down(work.dh, work.across)
+    _lay_down(work.dy, work.across_latent)
+    add_product(x, work.across, gradients.w1)
+    add_product(hidden, work.across_latent, gradients.w2)
+    _add_rows(work.across, gradients.b1)
+    _add_rows(work.across_latent, gradients.b2)
 
 
 @kernel
@@ -225,27 +190,50 @@ def _hidden_gradient(dout: Float32, layers: Layers, hidden: Float32, dh: Float32
 
 
 @kernel
-def _weight_gradient(
-    x: Float32, hidden: Float32, dout: Float32, gradients: Layers, work: Workspace, across: Float32
-) -> None:
-    """Adds x dh' and hidden dout', and the biases' sums, over the batch in its order."""
-    _lay_down(work.dh, work.across)
-    _lay_down(dout, across)
-    add_product(x, work.across, gradients.w1)
-    add_product(hidden, across, gradients.w2)
-    _add_rows(work.across, gradients.b1)
-    _add_rows(across, gradients.b2)
+def _lay_down(x: Float32, out: Float32) -> None:
+    """Out = x', four by four: all are loaded before any is stored, so that they are turned in registers."""
+    m, n = x.shape
+    whole = n // 4 * 4
+    for j in range(0, m // 4 * 4, 4):
+        for b in range(0, whole, 4):
+            p0, p1, p2, p3 = x[j, b], x[j, b + 1], x[j, b + 2], x[j, b + 3]
+            q0, q1, q2, q3 = x[j + 1, b], x[j + 1, b + 1], x[j + 1, b + 2], x[j + 1, b + 3]
+            r0, r1, r2, r3 = x[j + 2, b], x[j + 2, b + 1], x[j + 2, b + 2], x[j + 2, b + 3]
+            s0, s1, s2, s3 = x[j + 3, b], x[j + 3, b + 1], x[j + 3, b + 2], x[j + 3, b + 3]
+            out[b, j], out[b, j + 1], out[b, j + 2], out[b, j + 3] = p0, q0, r0, s0
+            out[b + 1, j], out[b + 1, j + 1], out[b + 1, j + 2], out[b + 1, j + 3] = p1, q1, r1, s1
+            out[b + 2, j], out[b + 2, j + 1], out[b + 2, j + 2], out[b + 2, j + 3] = p2, q2, r2, s2
+            out[b + 3, j], out[b + 3, j + 1], out[b + 3, j + 2], out[b + 3, j + 3] = p3, q3, r3, s3
+        for b in range(whole, n):
+            for i in range(j, j + 4):
+                out[b, i] = x[i, b]
+    for i in range(m // 4 * 4, m):
+        for b in range(n):
+            out[b, i] = x[i, b]
 
 
 @kernel
-def _lay_down(x: Float32, out: Float32) -> None:
-    """Out = x', in squares that fit a cache line."""
-    m, n = x.shape
-    for first in range(0, m, 16):
-        for start in range(0, n, 16):
-            for b in range(start, min(start + 16, n)):
-                for j in range(first, min(first + 16, m)):
-                    out[b, j] = x[j, b]
+def _add_columns(x: Float32, out: Float32) -> None:
+    """Adds the columns of x, in their order; eight sums at a time, so that none waits for itself."""
+    for first in range(0, x.shape[0], 8):
+        if first + 8 <= x.shape[0]:
+            s0, s1, s2, s3 = out[first], out[first + 1], out[first + 2], out[first + 3]
+            s4, s5, s6, s7 = out[first + 4], out[first + 5], out[first + 6], out[first + 7]
+            for b in range(x.shape[1]):
+                s0 += x[first, b]
+                s1 += x[first + 1, b]
+                s2 += x[first + 2, b]
+                s3 += x[first + 3, b]
+                s4 += x[first + 4, b]
+                s5 += x[first + 5, b]
+                s6 += x[first + 6, b]
+                s7 += x[first + 7, b]
+            out[first], out[first + 1], out[first + 2], out[first + 3] = s0, s1, s2, s3
+            out[first + 4], out[first + 5], out[first + 6], out[first + 7] = s4, s5, s6, s7
+        else:
+            for j in range(first, x.shape[0]):
+                for b in range(x.shape[1]):
+                    out[j] += x[j, b]
 
 
 @kernel
@@ -256,28 +244,29 @@ def _add_rows(rows: Float32, out: Float32) -> None:
 
 
 @kernel
-def _minmax_gradient(z: Float32, scale: Float32, dz: Float32, dy: Float32) -> None:
+def _minmax_gradient(z: Float32, scale: Float32, dz: Float32, lanes: Lanes, dy: Float32) -> None:
     """From scaled to unscaled latents: z = (y - min) s, s = 1 / (max - min + eps).
 
     dz_j/dy_j = s; through the minimum -s (1 - z_j) for every j, through the maximum -s z_j.
     """
-    L = z.shape[0]
-    for b in range(z.shape[1]):
-        lowest = 0
-        highest = 0
-        through_low = np.float32(0)
-        through_high = np.float32(0)
-        for j in range(L):
-            if z[j, b] < z[lowest, b]:
-                lowest = j
-            if z[j, b] > z[highest, b]:
-                highest = j
-            through_low += dz[j, b] * (np.float32(1) - z[j, b])
-            through_high += dz[j, b] * z[j, b]
-        for j in range(L):
+    B = z.shape[1]
+    for b in range(B):
+        lanes.lowest[b], lanes.highest[b] = 0, 0
+        lanes.least[b], lanes.most[b] = z[0, b], z[0, b]
+        lanes.through_low[b], lanes.through_high[b] = np.float32(0), np.float32(0)
+    for j in range(z.shape[0]):
+        for b in range(B):
+            x = z[j, b]
+            lanes.lowest[b] = np.int32(j) if x < lanes.least[b] else lanes.lowest[b]
+            lanes.highest[b] = np.int32(j) if x > lanes.most[b] else lanes.highest[b]
+            lanes.least[b] = min(lanes.least[b], x)
+            lanes.most[b] = max(lanes.most[b], x)
+            lanes.through_low[b] += dz[j, b] * (np.float32(1) - x)
+            lanes.through_high[b] += dz[j, b] * x
             dy[j, b] = dz[j, b] * scale[b]
-        dy[lowest, b] -= scale[b] * through_low
-        dy[highest, b] -= scale[b] * through_high
+    for b in range(B):
+        dy[lanes.lowest[b], b] -= scale[b] * lanes.through_low[b]
+        dy[lanes.highest[b], b] -= scale[b] * lanes.through_high[b]
 
 
 @kernel
@@ -299,7 +288,9 @@ def _policy_gradient(probabilities: Float32, targets: Float32, weights: Float32,
 
 
 @kernel
-def _scalar_gradient(probabilities: Float32, targets: Float32, weights: Float32, of_term: float, axis: Axis) -> float:
+def _scalar_gradient(
+    probabilities: Float32, targets: Float32, weights: Float32, of_term: float, axis: Axis, lanes: Lanes
+) -> float:
     """Turns `[atoms, B]` into the gradient of their cross-entropy to two-hot targets `[B]`; gives the loss."""
     atoms, B = probabilities.shape
     maximum = axis.minimum + axis.spacing * (atoms - 1)
@@ -316,8 +307,12 @@ def _scalar_gradient(probabilities: Float32, targets: Float32, weights: Float32,
             loss -= weight * (1 - share) * np.log(probabilities[low, b])
         if share > 0:
             loss -= weight * share * np.log(probabilities[low + 1, b])
-        for j in range(atoms):
-            probabilities[j, b] *= weight
+        lanes.lowest[b], lanes.through_low[b], lanes.through_high[b] = low, share, weight
+    for j in range(atoms):
+        for b in range(B):
+            probabilities[j, b] *= lanes.through_high[b]
+    for b in range(B):
+        low, share, weight = lanes.lowest[b], lanes.through_low[b], lanes.through_high[b]
         probabilities[low, b] -= weight * (np.float32(1) - share)
         probabilities[low + 1, b] -= weight * share
     return loss

@@ -12,10 +12,11 @@ from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks import MLPNetwork, TrainableNetwork
 from mzprobe.networks.engine import runs_in_kernels
 from mzprobe.networks.mlp import Layers, MLPWeights
-from mzprobe.training.fused import COVERED, Workspace, fused_gradient, workspace
+from mzprobe.training.fused import COVERED, fused_gradient
 from mzprobe.training.objective import Objective, muzero_objective
 from mzprobe.training.optimiser import AdamW
 from mzprobe.training.targets import Batch
+from mzprobe.training.workspace import Workspace, workspace
 
 Float32 = NDArray[np.float32]
 Losses = dict[str, float]
