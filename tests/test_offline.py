@@ -184,6 +184,20 @@ def test_a_dataset_larger_than_the_buffer_streams_through_it_evenly(tmp_path, da
     assert epochs[0] != epochs[1]
 
 
+def test_streamed_episodes_are_as_old_as_the_step_that_took_them_in(tmp_path, dataset, tiny_config, make_trainer):
+    small = ["training.replay_capacity=120", "environment.options.time_limit=100", "search.simulations=2"]
+    aged = ["training.n_step_by_age=[[5, 1]]", "training.steps=60", "dataset.targets_per_step=10", *small]
+    trainer = make_trainer(tiny_config(*offline(dataset, *aged)), tmp_path)
+    trainer.train()
+    replay = trainer.experience.replay
+    steps = [kept.step for kept in replay.episodes]
+    assert steps == sorted(steps)
+    assert len(set(steps)) > 2
+    assert steps[-1] >= 58
+    for kept in replay.episodes:
+        assert (replay.stored_steps[kept.first : kept.first + kept.slots] == kept.step).all()
+
+
 def test_the_best_of_a_dataset_are_its_episodes_of_the_highest_return(tmp_path, dataset, tiny_config, make_trainer):
     trainer = make_trainer(tiny_config(*offline(dataset, "training.keep_best=6")), tmp_path)
     trainer.train()

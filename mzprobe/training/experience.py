@@ -121,7 +121,7 @@ class Online:
     def sample(self, step: int) -> tuple[list[Drawn], Batch]:
         """A batch by priority, the agent's own positions before the demonstrations."""
         if self.demonstrations is not None and self.config.dataset.share_at(step) > 0:
-            self._renew(self.demonstrations)
+            self._renew(self.demonstrations, step)
         B, shown = self.config.training.batch_size, self._shown(step)
         drawn, batches = [], []
         for replay, count in ((self.replay, B - shown), (self._demonstrated, shown)):
@@ -205,12 +205,12 @@ class Online:
         self.credit -= size
         return self._demonstrated
 
-    def _renew(self, demonstrations: Feed) -> None:
+    def _renew(self, demonstrations: Feed, step: int) -> None:
         """Streams demonstrations; where no search makes them anew, at least their values follow the network."""
         count = self.config.dataset.targets_per_step
         with self.clock.part("reanalyse"):
             if not demonstrations.resident:
-                demonstrations.advance(count, cloned_targets(self.reanalyser))
+                demonstrations.advance(count, cloned_targets(self.reanalyser), step=step)
             elif self.config.reanalyse.fraction == 0:
                 self.reanalyser.refresh(demonstrations.replay, count, searched=False)
 
@@ -252,7 +252,7 @@ class Offline:
                 made = self.reanalyser.refresh(self.replay, count, searched=self.searched)
             else:  # what comes from disk comes with fresh targets
                 targets = searched_targets if self.searched else cloned_targets
-                made = self.feed.advance(count, targets(self.reanalyser))
+                made = self.feed.advance(count, targets(self.reanalyser), step=step)
             self.counts.reanalysed += made if self.searched else 0
         slots = self.replay.draw(self.generator, self.config.training.batch_size)
         return [Drawn(self.replay, slots)], self.replay.batch(slots, self.generator, step=step)

@@ -67,15 +67,18 @@ class Feed:
             made += self._feed(targets)
         return made
 
-    def advance(self, positions: int, targets: MakeTargets) -> int:
-        """Feeds the next episodes from disk, so many positions on average a call; gives how many targets were made."""
+    def advance(self, positions: int, targets: MakeTargets, *, step: int) -> int:
+        """Feeds the next episodes from disk, so many positions on average a call; gives how many targets were made.
+
+        They are stored at training step `step`.
+        """
         if self.resident:
             return 0
         self.credit += positions
         made = 0
         while self.credit > 0:
             self.credit -= self._next_length()
-            made += self._feed(targets)
+            made += self._feed(targets, step)
         return made
 
     def record(self) -> dict[str, Any]:
@@ -123,9 +126,9 @@ class Feed:
     def _next_length(self) -> int:
         return int(self.dataset.lengths[self._next_index()])
 
-    def _feed(self, targets: MakeTargets) -> int:
+    def _feed(self, targets: MakeTargets, step: int = 0) -> int:
         (recorded,) = self.dataset.read([self._next_index()])
-        self.replay.add(targets(recorded))
+        self.replay.add(targets(recorded), step=step)
         self.fed += 1
         return len(recorded.actions) + (not recorded.terminated)
 
