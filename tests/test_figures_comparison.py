@@ -11,9 +11,11 @@ from stored_tables import store
 
 from mzprobe.errors import UsageError
 from mzprobe.figures.acting import aggregate_acting, draw_acting
+from mzprobe.figures.agents import aggregate_agents, draw_agents
 from mzprobe.figures.comparison import draw_comparison
 from mzprobe.figures.learning import aggregate_learning, draw_learning
 from mzprobe.figures.style import rendered, variant_looks
+from mzprobe.figures.targets import aggregate_oldest, draw_oldest
 from mzprobe.probes.tables import read_table, write_table
 
 RUNS = {"b": "mine-b", "a": "mine-a", "a-few": "mine-a-few"}  # not in the order of the alphabet
@@ -88,6 +90,26 @@ def acting_table(variant):
             for model, prior, N, T, mean in cells
             if not (variant == "b" and model == "learned")
             for episode in (0, 1)
+        ]
+    )
+
+
+def targets_table(variant):
+    """Two agents with ten positions a step, the two oldest of which are too low by a number of the variant's own."""
+    lag = {"b": 0.0, "a": 5.0, "a-few": 9.0}[variant]
+    return pd.DataFrame(
+        [
+            {
+                "seed": seed,
+                "training_step": step,
+                "position": position,
+                "age": 10 * position,
+                "target": 50.0 - (lag + 2 * seed) * (position >= 8),
+                "value": 50.0,
+            }
+            for seed in (0, 1)
+            for step in (5, 10)
+            for position in range(10)
         ]
     )
 
@@ -237,6 +259,43 @@ def test_a_single_agent_is_drawn_without_a_warning():
     assert rendered(figure, "png").startswith(b"\x89PNG")
 
 
+# Every agent, and the oldest targets
+
+
+def test_every_agent_has_its_mean_of_the_behaviour_policy():
+    cells = aggregate_agents(joined(online_table)).set_index(["variant", "training_step", "seed"])
+    assert cells.loc[("a", 10, 0)].to_dict() == {"mean": 31.0, "episodes": 2}
+    assert cells.loc[("a", 10, 1), "mean"] == 35.0
+    assert len(cells) == 3 * 2 * 2
+
+
+def test_a_panel_has_a_line_of_each_agent_and_a_thick_one_of_their_median():
+    cells = in_order(aggregate_agents(joined(online_table)))
+    figure = draw_agents(cells, title="Golden")
+    assert [axes.get_title() for axes in figure.axes] == ["b, 2 agents", "a, 2 agents", "a-few, 2 agents"]
+    lines = figure.axes[1].get_lines()
+    assert [line.get_ydata().tolist() for line in lines] == [[21, 31], [25, 35], [23, 33]]
+    assert lines[2].get_linewidth() > 2 * lines[0].get_linewidth()
+    assert rendered(figure, "png").startswith(b"\x89PNG")
+
+
+def test_the_oldest_fifth_of_targets_is_compared_with_the_truth():
+    cells = aggregate_oldest(joined(targets_table)).set_index(["variant", "training_step"])
+    # Agents are too low by 5 and 7; ages of the two oldest are 80 and 90.
+    assert cells.loc[("a", 10)].to_dict() == {"age": 85.0, "mean": -6.0, "standard_error": 1.0, "agents": 2}
+    assert cells.loc[("b", 5), "mean"] == -1.0
+
+
+def test_the_oldest_targets_are_a_line_a_variant():
+    cells = in_order(aggregate_oldest(joined(targets_table)))
+    figure = draw_oldest(cells, title="Golden")
+    (axes,) = figure.axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert points(lines["a-few"]) == {5: -10, 10: -10}
+    assert legend_of(figure) == list(RUNS)
+    assert rendered(figure, "png").startswith(b"\x89PNG")
+
+
 # Both
 
 
@@ -274,7 +333,9 @@ def test_a_study_has_its_figures_in_its_folder_and_the_same_bytes_again(write, d
         write("timing", variant, timing_table(variant))
         write("planning-value", variant, acting_table(variant))
     names = [
-        str(tmp_path / "figures" / "mine" / f"{n}.{s}") for n in ("learning", "acting") for s in ("png", "svg", "csv")
+        str(tmp_path / "figures" / "mine" / f"{name}.{suffix}")
+        for name in ("learning", "agents", "acting")
+        for suffix in ("png", "svg", "csv")
     ]
     assert [(drawn.what, drawn.status) for drawn in draw()] == [(name, "written") for name in names]
     assert {drawn.status for drawn in draw()} == {"unchanged"}
@@ -298,8 +359,9 @@ def test_a_variant_without_a_table_is_said_and_the_others_are_drawn(write, draw)
     write("online", "a", online_table("a"))
     said = [(drawn.what, drawn.remedy) for drawn in draw() if drawn.status == "missing"]
     remedy = "mzprobe study mine"
-    assert said == [("learning, variant b", remedy), ("learning, variant a-few", remedy)]
-    assert len(draw()) == 2 + 3
+    lacking = [f"{figure}, variant {variant}" for figure in ("learning", "agents") for variant in ("b", "a-few")]
+    assert said == [(what, remedy) for what in lacking]
+    assert len(draw()) == 2 * (2 + 3)
 
 
 def test_a_study_without_any_table_is_refused_with_the_command_that_makes_them(draw):
@@ -320,7 +382,7 @@ def test_variants_may_have_learned_from_other_datasets_but_the_agents_of_one_may
     write("online", "b", online_table("b"))
     for variant in ("a", "a-few"):
         write("online", variant, online_table(variant), dataset={"sha256": variant})
-    assert len(draw()) == 3
+    assert len(draw()) == 6  # two figures
     path = tmp_path / "analyses" / RUNS["a"] / "online" / "seed-1.parquet"
     table = read_table(path)
     write_table(path, replace(table, record={**table.record, "dataset": {"sha256": "other"}}))

@@ -247,7 +247,8 @@ def test_a_study_of_variants_ends_in_what_compares_them_and_does_nothing_twice(
     monkeypatch.chdir(tmp_path)
     code, out, said = run_cli("study", "mine.toml", "--processes", 2)
     assert code == 0, said
-    names = [f"figures/mine/{name}.{suffix}" for name in ("learning", "acting") for suffix in ("png", "svg", "csv")]
+    figures = ("learning", "agents", "acting")
+    names = [f"figures/mine/{name}.{suffix}" for name in figures for suffix in ("png", "svg", "csv")]
     assert out.splitlines() == [f"{name} written" for name in names]
     assert "claims" not in said
     assert "slow seed 1" in said

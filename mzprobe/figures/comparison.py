@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 
 from mzprobe.errors import UsageError
 from mzprobe.figures.acting import aggregate_acting, draw_acting
+from mzprobe.figures.agents import aggregate_agents, draw_agents
 from mzprobe.figures.learning import aggregate_learning, draw_learning
 from mzprobe.figures.output import Drawn, title_of, write_figure
+from mzprobe.figures.targets import aggregate_oldest, draw_oldest
 from mzprobe.locks import folder_held
 from mzprobe.probes.tables import Table, commands_of, differing, read_run
 
@@ -29,6 +31,8 @@ class Comparison:
 
 COMPARISONS = (
     Comparison(name="learning", table="online", other="timing", aggregate=aggregate_learning, draw=draw_learning),
+    Comparison(name="agents", table="online", aggregate=aggregate_agents, draw=draw_agents),
+    Comparison(name="old-targets", table="targets", aggregate=aggregate_oldest, draw=draw_oldest),
     Comparison(name="acting", table="planning-value", aggregate=aggregate_acting, draw=draw_acting),
 )
 

@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from mzprobe.figures.style import (
     BLUE,
     GREEN,
+    GREY,
     ORANGE,
     PANEL_TITLE,
     agents_in_words,
@@ -18,6 +20,7 @@ from mzprobe.figures.style import (
     panel_rows,
     start_at_zero,
     thousands,
+    variant_looks,
 )
 from mzprobe.stats import over_agents
 
@@ -35,14 +38,59 @@ def aggregate_targets(frame: pd.DataFrame) -> pd.DataFrame:
 
     Fifth 1 are the youngest; positions of one age are kept together.
     """
-    rank = frame.groupby(["seed", "training_step"])["age"].rank(pct=True)
-    parts = frame.assign(part=np.ceil(rank * PARTS).clip(1, PARTS).astype(int))
+    parts = _in_parts(frame, ["seed", "training_step"])
     found = [
         over_agents(parts, by=["training_step", "part"], column=quantity).assign(quantity=quantity)
         for quantity in _QUANTITIES
     ]
     columns = ["training_step", "quantity", "part", "mean", "standard_error", "agents"]
     return pd.concat(found, ignore_index=True)[columns]
+
+
+def _in_parts(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The rows with the part of their positions that they are of, by age."""
+    rank = frame.groupby(by)["age"].rank(pct=True)
+    return frame.assign(part=np.ceil(rank * PARTS).clip(1, PARTS).astype(int))
+
+
+def aggregate_oldest(frame: pd.DataFrame) -> pd.DataFrame:
+    """How far the oldest fifth of an agent's targets lies from the truth, mean and standard error over agents.
+
+    One row a variant and training step; below 0 the targets are too low. `age` is the mean age of that fifth.
+
+    Args:
+        frame: tables of all variants, with a column `variant`.
+    """
+    by = ["variant", "training_step"]
+    parts = _in_parts(frame, [*by, "seed"])
+    oldest = parts[parts["part"] == PARTS]
+    cells = over_agents(oldest.assign(error=oldest["target"] - oldest["value"]), by=by, column="error")
+    age = over_agents(oldest, by=by, column="age").set_index(by)["mean"].rename("age")
+    return cells.join(age, on=by)[[*by, "age", "mean", "standard_error", "agents"]]
+
+
+def draw_oldest(cells: pd.DataFrame, *, title: str, reference: float | None = None) -> Figure:  # noqa: ARG001
+    """Draws the aggregate: a line a variant.
+
+    Args:
+        cells: what `aggregate_oldest` gives, variants in order.
+        title: of the environment.
+        reference: not shown here.
+    """
+    looks = variant_looks(cells["variant"].unique())
+    with figure_style():
+        figure = Figure(figsize=(4.6, 3.3), layout="constrained")
+        axes = figure.subplots()
+        for variant, look in looks.items():
+            draw_mean(axes, cells[cells["variant"] == variant], "training_step", **look)
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        axes.set_xlabel("Training steps")
+        axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
+        axes.set_ylabel("Target minus true value")
+        axes.grid(axis="y")
+        figure.suptitle(f"{title}, {agents_in_words(cells)},\nthe oldest fifth of the replay buffer", fontsize=10)
+        legend_below(figure, looks, columns=4)
+    return figure
 
 
 def draw_targets(cells: pd.DataFrame, *, title: str) -> Figure:

@@ -1,0 +1,48 @@
+"""Every agent of a study's variants by itself: which learn, which get stuck, which lose what they had."""
+
+import numpy as np
+import pandas as pd
+from matplotlib import ticker
+from matplotlib.figure import Figure
+
+from mzprobe.figures.style import PANEL_TITLE, figure_style, panel_rows, thousands, variant_looks
+
+
+def aggregate_agents(online: pd.DataFrame) -> pd.DataFrame:
+    """Mean return of the behaviour policy, one row a variant, training step and agent; `episodes` is of how many.
+
+    Args:
+        online: tables of all variants, with a column `variant`.
+    """
+    acted = online[online["policy"] == "behaviour"]
+    cells = acted.groupby(["variant", "training_step", "seed"])["return"].agg(["mean", "size"]).reset_index()
+    return cells.rename(columns={"size": "episodes"})
+
+
+def draw_agents(cells: pd.DataFrame, *, title: str, reference: float | None = None) -> Figure:  # noqa: ARG001
+    """Draws the aggregate: a panel a variant, a thin line an agent, a thick one for their median.
+
+    Args:
+        cells: what `aggregate_agents` gives, variants in order.
+        title: of the environment.
+        reference: not shown here.
+    """
+    looks = variant_looks(cells["variant"].unique())
+    with figure_style():
+        figure, panels = panel_rows(len(looks), xlabel="Training steps", columns=4)
+        for (variant, look), axes in zip(looks.items(), panels, strict=True):
+            returns = cells[cells["variant"] == variant].pivot_table(
+                index="training_step", columns="seed", values="mean"
+            )
+            axes.plot(returns.index, returns.to_numpy(), color=look["colour"], linewidth=0.6, alpha=0.6)
+            axes.plot(returns.index, np.median(returns, axis=1), color=look["colour"], linewidth=1.8)
+            agents = f"{returns.shape[1]} agent{'s' if returns.shape[1] > 1 else ''}"
+            axes.set_title(f"{variant}, {agents}", fontsize=PANEL_TITLE)
+            axes.grid(axis="y")
+        if cells["training_step"].max() >= 5000:
+            panels[0].xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
+        if cells["mean"].min() >= 0:
+            panels[0].set_ylim(bottom=0)
+        figure.suptitle(f"{title}, every agent and their median", fontsize=10)
+        figure.supylabel("Return (undiscounted reward)", fontsize=9)
+    return figure
