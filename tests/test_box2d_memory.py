@@ -123,6 +123,7 @@ def turns(seen):
 EPISODES = [(seed, False) for seed in range(12)] + [(seed, True) for seed in range(8)]
 
 
+@pytest.mark.slow
 def test_a_restored_world_goes_on_as_the_undisturbed_one():
     visited = set()
     for seed, lands in EPISODES:
@@ -211,6 +212,7 @@ def test_the_scene_before_its_first_contact_comes_back_after_many():
         assert lander.env.world.contactCount == 0
 
 
+@pytest.mark.slow
 def test_memory_holds_under_many_saves_and_restores_and_when_worlds_go():
     code = """
 import gc, resource

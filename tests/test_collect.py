@@ -272,6 +272,7 @@ def test_what_is_there_is_not_replaced(run_cli, collected, tmp_path):
     assert files(dataset.path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_leaves_nothing_and_says_so(tmp_path, number, exit_code):
     command = [sys.executable, "-m", "mzprobe", "collect", "cartpole", "--policy", "random", "--episodes", "1000000"]

@@ -57,7 +57,12 @@ ENVIRONMENTS = pytest.mark.parametrize(
 )
 PLANNED = pytest.mark.parametrize(
     "environment",
-    [tabular(0), tabular(1, num_actions=3), CartPole(time_limit=40), LunarLander(time_limit=12)],
+    [
+        tabular(0),
+        tabular(1, num_actions=3),
+        CartPole(time_limit=40),
+        pytest.param(LunarLander(time_limit=12), marks=pytest.mark.slow),
+    ],
     ids=["two", "three", "cartpole", "lander"],
 )
 

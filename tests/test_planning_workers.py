@@ -42,6 +42,7 @@ def asked(agent, count, on_progress):
     return measure_planning(load_agent(read_checkpoint(path)), CONFIG, players=workers, on_progress=on_progress)
 
 
+@pytest.mark.slow
 def test_processes_change_no_byte_of_a_table(agent, tmp_path):
     assert table_of(agent, tmp_path / "shared", 2) == table_of(agent, tmp_path / "alone", 1)
     assert not multiprocessing.active_children()
@@ -110,6 +111,7 @@ def running(pid):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes where Linux shows them")
 def test_processes_end_with_a_parent_that_is_killed(agent, tmp_path):
     script = tmp_path / "parent.py"

@@ -54,6 +54,7 @@ def hashes(folder, kernels, *arguments):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_training_and_probes_hold_their_bits_with_the_oldest_kernels_of_blas(tmp_path):
     steps = ("300", "reanalyse.fraction=0.5")
     own = hashes(tmp_path / "own", {}, *steps)

@@ -152,6 +152,7 @@ def of_horizon(seed, m):
     return Repeated.of(frames, np.arange(20)), laws
 
 
+@pytest.mark.slow
 @SEEDS
 @DRAWN
 def test_intervals_of_the_horizon_probe_hold_the_truth_at_their_level(seed, m):
@@ -295,6 +296,7 @@ def of_cross(seed, m):
     return Repeated(repeated.columns, cells.reshape(repeated.cells.shape)), [laws[cell] for cell in seen]
 
 
+@pytest.mark.slow
 @PAIRS
 def test_intervals_of_the_cross_matrix_hold_the_truth_at_their_level(seed, m):
     assert_intervals_hold_the_truth(*of_cross(seed, m), m, rng(seed))
@@ -339,6 +341,7 @@ def of_equivalence(seed, m):
     return repeated, sums, rewards, bootstraps
 
 
+@pytest.mark.slow
 @PAIRS
 def test_intervals_of_the_equivalence_probe_hold_the_truth_at_their_level(seed, m):
     repeated, laws, _, _ = of_equivalence(seed, m)

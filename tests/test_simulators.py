@@ -157,7 +157,7 @@ def test_branches_equal_plain_arithmetic_with_a_bounded_number_of_simulators(kin
     assert counted.made <= size
 
 
-@pytest.mark.parametrize("size", [1, 2, 4, 512])
+@pytest.mark.parametrize("size", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4)), 2, 512])
 def test_a_pool_of_any_size_keeps_the_protocol(size):
     check_env(SimulatorEnvironment(spec(), Counter, simulators=size), steps=20, seed=1)
 

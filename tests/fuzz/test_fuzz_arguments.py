@@ -116,6 +116,7 @@ def in_time():
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.slow
 def test_arguments(place, run_cli, in_time, tiny_arguments):
     agents = ["checkpoints/[bold]", *(f"{kind}-{made}" for kind in ("pipe", "zero", "broken") for made in MADE)]
     paths = [f"{name}{ending}" for name in FILES for ending in ENDINGS] + agents
