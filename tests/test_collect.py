@@ -279,13 +279,16 @@ def test_a_signal_leaves_nothing_and_says_so(tmp_path, number, exit_code):
     process = subprocess.Popen(
         [*command, "--out", "a-v0"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    end = time.monotonic() + 60
-    while not list(tmp_path.glob(".a-v0.*/data/70")):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    process.send_signal(number)
-    out, said = process.communicate(timeout=60)
+    try:
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob(".a-v0.*/data/70")):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(number)
+        out, said = process.communicate(timeout=60)
+    finally:
+        process.kill()  # it would go on for hours
     assert (process.returncode, out) == (exit_code, "")
     (sentence,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert sentence == "error: interrupted: a-v0 was not written, run the same command again"
