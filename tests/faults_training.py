@@ -191,7 +191,7 @@ FAULTS = (
     ),
     Fault(
         what="demonstrations never become fewer",
-        file="mzprobe/config.py",
+        file="mzprobe/config/run.py",
         old="return self.share * (steps - steps * (steps - 1) / (2 * self.decay_steps))",
         new="return self.share * step",
         test="tests/test_offline.py::test_the_share_of_demonstrations_in_batches_decays_to_nothing",

@@ -1,53 +1,25 @@
-"""One typed, frozen, documented configuration: presets, overrides by key, and the record beside every result."""
+"""All that decides a run, and the record beside every result."""
 
-import difflib
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import Field, field_validator, model_validator
+
+from mzprobe.config.base import (
+    WIDEST,
+    Atom,
+    Config,
+    Exponent,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    Share,
+    Width,
+    validated,
 )
-
-from mzprobe.errors import UsageError
-from mzprobe.toml import key_and_value, read_toml
-from mzprobe.trust import refuse_code
-from mzprobe.values import holds_boolean, refuse_odd
-
-MOST = 2**31 - 1  # of anything that is counted: more is a slip, and products of two still fit 64 bits
-_WIDEST = 2**16  # entries of a layer, whose weights are the square of that: 16 GiB
-PositiveInt = Annotated[int, Field(ge=1, le=MOST)]
-NonNegativeInt = Annotated[int, Field(ge=0, le=MOST)]
-Width = Annotated[int, Field(ge=1, le=_WIDEST)]
-_LARGEST = 1e12  # of any factor; squares of it are numbers of float32
-Positive = Annotated[float, Field(gt=0, le=_LARGEST)]
-NonNegative = Annotated[float, Field(ge=0, le=_LARGEST)]
-Exponent = Annotated[float, Field(ge=0, le=10)]  # of priorities, which would all become 0 or infinite
-Atom = Annotated[float, Field(ge=-1e6, le=1e6)]  # transformed units; 1e12 in the environment's
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Config(BaseModel):
-    """Frozen, unknown keys refused, no infinite or missing numbers."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, strict=False
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_boolean_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        field = cls.model_fields[info.field_name or ""]
-        if field.annotation is not bool and holds_boolean(value):
-            raise ValueError("true and false are no numbers and no text")
-        return value
+from mzprobe.values import refuse_odd
 
 
 class EnvironmentConfig(Config):
@@ -79,7 +51,7 @@ class NetworkConfig(Config):
     """Lowest atom of the reward and value heads, transformed units."""
     support_maximum: Atom = 10.0
     """Highest atom, transformed units."""
-    atoms: Annotated[int, Field(ge=2, le=_WIDEST)] = 21
+    atoms: Annotated[int, Field(ge=2, le=WIDEST)] = 21
     """Number of atoms."""
     reward_input: Literal["next", "transition"] = "next"
     """What the reward head reads: the latent that a step led to, or the latent before, the action and the latent
@@ -290,90 +262,6 @@ class RunConfig(Config):
         return self
 
 
-AnyConfig = TypeVar("AnyConfig", bound=Config)
-
-
-def load_preset(name: str, overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> RunConfig:
-    """The configuration of a preset (a shipped name or a path of a TOML file), with `key=value` overrides.
-
-    The preset's options are for its own environment: naming another one drops them.
-
-    Args:
-        name: of the preset.
-        overrides: the user's own word, which may name any code.
-        allow: modules whose code the file may name.
-
-    Raises:
-        UsageError: if the preset, a key or a value is wrong, or it names code that is not allowed.
-    """
-    return preset_with(name, [key_and_value(override) for override in overrides], name, allow=allow)
-
-
-def preset_with(
-    preset: str, overrides: Sequence[tuple[str, Any]], source: str, *, allow: Sequence[str] | None = None
-) -> RunConfig:
-    """The configuration of a preset with keys and values on top; `source` is named in errors.
-
-    Code that the preset itself names is refused unless `allow` has its module; with None, by whoever runs it.
-    """
-    values = read_toml(preset, "presets")
-    if allow is not None:
-        given = {key for key, _ in overrides}
-        sections = {"environment": "environment.name", "network": "network.kind"}  # what is replaced is not run
-        own = {name: values[name] for name, key in sections.items() if name in values and key not in given}
-        refuse_code(own, allow=allow, source=preset)
-    environment = values.get("environment")
-    if isinstance(environment, dict):
-        named = environment.get("name")
-        if dict(overrides).get("environment.name", named) != named:
-            environment.pop("options", None)
-    for key, value in overrides:
-        set_key(RunConfig, values, key, value)
-    return validated(RunConfig, values, source)
-
-
-def with_overrides(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
-    """A copy of a configuration with `key=value` overrides."""
-    values = config.model_dump()
-    for key, value in map(key_and_value, overrides):
-        set_key(type(config), values, key, value)
-    return validated(type(config), values, "--set")
-
-
-def set_key(model: type[Config], values: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key in nested values.
-
-    Raises:
-        UsageError: if the model has no such key; names the nearest one.
-    """
-    known = dict(keys(model))
-    parts = key.split(".")
-    inside_options = any(key.startswith(f"{name}.") for name, free in known.items() if free)
-    if key not in known and not inside_options:
-        leaves = {name.rsplit(".", 1)[-1]: name for name in known}
-        near = difflib.get_close_matches(key, known, n=1) or [
-            leaves[name] for name in difflib.get_close_matches(parts[-1], leaves, n=1)
-        ]
-        hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
-        raise UsageError(f"there is no configuration key {key}: {hint}")
-    for part in parts[:-1]:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
-            raise UsageError(f"{key} cannot be set: {part} is {values!r}, not a section with keys")
-    values[parts[-1]] = value
-
-
-def keys(model: type[Config], prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """All dotted keys of a configuration, and whether each is a free dictionary."""
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        sections = [part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, Config)]
-        if sections:
-            yield from keys(sections[0], f"{prefix}{name}.")
-        else:
-            yield prefix + name, kind == dict[str, Any]
-
-
 def of_record(values: dict[str, Any], source: str) -> RunConfig:
     """A run's configuration as a file has it; what an older mzprobe had no key for is as that did it.
 
@@ -384,18 +272,3 @@ def of_record(values: dict[str, Any], source: str) -> RunConfig:
     if isinstance(search, dict):
         values = {**values, "search": {"ties": "lowest", **search}}
     return validated(RunConfig, values, source)
-
-
-def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> AnyConfig:
-    """Builds a configuration, or says in one sentence what is wrong with it."""
-    try:
-        return model.model_validate(values)
-    except RecursionError:
-        raise UsageError(f"{source}: configuration is not valid: it is nested too deeply") from None
-    except ValidationError as reason:
-        first = reason.errors()[0]
-        key = ".".join(part for part in first["loc"] if isinstance(part, str))
-        if first["type"] == "extra_forbidden":
-            set_key(model, {}, key, None)
-        said = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{source}: {key or 'configuration'} is not valid: {said}") from None

@@ -1,0 +1,36 @@
+"""One typed, frozen, documented configuration: presets, overrides by key, and the record beside every result."""
+
+from mzprobe.config.base import MOST, Config, NonNegative, NonNegativeInt, PositiveInt, keys, set_key, validated
+from mzprobe.config.presets import load_preset, preset_with, with_overrides
+from mzprobe.config.run import (
+    DatasetConfig,
+    EnvironmentConfig,
+    NetworkConfig,
+    ReanalyseConfig,
+    RunConfig,
+    SearchConfig,
+    TrainingConfig,
+    of_record,
+)
+
+__all__ = [
+    "MOST",
+    "Config",
+    "DatasetConfig",
+    "EnvironmentConfig",
+    "NetworkConfig",
+    "NonNegative",
+    "NonNegativeInt",
+    "PositiveInt",
+    "ReanalyseConfig",
+    "RunConfig",
+    "SearchConfig",
+    "TrainingConfig",
+    "keys",
+    "load_preset",
+    "of_record",
+    "preset_with",
+    "set_key",
+    "validated",
+    "with_overrides",
+]

@@ -1,0 +1,56 @@
+"""Configurations from presets, with keys on top."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mzprobe.config.base import AnyConfig, set_key, validated
+from mzprobe.config.run import RunConfig
+from mzprobe.toml import key_and_value, read_toml
+from mzprobe.trust import refuse_code
+
+
+def load_preset(name: str, overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a preset (a shipped name or a path of a TOML file), with `key=value` overrides.
+
+    The preset's options are for its own environment: naming another one drops them.
+
+    Args:
+        name: of the preset.
+        overrides: the user's own word, which may name any code.
+        allow: modules whose code the file may name.
+
+    Raises:
+        UsageError: if the preset, a key or a value is wrong, or it names code that is not allowed.
+    """
+    return preset_with(name, [key_and_value(override) for override in overrides], name, allow=allow)
+
+
+def preset_with(
+    preset: str, overrides: Sequence[tuple[str, Any]], source: str, *, allow: Sequence[str] | None = None
+) -> RunConfig:
+    """The configuration of a preset with keys and values on top; `source` is named in errors.
+
+    Code that the preset itself names is refused unless `allow` has its module; with None, by whoever runs it.
+    """
+    values = read_toml(preset, "presets")
+    if allow is not None:
+        given = {key for key, _ in overrides}
+        sections = {"environment": "environment.name", "network": "network.kind"}  # what is replaced is not run
+        own = {name: values[name] for name, key in sections.items() if name in values and key not in given}
+        refuse_code(own, allow=allow, source=preset)
+    environment = values.get("environment")
+    if isinstance(environment, dict):
+        named = environment.get("name")
+        if dict(overrides).get("environment.name", named) != named:
+            environment.pop("options", None)
+    for key, value in overrides:
+        set_key(RunConfig, values, key, value)
+    return validated(RunConfig, values, source)
+
+
+def with_overrides(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
+    """A copy of a configuration with `key=value` overrides."""
+    values = config.model_dump()
+    for key, value in map(key_and_value, overrides):
+        set_key(type(config), values, key, value)
+    return validated(type(config), values, "--set")
