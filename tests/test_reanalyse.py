@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.config import load_preset
 from mzprobe.errors import UsageError
 from mzprobe.search import search
 from mzprobe.training.reanalyse import TargetCounts
@@ -35,6 +36,7 @@ def test_the_share_is_the_asked_one_to_a_target(fraction, fresh):
     [
         *((fraction, []) for fraction in FRACTIONS),
         (0.5, ["training.training_ratio=1", "reanalyse.batch_size=512"]),  # of some 2,000 targets
+        (0.5, ["reanalyse.positions=drawn", "training.batch_size=32"]),
     ],
 )
 def test_over_any_1000_training_steps_the_fraction_is_within_one_percent(
@@ -99,6 +101,31 @@ def test_a_reanalysed_target_is_what_the_search_of_acting_finds_there(tmp_path, 
         assert replay.values[p] == pytest.approx(expected, rel=1e-4)
 
 
+def test_drawn_positions_are_searched_before_they_are_learned_from(tmp_path, tiny_config, make_trainer):
+    config = tiny_config("reanalyse.fraction=0.5", "reanalyse.positions=drawn", "reanalyse.root_noise=false")
+    trainer = played(make_trainer, config, tmp_path, 40)
+    replay = trainer.experience.replay
+    searched = []
+    renew = trainer.reanalyser.renew
+    trainer.reanalyser.renew = lambda replay, slots: searched.append(slots) or renew(replay, slots)
+    replay.policies[:] = 0
+    due = trainer.experience.counts.due(0.5)
+    [(_, slots)], batch = trainer.experience.sample(0)
+    (found,) = searched
+    B = len(slots)
+    assert due > B
+    assert found.tolist() == sorted(set(slots.tolist()))  # more are due than there are
+    assert (batch.policies[0].sum(axis=1) == 1).all()
+    trainer.experience.counts.reanalysed += trainer.experience.counts.due(0.5) - 4
+    [(_, slots)], _ = trainer.experience.sample(1)
+    assert set(searched[1]) <= set(slots[:: B // 4])
+
+
+def test_more_drawn_positions_than_a_batch_has_are_refused():
+    with pytest.raises(UsageError, match="calls for 152 targets a training step, and of drawn positions there are 128"):
+        load_preset("cartpole", ["reanalyse.fraction=0.95", "reanalyse.positions=drawn"])
+
+
 def test_root_noise_is_on_as_in_self_play_unless_switched_off(tmp_path, tiny_config, make_trainer):
     for noise, differ in ((True, True), (False, False)):
         config = tiny_config(f"reanalyse.root_noise={str(noise).lower()}")
@@ -155,7 +182,7 @@ OPTIONS = {
     "cosine": ["training.learning_rate_schedule=cosine", "training.learning_rate_steps=40"],
     "ladder": ["training.temperature_ladder=[1, 0.5, 0.1]", "training.uniform_share=0.1"],
     "transition": ["network.reward_input=transition"],
-    "drawn": ["reanalyse.positions=drawn", "reanalyse.fraction=0.8"],
+    "drawn": ["reanalyse.positions=drawn", "reanalyse.fraction=0.5"],
 }
 
 

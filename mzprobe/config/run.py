@@ -199,7 +199,8 @@ class ReanalyseConfig(Config):
     """Share of all targets that are made from stored positions; below 1 online. Offline, 1 for these targets, or 0 for
     recorded actions as policy targets (behaviour cloning)."""
     positions: Literal["in_turn", "drawn"] = "in_turn"
-    """Which stored positions: all in turn, or those drawn for a training batch, before it is learned from."""
+    """Which stored positions: all in turn, or those drawn for a training batch, before it is learned from; of these there
+    is a batch at most each training step."""
     batch_size: PositiveInt = 64
     """Stored positions searched side by side; fewer online, where so many at once would blur the share."""
     root_noise: bool = True
@@ -259,6 +260,18 @@ class RunConfig(Config):
             raise ValueError("reanalyse.fraction must be 1 offline, or 0 for behaviour cloning")
         if not self.offline and fraction == 1:
             raise ValueError("reanalyse.fraction must be below 1 online: with 1 there are no episodes of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _drawn_are_enough(self) -> Self:
+        if self.reanalyse.positions == "drawn" and not self.offline:
+            fraction, B = self.reanalyse.fraction, self.training.batch_size
+            due = fraction / (1 - fraction) / self.training.training_ratio
+            if due > B:
+                raise ValueError(
+                    f"reanalyse.fraction={fraction:g} calls for {due:.0f} targets a training step, and of drawn "
+                    f"positions there are {B}: lower it, or raise training.batch_size or training.training_ratio"
+                )
         return self
 
 

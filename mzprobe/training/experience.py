@@ -42,6 +42,11 @@ def prioritise(drawn: list[Drawn], errors: NDArray[Any]) -> None:
         errors = errors[len(slots) :]
 
 
+def evenly(slots: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most `count` of drawn slots `[B]`, from the first to the last; each once."""
+    return np.unique(slots[np.arange(count) * len(slots) // count])
+
+
 class Online:
     """Episodes of its own, of which stored positions are reanalysed; and demonstrations, fewer and fewer of them.
 
@@ -192,8 +197,7 @@ class Online:
         count = min(self.counts.due(self.config.reanalyse.fraction), len(slots))
         if count > 0:
             with self.clock.part("reanalyse"):
-                chosen = np.unique(slots[np.arange(count) * len(slots) // count])
-                self.counts.reanalysed += self.reanalyser.renew(replay, chosen)
+                self.counts.reanalysed += self.reanalyser.renew(replay, evenly(slots, count))
 
     def _turn(self, step: int, size: int) -> Replay:
         """Whose positions are reanalysed next: the demonstrations' turn comes by their share of the batches."""
@@ -246,15 +250,19 @@ class Offline:
 
     def sample(self, step: int) -> tuple[list[Drawn], Batch]:
         """A batch by priority, after so many recorded positions have got new targets as are due each step."""
-        count = self.config.dataset.targets_per_step
-        with self.clock.part("reanalyse"):
-            if self.feed.resident:
-                made = self.reanalyser.refresh(self.replay, count, searched=self.searched)
-            else:  # what comes from disk comes with fresh targets
-                targets = searched_targets if self.searched else cloned_targets
+        count, config = self.config.dataset.targets_per_step, self.config
+        made = 0
+        if not self.feed.resident:  # what comes from disk comes with fresh targets
+            targets = searched_targets if self.searched else cloned_targets
+            with self.clock.part("reanalyse"):
                 made = self.feed.advance(count, targets(self.reanalyser), step=step)
-            self.counts.reanalysed += made if self.searched else 0
-        slots = self.replay.draw(self.generator, self.config.training.batch_size)
+        slots = self.replay.draw(self.generator, config.training.batch_size)
+        if self.feed.resident:
+            drawn = config.reanalyse.positions == "drawn"
+            renewed = evenly(slots, min(count, len(slots))) if drawn else self.replay.stale(count)
+            with self.clock.part("reanalyse"):
+                made = self.reanalyser.renew(self.replay, renewed, searched=self.searched)
+        self.counts.reanalysed += made if self.searched else 0
         return [Drawn(self.replay, slots)], self.replay.batch(slots, self.generator, step=step)
 
     def stored_targets(self, step: int) -> None:
