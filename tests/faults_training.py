@@ -231,4 +231,77 @@ FAULTS = (
         new="np.float32(1)",
         test="tests/test_replay.py::test_joined_batches_weigh_by_their_share",
     ),
+    # Steadier agents
+    Fault(
+        what="n by age changes one training step too late",
+        file="mzprobe/config/run.py",
+        old='np.searchsorted(first, ages, side="right")',
+        new='np.searchsorted(first, ages, side="left")',
+        test="tests/test_ages.py::test_n_is_that_of_the_last_age_that_is_reached",
+    ),
+    Fault(
+        what="a target of age bootstraps from the state before",
+        file="mzprobe/training/targets.py",
+        old="G = float(root_values[p + last])",
+        new="G = float(root_values[p + last - 1])",
+        test="tests/test_ages.py::test_a_target_of_age_is_a_reward_and_the_latest_root_value_of_the_next_state",
+    ),
+    Fault(
+        what="a target of age keeps the root value of self-play",
+        file="mzprobe/training/replay.py",
+        old="            self.root_values[slots] = root_values\n        rebootstrap(",
+        new="            pass\n        rebootstrap(",
+        test="tests/test_ages.py::test_a_target_of_age_is_a_reward_and_the_latest_root_value_of_the_next_state",
+    ),
+    Fault(
+        what="what is audited is not what is learned from",
+        file="mzprobe/training/replay.py",
+        old="            values[old] = renewed\n",
+        new="",
+        test="tests/test_ages.py::test_batches_and_audits_hold_the_targets_of_their_age",
+    ),
+    Fault(
+        what="an average starts with its full decay",
+        file="mzprobe/training/averaging.py",
+        old="1 - min(self.decay, (1 + step) / (10 + step))",
+        new="1 - self.decay",
+        test="tests/test_averaging.py::test_an_average_is_the_plain_formula",
+    ),
+    Fault(
+        what="checkpoints hold the latest weights where the averaged ones are evaluated",
+        file="mzprobe/training/snapshots.py",
+        old='        network = self.network_for("checkpoints")\n        weights',
+        new="        network = self.network\n        weights",
+        test="tests/test_averaging.py::test_whoever_uses_averaged_weights_uses_those",
+    ),
+    Fault(
+        what="drawn positions are searched after they were learned from",
+        file="mzprobe/training/experience.py",
+        old="                    self._renew_drawn(replay, slots)\n                batches.append("
+        "replay.batch(slots, self.generator, step=step))\n",
+        new="                    pass\n                batches.append(replay.batch(slots, self.generator, step=step))\n"
+        "                self._renew_drawn(replay, slots)\n",
+        test="tests/test_reanalyse.py::test_drawn_positions_are_searched_before_they_are_learned_from",
+    ),
+    Fault(
+        what="a uniform share is learned as the search's policy",
+        file="mzprobe/training/selfplay.py",
+        old="= result.policy(1.0)\n        self.root_values[at] = result.root_value\n        self.lengths += 1",
+        new="= policy\n        self.root_values[at] = result.root_value\n        self.lengths += 1",
+        test="tests/test_training.py::test_a_uniform_share_is_of_what_acts_and_not_of_the_target",
+    ),
+    Fault(
+        what="the gradient of a reward head of transitions misses the latent before",
+        file="mzprobe/training/fused.py",
+        old="            before[j, b] += dstep[j, b]\n",
+        new="",
+        test="tests/test_training.py::test_the_fused_gradient_equals_autograd",
+    ),
+    Fault(
+        what="a reward head of transitions never sees the latent after in kernels",
+        file="mzprobe/networks/mlp_kernels.py",
+        old="        step[inputs:],\n",
+        new="        np.zeros((inputs - A, lanes), np.float32),\n",
+        test="tests/test_search.py::test_the_fused_path_equals_the_general_path",
+    ),
 )
