@@ -1,5 +1,9 @@
 """Tables as probes write them, with rows that nobody measured."""
 
+import json
+
+import pyarrow.parquet as pq
+
 from mzprobe.probes.tables import Table, table_path, write_table
 
 
@@ -32,3 +36,12 @@ def store(analyses, frame, *, probe="horizon", run="made", folder=None, **change
     for seed, own in frame.groupby("seed"):
         path = table_path(analyses, run, folder or probe, int(seed))
         write_table(path, table_of(own, probe=probe, run=run, **changes))
+
+
+def without_seal(path, target):
+    """Writes a table as an older mzprobe did, which knew no seals."""
+    arrow = pq.read_table(path)
+    record = json.loads(arrow.schema.metadata[b"mzprobe"])
+    assert record.pop("sealed")
+    metadata = {b"mzprobe": json.dumps(record, sort_keys=True).encode()}
+    pq.write_table(arrow.replace_schema_metadata(metadata), target)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stored_tables import store, table_of
+from stored_tables import store, table_of, without_seal
 
 from mzprobe.errors import MzprobeError, MzprobeWarning, UsageError
 from mzprobe.probes.seals import table_sha256
@@ -52,6 +52,14 @@ def rewritten(path, change):
 def test_what_is_written_is_read_back(path, frame):
     pd.testing.assert_frame_equal(read_table(path).frame, frame, check_dtype=False)
     assert look_at(path)[1]
+
+
+def test_a_table_that_has_lost_its_seal_does_not_pass_for_an_older_one(path):
+    arrow = pq.read_table(path)
+    (record,) = [value for name, value in arrow.schema.metadata.items() if name == b"mzprobe"]
+    pq.write_table(arrow.replace_schema_metadata({b"mzprobe": record}), path)
+    with pytest.raises(MzprobeError, match=r"its seal is gone"):
+        read_table(path)
 
 
 @pytest.mark.parametrize("bits", [40, pytest.param(400, marks=pytest.mark.slow)])
@@ -146,15 +154,8 @@ def test_a_table_copied_to_another_seed_or_run_is_refused(path, tmp_path):
         read_run(tmp_path, "renamed", "horizon")
 
 
-def unsealed(path):
-    """Takes the seal off, as older tables are."""
-    arrow = pq.read_table(path)
-    metadata = {key: value for key, value in arrow.schema.metadata.items() if key != b"mzprobe_sha256"}
-    pq.write_table(arrow.replace_schema_metadata(metadata), path)
-
-
 def test_a_table_without_a_seal_is_read_with_a_warning_and_sealed_after_a_look(path, run_cli, frame):
-    unsealed(path)
+    without_seal(path, path)
     with pytest.warns(MzprobeWarning, match="has no seal, as older tables: look at it with mzprobe seal --dry-run"):
         assert len(read_table(path).frame) == len(frame)
     before = path.read_bytes()
@@ -215,7 +216,7 @@ def test_verify_says_what_is_wrong_and_where(path, tmp_path, agent, run_cli):
     (tmp_path / "tiny" / "seed-0").rename(tmp_path / "tiny" / "seed-1")
     weights = tmp_path / "tiny" / "seed-1" / "step-0000000" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0\0")
-    unsealed(path)
+    without_seal(path, path)
     code, out, said = run_cli("verify", tmp_path)
     assert code == 1
     assert f"table {path} has no digest to compare with" in said

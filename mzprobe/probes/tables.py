@@ -59,7 +59,7 @@ def table_bytes(table: Table) -> bytes:
     if missing:
         raise ValueError(f"columns without a unit: {', '.join(sorted(missing))}")
     arrow = pa.Table.from_pandas(table.frame, preserve_index=False)
-    record = json.dumps({"units": table.units, **table.record}, sort_keys=True).encode()
+    record = json.dumps({"units": table.units, "sealed": True, **table.record}, sort_keys=True).encode()
     metadata = {_RECORD: record, _SEAL: table_sha256(arrow, record).encode()}
     buffer = io.BytesIO()
     floats = [field.name for field in arrow.schema if pa.types.is_floating(field.type)]
@@ -119,6 +119,8 @@ def look_at(path: Path) -> tuple[Table, bool]:
             # The seal's own name may be what is damaged, and no older table is to be taken for that.
             raise MzprobeError(f"{path} is damaged or edited (it holds what no table does): {_AGAIN}")
         values, seal = json.loads(written), arrow.schema.metadata.get(_SEAL)
+        if seal is None and isinstance(values, dict) and values.get("sealed"):  # no older table
+            raise MzprobeError(f"{path} is damaged or edited (its seal is gone): {_AGAIN}")
         if seal is not None and seal.decode() != table_sha256(arrow, written):
             raise MzprobeError(f"{path} is damaged or edited (its sha256 is not the recorded one): {_AGAIN}")
         frame = arrow.to_pandas(use_threads=False)
@@ -130,6 +132,7 @@ def look_at(path: Path) -> tuple[Table, bool]:
     record = TableRecord.of(values, source=path, error=MzprobeError, remedy=_AGAIN)
     _refuse_other_rows(path, frame, record)
     units = values.pop("units")
+    values.pop("sealed", None)
     return Table(frame=frame, units=units, record=values), seal is not None
 
 
