@@ -1,6 +1,7 @@
 """Studies: which agents and probes, in what order; agents side by side in processes of their own."""
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from mzprobe.study.dataset import DatasetTask
 from mzprobe.study.plan import refuse_missing_steps
 from mzprobe.study.processes import Report, run_tasks
 from mzprobe.study.timing import write_timing
-from mzprobe.study.training import train_agent
+from mzprobe.study.training import SECONDS, train_agent
 from mzprobe.training.trainer import Trainer
 from mzprobe.trust import modules_of
 
@@ -142,8 +143,14 @@ def agent_label(variant: str, seed: int) -> str:
 
 
 def _probe(run: ProbeRun, label: str, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
+    reported = 0.0
+
     def probed(done: float, total: int) -> None:
-        report(Report(label=label, phase=run.probe.name, done=done, total=total))
+        nonlocal reported
+        # Whoever asks hundreds of times a second would keep the parent from what its cores are for.
+        if done == int(done) or time.monotonic() >= reported + SECONDS:
+            reported = time.monotonic()
+            report(Report(label=label, phase=run.probe.name, done=done, total=total))
         if must_stop():
             raise Interrupted("stopped inside a probe: the checkpoints that are done are kept")
 

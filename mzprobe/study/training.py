@@ -6,7 +6,7 @@ from collections.abc import Callable
 from mzprobe.study.processes import Report
 from mzprobe.training.trainer import Progress, Trainer
 
-_SECONDS = 0.2  # between reports
+SECONDS = 0.2  # between reports
 
 
 def train_agent(trainer: Trainer, label: str, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
@@ -26,7 +26,7 @@ def train_agent(trainer: Trainer, label: str, report: Callable[[Report], None], 
 
     def trained(progress: Progress) -> None:
         nonlocal reported
-        if time.monotonic() < reported + _SECONDS and progress.step < progress.steps:
+        if time.monotonic() < reported + SECONDS and progress.step < progress.steps:
             return
         reported = time.monotonic()
         trainer.stop = must_stop()
