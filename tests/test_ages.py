@@ -8,8 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import drawn, episode, replay_of
 
-from mzprobe.config import load_preset
-from mzprobe.errors import UsageError
 from mzprobe.training.targets import n_step_values
 
 AGES = [[10, 4], [30, 1]]  # n = 7, from 10 training steps on 4, from 30 on 1
@@ -103,14 +101,3 @@ def test_the_best_episodes_move_with_their_ages():
     n = [1 if 160 - 20 * s >= 30 else 4 for s in stored.seeds]
     wanted = [plain(kept[s], kept[s].root_values, k)[t] for s, t, k in zip(stored.seeds, stored.times, n, strict=True)]
     np.testing.assert_allclose(stored.targets, wanted, rtol=1e-5, atol=1e-5)
-
-
-def test_without_ages_a_buffer_keeps_nothing_more():
-    replay = replay_of(made_up(5, terminated=True, marker=0))
-    assert replay.root_values.size == replay.stored_steps.size == 0
-    assert {"root_values", "stored_steps"}.isdisjoint(replay.state()[0])
-
-
-def test_ages_out_of_order_are_refused():
-    with pytest.raises(UsageError, match="n_step_by_age must be in increasing order of age"):
-        load_preset("cartpole", ["training.n_step_by_age=[[30, 1], [10, 4]]"])

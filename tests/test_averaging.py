@@ -15,7 +15,7 @@ from mzprobe.training.averaging import WeightAverage
 @pytest.mark.parametrize("kernels", [True, False])
 def test_an_average_is_the_plain_formula(kernels):
     network = random_network(0)
-    average = WeightAverage(network, decay=0.6)
+    average = WeightAverage(network, decay=0.3)  # reached at the third step
     if not kernels:
         average._arrays = None
     plain = {name: tensor.double().clone() for name, tensor in network.state_dict().items()}
@@ -25,7 +25,7 @@ def test_an_average_is_the_plain_formula(kernels):
             for parameter in network.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=generator))
         average.update(step)
-        keep = min(0.6, (1 + step) / (10 + step))
+        keep = min(0.3, (1 + step) / (10 + step))
         for name, tensor in network.state_dict().items():
             plain[name] = keep * plain[name] + (1 - keep) * tensor.double()
         for name, tensor in average.network.state_dict().items():
@@ -40,6 +40,25 @@ def test_numbers_that_are_no_weights_are_copied():
     assert average.network.num_batches_tracked == 1
     expected = 2 / 11 * 1.0 + 9 / 11 * network.running_var
     torch.testing.assert_close(average.network.running_var, expected)
+
+
+def test_weights_that_do_not_lie_side_by_side_or_are_shared_move_once():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.strided = nn.Parameter(torch.zeros(4, 6)[:, :3])
+            self.one = nn.Linear(2, 2)
+            self.same = self.one
+
+    network = Odd()
+    average = WeightAverage(network, decay=0.05)
+    before = average.network.one.weight.clone()
+    with torch.no_grad():
+        network.strided.fill_(1.0)
+        network.one.weight.add_(1.0)
+    average.update(1)
+    torch.testing.assert_close(average.network.strided, torch.full((4, 3), 0.95))
+    torch.testing.assert_close(average.network.one.weight, before + 0.95)
 
 
 def test_a_restored_average_goes_on_to_the_same_bits():
@@ -57,7 +76,7 @@ def test_a_restored_average_goes_on_to_the_same_bits():
     assert all(mine[name].tobytes() == theirs[name].tobytes() for name in mine)
 
 
-@pytest.mark.parametrize("averaged", [[], ["play"], ["reanalyse"], ["checkpoints"]])
+@pytest.mark.parametrize("averaged", [["play"], ["reanalyse"], ["checkpoints"], ["play", "checkpoints"]])
 def test_whoever_uses_averaged_weights_uses_those(tmp_path, tiny_config, make_trainer, averaged):
     said = str(averaged).replace("'", '"')
     config = tiny_config("training.average_decay=0.9", f"training.averaged={said}", "reanalyse.fraction=0.5")

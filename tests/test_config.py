@@ -92,12 +92,19 @@ def test_a_key_inside_a_number_is_a_usage_error(overrides):
         ("training.temperatures=[[0, 1.0], [0, 0.5]]", "temperatures must begin at step 0"),
         ("training.temperatures=[]", "temperatures must begin at step 0"),
         ("training.temperatures=[[0, 0.0]]", "training.temperatures"),
+        ("training.n_step_by_age=[[9, 2], [9, 1]]", "n_step_by_age must be in increasing order of age"),
+        ("training.learning_rate_floor=0.1", "learning_rate_floor must not be above learning_rate"),
+        (f"training.temperature_ladder={[1] * 17}", "temperature_ladder has 17 temperatures for environments=16"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_its_key(override, key):
     said = refused(override)
     assert key in said
     assert "is not valid" in said
+
+
+def test_averaged_weights_that_nobody_uses_are_refused():
+    assert "averaged must say who uses" in refused("training.average_decay=0.9", "training.averaged=[]")
 
 
 @pytest.mark.parametrize("override", ["training.batch_size", "=64", ""])

@@ -286,6 +286,14 @@ def test_the_oldest_fifth_of_targets_is_compared_with_the_truth():
     assert cells.loc[("b", 5), "mean"] == -1.0
 
 
+def test_where_most_positions_are_of_one_age_the_oldest_are_those():
+    table = joined(targets_table).assign(age=lambda own: own["position"].clip(upper=4))  # six of the oldest
+    cells = aggregate_oldest(table).set_index(["variant", "training_step"])
+    assert cells.loc[("b", 10)].to_dict() == {"age": 4.0, "mean": -1 / 3, "standard_error": 1 / 3, "agents": 2}
+    alike = aggregate_oldest(table.assign(age=0))
+    assert alike["mean"].notna().all()
+
+
 def test_the_oldest_targets_are_a_line_a_variant():
     cells = in_order(aggregate_oldest(joined(targets_table)))
     figure = draw_oldest(cells, title="Golden")

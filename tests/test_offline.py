@@ -151,6 +151,30 @@ def test_behaviour_cloning_has_the_recorded_actions_as_targets_and_no_search(
     assert (replay.values[ends] != 0).any()
 
 
+@pytest.mark.parametrize("positions", ["in_turn", "drawn"])
+def test_truncated_ends_do_not_keep_the_value_of_a_network_that_knows_nothing(
+    tmp_path, dataset, tiny_config, make_trainer, positions
+):
+    config = tiny_config(*offline(dataset, "training.steps=150", f"reanalyse.positions={positions}"))
+    trainer = make_trainer(config, tmp_path)
+    trainer.train()
+    replay = trainer.experience.replay
+    used = replay.left[: replay.used]
+    ends = np.flatnonzero((used == 0) & ~replay.terminated[: replay.used])
+    assert len(ends) == sum(not one.terminated for one in EPISODES)
+    assert np.mean(replay.values[ends] > 0) > 0.8
+
+
+def test_drawn_positions_of_a_dataset_that_streams_or_more_than_a_batch_has_are_refused(
+    tmp_path, dataset, tiny_config, make_trainer
+):
+    drawn = ["reanalyse.positions=drawn", "training.replay_capacity=120", "environment.options.time_limit=100"]
+    with pytest.raises(UsageError, match=r"drawn needs all recorded episodes in the buffer, and they are more than"):
+        make_trainer(tiny_config(*offline(dataset, *drawn)), tmp_path)
+    with pytest.raises(UsageError, match=r"targets_per_step=512 is more than the 16 positions that are drawn"):
+        tiny_config(*offline(dataset, "reanalyse.positions=drawn", "dataset.targets_per_step=512"))
+
+
 def test_a_dataset_larger_than_the_buffer_streams_through_it_evenly(tmp_path, dataset, tiny_config, make_trainer):
     small = ["training.replay_capacity=120", "environment.options.time_limit=100", "search.simulations=2"]
     config = tiny_config(*offline(dataset, "training.steps=400", "dataset.targets_per_step=10", *small))
@@ -249,6 +273,25 @@ def test_demonstrations_are_reanalysed_by_their_share(tmp_path, dataset, tiny_co
     assert abs(counted["own"] - counted["shown"]) <= 5
 
 
+def test_drawn_demonstrations_are_reanalysed_by_their_share(tmp_path, dataset, tiny_config, make_trainer):
+    config = tiny_config(*demonstrations(dataset, "reanalyse.positions=drawn", "training.training_ratio=0.5"))
+    trainer = make_trainer(config, tmp_path)
+    counted = {"own": 0, "shown": 0}
+    real = trainer.reanalyser.renew
+
+    def renew(replay, slots, **keys):
+        counted["own" if replay is trainer.experience.replay else "shown"] += len(slots)
+        return real(replay, slots, **keys)
+
+    trainer.reanalyser.renew = renew
+    trainer.experience.begin()
+    while sum(counted.values()) < 400:
+        trainer.experience.play_step(10)  # where the share is 0.75 (1 - 10/30) = 0.5
+        if trainer.experience.replay.positions:
+            trainer.experience.sample(10)
+    assert counted["own"] / counted["shown"] == pytest.approx(1, abs=0.25)  # a position that is drawn twice counts once
+
+
 def test_without_reanalyse_the_values_of_demonstrations_follow_the_network(
     tmp_path, dataset, tiny_config, make_trainer
 ):
@@ -272,6 +315,9 @@ OPTIONS = {
     "target network": lambda path: offline(path, "reanalyse.target_interval=7"),
     "streaming": lambda path: [*offline(path, "environment.options.time_limit=100"), "training.replay_capacity=120"],
     "best": lambda path: offline(path, "training.keep_best=6"),
+    "drawn": lambda path: offline(path, "reanalyse.positions=drawn", "training.n_step_by_age=[[9, 1]]"),
+    "averaged": lambda path: offline(path, "training.average_decay=0.9", "reanalyse.target_interval=7"),
+    "demonstrations, drawn": lambda path: demonstrations(path, "reanalyse.positions=drawn"),
     "demonstrations": lambda path: demonstrations(path),
     "demonstrations, cloned": lambda path: demonstrations(path, fraction=0),
     "demonstrations, streaming": lambda path: [

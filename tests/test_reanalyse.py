@@ -7,11 +7,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from models import episode, replay_of
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.config import load_preset
 from mzprobe.errors import UsageError
 from mzprobe.search import search
+from mzprobe.training.experience import some_of
 from mzprobe.training.reanalyse import TargetCounts
 
 FRACTIONS = [0.5, 0.8, 0.95]
@@ -118,7 +120,29 @@ def test_drawn_positions_are_searched_before_they_are_learned_from(tmp_path, tin
     assert (batch.policies[0].sum(axis=1) == 1).all()
     trainer.experience.counts.reanalysed += trainer.experience.counts.due(0.5) - 4
     [(_, slots)], _ = trainer.experience.sample(1)
-    assert set(searched[1]) <= set(slots[:: B // 4])
+    assert len(searched[1]) <= 4
+    assert set(searched[1]) <= set(slots.tolist())
+
+
+def test_no_stratum_of_a_draw_is_left_out_when_some_of_it_is_searched_anew():
+    """A batch is drawn stratum by stratum: what is chosen by its place in it would always be of the same ones."""
+    slots, generator, seen = np.arange(100, 228), np.random.default_rng(0), set()
+    for _ in range(40):
+        some = some_of(slots, 64, generator)
+        assert len(some) == len(set(some.tolist())) == 64
+        seen |= set(some.tolist())
+    assert seen == set(slots.tolist())
+    assert some_of(slots, 500, generator).tolist() == slots.tolist()
+
+
+def test_the_truncated_end_that_a_drawn_position_reaches_is_searched_with_it():
+    replay = replay_of(n_step=2, unroll_steps=1)
+    for marker, (T, terminated) in enumerate([(6, False), (6, True)]):  # slots 0..6 and 7..13
+        values = np.ones(T + 1)
+        values[-1] *= not terminated
+        replay.add(episode(np.ones(T), values, terminated=terminated, marker=marker))
+    assert replay.with_ends(np.array([0, 3])).tolist() == [0, 3]
+    assert replay.with_ends(np.array([4, 5, 12])).tolist() == [4, 5, 6, 12]
 
 
 def test_more_drawn_positions_than_a_batch_has_are_refused():
@@ -182,6 +206,12 @@ OPTIONS = {
     "cosine": ["training.learning_rate_schedule=cosine", "training.learning_rate_steps=40"],
     "ladder": ["training.temperature_ladder=[1, 0.5, 0.1]", "training.uniform_share=0.1"],
     "transition": ["network.reward_input=transition"],
+    "averaged, with a target network": [
+        "training.average_decay=0.9",
+        "reanalyse.fraction=0.5",
+        "reanalyse.target_interval=7",
+    ],
+    "best, reanalysed, by age": ["training.keep_best=5", "reanalyse.fraction=0.5", "training.n_step_by_age=[[9, 1]]"],
     "drawn": ["reanalyse.positions=drawn", "reanalyse.fraction=0.5"],
 }
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import warnings
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 from studies import HORIZON, study_of_all_probes
@@ -16,7 +17,7 @@ from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, UsageError
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.tables import read_table
 from mzprobe.settings import PlanningConfig, SearchErrorConfig, StepsConfig, StudyConfig, StudyRun
-from mzprobe.study import AgentTask, processes, run_study
+from mzprobe.study import AgentTask, _probe, processes, run_study
 from mzprobe.study.processes import Failure, Report, run_tasks
 
 STUDY = StudyConfig(preset="cartpole", seeds=(0, 1), horizon=HORIZON)
@@ -84,6 +85,20 @@ def test_an_agent_is_trained_and_asked_all_questions_of_the_study(task, tmp_path
         for name in PROBES
     }
     assert steps == {**{name: {0, 20, 40} for name in PROBES}, "search": {20}, "planning": {0, 40}, "targets": {20, 40}}
+
+
+def test_a_probe_reports_each_checkpoint_and_now_and_then_between(monkeypatch):
+    said = []
+
+    def run_probe(_run, *, on_progress):
+        for share in [0.0] * 500 + [0.5] * 500 + [1.0] * 3 + [1.2] * 500 + [2.0]:
+            on_progress(share, 2)
+
+    monkeypatch.setattr("mzprobe.study.run_probe", run_probe)
+    run = SimpleNamespace(probe=PROBES["online"])
+    _probe(run, "seed 0", lambda report: said.append(report.done), lambda: False)
+    assert len(said) < 20
+    assert list(dict.fromkeys(done for done in said if done == int(done))) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("phase", ["online", "horizon", "sequences", "cross", "search", "planning"])

@@ -493,3 +493,40 @@ def test_a_uniform_share_is_of_what_acts_and_not_of_the_target():
     assert clear.sum() > 300
     taken = [likeliest[np.arange(1000), play.actions[:, 0]][clear].mean() for play in plays]
     assert taken == [1, pytest.approx(0.75, abs=0.08)]
+
+
+def test_self_play_is_told_its_temperatures_and_its_uniform_share(tmp_path, tiny_config, make_trainer):
+    told = []
+
+    def step(model, temperature, *, uniform_share):
+        told.append((np.asarray(temperature).tolist(), uniform_share))
+        return []
+
+    for number, keys in enumerate((["training.temperature_ladder=[1, 0.5]", "training.uniform_share=0.1"], [])):
+        trainer = make_trainer(tiny_config(*keys, "training.environments=3"), tmp_path / str(number))
+        trainer.experience.play.step = step
+        trainer.experience.play_step(0)
+    assert told == [([1.0, 0.5, 1.0], 0.1), (1.0, 0.0)]
+
+
+def test_the_networks_reward_head_reads_what_the_configuration_says(tmp_path, tiny_config, make_trainer):
+    inputs = []
+    for read in ("next", "transition"):
+        network = make_trainer(tiny_config(f"network.reward_input={read}"), tmp_path / read).network
+        inputs.append(network.reward_head.w1.shape[0] - network.latent)
+    assert inputs == [0, 2 + network.latent]
+
+
+def test_a_model_that_is_not_unrolled_is_learned_by_autograd_as_by_the_fused_gradient():
+    fused, plain = (small_learner(fused=one, unroll_steps=0) for one in (True, False))
+    batch = random_batch(0, B=8, K=0, A=2)
+    (mine, _), (other, _) = fused.step(batch, 0), plain.step(batch, 0)
+    assert mine == pytest.approx(other, rel=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [-1.0, np.array([1.0, -0.5, 1.0])])
+def test_a_negative_temperature_is_refused(temperature):
+    model, play = player(time_limit=9, environments=3)
+    result = search(model, play.environment.observe(play.states), config=SearchConfig(simulations=4))
+    with pytest.raises(ValueError, match="temperature must not be negative"):
+        result.policy(temperature)

@@ -1,4 +1,4 @@
-"""All that decides a run, and the record beside every result."""
+"""All that decides a run."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -150,7 +150,8 @@ class TrainingConfig(Config):
     """Pairs (first training step, T) for the behaviour policy, in order."""
     temperature_ladder: tuple[Positive, ...] = ()
     """T of each episode played side by side while collecting data, in turn and from the first step to the last, in
-    place of `temperatures`, which stay those of evaluations and probes."""
+    place of `temperatures`, which stay those of evaluations and probes. Offline nothing is played: then neither this
+    nor the next key does anything."""
     uniform_share: Share = 0.0
     """Share of the uniform policy in the one that collects data."""
     evaluation_interval: PositiveInt = 1000
@@ -177,6 +178,19 @@ class TrainingConfig(Config):
             raise ValueError("n_step_by_age must be in increasing order of age")
         return self
 
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        if self.learning_rate_schedule != "constant" and self.learning_rate_floor > self.learning_rate:
+            raise ValueError("learning_rate_floor must not be above learning_rate")
+        if len(self.temperature_ladder) > self.environments:
+            raise ValueError(
+                f"temperature_ladder has {len(self.temperature_ladder)} temperatures for environments="
+                f"{self.environments}: each needs an episode of its own"
+            )
+        if self.average_decay and not self.averaged:
+            raise ValueError("averaged must say who uses the averaged weights where average_decay is above 0")
+        return self
+
     def temperature(self, step: int) -> float:
         """T of the behaviour policy at a training step."""
         return [T for first, T in self.temperatures if first <= step][-1]
@@ -193,14 +207,14 @@ class TrainingConfig(Config):
 
 
 class ReanalyseConfig(Config):
-    """Targets made anew from stored positions, by a search with the latest weights (MuZero Unplugged)."""
+    """Targets made anew from stored positions, by a search with the latest or averaged weights (MuZero Unplugged)."""
 
     fraction: Share = 0.0
     """Share of all targets that are made from stored positions; below 1 online. Offline, 1 for these targets, or 0 for
     recorded actions as policy targets (behaviour cloning)."""
     positions: Literal["in_turn", "drawn"] = "in_turn"
-    """Which stored positions: all in turn, or those drawn for a training batch, before it is learned from; there is a
-    batch of these at most each training step."""
+    """Which stored positions: all in turn, or those drawn for a training batch, before it is learned from; then at most
+    half a batch may be due each training step."""
     batch_size: PositiveInt = 64
     """Stored positions searched side by side; fewer online, where so many at once would blur the share."""
     root_noise: bool = True
@@ -264,13 +278,19 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _drawn_are_enough(self) -> Self:
+        fraction, B = self.reanalyse.fraction, self.training.batch_size
+        if self.reanalyse.positions == "drawn" and self.offline and self.dataset.targets_per_step > B:
+            raise ValueError(
+                f"dataset.targets_per_step={self.dataset.targets_per_step} is more than the {B} positions that are "
+                "drawn each training step: lower it, or raise training.batch_size"
+            )
         if self.reanalyse.positions == "drawn" and not self.offline:
-            fraction, B = self.reanalyse.fraction, self.training.batch_size
             due = fraction / (1 - fraction) / self.training.training_ratio
-            if due > B:
+            if due > B / 2:  # a position may be drawn twice, and what the warm-up has left is to be made up for
                 raise ValueError(
                     f"reanalyse.fraction={fraction:g} calls for {due:.0f} targets a training step, and of drawn "
-                    f"positions there are {B}: lower it, or raise training.batch_size or training.training_ratio"
+                    f"positions there are {B}, of which half at most may be due: lower it, or raise "
+                    "training.batch_size or training.training_ratio"
                 )
         return self
 

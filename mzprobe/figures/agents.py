@@ -1,6 +1,5 @@
 """Every agent of a study's variants by itself: which learn, which get stuck, which lose what they had."""
 
-import numpy as np
 import pandas as pd
 from matplotlib import ticker
 from matplotlib.figure import Figure
@@ -19,13 +18,12 @@ def aggregate_agents(online: pd.DataFrame) -> pd.DataFrame:
     return cells.rename(columns={"size": "episodes"})
 
 
-def draw_agents(cells: pd.DataFrame, *, title: str, reference: float | None = None) -> Figure:  # noqa: ARG001
+def draw_agents(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: a panel a variant, a thin line an agent, a thick one for their median.
 
     Args:
         cells: what `aggregate_agents` gives, variants in order.
         title: of the environment.
-        reference: not shown here.
     """
     looks = variant_looks(cells["variant"].unique())
     with figure_style():
@@ -35,7 +33,7 @@ def draw_agents(cells: pd.DataFrame, *, title: str, reference: float | None = No
                 index="training_step", columns="seed", values="mean"
             )
             axes.plot(returns.index, returns.to_numpy(), color=look["colour"], linewidth=0.6, alpha=0.6)
-            axes.plot(returns.index, np.median(returns, axis=1), color=look["colour"], linewidth=1.8)
+            axes.plot(returns.index, returns.median(axis=1), color=look["colour"], linewidth=1.8)
             agents = f"{returns.shape[1]} agent{'s' if returns.shape[1] > 1 else ''}"
             axes.set_title(f"{variant}, {agents}", fontsize=PANEL_TITLE)
             axes.grid(axis="y")

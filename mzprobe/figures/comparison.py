@@ -25,15 +25,29 @@ class Comparison:
     name: str  # of the files
     table: str
     aggregate: Callable[..., pd.DataFrame]  # (frame of the table, frame of the other one or None)
-    draw: Callable[..., Figure]  # (cells, *, title, reference)
+    draw: Callable[..., Figure]  # (cells, *, title), and reference where there is one to show
     other: str | None = None  # a second table, used where it is there
+    with_reference: bool = False  # whether it shows what the variants learned from
 
 
 COMPARISONS = (
-    Comparison(name="learning", table="online", other="timing", aggregate=aggregate_learning, draw=draw_learning),
+    Comparison(
+        name="learning",
+        table="online",
+        other="timing",
+        aggregate=aggregate_learning,
+        draw=draw_learning,
+        with_reference=True,
+    ),
     Comparison(name="agents", table="online", aggregate=aggregate_agents, draw=draw_agents),
     Comparison(name="old-targets", table="targets", aggregate=aggregate_oldest, draw=draw_oldest),
-    Comparison(name="acting", table="planning-value", aggregate=aggregate_acting, draw=draw_acting),
+    Comparison(
+        name="acting",
+        table="planning-value",
+        aggregate=aggregate_acting,
+        draw=draw_acting,
+        with_reference=True,
+    ),
 )
 
 
@@ -84,7 +98,8 @@ def _draw_all(
         order = list(runs)
         cells = cells.sort_values("variant", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
         title = f"{folder.name} ({title_of(next(iter(tables.values())))})"
-        figure = comparison.draw(cells, title=title, reference=reference)
+        shown = {"reference": reference} if comparison.with_reference else {}
+        figure = comparison.draw(cells, title=title, **shown)
         made = _provenance(tables)
         done += write_figure(figure, cells, made=made, folder=folder, name=comparison.name)
     return done

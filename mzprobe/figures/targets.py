@@ -63,19 +63,19 @@ def aggregate_oldest(frame: pd.DataFrame) -> pd.DataFrame:
     """
     by = ["variant", "training_step"]
     parts = _in_parts(frame, [*by, "seed"])
-    oldest = parts[parts["part"] == PARTS]
+    # Where many are of one age, the last part that an agent has is not the fifth.
+    oldest = parts[parts["part"] == parts.groupby([*by, "seed"])["part"].transform("max")]
     cells = over_agents(oldest.assign(error=oldest["target"] - oldest["value"]), by=by, column="error")
     age = over_agents(oldest, by=by, column="age").set_index(by)["mean"].rename("age")
     return cells.join(age, on=by)[[*by, "age", "mean", "standard_error", "agents"]]
 
 
-def draw_oldest(cells: pd.DataFrame, *, title: str, reference: float | None = None) -> Figure:  # noqa: ARG001
+def draw_oldest(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: a line a variant.
 
     Args:
         cells: what `aggregate_oldest` gives, variants in order.
         title: of the environment.
-        reference: not shown here.
     """
     looks = variant_looks(cells["variant"].unique())
     with figure_style():

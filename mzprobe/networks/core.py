@@ -86,7 +86,8 @@ class TrainableNetwork(nn.Module, ABC):
         every = torch.cat(latents)
         policy, value = self.prediction_logits(every)
         reward = self.reward_logits(every[:-B], actions.reshape(-1), every[B:])
-        return Unroll(reward.view(K, B, -1), policy.view(K + 1, B, -1), value.view(K + 1, B, -1))
+        atoms = self.support.atoms
+        return Unroll(reward.view(K, B, atoms), policy.view(K + 1, B, self.num_actions), value.view(K + 1, B, atoms))
 
 
 class _HalveGradient(torch.autograd.Function):

@@ -43,11 +43,11 @@ class SearchResult:
         Raises:
             ValueError: if the temperature is negative.
         """
+        if not np.all(np.asarray(temperature) >= 0):
+            raise ValueError(f"temperature must not be negative, not {temperature}")
         if isinstance(temperature, np.ndarray):
             weight = libm.power(self._shares(), 1 / temperature[:, None])
             return np.asarray(weight / weight.sum(axis=1, keepdims=True))
-        if not temperature >= 0:
-            raise ValueError(f"temperature must not be negative, not {temperature}")
         share = self._shares()
         if temperature > 0:
             weight = libm.power(share, 1 / temperature)

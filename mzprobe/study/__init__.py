@@ -143,13 +143,13 @@ def agent_label(variant: str, seed: int) -> str:
 
 
 def _probe(run: ProbeRun, label: str, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
-    reported = 0.0
+    reported, whole = 0.0, -1
 
     def probed(done: float, total: int) -> None:
-        nonlocal reported
-        # Whoever asks hundreds of times a second would keep the parent from what its cores are for.
-        if done == int(done) or time.monotonic() >= reported + SECONDS:
-            reported = time.monotonic()
+        nonlocal reported, whole
+        # Hundreds of reports a second would keep the parent from what its cores are for.
+        if done >= whole + 1 or time.monotonic() >= reported + SECONDS:
+            reported, whole = time.monotonic(), int(done)
             report(Report(label=label, phase=run.probe.name, done=done, total=total))
         if must_stop():
             raise Interrupted("stopped inside a probe: the checkpoints that are done are kept")

@@ -1,6 +1,7 @@
 """Averaged weights: a moving mean of those that are trained, for whoever acts, reanalyses or is looked at."""
 
 import copy
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,13 @@ class WeightAverage:
         self.latest = network
         self.decay = decay
         self.network = copy.deepcopy(network)
-        self._pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        found = zip(self.network.state_dict().values(), network.state_dict().values(), strict=True)
+        pairs = {average.data_ptr(): (average, latest) for average, latest in found if average.numel()}
+        self._pairs = list(pairs.values())  # weights that two layers share move once
         self._arrays: tuple[tuple[Float32, ...], tuple[Float32, ...]] | None = None
-        if all(x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() for x, _ in self._pairs):
-            averaged, latest = zip(
-                *((x.numpy().reshape(-1), y.numpy().reshape(-1)) for x, y in self._pairs), strict=True
-            )
+        if self._pairs and all(map(_plain, chain.from_iterable(self._pairs))):
+            views = (tuple(tensor.numpy().reshape(-1) for tensor in pair) for pair in self._pairs)
+            averaged, latest = zip(*views, strict=True)
             self._arrays = averaged, latest
 
     @torch.no_grad()
@@ -53,6 +55,11 @@ class WeightAverage:
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Takes back what `state` gave."""
         self.network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+
+
+def _plain(tensor: torch.Tensor) -> bool:
+    """Whether a kernel can write a tensor in place."""
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.is_contiguous()
 
 
 @kernel

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mzprobe.config import RunConfig
 from mzprobe.envs.core import Environment
+from mzprobe.errors import UsageError
 from mzprobe.search.models import PlanningModel
 from mzprobe.seeding import numpy_generator
 from mzprobe.stored import StoredTargets
@@ -42,9 +43,9 @@ def prioritise(drawn: list[Drawn], errors: NDArray[Any]) -> None:
         errors = errors[len(slots) :]
 
 
-def evenly(slots: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of drawn slots `[B]`, from the first to the last; each once."""
-    return np.unique(slots[np.arange(count) * len(slots) // count])
+def some_of(slots: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """`count` of drawn slots `[B]` by lot, each once: every stratum of a draw is one's as often as another's."""
+    return np.unique(generator.choice(slots, size=min(count, len(slots)), replace=False))
 
 
 class Online:
@@ -53,7 +54,7 @@ class Online:
     Args:
         config: of the run.
         environment: where to play.
-        model: the latest network, to search in.
+        model: to search in.
         replay: for its own episodes.
         reanalyser: makes targets anew.
         seed: of the agent.
@@ -128,12 +129,13 @@ class Online:
         if self.demonstrations is not None and self.config.dataset.share_at(step) > 0:
             self._renew(self.demonstrations, step)
         B, shown = self.config.training.batch_size, self._shown(step)
+        due = self.counts.due(self.config.reanalyse.fraction)
         drawn, batches = [], []
         for replay, count in ((self.replay, B - shown), (self._demonstrated, shown)):
             if count:
                 slots = replay.draw(self.generator, count)
                 if self.config.reanalyse.positions == "drawn":
-                    self._renew_drawn(replay, slots)
+                    self._renew_drawn(replay, slots, due * count // B)
                 batches.append(replay.batch(slots, self.generator, step=step))
                 drawn.append(Drawn(replay, slots))
         return drawn, joined(batches)
@@ -192,12 +194,12 @@ class Online:
         B, shares = self.config.training.batch_size, self.config.dataset.share_until
         return math.floor(B * shares(step + 1)) - math.floor(B * shares(step))
 
-    def _renew_drawn(self, replay: Replay, slots: NDArray[np.int64]) -> None:
-        """Searches at drawn positions anew, as many as are due, from the oldest slot to the newest evenly."""
-        count = min(self.counts.due(self.config.reanalyse.fraction), len(slots))
-        if count > 0:
+    def _renew_drawn(self, replay: Replay, slots: NDArray[np.int64], due: int) -> None:
+        """Searches at drawn positions anew, as many as are due."""
+        if due > 0:
             with self.clock.part("reanalyse"):
-                self.counts.reanalysed += self.reanalyser.renew(replay, evenly(slots, count))
+                chosen = replay.with_ends(some_of(slots, due, self.generator))
+                self.counts.reanalysed += self.reanalyser.renew(replay, chosen)
 
     def _turn(self, step: int, size: int) -> Replay:
         """Whose positions are reanalysed next: the demonstrations' turn comes by their share of the batches."""
@@ -228,11 +230,19 @@ class Offline:
         seed: of the agent.
         clock: counts the time of making targets.
         feed: of the dataset.
+
+    Raises:
+        UsageError: if drawn positions are to be reanalysed of episodes that stream through the buffer.
     """
 
     def __init__(self, config: RunConfig, *, reanalyser: Reanalyser, seed: int, clock: Clock, feed: Feed) -> None:
         self.config = config
         self.reanalyser = reanalyser
+        if config.reanalyse.positions == "drawn" and not feed.resident:
+            raise UsageError(
+                "reanalyse.positions=drawn needs all recorded episodes in the buffer, and they are more than "
+                f"training.replay_capacity={config.training.replay_capacity}: raise it, or take positions in turn"
+            )
         self.clock = clock
         self.feed = feed
         self.replay = feed.replay
@@ -258,8 +268,10 @@ class Offline:
                 made = self.feed.advance(count, targets(self.reanalyser), step=step)
         slots = self.replay.draw(self.generator, config.training.batch_size)
         if self.feed.resident:
-            drawn = config.reanalyse.positions == "drawn"
-            renewed = evenly(slots, min(count, len(slots))) if drawn else self.replay.stale(count)
+            if config.reanalyse.positions == "drawn":
+                renewed = self.replay.with_ends(some_of(slots, count, self.generator))
+            else:
+                renewed = self.replay.stale(count)
             with self.clock.part("reanalyse"):
                 made = self.reanalyser.renew(self.replay, renewed, searched=self.searched)
         self.counts.reanalysed += made if self.searched else 0

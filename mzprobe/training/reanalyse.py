@@ -1,4 +1,4 @@
-"""Reanalyse: targets made anew from stored positions by a search with the latest weights (MuZero Unplugged)."""
+"""Reanalyse: targets made anew from stored positions by a search with today's weights (MuZero Unplugged)."""
 
 import copy
 import math
@@ -43,7 +43,7 @@ class Reanalyser:
 
     Args:
         config: of the run.
-        model: the latest network, to search in.
+        model: to search in: the latest network, or the averaged one.
         network: the same, to be copied into the target network.
         generator: draws root noise, where there is any.
         device: of the network.
@@ -84,7 +84,7 @@ class Reanalyser:
         return np.concatenate(policies), np.concatenate(values)
 
     def evaluate_targets(self, observations: Float32) -> Float64:
-        """Values `[M]` of the target network, or of the latest where there is none; no search."""
+        """Values `[M]` of the target network, or of the one that is searched in where there is none; no search."""
         return self._evaluate(observations)[1]
 
     def refresh(self, replay: Replay, count: int, *, searched: bool = True) -> int:

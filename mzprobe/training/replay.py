@@ -89,9 +89,8 @@ class Replay:
         self.values = np.zeros(capacity, np.float32)
         self.left = np.full(capacity, -1, np.int32)  # -1 where no episode is
         self.terminated = np.zeros(capacity, np.bool_)
-        kept = capacity if config.n_step_by_age else 0
-        self.root_values = np.zeros(kept, np.float32)  # the latest, environment units; 0 at a terminal end
-        self.stored_steps = np.zeros(kept, np.int32)  # training steps when its episode was stored
+        self.root_values = np.zeros(capacity, np.float32)  # the latest, environment units; 0 at a terminal end
+        self.stored_steps = np.zeros(capacity, np.int32)  # training steps when its episode was stored
         self.leaves = 1 << (capacity - 1).bit_length()
         self.sums = np.zeros(2 * self.leaves)
 
@@ -124,9 +123,8 @@ class Replay:
         self.values[slots] = values
         self.left[slots] = np.arange(T, -1, -1)
         self.terminated[slots] = episode.terminated
-        if self.config.n_step_by_age:
-            self.root_values[slots] = episode.root_values
-            self.stored_steps[slots] = step
+        self.root_values[slots] = episode.root_values
+        self.stored_steps[slots] = step
         self.prioritise(np.arange(first, end - 1), np.abs(episode.root_values - values)[:-1])
         self.episodes.append(Kept(first, T + 1, ret, episode.seed, step))
         self.head = end
@@ -141,6 +139,15 @@ class Replay:
         slots, self.cursor = next_targets(self.left[: self.used], self.terminated, self.cursor, count)
         return slots
 
+    def with_ends(self, slots: Int64) -> Int64:
+        """Slots `[M]` and those ends of their episodes, truncated, that a target or an unroll from there reaches.
+
+        Nobody draws an end, and what bootstraps from it would keep the value that it once had.
+        """
+        reach = max(self.config.n_step, self.config.unroll_steps)
+        near = slots[(self.left[slots] <= reach) & ~self.terminated[slots]]
+        return np.union1d(slots, near + self.left[near])
+
     def refresh(self, slots: Int64, root_values: Float64, policies: Float64 | None = None) -> None:
         """Takes new root values `[M]` and policies `[M, A]` of slots `[M]`; value targets that they bootstrap follow.
 
@@ -148,8 +155,7 @@ class Replay:
         """
         if policies is not None:
             self.policies[slots] = policies
-        if self.config.n_step_by_age:
-            self.root_values[slots] = root_values
+        self.root_values[slots] = root_values
         rebootstrap(slots, root_values, self.left, self.rewards, self.values, n=self.config.n_step, gamma=self.gamma)
 
     def draw(self, generator: np.random.Generator, B: int) -> Int64:
@@ -240,7 +246,7 @@ class Replay:
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that is kept, as arrays and as JSON."""
-        arrays = {name: getattr(self, name)[: self.used] for name in self._per_slot()}
+        arrays = {name: getattr(self, name)[: self.used] for name in _PER_SLOT}
         arrays["priorities"] = self.sums[self.leaves : self.leaves + self.used]
         counts = {name: getattr(self, name) for name in ("head", "used", "positions", "cursor", "episodes")}
         return arrays, counts
@@ -254,8 +260,9 @@ class Replay:
         names = ("head", "used", "positions", "cursor")
         self.head, self.used, self.positions, self.cursor = (whole(counts[x], most=len(self.left)) for x in names)
         self.episodes = [_kept(kept, self.used) for kept in counts["episodes"]]
-        for name in self._per_slot():
-            fill(getattr(self, name)[: self.used], arrays[name])
+        for name in _PER_SLOT:
+            if name in arrays or name not in _BY_AGE or self.config.n_step_by_age:  # older states have none of these
+                fill(getattr(self, name)[: self.used], arrays[name])
         priorities = arrays["priorities"]
         if len(priorities) != self.used or not self.positions == sum(kept.slots - 1 for kept in self.episodes):
             raise ValueError("what is said of the replay buffer does not agree with what it holds")
@@ -308,7 +315,7 @@ class Replay:
         for kept in sorted(self.episodes):
             if kept.first > end:
                 old, new = slice(kept.first, kept.first + kept.slots), slice(end, end + kept.slots)
-                for name in self._per_slot():
+                for name in _PER_SLOT:
                     getattr(self, name)[new] = getattr(self, name)[old].copy()
                 priorities = self.sums[self.leaves :][old].copy()
                 self._clear(kept.first, kept.first + kept.slots, keep_until=end + kept.slots)
@@ -317,9 +324,6 @@ class Replay:
             end += kept.slots
         self.episodes = [moved[kept] for kept in self.episodes]
         return end
-
-    def _per_slot(self) -> tuple[str, ...]:
-        return (*_PER_SLOT, "root_values", "stored_steps") if self.config.n_step_by_age else _PER_SLOT
 
     def _drop(self, kept: Kept) -> None:
         self.episodes.remove(kept)
@@ -354,4 +358,14 @@ def _kept(values: list[Any], used: int) -> Kept:
     return kept._replace(seed=None if kept.seed is None else whole(kept.seed), step=whole(kept.step))
 
 
-_PER_SLOT = ("observations", "actions", "rewards", "policies", "values", "left", "terminated")
+_BY_AGE = ("root_values", "stored_steps")
+_PER_SLOT = (
+    "observations",
+    "actions",
+    "rewards",
+    "policies",
+    "values",
+    "left",
+    "terminated",
+    *_BY_AGE,
+)

@@ -24,13 +24,13 @@ from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.threads import limited_threads
 from mzprobe.training.beyond import Beyond, Reach, reach
 from mzprobe.training.clock import Clock
+from mzprobe.training.continuing import refuse_other_agent, refuse_other_run, refuse_other_versions
 from mzprobe.training.experience import Offline, Online, prioritise
 from mzprobe.training.learner import Learner
 from mzprobe.training.reanalyse import Reanalyser
 from mzprobe.training.recorded import Feed
 from mzprobe.training.replay import Replay
 from mzprobe.training.resume import load_resume, remove_older_states, save_resume
-from mzprobe.training.same import refuse_other_agent, refuse_other_run, refuse_other_versions
 from mzprobe.training.snapshots import Snapshots
 
 RECENT = 20  # self-play episodes in the running mean return
@@ -303,7 +303,7 @@ class Trainer:
 
             self.feed = Feed(
                 open_dataset(config.dataset.path, spec),
-                # A ring, also where the best are kept: the feed chooses those.
+                # A ring, also where the best are kept: offline the feed chooses those, and online they are the agent's.
                 replay(config.training.model_copy(update={"keep_best": None})),
                 seed=seed,
                 best=config.training.keep_best if config.offline else None,

@@ -88,7 +88,7 @@ def stop_at(trainer, step):
 
 def state_of(trainer):
     parts, record = trainer.experience.state()
-    parts = {**parts, "learner": trainer.learner.state()}
+    parts = {**parts, "learner": trainer.learner.state(), "average": trainer.snapshots.state()}
     arrays = {part: {name: np.array(a).tobytes() for name, a in found.items()} for part, found in parts.items()}
     return arrays, record, trainer.step, trainer.snapshots.evaluations, trainer.beyond.state()
 
