@@ -249,8 +249,8 @@ FAULTS = (
     Fault(
         what="a target of age keeps the root value of self-play",
         file="mzprobe/training/replay.py",
-        old="            self.root_values[slots] = root_values\n        rebootstrap(",
-        new="            pass\n        rebootstrap(",
+        old="        self.root_values[slots] = root_values\n        rebootstrap(",
+        new="        rebootstrap(",
         test="tests/test_ages.py::test_a_target_of_age_is_a_reward_and_the_latest_root_value_of_the_next_state",
     ),
     Fault(
@@ -277,10 +277,10 @@ FAULTS = (
     Fault(
         what="drawn positions are searched after they were learned from",
         file="mzprobe/training/experience.py",
-        old="                    self._renew_drawn(replay, slots)\n                batches.append("
+        old="                    self._renew_drawn(replay, slots, due * count // B)\n                batches.append("
         "replay.batch(slots, self.generator, step=step))\n",
         new="                    pass\n                batches.append(replay.batch(slots, self.generator, step=step))\n"
-        "                self._renew_drawn(replay, slots)\n",
+        "                self._renew_drawn(replay, slots, due * count // B)\n",
         test="tests/test_reanalyse.py::test_drawn_positions_are_searched_before_they_are_learned_from",
     ),
     Fault(
@@ -303,5 +303,26 @@ FAULTS = (
         old="        step[inputs:],\n",
         new="        np.zeros((inputs - A, lanes), np.float32),\n",
         test="tests/test_search.py::test_the_fused_path_equals_the_general_path",
+    ),
+    Fault(
+        what="drawn positions to be searched are always of the same strata",
+        file="mzprobe/training/experience.py",
+        old="generator.choice(slots, size=min(count, len(slots)), replace=False)",
+        new="slots[:: max(1, len(slots) // count)][:count]",
+        test="tests/test_reanalyse.py::test_no_stratum_of_a_draw_is_left_out_when_some_of_it_is_searched_anew",
+    ),
+    Fault(
+        what="a truncated end that a drawn position reaches keeps its value",
+        file="mzprobe/training/replay.py",
+        old="np.union1d(slots, near + self.left[near])",
+        new="slots",
+        test="tests/test_reanalyse.py::test_the_truncated_end_that_a_drawn_position_reaches_is_searched_with_it",
+    ),
+    Fault(
+        what="a decay that is reached does not hold",
+        file="mzprobe/training/averaging.py",
+        old="min(self.decay, (1 + step) / (10 + step))",
+        new="(1 + step) / (10 + step)",
+        test="tests/test_averaging.py::test_an_average_is_the_plain_formula",
     ),
 )
