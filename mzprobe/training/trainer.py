@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mzprobe import envs, networks
 from mzprobe.checkpoints import agent_folder, read_checkpoint, steps_of
-from mzprobe.config import RunConfig, of_record
+from mzprobe.config import RunConfig, TrainingConfig, of_record
 from mzprobe.errors import CheckpointError, Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.lines import one_line
@@ -98,7 +98,7 @@ class Trainer:
             device=device,
         )
         self.clock = Clock()
-        self.feed: Feed | None = None  # of recorded episodes, where the configuration names some
+        self.feed = self._feed()  # of recorded episodes, where the configuration names some
         self.experience = self._experience()
         self.step = 0
         self.environment_steps = 0
@@ -292,31 +292,37 @@ class Trainer:
         self.learner.restore(part("learner"))
         self.snapshots.restore(part("average"), [one.model_dump() for one in record.evaluations])
 
-    def _experience(self) -> Online | Offline:
-        config, seed = self.config, self.seed
+    def _replay(self, training: TrainingConfig) -> Replay:
         spec = self.environment.spec
-        replay = partial(
-            Replay, observation_shape=spec.observation_shape, num_actions=spec.num_actions, gamma=spec.gamma
+        return Replay(
+            training, observation_shape=spec.observation_shape, num_actions=spec.num_actions, gamma=spec.gamma
         )
-        if config.dataset.path is not None:
-            from mzprobe.datasets import open_dataset  # an extra, needed only here
 
-            self.feed = Feed(
-                open_dataset(config.dataset.path, spec),
-                # A ring, also where the best are kept: offline the feed chooses those, and online they are the agent's.
-                replay(config.training.model_copy(update={"keep_best": None})),
-                seed=seed,
-                best=config.training.keep_best if config.offline else None,
-            )
-            if config.offline:
-                return Offline(config, reanalyser=self.reanalyser, seed=seed, clock=self.clock, feed=self.feed)
+    def _feed(self) -> Feed | None:
+        config = self.config
+        if config.dataset.path is None:
+            return None
+        from mzprobe.datasets import open_dataset  # an extra, needed only here
+
+        return Feed(
+            open_dataset(config.dataset.path, self.environment.spec),
+            # A ring, also where the best are kept: offline the feed chooses those, and online they are the agent's.
+            self._replay(config.training.model_copy(update={"keep_best": None})),
+            seed=self.seed,
+            best=config.training.keep_best if config.offline else None,
+        )
+
+    def _experience(self) -> Online | Offline:
+        config, seed, feed = self.config, self.seed, self.feed
+        if feed is not None and config.offline:
+            return Offline(config, reanalyser=self.reanalyser, seed=seed, clock=self.clock, feed=feed)
         return Online(
             config,
             self.environment,
             model=self.snapshots.model_for("play"),
-            replay=replay(config.training),
+            replay=self._replay(config.training),
             reanalyser=self.reanalyser,
             seed=seed,
             clock=self.clock,
-            demonstrations=self.feed,
+            demonstrations=feed,
         )
