@@ -40,7 +40,8 @@ PANEL_TITLE = 9  # points
 # Told apart by the colour-blind, and, as every line has its own marker or dashes too, without colour.
 BLUE, ORANGE, GREEN = sns.color_palette("colorblind", 3)
 GREY = "0.35"  # the policy prior without search
-_MARKERS, _DASHES = "os^Dv*PX", ("--", ":", "-.")
+_MARKERS = "os^Dv*PX"
+_DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 4)))
 
 
 @contextmanager
