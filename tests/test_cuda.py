@@ -38,7 +38,15 @@ def test_search_on_cuda_gives_the_visits_of_the_cpu(leaf):
     assert np.array_equal(here.visit_counts, there.visit_counts)
 
 
-@pytest.mark.parametrize("keys", [["reanalyse.fraction=0"], ["reanalyse.fraction=0.5", "reanalyse.target_interval=2"]])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["reanalyse.fraction=0"],
+        ["reanalyse.fraction=0.5", "reanalyse.target_interval=2"],
+        ["training.average_decay=0.9", "training.n_step_by_age=[[2, 1]]", "network.reward_input=transition"],
+        ["reanalyse.fraction=0.5", "reanalyse.positions=drawn"],
+    ],
+)
 def test_training_runs_on_cuda_and_resumes(tmp_path, keys):
     config = load_preset("cartpole", ["training.steps=5", "training.evaluation_episodes=1", *keys])
     for steps in (5, 8):
