@@ -72,7 +72,7 @@ FAULTS = (
         file="mzprobe/training/optimiser.py",
         old="w[i] * step.keep - ",
         new="w[i] - ",
-        test="tests/test_training.py::test_the_compiled_optimiser_equals_torch_but_for_rounding",
+        test="tests/test_learner.py::test_the_compiled_optimiser_equals_torch_but_for_rounding",
     ),
     Fault(
         what="the compiled softmax is not normalised",
@@ -288,14 +288,14 @@ FAULTS = (
         file="mzprobe/training/selfplay.py",
         old="= result.policy(1.0)\n        self.root_values[at] = result.root_value\n        self.lengths += 1",
         new="= policy\n        self.root_values[at] = result.root_value\n        self.lengths += 1",
-        test="tests/test_training.py::test_a_uniform_share_is_of_what_acts_and_not_of_the_target",
+        test="tests/test_selfplay.py::test_a_uniform_share_is_of_what_acts_and_not_of_the_target",
     ),
     Fault(
         what="the gradient of a reward head of transitions misses the latent before",
         file="mzprobe/training/fused.py",
         old="            before[j, b] += dstep[j, b]\n",
         new="",
-        test="tests/test_training.py::test_the_fused_gradient_equals_autograd",
+        test="tests/test_learner.py::test_the_fused_gradient_equals_autograd",
     ),
     Fault(
         what="a reward head of transitions never sees the latent after in kernels",
