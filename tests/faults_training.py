@@ -194,7 +194,7 @@ FAULTS = (
         file="mzprobe/config/run.py",
         old="return self.share * (steps - steps * (steps - 1) / (2 * self.decay_steps))",
         new="return self.share * step",
-        test="tests/test_offline.py::test_the_share_of_demonstrations_in_batches_decays_to_nothing",
+        test="tests/test_demonstrations.py::test_the_share_of_demonstrations_in_batches_decays_to_nothing",
     ),
     Fault(
         what="an agent offline is evaluated by playing",
