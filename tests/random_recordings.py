@@ -5,8 +5,6 @@ import numpy as np
 from mzprobe.datasets import Recorded, new_dataset
 from mzprobe.envs import CartPole
 
-GAMMA = 0.99
-
 
 def recorded_at_random(seed, *, truncate_at=None):
     """An episode of random actions in CartPole, cut short where asked."""

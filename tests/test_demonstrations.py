@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from random_recordings import demonstrations, write_recordings
 
-GAMMA = 0.99
-
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
