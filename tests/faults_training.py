@@ -242,9 +242,9 @@ FAULTS = (
     Fault(
         what="a target of age bootstraps from the state before",
         file="mzprobe/training/targets.py",
-        old="G = float(root_values[p + last])",
-        new="G = float(root_values[p + last - 1])",
-        test="tests/test_ages.py::test_a_target_of_age_is_a_reward_and_the_latest_root_value_of_the_next_state",
+        old="last = p + k + min(n[b], left[p + k])",
+        new="last = p + k + min(n[b], left[p + k]) - 1",
+        test="tests/test_ages.py::test_batches_and_audits_hold_the_targets_of_their_age",
     ),
     Fault(
         what="a target of age keeps the root value of self-play",

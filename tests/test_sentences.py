@@ -18,6 +18,7 @@ from mzprobe.settings import load_study, study_runs
 FACTORIES = """
 import mzprobe
 import torch
+from mzprobe.networks import MLPNetwork, Support
 def none(*arguments, **options): pass
 def number(*arguments, **options): return 3
 def spec_of_nothing(**options):
@@ -28,6 +29,11 @@ def spec_of_nothing(**options):
 def module(config, spec, generator): return torch.nn.Linear(2, 2)
 def breaks(*arguments, **options): raise LookupError("of its own,\\nin two lines")
 def takes_nothing(): return mzprobe.envs.CartPole()
+def before(config, spec, generator):
+    class Before(MLPNetwork):
+        def reward_logits(self, next_latents): return self.reward_head(next_latents)
+    support = Support(minimum=-10, maximum=10, atoms=21)
+    return Before(observation_size=4, num_actions=2, support=support, generator=torch.Generator())
 """
 
 
@@ -81,6 +87,7 @@ def test_an_environment_that_cannot_be_made_is_one_sentence(factories, name, opt
         ("odd:module", "gave Linear, which is no mzprobe.TrainableNetwork (it lacks represent, transition"),
         ("odd:breaks", "cannot be made (it raised LookupError: of its own,"),
         ("odd:takes_nothing", "its factory takes (config, spec, generator)"),
+        ("odd:before", "has a reward_logits that does not take a whole step: give it (latents, actions, next_latents)"),
         (".a:b", "'.a' is relative to nothing"),
     ],
 )

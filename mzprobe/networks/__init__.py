@@ -1,5 +1,7 @@
 """The learned model: the protocol, a check for implementations, and the networks that come with mzprobe."""
 
+import inspect
+
 import torch
 
 from mzprobe._plugins import kind_of, load_attribute, raised
@@ -73,6 +75,13 @@ def _of_factory(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.G
             f"network {config.kind} gave {kind_of(made)}, which is no mzprobe.TrainableNetwork ({lacks}): mend its "
             "factory and try what it gives with mzprobe.check_network"
         )
+    try:
+        inspect.signature(made.reward_logits).bind(None, None, None)
+    except TypeError:
+        raise UsageError(
+            f"network {config.kind} has a reward_logits that does not take a whole step: give it (latents, actions, "
+            "next_latents)"
+        ) from None
     return made
 
 

@@ -10,6 +10,7 @@ from mzprobe._kernel import kernel
 
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
+Rewards = NDArray[np.float32] | NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Int32 = NDArray[np.int32]
 Bool = NDArray[np.bool_]
@@ -53,6 +54,15 @@ def joined(parts: Sequence[Batch]) -> Batch:
 
 
 @kernel
+def bootstrapped(first: int, last: int, rewards: Rewards, root_values: Rewards, gamma: float) -> float:
+    """The rewards of steps `first` to `last - 1` and the root value at `last`, discounted to `first`."""
+    G = float(root_values[last])
+    for i in range(last - 1, first - 1, -1):
+        G = rewards[i] + gamma * G
+    return G
+
+
+@kernel
 def n_step_values(rewards: Float64, root_values: Float64, *, n: int, gamma: float) -> Float64:
     """z_t = sum_{i<n} gamma^i r_{t+i} + gamma^n v_{t+n}, for t = 0..T.
 
@@ -69,22 +79,8 @@ def n_step_values(rewards: Float64, root_values: Float64, *, n: int, gamma: floa
     T = rewards.size
     z = np.empty(T + 1)
     for t in range(T + 1):
-        last = min(t + n, T)
-        G = root_values[last]
-        for i in range(last - 1, t - 1, -1):
-            G = rewards[i] + gamma * G
-        z[t] = G
+        z[t] = bootstrapped(t, min(t + n, T), rewards, root_values, gamma)
     return z
-
-
-@kernel
-def bootstrapped(p: int, n: int, left: Int32, rewards: Float32, root_values: Float32, gamma: float) -> float:
-    """The value target of slot p, by `n_step_values` with the root values that are stored now."""
-    last = min(n, left[p])
-    G = float(root_values[p + last])
-    for t in range(p + last - 1, p - 1, -1):
-        G = rewards[t] + gamma * G
-    return G
 
 
 @kernel
@@ -93,7 +89,8 @@ def values_of_age(
 ) -> None:
     """Value targets `[M]` of slots `[M]`, each with its own n `[M]`; all real steps lie in the slots' episodes."""
     for i in range(slots.size):
-        out[i] = bootstrapped(slots[i], n[i], left, rewards, root_values, gamma)
+        p = slots[i]
+        out[i] = bootstrapped(p, p + min(n[i], left[p]), rewards, root_values, gamma)
 
 
 @kernel
@@ -219,4 +216,5 @@ def renew_values(
         p = slots[b]
         for k in range(out.values.shape[0]):
             if n[b] and (k < left[p] or (k == left[p] and not terminated[p])):
-                out.values[k, b] = bootstrapped(p + k, n[b], left, rewards, root_values, gamma)
+                last = p + k + min(n[b], left[p + k])
+                out.values[k, b] = bootstrapped(p + k, last, rewards, root_values, gamma)
