@@ -3,9 +3,9 @@
 import math
 import warnings
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from mzprobe.envs import box2d_memory
+from mzprobe.envs import box2d_memory, lander_hidden
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.envs.simulators import SimulatorEnvironment
 from mzprobe.errors import UsageError
@@ -51,11 +51,14 @@ class LanderSimulator:
 
     Args:
         snapshots: whether to save the memory of worlds, where it is known, so that they can be put back.
+        full: whether to observe what is hidden too.
     """
 
-    def __init__(self, *, snapshots: bool = True) -> None:
+    def __init__(self, *, snapshots: bool = True, full: bool = False) -> None:
         self._scene: Any = scene_class()()
         self._snapshots = snapshots and box2d_memory.supported()
+        self._full = full
+        self._hidden: lander_hidden.Hidden | None = None  # of this world, where it is observed
         self._memory: box2d_memory.WorldMemory | None = None  # of this world, once it is to be saved
         self._seen: tuple[float, ...] = ()
         self._shaping = 0.0  # Gymnasium's potential where the lander is, of which rewards are differences
@@ -69,6 +72,7 @@ class LanderSimulator:
         self._world, self._lander = scene.world, scene.lander
         self._left_leg, self._right_leg = scene.legs
         self._ground = scene.helipad_y + _LEG_DOWN
+        self._hidden = lander_hidden.Hidden(scene, _HALF_HEIGHT) if self._full else None
         self._look()
 
     def advance(self, action: int) -> None:
@@ -97,10 +101,13 @@ class LanderSimulator:
         return reward, False
 
     def observe(self) -> tuple[float, ...]:
-        """Position and velocity (x, y), angle, angular velocity in Gymnasium's scaling, and contact of the legs."""
+        """Position and velocity (x, y), angle, angular velocity in Gymnasium's scaling, and contact of the legs.
+
+        What is hidden comes after them, where it is observed.
+        """
         if not self._looked:
             self._look()
-        return self._seen
+        return self._seen if self._hidden is None else (*self._seen, *self._hidden.look())
 
     def save(self) -> "_Saved | None":
         """Box2D's memory, and what Gymnasium keeps beside it."""
@@ -183,23 +190,38 @@ class LunarLander(SimulatorEnvironment):
         simulators: most worlds that are alive at once: about 0.1 MB each, 0.3 MB where it is branched from.
         snapshots: whether worlds that are branched from are put back by copying Box2D's memory, where its build is
             known, instead of being replayed; no number depends on it.
+        observation: `plain`, Gymnasium's eight numbers, or `full`, which has what they hide too (`lander_hidden`):
+            the legs' joints, the ground below, contacts and the sleep timer.
 
     Raises:
-        UsageError: if Box2D is not installed.
+        UsageError: if Box2D is not installed, or is not the one whose sleep timer can be read.
         ValueError: if a number is out of range.
     """
 
     def __init__(
-        self, gamma: float = 0.999, time_limit: int = 1000, simulators: int = 512, snapshots: bool = True
+        self,
+        gamma: float = 0.999,
+        time_limit: int = 1000,
+        simulators: int = 512,
+        snapshots: bool = True,
+        observation: Literal["plain", "full"] = "plain",
     ) -> None:
         scene_class()  # or it says at once what is missing
+        if observation not in ("plain", "full"):
+            raise ValueError(f"observation must be plain or full, not {observation}")
+        full = observation == "full"
+        if full and not lander_hidden.supported():
+            raise UsageError(
+                "the full observation reads Box2D's sleep timer, which is known for version 2.3.10 on 64-bit machines "
+                "alone: install box2d==2.3.10, or leave observation=full out"
+            )
         spec = EnvironmentSpec(
             name="lunarlander",
-            observation_shape=(8,),
+            observation_shape=(8 + full * lander_hidden.SIZE,),
             num_actions=4,
             gamma=gamma,
             time_limit=time_limit,
             action_meanings=("nothing", "left engine", "main engine", "right engine"),
-            source="Gymnasium LunarLander-v3 without engine dispersion",
+            source="Gymnasium LunarLander-v3 without engine dispersion" + full * ", with what it does not observe",
         )
-        super().__init__(spec, partial(LanderSimulator, snapshots=snapshots), simulators=simulators)
+        super().__init__(spec, partial(LanderSimulator, snapshots=snapshots, full=full), simulators=simulators)
