@@ -9,10 +9,10 @@ stand beside both. The last line says where the time of the fused path goes.
 """
 
 from _timing import SMALLEST, interleaved, pin_to_one_core  # isort: skip - sets the threads before numpy loads
+from _peer import GAMMA, peer  # isort: skip
 
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,56 +89,9 @@ def ours(model: LearnedModel, observations: np.ndarray, N: int, path: Any) -> Ca
 
     def act() -> object:
         result = search(model, observations, config=config, generator=generator, path=path)
-        return sample_actions(result.policy(1.0), generator)
+        return sample_actions(result.acting(1.0), generator)
 
     return act
-
-
-def peer(network: MLPNetwork, observations: np.ndarray, N: int) -> Callable[[], object] | None:
-    """The `muzero_policy` of mctx over the same weights, jitted; None where mctx is not installed."""
-    try:
-        import jax
-        import jax.numpy as jnp
-        import mctx
-    except ImportError:
-        return None
-    params = {name: jnp.asarray(x.detach().numpy()) for name, x in network.named_parameters()}
-    atoms = jnp.linspace(network.support.minimum, network.support.maximum, ATOMS)
-
-    def perceptron(p: Any, body: str, x: Any) -> Any:
-        return jax.nn.relu(x @ p[f"{body}.w1"] + p[f"{body}.b1"]) @ p[f"{body}.w2"] + p[f"{body}.b2"]
-
-    def scaled(z: Any) -> Any:
-        low, high = z.min(-1, keepdims=True), z.max(-1, keepdims=True)
-        return (z - low) / (high - low + 1e-5)
-
-    def scalar(logits: Any) -> Any:
-        y = jax.nn.softmax(logits) @ atoms
-        size, eps = jnp.abs(y), 0.001
-        q = 2 * size / (1 + 2 * eps + jnp.sqrt((1 + 2 * eps) ** 2 + 4 * eps * size))
-        return jnp.sign(y) * (q * q + 2 * q)
-
-    def predict(p: Any, z: Any) -> tuple[Any, Any]:
-        return perceptron(p, "policy_head", z), scalar(perceptron(p, "value_head", z))
-
-    def recurrent(p: Any, _key: Any, action: Any, z: Any) -> tuple[Any, Any]:
-        z = scaled(perceptron(p, "dynamics_function", jnp.concatenate([z, jax.nn.one_hot(action, ACTIONS)], -1)))
-        reward = scalar(perceptron(p, "reward_head", z))
-        logits, value = predict(p, z)
-        output = mctx.RecurrentFnOutput(
-            reward=reward, discount=jnp.full_like(reward, 0.997), prior_logits=logits, value=value
-        )
-        return output, z
-
-    @partial(jax.jit, static_argnums=3)
-    def run(p: Any, key: Any, o: Any, n: int) -> Any:
-        z = scaled(perceptron(p, "representation", o))
-        logits, value = predict(p, z)
-        root = mctx.RootFnOutput(prior_logits=logits, value=value, embedding=z)
-        return mctx.muzero_policy(p, key, root, recurrent, n, dirichlet_alpha=0.25).action
-
-    key, given = jax.random.PRNGKey(0), jnp.asarray(observations)
-    return lambda: run(params, key, given, N).block_until_ready()
 
 
 def gemm_rate() -> float:
@@ -195,7 +148,7 @@ def breakdown(network: MLPNetwork) -> None:
     """Where a simulation's time goes, at B = 64 and N = 50."""
     B, N = 64, 50
     observations = visited_observations(B)
-    model = LearnedModel(network, num_actions=ACTIONS, gamma=0.997)
+    model = LearnedModel(network, num_actions=ACTIONS, gamma=GAMMA)
     weights = network.weights()
     block, x, times = new_block(weights, LANES), np.zeros((LANES, LATENT + ACTIONS), np.float32), N * B // LANES
     one = SearchConfig(simulations=1)
@@ -228,7 +181,7 @@ def main() -> None:
 
 def compare(kind: str, network: MLPNetwork, rate: float) -> None:
     """All cases with one set of weights."""
-    model = LearnedModel(network, num_actions=ACTIONS, gamma=0.997)
+    model = LearnedModel(network, num_actions=ACTIONS, gamma=GAMMA)
     for B, N, target in CASES:
         observations = visited_observations(B)
         functions: dict[str, Callable[[], object]] = {

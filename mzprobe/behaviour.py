@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mzprobe import libm
 from mzprobe.config import SearchConfig
-from mzprobe.envs.core import Environment, Outcome, concatenate
+from mzprobe.envs.core import Environment, Outcome, concatenate, legal_actions
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.search.mcts import SearchResult, actions_from_uniforms, search
@@ -42,7 +42,7 @@ class BehaviourPolicy:
 
     def distribution(self, states: Any) -> Float64:
         """N^(1/T) / sum N^(1/T), `[B, A]`."""
-        return np.concatenate([result.policy(self.temperature) for result in self.searches(states)])
+        return np.concatenate([result.acting(self.temperature) for result in self.searches(states)])
 
     def searches(self, states: Any) -> list[SearchResult]:
         """The searches at the states, in order, as many at a time as fit."""
@@ -51,7 +51,8 @@ class BehaviourPolicy:
         results = []
         for first in range(0, max(B, 1), size):
             chosen = states.take(np.arange(first, min(first + size, B)))
-            results.append(search(self.model, self.model.roots(self.environment, chosen), config=self.config))
+            roots, legal = self.model.roots(self.environment, chosen), legal_actions(self.environment, chosen)
+            results.append(search(self.model, roots, config=self.config, legal=legal))
         return results
 
 
@@ -66,6 +67,9 @@ class PriorPolicy:
     def distribution(self, states: Any) -> Float64:
         """softmax(logits / T), `[B, A]`; at T = 0 all on the largest entry, shared where several are."""
         prior, _ = self.evaluate(self.environment.observe(states))
+        legal = legal_actions(self.environment, states)
+        if legal is not None:
+            prior = _among(prior, legal)
         if self.temperature == 1:
             return prior
         if self.temperature == 0:
@@ -77,13 +81,15 @@ class PriorPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomPolicy:
-    """Every action with the same probability."""
+    """Every legal action with the same probability."""
 
-    num_actions: int  # A
+    environment: Environment
 
     def distribution(self, states: Any) -> Float64:
-        """1 / A, `[B, A]`."""
-        return np.full((len(states), self.num_actions), 1 / self.num_actions)
+        """1 / A, `[B, A]`, or 1 over the number of legal actions."""
+        A = self.environment.spec.num_actions
+        legal, even = legal_actions(self.environment, states), np.full((len(states), A), 1 / A)
+        return even if legal is None else _among(even, legal)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +108,16 @@ class LookaheadPolicy:
         arena, _ = self.model.start(self.model.roots(self.environment, states), A + 1)
         root = np.zeros(len(states), np.int32)
         leaves = [self.model.expand(arena, root, np.full_like(root, action), action + 1) for action in range(A)]
-        returns = np.stack([leaf.reward + self.model.gamma * leaf.value for leaf in leaves], axis=1)
-        return _shared(returns)
+        returns = np.stack([leaf.reward + leaf.discount * leaf.value for leaf in leaves], axis=1)
+        legal = legal_actions(self.environment, states)
+        return _shared(returns if legal is None else np.where(legal, returns, -np.inf))
+
+
+def _among(policy: Float64, legal: NDArray[np.bool_]) -> Float64:
+    """A policy `[B, A]` without its illegal actions; even among the legal ones where it gives them nothing."""
+    weight = np.where(legal, policy, 0.0)
+    weight = np.where(weight.sum(axis=1, keepdims=True) > 0, weight, legal)
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 
 def _shared(scores: Float64) -> Float64:

@@ -1,114 +1,8 @@
-"""Faults that `mutations.py` plants: in the search, in training, in statistics and where targets are made anew."""
+"""Faults that `mutations.py` plants: in training, in statistics and where targets are made anew."""
 
 from faults import Fault
 
 FAULTS = (
-    # Search
-    Fault(
-        what="the discount is left out of the search's backup",
-        file="mzprobe/search/tree.py",
-        old="G = r + gamma * G",
-        new="G = r + G",
-        test="tests/test_search.py::test_two_simulations_back_up_the_numbers_worked_out_by_hand",
-    ),
-    Fault(
-        what="ties go to the highest action",
-        file="mzprobe/search/tree.py",
-        old="else score > best:",
-        new="else score >= best:",
-        test="tests/test_search.py::test_ties_go_to_the_lowest_action_where_that_is_asked_for",
-    ),
-    Fault(
-        what="a tie is drawn alike at every root",
-        file="mzprobe/search/tree.py",
-        old="lot(keys[b], node, a) > lot(keys[b], node, chosen)",
-        new="lot(keys[0], node, a) > lot(keys[0], node, chosen)",
-        test="tests/test_search.py::test_ties_are_drawn_by_lot_so_that_every_action_is_first_at_some_root",
-    ),
-    Fault(
-        what="the mean of a head is not taken around its centre",
-        file="mzprobe/networks/support.py",
-        old="self.centre + self.spacing * ((above - below) @ distances)",
-        new="probabilities @ self.points(logits)",
-        test="tests/test_arithmetic.py::test_a_head_that_says_nothing_says_exactly_0",
-    ),
-    Fault(
-        what="the floor of the normalisation is in the environment's unit",
-        file="mzprobe/search/models.py",
-        old="return 1 / network.support.reward_scale",
-        new="return 1.0",
-        test="tests/test_search.py::test_the_floor_has_no_unit_of_its_own",
-    ),
-    Fault(
-        what="the visit that expanded the root is not counted",
-        file="mzprobe/search/tree.py",
-        old="tree.visits[b, 0] = 1",
-        new="tree.visits[b, 0] = 0",
-        test="tests/test_search.py::test_the_first_simulation_follows_the_prior",
-    ),
-    Fault(
-        what="the prior of a node is not normalised",
-        file="mzprobe/networks/engine.py",
-        old="torch.softmax(logits, dim=1), value",
-        new="torch.exp(logits), value",
-        test="tests/test_search.py::test_the_fused_path_equals_the_general_path",
-    ),
-    Fault(
-        what="a product of one row leaves out the end of the row",
-        file="mzprobe/networks/products.py",
-        old="places = [values[4], last] if twice else [values[4]]",
-        new="places = [values[4]]",
-        test="tests/test_rows.py::test_both_ways_of_evaluating_agree_with_the_network",
-    ),
-    Fault(
-        what="a padded lane spoils its neighbour",
-        file="mzprobe/networks/products.py",
-        old="builder.sub(out.shape[1], j) if part else None",
-        new="None",
-        test="tests/test_products.py::test_nothing_beside_a_product_is_touched",
-    ),
-    Fault(
-        what="weights that kernels train do not decay",
-        file="mzprobe/training/optimiser.py",
-        old="w[i] * step.keep - ",
-        new="w[i] - ",
-        test="tests/test_learner.py::test_the_compiled_optimiser_equals_torch_but_for_rounding",
-    ),
-    Fault(
-        what="the compiled softmax is not normalised",
-        file="mzprobe/networks/mlp_kernels.py",
-        old="total[i] = np.float32(1) / total[i]",
-        new="total[i] = np.float32(1)",
-        test="tests/test_arithmetic.py::test_the_fused_softmax_equals_torch",
-    ),
-    Fault(
-        what="the true model gives a terminal node the network's value",
-        file="mzprobe/search/models.py",
-        old="np.where(self.environment.terminal(states), 0.0, value)",
-        new="value",
-        test="tests/test_planning_models.py::test_a_terminal_node_is_worth_nothing_whatever_the_network_says",
-    ),
-    Fault(
-        what="the planning horizon counts from the leaf, not from the root",
-        file="mzprobe/search/rollouts.py",
-        old="self.horizon - self.from_root * self.depth[slot]",
-        new="self.horizon + 0 * self.depth[slot]",
-        test="tests/test_rollouts.py::test_depths_are_counted_from_the_root",
-    ),
-    Fault(
-        what="visits to the power of the temperature, not of its inverse",
-        file="mzprobe/search/mcts.py",
-        old="libm.power(share, 1 / temperature)",
-        new="libm.power(share, temperature)",
-        test="tests/test_search.py::test_the_policy_is_the_counts_to_the_power_of_one_over_the_temperature",
-    ),
-    Fault(
-        what="a reward scale is not undone by the fused search",
-        file="mzprobe/networks/mlp_kernels.py",
-        old="(q * q + 2 * q) / axis.reward_scale",
-        new="(q * q + 2 * q)",
-        test="tests/test_search.py::test_the_fused_path_undoes_the_reward_scale",
-    ),
     # Training
     Fault(
         what="the value target takes each reward from one step before",
@@ -286,8 +180,8 @@ FAULTS = (
     Fault(
         what="a uniform share is learned as the search's policy",
         file="mzprobe/training/selfplay.py",
-        old="= result.policy(1.0)\n        self.root_values[at] = result.root_value\n        self.lengths += 1",
-        new="= policy\n        self.root_values[at] = result.root_value\n        self.lengths += 1",
+        old="= result.target\n        self.root_values[at] = result.root_value\n        if legal",
+        new="= policy\n        self.root_values[at] = result.root_value\n        if legal",
         test="tests/test_selfplay.py::test_a_uniform_share_is_of_what_acts_and_not_of_the_target",
     ),
     Fault(

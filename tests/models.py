@@ -26,9 +26,11 @@ class TabularModel:
         value: `[S]`.
         terminal: bool `[S]`; terminal states are absorbing, with reward 0 and value 0.
         gamma: discount.
+        discounts: `[S, A]` of the edges; gamma where not given.
+        legal: bool `[S, A]`; None where everything is.
     """
 
-    def __init__(self, transitions, rewards, prior, value, *, terminal=None, gamma):
+    def __init__(self, transitions, rewards, prior, value, *, terminal=None, gamma, discounts=None, legal=None):
         self.transitions = np.array(transitions, np.int64)
         self.rewards = np.array(rewards, np.float64)
         self.prior = np.array(prior, np.float64)
@@ -39,6 +41,8 @@ class TabularModel:
         self.value[ended] = 0
         self.num_actions = self.transitions.shape[1]
         self.gamma = gamma
+        self.discounts = np.full(self.rewards.shape, gamma) if discounts is None else np.array(discounts, np.float64)
+        self.legal = None if legal is None else np.array(legal, np.bool_)
         self.reward_unit = 1.0
 
     @classmethod
@@ -62,13 +66,18 @@ class TabularModel:
         """Puts the roots in slot 0."""
         arena = np.zeros((capacity, len(roots)), np.int64)
         arena[0] = roots
-        return arena, Leaf(np.zeros(len(roots)), self.prior[arena[0]], self.value[arena[0]])
+        nothing = np.zeros(len(roots))
+        return arena, self._leaf(nothing, nothing, arena[0])
 
     def expand(self, arena, nodes, actions, slot):
         """Looks the step up."""
         states = arena[nodes, np.arange(len(nodes))]
         arena[slot] = self.transitions[states, actions]
-        return Leaf(self.rewards[states, actions], self.prior[arena[slot]], self.value[arena[slot]])
+        return self._leaf(self.rewards[states, actions], self.discounts[states, actions], arena[slot])
+
+    def _leaf(self, reward, discount, states):
+        legal = None if self.legal is None else self.legal[states]
+        return Leaf(reward, discount, self.prior[states], self.value[states], legal)
 
     def callables(self, root):
         """(start, expand) of one root, as `reference_search` takes them."""

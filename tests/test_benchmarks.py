@@ -11,6 +11,8 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 OPTIONS = {
     "env_speed": ["--repetitions", "1"],
     "search_speed": [],
+    "search_rules": [],
+    "search_visits": [],
     "training_speed": [],
     "reanalyse_speed": [],
     "probe_speed": [],

@@ -187,7 +187,7 @@ def test_the_same_command_gives_the_same_bytes(run_cli, collected, step, tmp_pat
 )
 def test_recorded_episodes_are_those_that_were_played(make):
     environment = make()
-    policy = RandomPolicy(num_actions=environment.spec.num_actions)
+    policy = RandomPolicy(environment=environment)
     generator = np.random.default_rng(1)
     seeds, uniforms = generator.integers(100, size=40), generator.random((40, environment.spec.time_limit))
     episodes = record_episodes(environment, policy, seeds=seeds, uniforms=uniforms)

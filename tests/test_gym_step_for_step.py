@@ -87,7 +87,7 @@ def test_a_truncation_of_its_own_is_an_end(registered, limit):
     env = make(f"gym:{id}")
     check_env(env, processes=False)
     uniforms = np.random.default_rng(0).random((3, limit))
-    played = play_episodes(env, RandomPolicy(num_actions=2), seeds=np.arange(3), uniforms=uniforms)
+    played = play_episodes(env, RandomPolicy(environment=env), seeds=np.arange(3), uniforms=uniforms)
     assert played.lengths.tolist() == [7] * 3
     assert played.terminated.all()
 

@@ -75,7 +75,7 @@ def test_all_episodes_are_taken_in_with_the_targets_of_searches(tmp_path, datase
         ended = replay.terminated[kept.first]
         seen = replay.observations[slots][: kept.slots - ended]
         found = search(trainer.reanalyser.model, seen, config=config.search)
-        np.testing.assert_allclose(replay.policies[slots][: len(seen)], found.policy(1.0), rtol=1e-6)
+        np.testing.assert_allclose(replay.policies[slots][: len(seen)], found.target, rtol=1e-6)
         root_values = np.append(found.root_value, 0.0)[: kept.slots]
         expected = n_step_values(np.ones(kept.slots - 1), root_values, n=5, gamma=GAMMA)
         np.testing.assert_allclose(replay.values[slots], expected, rtol=1e-5, atol=1e-6)

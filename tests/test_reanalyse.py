@@ -94,7 +94,7 @@ def test_a_reanalysed_target_is_what_the_search_of_acting_finds_there(tmp_path, 
     replay.cursor = 0
     assert trainer.reanalyser.refresh(replay, 7) == 7
     found = search(trainer.experience.model, replay.observations[positions], config=config.search, path="general")
-    np.testing.assert_allclose(replay.policies[positions], found.policy(1.0), rtol=1e-6)
+    np.testing.assert_allclose(replay.policies[positions], found.target, rtol=1e-6)
     ends = [p for p in positions if p + 5 in positions and replay.left[p] >= 5]
     assert ends
     root_values = dict(zip(positions.tolist(), found.root_value, strict=True))
@@ -213,6 +213,9 @@ OPTIONS = {
     ],
     "best, reanalysed, by age": ["training.keep_best=5", "reanalyse.fraction=0.5", "training.n_step_by_age=[[9, 1]]"],
     "drawn": ["reanalyse.positions=drawn", "reanalyse.fraction=0.5"],
+    "in the truth": ["training.plan_in=true", "reanalyse.fraction=0.5"],
+    "by Gumbel's rule": ["search.rule=gumbel", "reanalyse.fraction=0.5"],
+    "regularised": ["search.rule=regularised", "reanalyse.fraction=0.5"],
 }
 
 

@@ -109,9 +109,9 @@ def test_every_step_of_a_ladder_is_the_temperature_of_its_episode():
     model, play = player(time_limit=9, environments=3)
     result = search(model, play.environment.observe(play.states), config=SearchConfig(simulations=9))
     ladder = np.array([1.0, 0.5, 0.1])
-    found = result.policy(ladder)
+    found = result.acting(ladder)
     for row, temperature in enumerate(ladder):
-        assert found[row].tolist() == result.policy(float(temperature))[row].tolist()
+        assert found[row].tolist() == result.acting(float(temperature))[row].tolist()
 
 
 def test_a_uniform_share_is_of_what_acts_and_not_of_the_target():
@@ -148,4 +148,4 @@ def test_a_negative_temperature_is_refused(temperature):
     model, play = player(time_limit=9, environments=3)
     result = search(model, play.environment.observe(play.states), config=SearchConfig(simulations=4))
     with pytest.raises(ValueError, match="temperature must not be negative"):
-        result.policy(temperature)
+        result.acting(temperature)

@@ -311,7 +311,7 @@ def test_more_episodes_than_simulators_are_played_in_portions_and_replay_nothing
     for size in (5, 64):
         env, _ = pooled(size)
         options = {"seeds": seeds, "uniforms": uniforms, "keep_states": keep_states}
-        played.append((env, play_episodes(env, RandomPolicy(num_actions=A), **options)))
+        played.append((env, play_episodes(env, RandomPolicy(environment=env), **options)))
         assert env.pool.replayed == 0
     (_, few), (env, many) = played
     for name in ("returns", "lengths", "terminated"):

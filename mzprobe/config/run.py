@@ -71,14 +71,23 @@ class SearchConfig(Config):
 
     simulations: PositiveInt = 50
     """N, simulations a search."""
+    rule: Literal["puct", "gumbel", "regularised"] = "puct"
+    """What is tried, played and learned: MuZero's own rule, Gumbel MuZero (Danihelka et al. 2022), or PUCT's tree with
+    the regularised policy of its root (Grill et al. 2020) to play and to learn."""
     c1: NonNegative = 1.25
     """Weight of the prior."""
     c2: Positive = 19652.0
     """Visits at which the weight of the prior begins to grow."""
     dirichlet_alpha: Positive = 0.25
-    """Concentration of the root noise (collecting data only)."""
+    """Concentration of the root noise (collecting data only; Gumbel's rule has noise of its own)."""
     dirichlet_fraction: Share = 0.25
     """Share of the noise in the root prior (collecting data only)."""
+    considered: PositiveInt = 16
+    """Gumbel: most actions tried at the root."""
+    c_visit: NonNegative = 50.0
+    """Gumbel: visits that are added to the most of a node, in the weight of Q against the prior."""
+    c_scale: NonNegative = 0.1
+    """Gumbel: factor on that weight."""
     normalisation_floor: Positive = 0.01
     """Smallest divisor when Q is scaled by the tree's range; in the unit in which the network sees rewards, that is
     after `network.reward_scale`, so that it means the same in any unit of the environment's."""
@@ -161,6 +170,10 @@ class TrainingConfig(Config):
     audited_positions: NonNegativeInt = 128
     """Positions of the replay buffer that each checkpoint keeps, with the way there and their targets, for
     `mzprobe eval-targets`; nothing else depends on it."""
+    plan_in: Literal["learned", "true"] = "learned"
+    """What self-play and reanalyse search in: the learned model, or the environment itself with the network's policy
+    and value (AlphaZero for one player). The model is learned either way, for others to probe; `unroll_steps=0` leaves
+    it out. So does the behaviour policy of the probes."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """CPU threads; bits repeat for an equal number."""
 
@@ -274,6 +287,15 @@ class RunConfig(Config):
             raise ValueError("reanalyse.fraction must be 1 offline, or 0 for behaviour cloning")
         if not self.offline and fraction == 1:
             raise ValueError("reanalyse.fraction must be below 1 online: with 1 there are no episodes of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _true_states_are_known(self) -> Self:
+        if self.training.plan_in == "true" and self.dataset.path is not None:
+            raise ValueError(
+                "training.plan_in=true plans from real states, which recorded episodes do not have: leave dataset.path "
+                "out, or plan_in=learned"
+            )
         return self
 
     @model_validator(mode="after")

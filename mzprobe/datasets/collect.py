@@ -95,7 +95,7 @@ def load_player(
         raise UsageError(f"--temperature cannot be used so: {said}")
     if name == "random":
         environment = _environment_of(source, allow)
-        policy = RandomPolicy(num_actions=environment.spec.num_actions)
+        policy = RandomPolicy(environment=environment)
         return Player(environment=environment, policy=policy, name=name, temperature=None, checkpoint=None)
     if not Path(source).exists():
         raise UsageError(

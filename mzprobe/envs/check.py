@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mzprobe.envs.core import Environment, Int64, concatenate
+from mzprobe.envs.core import Environment, Int64, concatenate, legal_actions
 from mzprobe.envs.validation import kind_of, valid_spec
 from mzprobe.errors import CheckFailed
 
@@ -74,7 +74,16 @@ class _Case:
     def actions(self) -> Int64:
         """Actions of the walk, `[steps, B]`."""
         generator = np.random.default_rng(self.seed)
-        return generator.integers(self.env.spec.num_actions, size=(self.steps, _BATCH))
+        actions = generator.integers(self.env.spec.num_actions, size=(self.steps, _BATCH))
+        states = self.env.reset(self.seeds)
+        if legal_actions(self.env, states) is not None:
+            for chosen in actions:
+                legal = np.asarray(legal_actions(self.env, states))
+                for b in np.flatnonzero(legal.any(axis=1)):
+                    allowed = np.flatnonzero(legal[b])
+                    chosen[b] = allowed[chosen[b] % len(allowed)]
+                states, _ = self.env.step(states, chosen)
+        return actions
 
     @cached_property
     def walk(self) -> tuple[list[Any], list[_Look]]:
@@ -84,7 +93,9 @@ class _Case:
 
 def _look(env: Environment, states: Any) -> _Look:
     """What can be seen of states, copied, since an environment may hand out its own buffers."""
-    return {"observation": np.array(env.observe(states)), "terminal": np.array(env.terminal(states))}
+    look = {"observation": np.array(env.observe(states)), "terminal": np.array(env.terminal(states))}
+    legal = legal_actions(env, states)
+    return look if legal is None else {**look, "legal": legal}
 
 
 def _step(env: Environment, states: Any, actions: ArrayLike) -> tuple[Any, _Look]:
@@ -250,6 +261,20 @@ def _rewards_along(case: _Case) -> None:
         _same({"reward": given}, {"reward": expected}, f"of rewards_along from step {t}")
 
 
+def _legal(case: _Case) -> None:
+    """Only for an environment that says which actions are legal."""
+    env = case.env
+    states = env.reset(case.seeds)
+    if legal_actions(env, states) is None:
+        return
+    for t, chosen in enumerate([None, *case.actions]):
+        states = states if chosen is None else env.step(states, chosen)[0]
+        _typed(env.legal(states), f"legal after {t} steps", (_BATCH, env.spec.num_actions), np.bool_)  # type: ignore[attr-defined]
+        stuck = np.flatnonzero(~np.asarray(legal_actions(env, states)).any(axis=1) & ~env.terminal(states))
+        if len(stuck):
+            raise _Broken(f"after {t} steps no action is legal in a state that is not terminal")
+
+
 def _same_in_every_process(case: _Case) -> None:
     context = multiprocessing.get_context("spawn")
     try:
@@ -288,5 +313,6 @@ _RULES: dict[str, Callable[[_Case], None]] = {
     "seed and actions replay to the same bits": _replay,
     "a terminal state is absorbing": _absorbing_end,
     "rewards_along gives what stepping gives": _rewards_along,
+    "what is legal is said of every state": _legal,
     "every process sees the same": _same_in_every_process,
 }

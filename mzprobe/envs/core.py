@@ -56,7 +56,11 @@ class States(Protocol):
 
 
 class Environment(Protocol):
-    """A deterministic MDP over batches of states. `check_env` tests an implementation for all of this."""
+    """A deterministic MDP over batches of states. `check_env` tests an implementation for all of this.
+
+    One that does not allow every action everywhere has a method `legal(states)` too, bool `[B, A]`. What an illegal
+    action does there is never looked at, but it must not raise.
+    """
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -112,6 +116,16 @@ def replayed(environment: Environment, seeds: Int64, actions: Int64, lengths: In
         moved, _ = environment.step(states, actions[:, t])
         states = concatenate([states, moved]).take(np.where(t < lengths, B, 0) + np.arange(B))
     return states
+
+
+def legal_actions(environment: Environment, states: Any) -> Bool | None:
+    """Which actions are legal in B states, bool `[B, A]`; None where all are.
+
+    That is what an environment without a method `legal(states)` means. One with it says at least one for every state
+    that is not terminal.
+    """
+    own = getattr(environment, "legal", None)
+    return None if own is None else np.asarray(own(states), dtype=np.bool_)
 
 
 def rewards_along(environment: Environment, states: Any, actions: Int64) -> Float64:

@@ -12,8 +12,8 @@ from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.config import SearchConfig
 from mzprobe.networks.rows import ROWS
 from mzprobe.probes.prefixes import refuse_too_many
-from mzprobe.probes.sampling import Agent, Model, planning_model
-from mzprobe.search.models import LeafValue
+from mzprobe.probes.sampling import Agent, planning_model
+from mzprobe.search.models import LeafValue, Model
 from mzprobe.search.rollouts import Rollout
 from mzprobe.threads import limited_threads
 
@@ -57,16 +57,32 @@ class Cost:
         return ", ".join(part for part in parts if part)
 
 
-def searches(count: int, config: SearchConfig, kind: Kind = ("learned", 0)) -> Cost:
+def own_searches(agent: Agent, count: int) -> Cost:
+    """The cost of a number of searches by the agent's behaviour policy."""
+    return searches(count, agent.policy.config, (agent.checkpoint.config.training.plan_in, 0))
+
+
+def searches(count: int, config: SearchConfig, kind: Kind) -> Cost:
     """The cost of a number of searches."""
     return Cost(searches=count, simulations={kind: count * config.simulations})
 
 
-def episodes(agent: Agent, count: int, config: SearchConfig | None, kind: Kind = ("learned", 0)) -> Cost:
-    """The cost of episodes to the time limit, with a search a step or, without a configuration, the network alone."""
+def episodes(agent: Agent, count: int, config: SearchConfig, kind: Kind) -> Cost:
+    """The cost of episodes to the time limit, with a search a step."""
     steps = count * agent.environment.spec.time_limit
-    acting = Cost(model_steps=steps) if config is None else searches(steps, config, kind)
-    return acting + Cost(environment_steps=steps)
+    return searches(steps, config, kind) + Cost(environment_steps=steps)
+
+
+def own_episodes(agent: Agent, count: int) -> Cost:
+    """The cost of episodes to the time limit by the agent's behaviour policy."""
+    steps = count * agent.environment.spec.time_limit
+    return own_searches(agent, steps) + Cost(environment_steps=steps)
+
+
+def prior_episodes(agent: Agent, count: int) -> Cost:
+    """The cost of episodes to the time limit by the network alone."""
+    steps = count * agent.environment.spec.time_limit
+    return Cost(model_steps=steps, environment_steps=steps)
 
 
 def lookahead(agent: Agent, count: int, model: Model) -> Cost:

@@ -21,13 +21,12 @@ from mzprobe.probes.sampling import (
     AGENT_UNITS,
     STATE_UNITS,
     Agent,
-    Model,
     draw_states,
     planned_models,
     planning_model,
     rollout_seed,
 )
-from mzprobe.search.models import Prior
+from mzprobe.search.models import Model, Prior
 from mzprobe.search.rollouts import Rollout
 from mzprobe.settings import ImprovementConfig, simulation_counts
 from mzprobe.threads import limited_threads

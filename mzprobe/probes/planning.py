@@ -32,7 +32,6 @@ from mzprobe.probes.online import episode_rows
 from mzprobe.probes.sampling import (
     AGENT_UNITS,
     Agent,
-    Model,
     PriorAt,
     own_place,
     planned_models,
@@ -40,7 +39,7 @@ from mzprobe.probes.sampling import (
     probe_generator,
     rollout_seed,
 )
-from mzprobe.search.models import LeafValue, Prior
+from mzprobe.search.models import LeafValue, Model, Prior
 from mzprobe.search.rollouts import Rollout
 from mzprobe.settings import PlanningConfig, simulation_counts
 from mzprobe.threads import limited_threads
@@ -147,7 +146,7 @@ def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any]
             PriorPolicy(environment=agent.environment, evaluate=agent.evaluate, temperature=T),
         )
     by_lot = {**alone, "prior": "uniform", "prior_at": "none", "temperature": 1.0}
-    yield by_lot, RandomPolicy(num_actions=agent.environment.spec.num_actions)
+    yield by_lot, RandomPolicy(environment=agent.environment)
     models = planned_models(agent)
     if config.leaf == "value":
         for model in models:

@@ -54,6 +54,7 @@ class Probe:
     shared: bool = False  # whether processes can share its episodes
     file: str = ""  # that a checkpoint must hold; those without it are left out, unless asked for
     without: str = ""  # what is said of one without it
+    masks: bool = False  # whether it leaves out what is illegal, where an environment says what is
 
     def trees(self, config: ProbeConfig) -> int:
         """Searches that it runs side by side, for an estimate of its time: its episodes, where it plays no more."""
@@ -65,12 +66,12 @@ class Probe:
 
 
 def _sampling(agent: Agent, config: StatesConfig) -> Cost:
-    return cost.episodes(agent, config.episodes, agent.policy.config) + Cost(states=config.states)
+    return cost.own_episodes(agent, config.episodes) + Cost(states=config.states)
 
 
 def _online(agent: Agent, config: OnlineConfig, _: int) -> Cost:
-    acting = cost.episodes(agent, config.episodes, agent.policy.config)
-    return acting + cost.episodes(agent, config.episodes, None) * 2
+    acting = cost.own_episodes(agent, config.episodes)
+    return acting + cost.prior_episodes(agent, config.episodes) * 2
 
 
 def _horizon(agent: Agent, config: HorizonConfig, policies: int) -> Cost:
@@ -79,12 +80,12 @@ def _horizon(agent: Agent, config: HorizonConfig, policies: int) -> Cost:
     nodes, edges = cost.prefixes(config.states, A, h, m)
     again = 0 if m is None else cost.prefixes(config.states, A, horizon.longest_exact(A, h, m), None)[0]
     shared = 1 if m is None else policies
-    searched = cost.searches((nodes + again) * policies, agent.policy.config)
+    searched = cost.own_searches(agent, (nodes + again) * policies)
     return _sampling(agent, config) + searched + _tree(config.states, nodes * shared, edges * shared)
 
 
 def _cross(agent: Agent, config: CrossConfig, policies: int) -> Cost:
-    distances = cost.searches(4 * policies * config.states, agent.policy.config)
+    distances = cost.own_searches(agent, 4 * policies * config.states)
     return _horizon(agent, config, 2 * policies) + distances  # each at its own temperature and at 1
 
 
@@ -96,7 +97,7 @@ def _tree(states: int, nodes: int, edges: int) -> Cost:
 def _sequences(agent: Agent, config: SequencesConfig, _: int) -> Cost:
     nodes, edges = cost.prefixes(config.states, agent.environment.spec.num_actions, config.length, None)
     tree = _tree(config.states, nodes, edges) + Cost(model_steps=nodes)  # the policy network is asked where it searches
-    return _sampling(agent, config) + cost.searches(nodes, agent.policy.config) + tree
+    return _sampling(agent, config) + cost.own_searches(agent, nodes) + tree
 
 
 def _equivalence(agent: Agent, config: EquivalenceConfig, heads: int) -> Cost:
@@ -107,7 +108,7 @@ def _equivalence(agent: Agent, config: EquivalenceConfig, heads: int) -> Cost:
     # Each prefix is reached, and its latent scored; every head represents and scores its real state.
     tree = _tree(S, nodes, edges) + Cost(model_steps=(1 + 2 * heads) * (S + edges))
     sampling = _sampling(agent, config) if table is None else Cost(states=S)
-    return sampling + cost.searches(nodes, agent.policy.config) + tree
+    return sampling + cost.own_searches(agent, nodes) + tree
 
 
 def _search(agent: Agent, config: SearchErrorConfig, _: int) -> Cost:
@@ -128,8 +129,10 @@ def _planning(agent: Agent, config: PlanningConfig, _: int) -> Cost:
         if isinstance(policy, RandomPolicy):
             total += Cost(environment_steps=config.episodes * agent.environment.spec.time_limit)
             continue
-        constants = policy.config if isinstance(policy, BehaviourPolicy) else None
-        total += cost.episodes(agent, config.episodes, constants, (cell["model"], rollout))
+        if isinstance(policy, BehaviourPolicy):
+            total += cost.episodes(agent, config.episodes, policy.config, (cell["model"], rollout))
+        else:
+            total += cost.prior_episodes(agent, config.episodes)
     return total
 
 
@@ -150,7 +153,7 @@ def _targets(agent: Agent, config: TargetsConfig, _: int) -> Cost:
     positions = agent.checkpoint.config.training.audited_positions
     played = config.rollouts * positions * (config.steps or limit)
     again = positions * limit  # to come there again
-    searched = cost.searches(played, agent.policy.config)
+    searched = cost.own_searches(agent, played)
     return searched + Cost(environment_steps=played + again, model_steps=2 * positions)
 
 
@@ -161,6 +164,7 @@ ONLINE = Probe(
     units=online.UNITS,
     measure=online.measure_online,
     cost=_online,
+    masks=True,
 )
 HORIZON = Probe(
     name="horizon",
@@ -204,6 +208,7 @@ PLANNING = Probe(
     measure=planning.measure_planning,
     shared=True,
     cost=_planning,
+    masks=True,
 )
 
 EQUIVALENCE = Probe(
@@ -233,6 +238,7 @@ TARGETS = Probe(
     cost=_targets,
     file=TARGETS_FILE,
     without=targets.WITHOUT,
+    masks=True,
 )
 
 _ALL = (ONLINE, HORIZON, SEQUENCES, CROSS, SEARCH, PLANNING, EQUIVALENCE, IMPROVEMENT, TARGETS)

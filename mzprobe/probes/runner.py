@@ -11,6 +11,7 @@ import pandas as pd
 
 from mzprobe.checkpoints import Checkpoint, read_checkpoint, step_of, steps_of
 from mzprobe.config import Config
+from mzprobe.envs.core import legal_actions
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.locks import held
@@ -119,6 +120,7 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
         if "bits" in record:
             raise UsageError(f"{path} is rounded, nothing can be added to it: {_OTHER_TABLE}")
         agent, others = load(folder), [load(other) for other in missing]
+        _refuse_masks(run.probe, agent)
         rows = run.probe.measure(
             agent,
             run.config,
@@ -137,6 +139,16 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
         frame = pd.concat([frames[step] for step in sorted(frames)], ignore_index=True)
         write_table(path, Table(frame=frame, units=run.probe.units, record=record))
     on_progress(len(chosen), len(chosen))
+
+
+def _refuse_masks(probe: Probe, agent: Agent) -> None:
+    """Where some actions are illegal, a probe that tries all sequences would count what nobody can do."""
+    environment = agent.environment
+    if not probe.masks and legal_actions(environment, environment.reset([0])) is not None:
+        raise UsageError(
+            f"{environment.spec.name} says which actions are legal, and {probe.command} tries all: ask this agent with "
+            "eval-online, eval-planning or eval-targets"
+        )
 
 
 def remaining_cost(run: ProbeRun) -> tuple[int, Cost]:

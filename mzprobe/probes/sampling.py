@@ -16,13 +16,12 @@ from mzprobe.networks import MuZeroNetwork, TrainableNetwork
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.networks.rows import search_rows
 from mzprobe.probes.prefixes import BATCH_SIZE
-from mzprobe.search.models import AdvisedModel, LeafValue, LearnedModel, PlanningModel, Prior, TrueModel
+from mzprobe.search.models import AdvisedModel, LeafValue, Model, PlanningModel, Prior, planning_in
 from mzprobe.seeding import numpy_generator, sequence
 from mzprobe.settings import ProbeConfig, StatesConfig
 
 Int64 = NDArray[np.int64]
 
-Model = Literal["learned", "true"]
 PriorAt = Literal["latent", "state"]  # where the policy network is asked: unrolled, or encoded anew
 
 SEARCHES = 1 << 13  # trees that a probe grows at a time, at most
@@ -69,7 +68,7 @@ def load_agent(checkpoint: Checkpoint, device: str = "cpu", *, batch_size: int =
     network = checkpoint.make_network(environment, device)
     policy = BehaviourPolicy(
         environment=environment,
-        model=_learned_model(environment, network, device),
+        model=_planning_in(checkpoint.config.training.plan_in, environment, network, device),
         config=checkpoint.config.search,
         temperature=checkpoint.config.training.temperature(checkpoint.training_step),
         trees=min(SEARCHES, batch_size),
@@ -111,16 +110,14 @@ def planning_model(
     if prior == "policy" and prior_at not in (None, own_place(model)):
         planned = planning_model(agent, model, "uniform", leaf)
         return AdvisedModel(planned, planning_model(agent, "true" if model == "learned" else "learned", prior, "value"))
-    if model == "true":
-        return TrueModel(agent.environment, agent.network, prior=prior, leaf=leaf, device=agent.device)
-    return _learned_model(agent.environment, agent.network, agent.device, prior=prior, leaf=leaf)
+    return _planning_in(model, agent.environment, agent.network, agent.device, prior=prior, leaf=leaf)
 
 
-def _learned_model(
-    environment: Environment, network: MuZeroNetwork, device: torch.device | str, **options: Any
-) -> LearnedModel:
-    spec, rows = environment.spec, search_rows(device)
-    return LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, device=device, rows=rows, **options)
+def _planning_in(
+    model: Model, environment: Environment, network: MuZeroNetwork, device: torch.device | str, **options: Any
+) -> PlanningModel:
+    """With calls of so many rows that a table is the same whatever the batch."""
+    return planning_in(model, environment, network, device=device, rows=search_rows(device), **options)
 
 
 def rollout_seed(agent: Agent, seed: int) -> int:

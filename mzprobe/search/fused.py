@@ -22,8 +22,11 @@ from mzprobe.networks.mlp_kernels import (
 )
 from mzprobe.networks.support import Axis
 from mzprobe.search.rollouts import rollout_action
-from mzprobe.search.tree import Tree, backup, expand, plant, select
+from mzprobe.search.rules.selection import Selection
+from mzprobe.search.stages import plant, select
+from mzprobe.search.tree import Tree, backup, expand
 
+Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
@@ -36,13 +39,10 @@ def fused_search(
     axis: Axis,
     observations: Float32,
     tree: Tree,
-    table: Float64,
-    floor: float,
-    ties: UInt64,
+    selection: Selection,
     gamma: float,
     uniform: bool,
-    noise: Float64,
-    fraction: float,
+    legal: Bool,
     horizon: int,
     from_root: bool,
     keys: UInt64,
@@ -54,13 +54,10 @@ def fused_search(
         axis: of the reward and value heads.
         observations: roots.
         tree: fresh trees, filled in place.
-        table: `exploration_table`.
-        floor: smallest divisor of the Q normalisation, environment units.
-        ties: keys of their lots, `[B]`, or `[0]` where the lowest action is taken.
-        gamma: discount.
+        selection: the rule.
+        gamma: discount of every edge.
         uniform: whether the prior is uniform instead of the policy.
-        noise: root noise `[B, A]`, or `[0, A]` for none.
-        fraction: share of the noise in the root prior.
+        legal: actions of the roots, `[B, A]`, or `[0, A]` where all are; a latent does not know.
         horizon: of rollout leaves, or -1 for leaves of the value head.
         from_root: whether it is counted from the root, else from the leaf.
         keys: of the rollouts, `[B]`, or `[0]` for none.
@@ -80,7 +77,7 @@ def fused_search(
         for slot in range(M):
             if slot > 0:
                 for i in range(count):
-                    nodes[i], actions[i] = select(tree, first + i, table, floor, ties)
+                    nodes[i], actions[i] = select(tree, first + i, selection)
                     depth[i, slot] = depth[i, nodes[i]] + from_root
                     for j in range(L):
                         block.x[j, i] = latents[i, nodes[i], j]
@@ -105,14 +102,10 @@ def fused_search(
                 _roll_out(weights, axis, gamma, keys[first:], slot, horizon - depth[:count, slot], block, v)
             for i in range(count):
                 if slot > 0:
-                    expand(tree, first + i, slot, nodes[i], actions[i], r[i])
-                    backup(tree, first + i, slot, v[i], gamma)
+                    expand(tree, first + i, slot, nodes[i], actions[i], r[i], gamma)
+                    backup(tree, first + i, slot, v[i])
                 else:
-                    plant(tree, first + i, v[i])
-                    for a in range(A):
-                        if noise.shape[0] > 0:
-                            mixed = (1 - fraction) * tree.prior[first + i, 0, a] + fraction * noise[first + i, a]
-                            tree.prior[first + i, 0, a] = mixed
+                    plant(tree, first + i, v[i], selection, legal)
 
 
 @kernel

@@ -12,8 +12,11 @@ from mzprobe.networks.mlp import MLPNetwork, MLPWeights
 from mzprobe.search.fused import fused_search
 from mzprobe.search.lots import root_keys
 from mzprobe.search.models import LearnedModel, PlanningModel
-from mzprobe.search.tree import Tree, backup_all, exploration_table, new_tree, plant_all, select_all
+from mzprobe.search.rules import Selection, improved_by, noise_for, selection_for
+from mzprobe.search.stages import backup_all, plant_all, select_all
+from mzprobe.search.tree import Tree, new_tree
 
+Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 UInt64 = NDArray[np.uint64]
 Path = Literal["auto", "fused", "general"]
@@ -28,37 +31,53 @@ class SearchResult:
 
     visit_counts: NDArray[np.int32]  # [B, A], N(s, a); each row sums to the number of simulations
     root_value: Float64  # [B], mean return through the root, its own leaf value included
-    q: Float64  # [B, A], r + gamma V(child); NaN where untried
+    q: Float64  # [B, A], r + discount V(child); NaN where untried
     prior: Float64  # [B, A], as used at the root, noise included
-    tree: Tree | None  # all nodes, where asked for
+    improved: Float64 | None = None  # [B, A], the policy that the rule makes of prior and Q; None where visits are it
+    winner: Float64 | None = None  # [B, A], what Gumbel's halving has left; None for other rules
+    noisy: bool = False  # whether root noise was drawn
+    tree: Tree | None = None  # all nodes, where asked for
 
-    def policy(self, temperature: float | Float64) -> Float64:
-        """pi^MuZero (the paper's Eq. 1): N^(1/T) / sum N^(1/T), `[B, A]`; at T = 0 the most visited.
+    def acting(self, temperature: float | Float64) -> Float64:
+        """What to play: target^(1/T) / sum target^(1/T), `[B, A]`; for PUCT that is pi^MuZero (the paper's Eq. 1).
 
-        T is one number, or one above 0 for each root `[B]`.
+        At T = 0 the most visited action is played, and the one of the largest Q among those that share the most visits
+        (equal ones share the probability); by the other rules the one of the largest probability, and what Gumbel's
+        halving has left. With Gumbel's noise that is played at any T, since the noise draws it.
 
-        At T = 0 the one of the largest Q is taken among those that share the most visits; equal ones share the
-        probability.
+        Args:
+            temperature: T, one number, or one above 0 for each root `[B]`.
 
         Raises:
             ValueError: if the temperature is negative.
         """
         if not np.all(np.asarray(temperature) >= 0):
             raise ValueError(f"temperature must not be negative, not {temperature}")
-        if isinstance(temperature, np.ndarray):
-            weight = libm.power(self._shares(), 1 / temperature[:, None])
-            return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+        at_zero = not isinstance(temperature, np.ndarray) and temperature == 0
+        if self.winner is not None and (self.noisy or at_zero):
+            return self.winner
         share = self._shares()
-        if temperature > 0:
+        if isinstance(temperature, np.ndarray):
+            weight = libm.power(share, 1 / temperature[:, None])
+        elif temperature > 0:
             weight = libm.power(share, 1 / temperature)
         else:
             best = np.where(share == 1, self.q, -np.inf).max(axis=1, keepdims=True)
             weight = (share == 1) & ~(self.q < best - _ROUNDING * np.abs(best))
         return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
+    @property
+    def target(self) -> Float64:
+        """What the policy is to learn, `[B, A]`: the distribution of visits, or the improved policy of other rules."""
+        if self.improved is not None:
+            return self.improved
+        share = self._shares()
+        return np.asarray(share / share.sum(axis=1, keepdims=True))
+
     def _shares(self) -> Float64:
-        """Visits over the most of their root, `[B, A]`: no power of them overflows."""
-        return np.asarray(self.visit_counts / self.visit_counts.max(axis=1, keepdims=True))
+        """The target over the largest of its root, `[B, A]`: no power of them overflows."""
+        weight = self.visit_counts if self.improved is None else self.improved
+        return np.asarray(weight / weight.max(axis=1, keepdims=True))
 
 
 def search(
@@ -67,6 +86,7 @@ def search(
     *,
     config: SearchConfig,
     generator: np.random.Generator | None = None,
+    legal: Bool | None = None,
     keep_tree: bool = False,
     path: Path = "auto",
 ) -> SearchResult:
@@ -76,8 +96,9 @@ def search(
         model: what to plan in.
         roots: whatever the model's `start` takes; for `LearnedModel`, observations `[B, *shape]`, for `TrueModel`
             B states.
-        config: simulations and constants.
-        generator: draws Dirichlet noise for the root priors (collecting data); without it there is none.
+        config: simulations, rule and constants.
+        generator: draws the rule's root noise (collecting data); without it there is none.
+        legal: `[B, A]`, the actions that the roots allow; None for all. What is illegal is never tried.
         keep_tree: whether the result carries all nodes.
         path: `fused` runs the model's network inside one kernel (an `MLPNetwork` on the CPU), `general` calls
             the model once a simulation; `auto` takes the fused path where there is one. Both give equal visit counts.
@@ -88,21 +109,23 @@ def search(
     B, A = len(roots), model.num_actions
     if B == 0:
         raise ValueError("search needs at least one root")
-    noise = np.zeros((0, A))
-    if generator is not None:
-        noise = generator.dirichlet(np.full(A, config.dirichlet_alpha), size=B)
     tree = new_tree(B, config.simulations + 1, A)
-    table = exploration_table(config.simulations, c1=config.c1, c2=config.c2)
-    ties = root_keys(model.observations(roots), _TIES) if config.ties == "lot" else np.zeros(0, np.uint64)
+    selection = selection_for(
+        config,
+        floor=config.normalisation_floor * model.reward_unit,
+        ties=root_keys(model.observations(roots), _TIES) if config.ties == "lot" else np.zeros(0, np.uint64),
+        shape=(B, A),
+        noise=noise_for(config, generator, (B, A)),
+    )
     weights = model.fused_weights if isinstance(model, LearnedModel) else None
     if path == "fused" and weights is None:
         raise ValueError("the fused path needs a LearnedModel over an MLPNetwork on the CPU")
     if weights is not None and path != "general":
         assert isinstance(model, LearnedModel)
-        _fused_search(model, weights, roots, tree, table, config, ties, noise)
+        _fused_search(model, weights, roots, tree, selection, _mask(legal, A))
     else:
-        _general_search(model, roots, tree, table, config, ties, noise)
-    return _result(tree, keep_tree)
+        _general_search(model, roots, tree, selection, legal)
+    return _result(config, tree, selection, noisy=generator is not None, keep_tree=keep_tree)
 
 
 def sample_actions(probabilities: Float64, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -118,70 +141,46 @@ def actions_from_uniforms(probabilities: Float64, uniforms: Float64) -> NDArray[
     return np.asarray(below.sum(axis=1), dtype=np.int64)
 
 
+def _mask(legal: Bool | None, num_actions: int) -> Bool:
+    """As the kernels take it: `[0, A]` where everything is legal."""
+    return np.zeros((0, num_actions), np.bool_) if legal is None else np.ascontiguousarray(legal, np.bool_)
+
+
 def _fused_search(
-    model: LearnedModel,
-    weights: MLPWeights,
-    roots: Any,
-    tree: Tree,
-    table: Float64,
-    config: SearchConfig,
-    ties: UInt64,
-    noise: Float64,
+    model: LearnedModel, weights: MLPWeights, roots: Any, tree: Tree, selection: Selection, legal: Bool
 ) -> None:
     assert isinstance(model.network, MLPNetwork)
-    support = model.network.support
     observations = np.ascontiguousarray(roots, np.float32).reshape(len(roots), -1)
     horizon, from_root, keys = -1, True, np.zeros(0, np.uint64)
     if model.leaf != "value":
         horizon, from_root = model.leaf.horizon, model.leaf.counted_from == "root"
         keys = root_keys(observations, model.leaf.seed)
-    fused_search(
-        weights,
-        support.axis,
-        observations,
-        tree,
-        table,
-        config.normalisation_floor * model.reward_unit,
-        ties,
-        model.gamma,
-        model.prior == "uniform",
-        noise,
-        config.dirichlet_fraction,
-        horizon,
-        from_root,
-        keys,
-    )
+    uniform = model.prior == "uniform"
+    axis = model.network.support.axis
+    fused_search(weights, axis, observations, tree, selection, model.gamma, uniform, legal, horizon, from_root, keys)
 
 
-def _general_search(
-    model: PlanningModel,
-    roots: Any,
-    tree: Tree,
-    table: Float64,
-    config: SearchConfig,
-    ties: UInt64,
-    noise: Float64,
-) -> None:
-    B, M, _ = tree.prior.shape
+def _general_search(model: PlanningModel, roots: Any, tree: Tree, selection: Selection, legal: Bool | None) -> None:
+    B, M, A = tree.prior.shape
     arena, leaf = model.start(roots, M)
-    prior = leaf.prior
-    if len(noise):
-        prior = (1 - config.dirichlet_fraction) * prior + config.dirichlet_fraction * noise
-    plant_all(tree, prior, leaf.value)
-    floor = config.normalisation_floor * model.reward_unit
+    plant_all(tree, leaf.prior, leaf.value, selection, _mask(leaf.legal if legal is None else legal, A))
     nodes, actions = np.zeros(B, np.int32), np.zeros(B, np.int32)
     for slot in range(1, M):
-        select_all(tree, table, floor, ties, nodes, actions)
+        select_all(tree, selection, nodes, actions)
         leaf = model.expand(arena, nodes, actions, slot)
-        backup_all(tree, slot, nodes, actions, leaf.reward, leaf.prior, leaf.value, model.gamma)
+        backup_all(tree, slot, nodes, actions, leaf.reward, leaf.discount, leaf.prior, leaf.value, _mask(leaf.legal, A))
 
 
-def _result(tree: Tree, keep_tree: bool) -> SearchResult:
+def _result(config: SearchConfig, tree: Tree, selection: Selection, *, noisy: bool, keep_tree: bool) -> SearchResult:
     visited = tree.edge_visits[:, 0].copy()
+    improved = improved_by(config, tree, selection)
     return SearchResult(
         visit_counts=visited,
         root_value=tree.value_sum[:, 0] / tree.visits[:, 0],
         q=np.where(visited > 0, tree.q[:, 0], np.nan),
         prior=tree.prior[:, 0].copy(),
+        improved=improved.policy,
+        winner=improved.winner,
+        noisy=noisy,
         tree=tree if keep_tree else None,
     )

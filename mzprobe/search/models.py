@@ -9,16 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mzprobe.envs.core import Environment, concatenate, rewards_along
+from mzprobe.envs.core import Environment, concatenate, legal_actions
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
 from mzprobe.networks.engine import engine_for, runs_in_kernels
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.networks.mlp import MLPNetwork, MLPWeights
-from mzprobe.search.rollouts import Rollout, RolloutArena, discounted
+from mzprobe.search.rollouts import Rollout, RolloutArena, discounted, rolled_out
 
+Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+Model = Literal["learned", "true"]
 Prior = Literal["policy", "uniform"]
 LeafValue = Literal["value"] | Rollout
 
@@ -27,8 +29,10 @@ class Leaf(NamedTuple):
     """What a planning model says of B nodes, one in each tree."""
 
     reward: Float64  # [B], of the step that led there; 0 for roots
+    discount: Float64  # [B], of that step: gamma, 0 where it ended the episode, -gamma where the other player moves
     prior: Float64  # [B, A], probabilities
     value: Float64  # [B], discounted return from there on
+    legal: Bool | None = None  # [B, A], where the model knows what is illegal; None where nothing is
 
 
 class PlanningModel(Protocol):
@@ -140,12 +144,14 @@ class LearnedModel:
         probabilities = numbers[:, 2:]
         if self.prior == "uniform":
             probabilities = np.full_like(probabilities, 1 / self.num_actions)
+        discount = np.full(len(latents), self.gamma)
         if arena.rollouts is None:
-            return Leaf(numbers[:, 0], probabilities, numbers[:, 1])
+            return Leaf(numbers[:, 0], discount, probabilities, numbers[:, 1])
         left = arena.rollouts.left(slot)
         actions = arena.rollouts.actions(slot, self.num_actions)
         rewards = np.asarray(self._engine.rewards_along(latents, actions).cpu().numpy(), np.float64)
-        return Leaf(np.where(left < 0, 0.0, numbers[:, 0]), probabilities, discounted(rewards, left, self.gamma))
+        reached = np.where(left < 0, 0.0, numbers[:, 0])
+        return Leaf(reached, discount, probabilities, discounted(rewards, left, self.gamma))
 
 
 @dataclass(frozen=True)
@@ -257,7 +263,8 @@ class TrueModel:
         if self.leaf != "value":
             rollouts = RolloutArena(self.leaf, self.observations(roots), capacity)
         arena = StateArena(roots, rollouts)
-        return arena, self._leaf(np.zeros(len(roots)), roots, arena, 0)
+        nothing = np.zeros(len(roots))
+        return arena, self._leaf(nothing, nothing, roots, arena, 0)
 
     def expand(self, arena: "StateArena", nodes: Int32, actions: Int32, slot: int) -> Leaf:
         """One step of the environment for the whole batch."""
@@ -265,20 +272,23 @@ class TrueModel:
         arena.add(states)
         if arena.rollouts is not None:
             arena.rollouts.place(nodes, slot)
-        return self._leaf(outcome.reward, states, arena, slot)
+        discount = np.where(outcome.terminated, 0.0, self.gamma)
+        return self._leaf(outcome.reward, discount, states, arena, slot)
 
-    def _leaf(self, reward: Float64, states: Any, arena: "StateArena", slot: int) -> Leaf:
+    def _leaf(self, reward: Float64, discount: Float64, states: Any, arena: "StateArena", slot: int) -> Leaf:
         A = self.num_actions
         prior, value = np.full((len(states), A), 1 / A), np.zeros(len(states))
         if self._evaluate is not None and (self.prior == "policy" or arena.rollouts is None):
             policy, value = self._evaluate(self.environment.observe(states))
             prior = policy if self.prior == "policy" else prior
+        legal = legal_actions(self.environment, states)
         if arena.rollouts is None:
-            return Leaf(reward, prior, np.where(self.environment.terminal(states), 0.0, value))
+            worth = np.where(self.environment.terminal(states), 0.0, value)
+            return Leaf(reward, discount, prior, worth, legal)
         left = arena.rollouts.left(slot)
-        actions = arena.rollouts.actions(slot, A)
-        rewards = rewards_along(self.environment, states, actions)
-        return Leaf(np.where(left < 0, 0.0, reward), prior, discounted(rewards, left, self.gamma))
+        rewards = rolled_out(self.environment, states, arena.rollouts, slot)
+        reached = np.where(left < 0, 0.0, reward)
+        return Leaf(reached, discount, prior, discounted(rewards, left, self.gamma), legal)
 
 
 class StateArena:
@@ -306,3 +316,28 @@ class StateArena:
         self.parts.append(states)
         while len(self.parts) > 1 and len(self.parts[-2]) <= len(self.parts[-1]):
             self.parts[-2:] = [concatenate(self.parts[-2:])]
+
+
+def planning_in(
+    model: Model,
+    environment: Environment,
+    network: MuZeroNetwork,
+    *,
+    device: torch.device | str = "cpu",
+    rows: int | None = None,
+    **options: Any,
+) -> PlanningModel:
+    """The learned model, or the true one with the same network's policy and value.
+
+    Args:
+        model: which.
+        environment: the truth.
+        network: of the agent.
+        device: where it lives.
+        rows: of every call of the learned model by torch.
+        **options: prior and leaf.
+    """
+    if model == "true":
+        return TrueModel(environment, network, device=device, **options)
+    spec = environment.spec
+    return LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, device=device, rows=rows, **options)

@@ -9,14 +9,16 @@ followed by `horizon` steps: deeper ones see further, and where rewards have one
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe._kernel import inlined, kernel
+from mzprobe.envs.core import Environment, legal_actions, rewards_along
 from mzprobe.search.lots import lot, root_keys
 
+Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
@@ -46,6 +48,21 @@ class Rollout:
 def rollout_action(key: np.uint64, slot: int, step: int, num_actions: int) -> int:
     """The action of step `step` of the rollout from node `slot` of a tree, uniform over `num_actions`."""
     return np.int64(((lot(key, slot, step) >> _S32) * np.uint64(num_actions)) >> _S32)  # type: ignore[return-value]
+
+
+@kernel
+def legal_rollout_actions(keys: UInt64, slot: int, step: int, legal: Bool) -> Int64:
+    """Step `step` of every tree's rollout from node `slot`, `[B]`, uniform over the legal actions `[B, A]`."""
+    B, A = legal.shape
+    actions = np.zeros(B, np.int64)
+    for b in range(B):
+        left = rollout_action(keys[b], slot, step, legal[b].sum())
+        for a in range(A):
+            if legal[b, a]:
+                if left == 0:
+                    actions[b] = a
+                left -= 1
+    return actions
 
 
 @kernel
@@ -86,6 +103,21 @@ class RolloutArena:
         """Random actions from node `slot`, `[B, T]`, as many as the longest rollout takes."""
         steps = max(int(self.left(slot).max()), 0)
         return rollout_actions(self.keys, slot, steps, num_actions)
+
+
+def rolled_out(environment: Environment, states: Any, arena: RolloutArena, slot: int) -> Float64:
+    """Real rewards of the rollouts from node `slot` of every tree, `[B, T]`, 0 after an end; legal actions alone."""
+    A = environment.spec.num_actions
+    legal = legal_actions(environment, states)
+    if legal is None:
+        return rewards_along(environment, states, arena.actions(slot, A))
+    rewards = np.zeros((len(states), max(int(arena.left(slot).max()), 0)))
+    for t in range(rewards.shape[1]):
+        actions = legal_rollout_actions(arena.keys, slot, t, legal)
+        states, outcome = environment.step(states, actions)
+        rewards[:, t] = outcome.reward
+        legal = np.asarray(legal_actions(environment, states))
+    return rewards
 
 
 @kernel

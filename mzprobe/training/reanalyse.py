@@ -10,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from mzprobe.config import RunConfig
+from mzprobe.envs.core import Environment
 from mzprobe.networks import TrainableNetwork
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.search.mcts import search
-from mzprobe.search.models import LearnedModel
+from mzprobe.search.models import PlanningModel
 from mzprobe.training.replay import Replay
+from mzprobe.training.revisiting import states_at
 
+Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
@@ -43,7 +46,8 @@ class Reanalyser:
 
     Args:
         config: of the run.
-        model: to search in: the latest network, or the averaged one.
+        environment: where stored positions are.
+        model: to search in, by the latest network or the averaged one.
         network: the same, to be copied into the target network.
         generator: draws root noise, where there is any.
         device: of the network.
@@ -52,13 +56,15 @@ class Reanalyser:
     def __init__(
         self,
         config: RunConfig,
-        model: LearnedModel,
+        environment: Environment,
+        model: PlanningModel,
         network: TrainableNetwork,
         *,
         generator: np.random.Generator,
         device: str = "cpu",
     ) -> None:
         self.config = config
+        self.environment = environment
         self.model = model
         self.network = network
         self.generator = generator
@@ -66,18 +72,27 @@ class Reanalyser:
         bootstrap = network if self.target is None else self.target
         self._evaluate = Evaluator(bootstrap, num_actions=model.num_actions, device=device)
 
-    def search_targets(self, observations: Float32) -> tuple[Float64, Float64]:
-        """Visit distributions `[M, A]` of fresh searches, and root values `[M]`.
+    def search_targets(
+        self, observations: Float32, *, states: Any = None, legal: Bool | None = None
+    ) -> tuple[Float64, Float64]:
+        """Policy targets `[M, A]` of fresh searches, and root values `[M]`.
 
         The search is that of acting. Batches of its own: measured faster than with the roots of self-play in one.
+
+        Args:
+            observations: `[M, *shape]`.
+            states: M real states, where those are searched from.
+            legal: `[M, A]`, or None where all actions are.
         """
         size = self.config.reanalyse.batch_size
         noise = self.generator if self.config.reanalyse.root_noise else None
         policies, values = [], []
         for first in range(0, len(observations), size):
-            roots = observations[first : first + size]
-            result = search(self.model, roots, config=self.config.search, generator=noise)
-            policies.append(result.policy(1.0))
+            here = slice(first, first + size)
+            roots = observations[here] if states is None else states.take(np.arange(len(observations))[here])
+            allowed = None if legal is None else legal[here]
+            result = search(self.model, roots, config=self.config.search, generator=noise, legal=allowed)
+            policies.append(result.target)
             values.append(result.root_value)
         if self.target is not None:
             return np.concatenate(policies), self.evaluate_targets(observations)
@@ -102,7 +117,9 @@ class Reanalyser:
         if len(slots):
             observations = replay.observations[slots]
             if searched:
-                policies, root_values = self.search_targets(observations)
+                true = self.config.training.plan_in == "true"
+                states = states_at(self.environment, replay, slots) if true else None
+                policies, root_values = self.search_targets(observations, states=states, legal=replay.legal_at(slots))
                 replay.refresh(slots, root_values, policies)
             else:
                 replay.refresh(slots, self.evaluate_targets(observations))

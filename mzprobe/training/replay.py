@@ -25,6 +25,7 @@ from mzprobe.training.targets import (
 )
 from mzprobe.values import whole
 
+Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -39,10 +40,11 @@ class Episode:
     observations: Float32  # [T + 1, *shape]
     actions: Int64  # [T]
     rewards: Float64  # [T], environment units
-    policies: Float64  # [T + 1, A], the search's visit distribution; the last row counts only if truncated
+    policies: Float64  # [T + 1, A], the search's target; the last row counts only if truncated
     root_values: Float64  # [T + 1], of the search; 0 at a terminal last state
     terminated: bool  # else truncated
     seed: int | None = None  # of its start, where it was played here
+    legal: Bool | None = None  # [T + 1, A], where the environment says what is
 
 
 class Kept(NamedTuple):
@@ -63,18 +65,25 @@ class Replay:
         observation_shape: of one observation.
         num_actions: A.
         gamma: discount.
+        masked: whether the legal actions of each position are kept.
 
     Raises:
         UsageError: if the buffer does not fit into memory.
     """
 
     def __init__(
-        self, config: TrainingConfig, *, observation_shape: tuple[int, ...], num_actions: int, gamma: float
+        self,
+        config: TrainingConfig,
+        *,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        gamma: float,
+        masked: bool = False,
     ) -> None:
         capacity = config.replay_capacity
         numbers = math.prod(observation_shape) + num_actions
         what = f"training.replay_capacity={capacity} with observations of {list(observation_shape)} numbers"
-        refuse_more_than_fits(capacity * (4 * numbers + 48), what=what)
+        refuse_more_than_fits(capacity * (4 * numbers + 48 + masked * num_actions), what=what)
         self.config = config
         self.gamma = gamma
         self.head = 0  # slot of the next episode
@@ -91,6 +100,8 @@ class Replay:
         self.terminated = np.zeros(capacity, np.bool_)
         self.root_values = np.zeros(capacity, np.float32)  # the latest, environment units; 0 at a terminal end
         self.stored_steps = np.zeros(capacity, np.int32)  # training steps when its episode was stored
+        self.legal = np.ones((capacity if masked else 0, num_actions), np.bool_)
+        self._per_slot = (*_PER_SLOT, "legal") if masked else _PER_SLOT
         self.leaves = 1 << (capacity - 1).bit_length()
         self.sums = np.zeros(2 * self.leaves)
 
@@ -125,6 +136,8 @@ class Replay:
         self.terminated[slots] = episode.terminated
         self.root_values[slots] = episode.root_values
         self.stored_steps[slots] = step
+        if len(self.legal):
+            self.legal[slots] = True if episode.legal is None else episode.legal
         self.prioritise(np.arange(first, end - 1), np.abs(episode.root_values - values)[:-1])
         self.episodes.append(Kept(first, T + 1, ret, episode.seed, step))
         self.head = end
@@ -147,6 +160,24 @@ class Replay:
         reach = max(self.config.n_step, self.config.unroll_steps)
         near = slots[(self.left[slots] <= reach) & ~self.terminated[slots]]
         return np.union1d(slots, near + self.left[near])
+
+    def origins(self, slots: Int64) -> tuple[Int64, Int64]:
+        """Of slots `[M]`: the first slots of their episodes and the seeds of their starts, `[M]` each.
+
+        Raises:
+            ValueError: if an episode was not played here.
+        """
+        kept = sorted(self.episodes)
+        firsts = np.array([one.first for one in kept])
+        which = np.searchsorted(firsts, slots, side="right") - 1
+        seeds = [kept[one].seed for one in which]
+        if None in seeds:
+            raise ValueError("a recorded episode does not say how it began")
+        return firsts[which], np.array(seeds, np.int64)
+
+    def legal_at(self, slots: Int64) -> Bool | None:
+        """Legal actions of slots `[M]`, `[M, A]`; None where they are not kept."""
+        return self.legal[slots] if len(self.legal) else None
 
     def refresh(self, slots: Int64, root_values: Float64, policies: Float64 | None = None) -> None:
         """Takes new root values `[M]` and policies `[M, A]` of slots `[M]`; value targets that they bootstrap follow.
@@ -246,7 +277,7 @@ class Replay:
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that is kept, as arrays and as JSON."""
-        arrays = {name: getattr(self, name)[: self.used] for name in _PER_SLOT}
+        arrays = {name: getattr(self, name)[: self.used] for name in self._per_slot}
         arrays["priorities"] = self.sums[self.leaves : self.leaves + self.used]
         counts = {name: getattr(self, name) for name in ("head", "used", "positions", "cursor", "episodes")}
         return arrays, counts
@@ -260,7 +291,7 @@ class Replay:
         names = ("head", "used", "positions", "cursor")
         self.head, self.used, self.positions, self.cursor = (whole(counts[x], most=len(self.left)) for x in names)
         self.episodes = [_kept(kept, self.used) for kept in counts["episodes"]]
-        for name in _PER_SLOT:
+        for name in self._per_slot:
             if name in arrays or name not in _BY_AGE or self.config.n_step_by_age:  # older states have none of these
                 fill(getattr(self, name)[: self.used], arrays[name])
         priorities = arrays["priorities"]
@@ -315,7 +346,7 @@ class Replay:
         for kept in sorted(self.episodes):
             if kept.first > end:
                 old, new = slice(kept.first, kept.first + kept.slots), slice(end, end + kept.slots)
-                for name in _PER_SLOT:
+                for name in self._per_slot:
                     getattr(self, name)[new] = getattr(self, name)[old].copy()
                 priorities = self.sums[self.leaves :][old].copy()
                 self._clear(kept.first, kept.first + kept.slots, keep_until=end + kept.slots)

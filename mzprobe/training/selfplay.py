@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe.config import SearchConfig
-from mzprobe.envs.core import Environment, concatenate, replayed
+from mzprobe.envs.core import Environment, concatenate, legal_actions, replayed
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.search.mcts import sample_actions, search
 from mzprobe.search.models import PlanningModel
@@ -48,6 +48,9 @@ class SelfPlay:
         self.policies = np.zeros((E, T + 1, spec.num_actions))
         self.root_values = np.zeros((E, T + 1))
         self.states = environment.reset(self.seeds)
+        self.masked = legal_actions(environment, self.states) is not None
+        self.legal = np.ones((E, T + 1, spec.num_actions) if self.masked else (E, 0, 0), np.bool_)
+        self._per_step = (*_PER_STEP, "legal") if self.masked else _PER_STEP
 
     def step(
         self, model: PlanningModel, temperature: float | NDArray[np.float64], *, uniform_share: float = 0.0
@@ -62,18 +65,23 @@ class SelfPlay:
         environment = self.environment
         E = np.arange(len(self.lengths))
         observations = environment.observe(self.states)
-        result = search(model, observations, config=self.search, generator=self.generator)
-        policy = result.policy(temperature)
+        legal = legal_actions(environment, self.states)
+        roots = model.roots(environment, self.states)
+        result = search(model, roots, config=self.search, generator=self.generator, legal=legal)
+        policy = result.acting(temperature)
         if uniform_share:
-            policy = (1 - uniform_share) * policy + uniform_share / policy.shape[1]
+            allowed = np.ones_like(policy) if legal is None else legal
+            policy = (1 - uniform_share) * policy + uniform_share * allowed / allowed.sum(axis=1, keepdims=True)
         actions = sample_actions(policy, self.generator)
         states, outcome = environment.step(self.states, actions)
         at = (E, self.lengths)
         self.observations[at] = observations
         self.actions[at] = actions
         self.rewards[at] = outcome.reward
-        self.policies[at] = result.policy(1.0)
+        self.policies[at] = result.target
         self.root_values[at] = result.root_value
+        if legal is not None:
+            self.legal[at] = legal
         self.lengths += 1
         truncated = ~outcome.terminated & (self.lengths == environment.spec.time_limit)
         ended = np.flatnonzero(outcome.terminated | truncated)
@@ -88,14 +96,14 @@ class SelfPlay:
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that is kept, as arrays and as JSON."""
         longest = int(self.lengths.max()) if len(self.lengths) else 0
-        arrays = {name: getattr(self, name)[:, :longest] for name in _PER_STEP}
+        arrays = {name: getattr(self, name)[:, :longest] for name in self._per_step}
         return {**arrays, "seeds": self.seeds, "lengths": self.lengths}, dict(self.generator.bit_generator.state)
 
     def restore(self, arrays: dict[str, NDArray[Any]], generator: dict[str, Any]) -> None:
         """Takes back what `state` gave; the real states are replayed from their seeds and actions."""
         self.seeds = arrays["seeds"].copy()
         self.lengths = arrays["lengths"].copy()
-        for name in _PER_STEP:
+        for name in self._per_step:
             getattr(self, name)[:, : arrays[name].shape[1]] = arrays[name]
         self.generator.bit_generator.state = generator
         self.states = replayed(self.environment, self.seeds, self.actions, self.lengths)
@@ -103,16 +111,19 @@ class SelfPlay:
     def _see_last(self, model: PlanningModel, states: Any, terminated: NDArray[np.bool_], ended: Any) -> None:
         """Records the state each ended episode was left in; a truncated one needs a search to bootstrap from."""
         at = (ended, self.lengths[ended])
-        observations = self.environment.observe(states.take(ended))
-        self.observations[at] = observations
+        self.observations[at] = self.environment.observe(states.take(ended))
         self.policies[at] = 0
         self.root_values[at] = 0
-        cut = np.flatnonzero(~terminated[ended])
+        cut = ended[~terminated[ended]]
         if len(cut):
-            result = search(model, observations[cut], config=self.search)
-            at = (ended[cut], self.lengths[ended[cut]])
-            self.policies[at] = result.policy(1.0)
+            last = states.take(cut)
+            legal = legal_actions(self.environment, last)
+            result = search(model, model.roots(self.environment, last), config=self.search, legal=legal)
+            at = (cut, self.lengths[cut])
+            self.policies[at] = result.target
             self.root_values[at] = result.root_value
+            if legal is not None:
+                self.legal[at] = legal
 
     def _episode(self, e: int, terminated: bool) -> Episode:
         T = int(self.lengths[e])
@@ -124,6 +135,7 @@ class SelfPlay:
             root_values=self.root_values[e, : T + 1].copy(),
             terminated=terminated,
             seed=int(self.seeds[e]),
+            legal=self.legal[e, : T + 1].copy() if self.masked else None,
         )
 
     def _restart(self, states: Any, ended: NDArray[np.int64]) -> Any:

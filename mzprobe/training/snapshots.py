@@ -13,7 +13,7 @@ from mzprobe.config import RunConfig
 from mzprobe.envs.core import Environment
 from mzprobe.errors import TrainingDiverged
 from mzprobe.networks import TrainableNetwork
-from mzprobe.search.models import LearnedModel
+from mzprobe.search.models import PlanningModel, planning_in
 from mzprobe.seeding import numpy_generator
 from mzprobe.stored import StoredTargets
 from mzprobe.training.averaging import WeightAverage
@@ -49,11 +49,10 @@ class Snapshots:
         averaged = self.average is not None and user in self.config.training.averaged
         return self.average.network if self.average is not None and averaged else self.network
 
-    def model_for(self, user: User) -> LearnedModel:
-        """That network, to search in."""
-        spec = self.environment.spec
-        network = self.network_for(user)
-        return LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, device=self.device)
+    def model_for(self, user: User) -> PlanningModel:
+        """That network, to search in, or with which to search in the environment."""
+        plan_in = self.config.training.plan_in
+        return planning_in(plan_in, self.environment, self.network_for(user), device=self.device)
 
     def follow(self, step: int) -> None:
         """Averages the weights that training step `step` has left."""

@@ -92,6 +92,7 @@ class Trainer:
         self.snapshots = Snapshots(config, self.environment, self.network, seed=seed, device=device)
         self.reanalyser = Reanalyser(
             config,
+            self.environment,
             self.snapshots.model_for("reanalyse"),
             self.snapshots.network_for("reanalyse"),
             generator=numpy_generator(seed, "reanalyse"),
@@ -295,7 +296,11 @@ class Trainer:
     def _replay(self, training: TrainingConfig) -> Replay:
         spec = self.environment.spec
         return Replay(
-            training, observation_shape=spec.observation_shape, num_actions=spec.num_actions, gamma=spec.gamma
+            training,
+            observation_shape=spec.observation_shape,
+            num_actions=spec.num_actions,
+            gamma=spec.gamma,
+            masked=hasattr(self.environment, "legal"),
         )
 
     def _feed(self) -> Feed | None:

@@ -1,0 +1,73 @@
+"""Search rules: how the root begins, what is tried next, and what a search says to play and to learn."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mzprobe.config import SearchConfig
+from mzprobe.search.rules.gumbel import gumbel, gumbel_results
+from mzprobe.search.rules.puct import puct
+from mzprobe.search.rules.regularised import multiplier, regularised
+from mzprobe.search.rules.selection import Selection
+from mzprobe.search.tree import ILLEGAL, Tree
+
+Float64 = NDArray[np.float64]
+UInt64 = NDArray[np.uint64]
+
+__all__ = ["Improved", "Selection", "improved_by", "noise_for", "pi_bar", "selection_for"]
+
+
+class Improved(NamedTuple):
+    """What a rule says of the roots beside their visits; `[B, A]`, or None where visits say it."""
+
+    policy: Float64 | None  # better than the prior, to be learned
+    winner: Float64 | None  # what is played where no temperature is asked for
+
+
+def noise_for(config: SearchConfig, generator: np.random.Generator | None, shape: tuple[int, int]) -> Float64:
+    """The root noise of a rule, `[B, A]`; `[0, A]` without a generator."""
+    B, A = shape
+    if generator is None:
+        return np.zeros((0, A))
+    if config.rule == "gumbel":
+        return generator.gumbel(size=shape)
+    return generator.dirichlet(np.full(A, config.dirichlet_alpha), size=B)
+
+
+def selection_for(
+    config: SearchConfig, *, floor: float, ties: UInt64, shape: tuple[int, int], noise: Float64
+) -> Selection:
+    """What the kernels read of the rule that a configuration names.
+
+    Args:
+        config: of the search.
+        floor: smallest divisor of the Q normalisation, environment units.
+        ties: keys of the lots, `[B]` or `[0]`.
+        shape: B and A.
+        noise: of `noise_for`.
+    """
+    rule = gumbel if config.rule == "gumbel" else puct
+    return rule(config, floor=floor, ties=ties, shape=shape, noise=noise)
+
+
+def improved_by(config: SearchConfig, tree: Tree, selection: Selection) -> Improved:
+    """What the rule says of searched trees."""
+    if config.rule == "puct":
+        return Improved(None, None)
+    if config.rule == "regularised":
+        return Improved(pi_bar(config, tree, selection.floor), None)
+    shape = tree.prior[:, 0].shape
+    policy, winner = np.empty(shape), np.empty(shape)
+    gumbel_results(tree, selection, policy, winner)
+    return Improved(policy, winner)
+
+
+def pi_bar(config: SearchConfig, tree: Tree, floor: float) -> Float64:
+    """The regularised policy of the roots of trees that PUCT has grown, `[B, A]`."""
+    low, high = tree.bounds[:, :1], tree.bounds[:, 1:]
+    visits = tree.edge_visits[:, 0]
+    q = np.where(visits > 0, (tree.q[:, 0] - low) / np.maximum(high - low, floor), 0.0)
+    legal = (tree.child[:, 0] != ILLEGAL).sum(axis=1)
+    lambdas = multiplier(visits.sum(axis=1).astype(np.float64), legal.astype(np.float64), config)
+    return regularised(tree.prior[:, 0].copy(), q, lambdas)

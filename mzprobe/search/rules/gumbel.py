@@ -1,0 +1,195 @@
+"""Gumbel MuZero (Danihelka et al. 2022): few actions tried at the root, in halving rounds, by Gumbel numbers.
+
+The root tries, of m actions drawn without replacement (those of the largest g(a) + log P(a)), the one of the largest
+
+    g(a) + log P(a) + sigma(Q(a))
+
+among those whose number of visits is next in a sequence by sequential halving. Below the root, the action is tried
+whose visits lag most behind the improved policy pi' = softmax(log P + sigma(Q)):
+
+    pi'(a) - N(s, a) / (1 + sum_b N(s, b)).
+
+sigma(q) = (c_visit + max_b N(s, b)) c_scale q. Q is r + gamma V(child), completed by v_mix for untried actions and
+scaled to [0, 1] by the smallest and largest of its node, as mctx has it (the paper scales by the tree's).
+v_mix = (v + sum_b N(s, b) * (sum of P Q over tried actions) / (sum of P over them)) / (1 + sum_b N(s, b)).
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mzprobe._kernel import borrowing, kernel
+from mzprobe.config import SearchConfig
+from mzprobe.search.rules.selection import Selection, wins
+from mzprobe.search.tree import ILLEGAL, Tree
+
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+UInt64 = NDArray[np.uint64]
+
+_SMALLEST = np.finfo(np.float64).tiny  # the log of a probability of 0 is that of this
+
+
+def considered_visits(actions: int, simulations: int) -> list[int]:
+    """Of each simulation, how many visits the action has that it tries: sequential halving over so many actions.
+
+    Every round halves the actions, down to two, and gives each the same number of visits; the rounds together have
+    about the number of simulations, and the last goes on as long as there are more.
+    """
+    if actions <= 1:
+        return list(range(simulations))
+    rounds = math.ceil(math.log2(actions))
+    sequence: list[int] = []
+    visited, left = 0, actions  # of those still in, who are all visited alike
+    while len(sequence) < simulations:
+        for _ in range(max(1, simulations // (rounds * left))):
+            sequence += [visited] * left
+            visited += 1
+        left = max(2, left // 2)
+    return sequence[:simulations]
+
+
+@lru_cache(maxsize=64)
+def considered_table(num_actions: int, simulations: int, most: int) -> Int32:
+    """`considered_visits` for 0 .. A legal actions, of which at most `most` are tried, `[A + 1, N]`; read-only."""
+    rows = [considered_visits(min(legal, most), simulations) for legal in range(num_actions + 1)]
+    table = np.array(rows, np.int32).reshape(num_actions + 1, simulations)
+    table.setflags(write=False)
+    return table
+
+
+def gumbel(config: SearchConfig, *, floor: float, ties: UInt64, shape: tuple[int, int], noise: Float64) -> Selection:
+    """The rule for a batch.
+
+    Args:
+        config: constants.
+        floor: smallest divisor of the Q normalisation, environment units.
+        ties: keys of the lots, `[B]` or `[0]`.
+        shape: B and A.
+        noise: Gumbel numbers `[B, A]`, or `[0, A]` for none.
+    """
+    return Selection(
+        gumbel=True,
+        floor=floor,
+        ties=ties,
+        table=np.zeros(0),
+        noise=np.zeros((0, shape[1])),
+        fraction=0.0,
+        considered=considered_table(shape[1], config.simulations, config.considered),
+        scores=noise.copy() if len(noise) else np.zeros(shape),
+        visit_offset=config.c_visit,
+        q_scale=config.c_scale,
+        scratch=np.zeros(shape[1]),
+    )
+
+
+@borrowing
+def gumbel_root(tree: Tree, b: int, selection: Selection) -> None:
+    """Adds the log of the root's prior to its Gumbel numbers."""
+    for a in range(tree.prior.shape[2]):
+        selection.scores[b, a] += math.log(max(tree.prior[b, 0, a], _SMALLEST))
+
+
+@borrowing
+def mixed_value(tree: Tree, b: int, node: int) -> float:
+    """v_mix of a node, what its untried actions are taken to be worth."""
+    total = 0
+    weight = 0.0
+    weighted = 0.0
+    for a in range(tree.prior.shape[2]):
+        n = tree.edge_visits[b, node, a]
+        if n > 0:
+            p = max(tree.prior[b, node, a], _SMALLEST)
+            total += n
+            weight += p
+            weighted += p * tree.q[b, node, a]
+    if total == 0:
+        return float(tree.value[b, node])
+    return float((tree.value[b, node] + total * (weighted / weight)) / (total + 1))
+
+
+@borrowing
+def completed(tree: Tree, b: int, node: int, selection: Selection) -> tuple[float, float, float, int]:
+    """Of a node: v_mix, the largest Q, the factor on Q that makes it sigma(Q), and the sum of visits."""
+    mixed = mixed_value(tree, b, node)
+    low, high = np.inf, -np.inf
+    most, total = 0, 0
+    for a in range(tree.prior.shape[2]):
+        if tree.child[b, node, a] != ILLEGAL:
+            n = tree.edge_visits[b, node, a]
+            q = tree.q[b, node, a] if n > 0 else mixed
+            low, high = min(low, q), max(high, q)
+            most = max(most, n)
+            total += n
+    sigma = (selection.visit_offset + most) * selection.q_scale / max(high - low, selection.floor)
+    return mixed, high, sigma, total
+
+
+@borrowing
+def root_choice(tree: Tree, b: int, visited: int, selection: Selection) -> int:
+    """Of the root's actions with so many visits, that of the largest g + log P + sigma(Q)."""
+    mixed, high, sigma, _ = completed(tree, b, 0, selection)
+    best = -np.inf
+    chosen = 0
+    for a in range(tree.prior.shape[2]):
+        n = tree.edge_visits[b, 0, a]
+        if n == visited and tree.child[b, 0, a] != ILLEGAL:
+            score = selection.scores[b, a] + sigma * ((tree.q[b, 0, a] if n > 0 else mixed) - high)
+            if wins(selection, b, 0, a, score, chosen, best):
+                chosen = a
+            best = max(best, score)
+    return chosen
+
+
+@borrowing
+def improve(tree: Tree, b: int, node: int, selection: Selection, out: Float64) -> int:
+    """Fills out `[A]` with the improved policy softmax(log P + sigma(Q)) of a node; gives the sum of its visits."""
+    mixed, high, sigma, total = completed(tree, b, node, selection)
+    whole = 0.0
+    for a in range(out.size):
+        out[a] = 0.0
+        if tree.child[b, node, a] != ILLEGAL:
+            q = tree.q[b, node, a] if tree.edge_visits[b, node, a] > 0 else mixed
+            out[a] = max(tree.prior[b, node, a], _SMALLEST) * math.exp(sigma * (q - high))
+            whole += out[a]
+    for a in range(out.size):
+        out[a] /= whole
+    return total
+
+
+@borrowing
+def gumbel_choice(tree: Tree, b: int, node: int, selection: Selection) -> int:
+    """The action to try next at a node."""
+    A = tree.prior.shape[2]
+    if node == 0:
+        legal = 0
+        total = 0
+        for a in range(A):
+            legal += tree.child[b, 0, a] != ILLEGAL
+            total += tree.edge_visits[b, 0, a]
+        return root_choice(tree, b, selection.considered[legal, total], selection)
+    improved = selection.scratch
+    total = improve(tree, b, node, selection, improved)
+    best = -np.inf
+    chosen = 0
+    for a in range(A):
+        if tree.child[b, node, a] != ILLEGAL:
+            score = improved[a] - tree.edge_visits[b, node, a] / (1 + total)
+            if wins(selection, b, node, a, score, chosen, best):
+                chosen = a
+            best = max(best, score)
+    return chosen
+
+
+@kernel
+def gumbel_results(tree: Tree, selection: Selection, improved: Float64, winner: Float64) -> None:
+    """Fills improved policies and winners `[B, A]` of all roots; all of a winner's row is on one action."""
+    for b in range(len(improved)):
+        improve(tree, b, 0, selection, improved[b])
+        most = 0
+        for a in range(improved.shape[1]):
+            most = max(most, tree.edge_visits[b, 0, a])
+        winner[b] = 0.0
+        winner[b, root_choice(tree, b, most, selection)] = 1.0

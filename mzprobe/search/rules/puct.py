@@ -1,0 +1,97 @@
+"""PUCT: the rule of MuZero.
+
+At a node it picks the largest (the paper's Eq. 2; MuZero, appendix B)
+
+    Q'(s, a) + P(s, a) sqrt(N(s)) / (1 + N(s, a)) * (c1 + log((N(s) + c2 + 1) / c2))
+
+where Q'(s, a) is r + gamma V(child) scaled by the smallest and largest Q seen in the tree, 0 for an unvisited action,
+and N(s) counts the visit that expanded s. Among scores that are equal but for rounding, a lot of root, node and action
+decides (`lots.py`): with the lowest action, as the plain rule has it, a uniform prior would leave the same actions for
+last at every node.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mzprobe import libm
+from mzprobe._kernel import inlined
+from mzprobe.config import SearchConfig
+from mzprobe.search.rules.selection import Selection, wins
+from mzprobe.search.tree import ILLEGAL, Tree
+
+Float64 = NDArray[np.float64]
+UInt64 = NDArray[np.uint64]
+
+
+@lru_cache(maxsize=64)
+def exploration_table(simulations: int, *, c1: float, c2: float) -> Float64:
+    """sqrt(N) (c1 + log((N + c2 + 1) / c2)) for N = 0 .. simulations + 1; read-only, since it is kept."""
+    N = np.arange(simulations + 2, dtype=np.float64)
+    table = np.asarray(np.sqrt(N) * (c1 + libm.log((N + c2 + 1) / c2)))
+    table.setflags(write=False)
+    return table
+
+
+def puct(config: SearchConfig, *, floor: float, ties: UInt64, shape: tuple[int, int], noise: Float64) -> Selection:
+    """The rule for a batch.
+
+    Args:
+        config: constants.
+        floor: smallest divisor of the Q normalisation, environment units.
+        ties: keys of the lots, `[B]` or `[0]`.
+        shape: B and A.
+        noise: `[B, A]`, to be mixed into the root priors, or `[0, A]`.
+    """
+    return Selection(
+        gumbel=False,
+        floor=floor,
+        ties=ties,
+        table=exploration_table(config.simulations, c1=config.c1, c2=config.c2),
+        noise=noise,
+        fraction=config.dirichlet_fraction,
+        considered=np.zeros((0, 0), np.int32),
+        scores=np.zeros((0, shape[1])),
+        visit_offset=0.0,
+        q_scale=0.0,
+        scratch=np.zeros(0),
+    )
+
+
+@inlined
+def puct_root(tree: Tree, b: int, selection: Selection) -> None:
+    """Mixes the noise into the root's prior; that of illegal actions is left out, as of a Dirichlet of fewer."""
+    if selection.noise.shape[0] == 0:
+        return
+    total = 0.0
+    illegal = 0
+    for a in range(tree.prior.shape[2]):
+        if tree.child[b, 0, a] == ILLEGAL:
+            illegal += 1
+        else:
+            total += selection.noise[b, a]
+    for a in range(tree.prior.shape[2]):
+        noise = selection.noise[b, a]
+        if illegal > 0:
+            noise = 0.0 if tree.child[b, 0, a] == ILLEGAL else noise / total
+        tree.prior[b, 0, a] = (1 - selection.fraction) * tree.prior[b, 0, a] + selection.fraction * noise
+
+
+@inlined
+def puct_choice(tree: Tree, b: int, node: int, scale: float, selection: Selection) -> int:
+    """The action to try next at a node; `scale` is 1 over the range of Q in the tree."""
+    low = tree.bounds[b, 0]
+    exploration = selection.table[tree.visits[b, node]]
+    best = -np.inf
+    chosen = 0
+    for a in range(tree.prior.shape[2]):
+        if tree.child[b, node, a] != ILLEGAL:
+            n = tree.edge_visits[b, node, a]
+            score = tree.prior[b, node, a] * exploration / (1 + n)
+            if n > 0:
+                score += (tree.q[b, node, a] - low) * scale
+            if wins(selection, b, node, a, score, chosen, best):
+                chosen = a
+            best = max(best, score)
+    return chosen

@@ -1,0 +1,41 @@
+"""What a rule tells the kernels, and how the best of several scores is found."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mzprobe._kernel import inlined
+from mzprobe.search.lots import lot
+
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+UInt64 = NDArray[np.uint64]
+
+# Scores closer than this are equal but for the rounding of sums that were added in another order; they are of order 1.
+_SAME = 1e-9
+
+
+class Selection(NamedTuple):
+    """A rule for one batch of searches, as the kernels read it. What a rule has no use for is empty or 0."""
+
+    gumbel: bool  # whether the rule is Gumbel's, else PUCT
+    floor: float  # smallest divisor of a normalisation of Q, environment units
+    ties: UInt64  # [B], keys of the lots; [0] where the lowest action is taken
+    table: Float64  # [N + 2], PUCT: weight of the prior by N(s)
+    noise: Float64  # [B, A], PUCT: of the root priors; [0, A] for none
+    fraction: float  # PUCT: share of the noise in the root prior
+    considered: Int32  # [A + 1, N], Gumbel: visits of the root's actions that may be tried, by how many are legal
+    scores: Float64  # [B, A], Gumbel: Gumbel numbers, to which the roots' log-priors are added
+    visit_offset: float  # Gumbel: c_visit
+    q_scale: float  # Gumbel: c_scale
+    scratch: Float64  # [A], Gumbel: an improved policy
+
+
+@inlined
+def wins(selection: Selection, b: int, node: int, a: int, score: float, chosen: int, best: float) -> bool:
+    """Whether action a takes the place of the one chosen so far; ties are drawn by lot, or go to the lowest action."""
+    tied = selection.ties.size > 0 and abs(score - best) <= _SAME
+    if tied:
+        return bool(lot(selection.ties[b], node, a) > lot(selection.ties[b], node, chosen))
+    return score > best
