@@ -38,6 +38,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/reanalyse_speed.py
 	$(BIN)/python benchmarks/probe_speed.py
 	$(BIN)/python benchmarks/lunarlander_search.py
+	$(BIN)/python benchmarks/reward_floor.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mzprobe needs Python 3.11 or newer: make PYTHON=...")'
