@@ -3,11 +3,11 @@
     python benchmarks/reward_floor.py                                  # data of a simple pilot
     python benchmarks/reward_floor.py checkpoints/lunarlander/seed-0/step-0200000    # of an agent's behaviour policy
 
-A perceptron reads an observation and an action and is fitted to the reward, by its absolute error (it then gives
-medians, and lets rare ends go) and by its squared error (it then gives means); a tenth of the episodes is held out. What
-it misses there says what a model that sees no more can be asked for, since nothing but the reward is asked of it.
-`plain` are Gymnasium's eight numbers, `full` has what they hide; both see the same transitions. Errors are in
-Gymnasium's rewards, over all states and apart where a leg touches or the episode ends.
+A perceptron reads an observation and an action and is fitted to the reward: by its absolute error, which gives medians
+and lets rare ends go, and by its squared error, which gives means. A tenth of the episodes is held out; what it misses
+there says what a model that sees no more can be asked for, since nothing but the reward is asked of it. `plain` are
+Gymnasium's eight numbers, `full` has what they hide; both see the same transitions. Errors are in Gymnasium's rewards,
+over all states and apart where a leg touches or the episode ends.
 """
 
 from _timing import SMALLEST, pin_to_one_core  # isort: skip - sets the threads before numpy loads
