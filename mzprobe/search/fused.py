@@ -76,8 +76,8 @@ def fused_search(
         represent_block(weights, block, observations, first, count)
         for slot in range(M):
             if slot > 0:
+                select(tree, first, selection, nodes[:count], actions[:count])
                 for i in range(count):
-                    nodes[i], actions[i] = select(tree, first + i, selection)
                     depth[i, slot] = depth[i, nodes[i]] + from_root
                     for j in range(L):
                         block.x[j, i] = latents[i, nodes[i], j]
@@ -100,12 +100,12 @@ def fused_search(
                 value_block(weights, axis, block, v[:count])
             else:
                 _roll_out(weights, axis, gamma, keys[first:], slot, horizon - depth[:count, slot], block, v)
+            if slot == 0:
+                plant(tree, first, v[:count], selection, legal)
+                continue
             for i in range(count):
-                if slot > 0:
-                    expand(tree, first + i, slot, nodes[i], actions[i], r[i], gamma)
-                    backup(tree, first + i, slot, v[i])
-                else:
-                    plant(tree, first + i, v[i], selection, legal)
+                expand(tree, first + i, slot, nodes[i], actions[i], r[i], gamma)
+                backup(tree, first + i, slot, v[i])
 
 
 @kernel

@@ -13,7 +13,7 @@ from mzprobe.search.fused import fused_search
 from mzprobe.search.lots import root_keys
 from mzprobe.search.models import LearnedModel, PlanningModel
 from mzprobe.search.rules import Selection, improved_by, noise_for, selection_for
-from mzprobe.search.stages import backup_all, plant_all, select_all
+from mzprobe.search.stages import expand_all, plant, select
 from mzprobe.search.tree import Tree, new_tree
 
 Bool = NDArray[np.bool_]
@@ -163,12 +163,13 @@ def _fused_search(
 def _general_search(model: PlanningModel, roots: Any, tree: Tree, selection: Selection, legal: Bool | None) -> None:
     B, M, A = tree.prior.shape
     arena, leaf = model.start(roots, M)
-    plant_all(tree, leaf.prior, leaf.value, selection, _mask(leaf.legal if legal is None else legal, A))
+    tree.prior[:, 0] = leaf.prior
+    plant(tree, 0, leaf.value, selection, _mask(leaf.legal if legal is None else legal, A))
     nodes, actions = np.zeros(B, np.int32), np.zeros(B, np.int32)
     for slot in range(1, M):
-        select_all(tree, selection, nodes, actions)
+        select(tree, 0, selection, nodes, actions)
         leaf = model.expand(arena, nodes, actions, slot)
-        backup_all(tree, slot, nodes, actions, leaf.reward, leaf.discount, leaf.prior, leaf.value, _mask(leaf.legal, A))
+        expand_all(tree, slot, nodes, actions, leaf.reward, leaf.discount, leaf.prior, leaf.value, _mask(leaf.legal, A))
 
 
 def _result(config: SearchConfig, tree: Tree, selection: Selection, *, noisy: bool, keep_tree: bool) -> SearchResult:

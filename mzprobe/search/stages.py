@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mzprobe._kernel import inlined, kernel
-from mzprobe.search.rules.gumbel import gumbel_choice, gumbel_root
-from mzprobe.search.rules.puct import puct_choice, puct_root
+from mzprobe._kernel import borrowing, kernel
+from mzprobe.search.rules.gumbel import gumbel_root, gumbel_walk
+from mzprobe.search.rules.puct import puct_root, puct_walk
 from mzprobe.search.rules.selection import Selection
 from mzprobe.search.tree import Tree, backup, expand, forbid
 
@@ -14,58 +14,43 @@ Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 
 
-@inlined
-def plant(tree: Tree, b: int, value: float, selection: Selection, legal: Bool) -> None:
-    """Counts the visit that expanded the root, whose prior is in place, and hands it to the rule.
+@borrowing
+def plant(tree: Tree, first: int, value: Float64, selection: Selection, legal: Bool) -> None:
+    """Counts the visits that expanded the roots of trees `first`, `first + 1`, ..., and hands these to the rule.
 
-    `legal` is `[B, A]`, or `[0, A]` where all actions are.
+    Args:
+        tree: priors of the roots are in place.
+        first: of so many trees as there are values.
+        value: of their roots.
+        selection: the rule.
+        legal: `[B, A]`, or `[0, A]` where all actions are.
     """
-    tree.visits[b, 0] = 1
-    tree.value[b, 0] = value
-    tree.value_sum[b, 0] = value
-    if legal.shape[0] > 0:
-        forbid(tree, b, 0, legal[b])
-    if selection.gumbel:
-        gumbel_root(tree, b, selection)
-    else:
-        puct_root(tree, b, selection)
-
-
-@inlined
-def select(tree: Tree, b: int, selection: Selection) -> tuple[int, int]:
-    """Walks tree b down to an untried action; gives the node and that action."""
-    scale = 1.0 / max(tree.bounds[b, 1] - tree.bounds[b, 0], selection.floor)
-    node = 0
-    chosen = 0
-    while True:
+    for i in range(value.size):
+        b = first + i
+        tree.visits[b, 0] = 1
+        tree.value[b, 0] = value[i]
+        tree.value_sum[b, 0] = value[i]
+        if legal.shape[0] > 0:
+            forbid(tree, b, 0, legal[b])
         if selection.gumbel:
-            chosen = gumbel_choice(tree, b, node, selection)
+            gumbel_root(tree, b, selection)
         else:
-            chosen = puct_choice(tree, b, node, scale, selection)
-        following = tree.child[b, node, chosen]
-        if following < 0:
-            break
-        node = following
-    return node, chosen
+            puct_root(tree, b, selection)
+
+
+@borrowing
+def select(tree: Tree, first: int, selection: Selection, nodes: Int32, actions: Int32) -> None:
+    """Walks trees `first`, `first + 1`, ... down to untried actions; fills in the nodes and those actions."""
+    if selection.gumbel:
+        for i in range(nodes.size):
+            nodes[i], actions[i] = gumbel_walk(tree, first + i, selection)
+    else:
+        for i in range(nodes.size):
+            nodes[i], actions[i] = puct_walk(tree, first + i, selection)
 
 
 @kernel
-def plant_all(tree: Tree, prior: Float64, value: Float64, selection: Selection, legal: Bool) -> None:
-    """Roots of all trees: prior `[B, A]`, value `[B]`, legal `[B, A]` or `[0, A]`."""
-    tree.prior[:, 0] = prior
-    for b in range(value.size):
-        plant(tree, b, value[b], selection, legal)
-
-
-@kernel
-def select_all(tree: Tree, selection: Selection, nodes: Int32, actions: Int32) -> None:
-    """Fills nodes `[B]` and actions `[B]` with each tree's next expansion."""
-    for b in range(nodes.size):
-        nodes[b], actions[b] = select(tree, b, selection)
-
-
-@kernel
-def backup_all(
+def expand_all(
     tree: Tree,
     slot: int,
     nodes: Int32,
@@ -76,7 +61,7 @@ def backup_all(
     value: Float64,
     legal: Bool,
 ) -> None:
-    """Expands slot `slot` of every tree and backs its value up; arrays are `[B]`, prior and legal as in `plant_all`."""
+    """Expands slot `slot` of every tree and backs its value up; arrays are `[B]`, prior and legal `[B, A]`."""
     for b in range(nodes.size):
         expand(tree, b, slot, nodes[b], actions[b], reward[b], discount[b])
         for a in range(prior.shape[1]):

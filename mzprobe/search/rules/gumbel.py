@@ -20,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mzprobe._kernel import borrowing, kernel
+from mzprobe._kernel import borrowing, inlined, kernel
 from mzprobe.config import SearchConfig
 from mzprobe.search.rules.selection import Selection, wins
 from mzprobe.search.tree import ILLEGAL, Tree
@@ -157,6 +157,18 @@ def improve(tree: Tree, b: int, node: int, selection: Selection, out: Float64) -
     for a in range(out.size):
         out[a] /= whole
     return total
+
+
+@inlined
+def gumbel_walk(tree: Tree, b: int, selection: Selection) -> tuple[int, int]:
+    """Walks tree b down to an untried action; gives the node and that action."""
+    node = 0
+    while True:
+        chosen = gumbel_choice(tree, b, node, selection)
+        following = tree.child[b, node, chosen]
+        if following < 0:
+            return node, chosen
+        node = following
 
 
 @borrowing

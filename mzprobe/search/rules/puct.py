@@ -79,9 +79,22 @@ def puct_root(tree: Tree, b: int, selection: Selection) -> None:
 
 
 @inlined
-def puct_choice(tree: Tree, b: int, node: int, scale: float, selection: Selection) -> int:
-    """The action to try next at a node; `scale` is 1 over the range of Q in the tree."""
+def puct_walk(tree: Tree, b: int, selection: Selection) -> tuple[int, int]:
+    """Walks tree b down to an untried action; gives the node and that action."""
     low = tree.bounds[b, 0]
+    scale = 1.0 / max(tree.bounds[b, 1] - low, selection.floor)
+    node = 0
+    while True:
+        chosen = puct_choice(tree, b, node, low, scale, selection)
+        following = tree.child[b, node, chosen]
+        if following < 0:
+            return node, chosen
+        node = following
+
+
+@inlined
+def puct_choice(tree: Tree, b: int, node: int, low: float, scale: float, selection: Selection) -> int:
+    """The action to try next at a node, where the tree's smallest Q is `low` and `scale` 1 over their range."""
     exploration = selection.table[tree.visits[b, node]]
     best = -np.inf
     chosen = 0
