@@ -41,8 +41,8 @@ FAULTS = (
     Fault(
         what="the visit that expanded the root is not counted",
         file="mzprobe/search/stages.py",
-        old="tree.visits[b, 0] = 1",
-        new="tree.visits[b, 0] = 0",
+        old="forest.nodes[b, 0].visits = 1",
+        new="forest.nodes[b, 0].visits = 0",
         test="tests/test_search.py::test_the_first_simulation_follows_the_prior",
     ),
     Fault(
@@ -112,8 +112,8 @@ FAULTS = (
     Fault(
         what="an untried action is worth the value of the head alone, not the mixed one",
         file="mzprobe/search/rules/gumbel.py",
-        old="return float((tree.value[b, node] + total * (weighted / weight)) / (total + 1))",
-        new="return float(tree.value[b, node])",
+        old="return float((forest.nodes[b, node].value + total * (weighted / weight)) / (total + 1))",
+        new="return float(forest.nodes[b, node].value)",
         test="tests/test_rules.py::test_gumbel_equals_the_plain_search",
     ),
     Fault(
@@ -126,7 +126,7 @@ FAULTS = (
     Fault(
         what="below the root, Gumbel's rule takes the largest improved probability",
         file="mzprobe/search/rules/gumbel.py",
-        old="improved[a] - tree.edge_visits[b, node, a] / (1 + total)",
+        old="improved[a] - forest.edges[b, node, a].visits / (1 + total)",
         new="improved[a]",
         test="tests/test_rules.py::test_gumbel_equals_the_plain_search",
     ),
@@ -168,14 +168,14 @@ FAULTS = (
     Fault(
         what="what is illegal keeps its prior",
         file="mzprobe/search/tree.py",
-        old="            tree.prior[b, slot, a] = 0.0\n",
+        old="            forest.edges[b, slot, a].prior = 0.0\n",
         new="            pass\n",
         test="tests/test_rules.py::test_what_is_illegal_is_never_tried_played_learned_or_counted",
     ),
     Fault(
         what="noise falls on illegal actions",
         file="mzprobe/search/rules/puct.py",
-        old="noise = 0.0 if tree.child[b, 0, a] == ILLEGAL else noise / total",
+        old="noise = 0.0 if forest.edges[b, 0, a].child == ILLEGAL else noise / total",
         new="noise = noise",
         test="tests/test_rules.py::test_noise_among_legal_actions_is_a_dirichlet_of_fewer",
     ),

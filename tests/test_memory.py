@@ -12,7 +12,7 @@ from mzprobe.config import TrainingConfig, load_preset
 from mzprobe.errors import UsageError
 from mzprobe.memory import refuse_more_than_fits, spelled
 from mzprobe.probes.tables import look_at, read_table, table_path
-from mzprobe.search.tree import new_tree
+from mzprobe.search.tree import new_forest
 from mzprobe.training.replay import Replay
 
 GIB = 2**30
@@ -81,7 +81,7 @@ def test_numbers_beyond_what_kernels_count_in_are_no_values(key):
     "use",
     [
         lambda: draw_episode_numbers(None, 10**12, 500),
-        lambda: new_tree(10**6, 10**6, 18),
+        lambda: new_forest(10**6, 10**6, 18),
         lambda: Replay(
             TrainingConfig(replay_capacity=300_000), observation_shape=(96, 96, 3), num_actions=2, gamma=0.99
         ),

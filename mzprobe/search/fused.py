@@ -24,7 +24,7 @@ from mzprobe.networks.support import Axis
 from mzprobe.search.rollouts import rollout_action
 from mzprobe.search.rules.selection import Selection
 from mzprobe.search.stages import plant, select
-from mzprobe.search.tree import Tree, backup, expand
+from mzprobe.search.tree import Forest, backup, expand
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
@@ -38,7 +38,7 @@ def fused_search(
     weights: MLPWeights,
     axis: Axis,
     observations: Float32,
-    tree: Tree,
+    forest: Forest,
     selection: Selection,
     gamma: float,
     uniform: bool,
@@ -53,7 +53,7 @@ def fused_search(
         weights: of the network.
         axis: of the reward and value heads.
         observations: roots.
-        tree: fresh trees, filled in place.
+        forest: fresh trees, filled in place.
         selection: the rule.
         gamma: discount of every edge.
         uniform: whether the prior is uniform instead of the policy.
@@ -62,7 +62,7 @@ def fused_search(
         from_root: whether it is counted from the root, else from the leaf.
         keys: of the rollouts, `[B]`, or `[0]` for none.
     """
-    B, M, A = tree.prior.shape
+    B, M, A = forest.edges.shape
     block = new_block(weights, lanes_of(B))
     L, lanes = block.z.shape
     latents = np.zeros((lanes, M, L), np.float32)
@@ -76,7 +76,7 @@ def fused_search(
         represent_block(weights, block, observations, first, count)
         for slot in range(M):
             if slot > 0:
-                select(tree, first, selection, nodes[:count], actions[:count])
+                select(forest, first, selection, nodes[:count], actions[:count])
                 for i in range(count):
                     depth[i, slot] = depth[i, nodes[i]] + from_root
                     for j in range(L):
@@ -90,7 +90,7 @@ def fused_search(
                 policy_block(weights, block)
             for i in range(count):
                 for a in range(A):
-                    tree.prior[first + i, slot, a] = 1.0 / A if uniform else np.float64(block.policy[a, i])
+                    forest.edges[first + i, slot, a].prior = 1.0 / A if uniform else np.float64(block.policy[a, i])
             if slot > 0:
                 reward_block(weights, axis, block, r[:count])
                 for i in range(count):
@@ -101,11 +101,11 @@ def fused_search(
             else:
                 _roll_out(weights, axis, gamma, keys[first:], slot, horizon - depth[:count, slot], block, v)
             if slot == 0:
-                plant(tree, first, v[:count], selection, legal)
+                plant(forest, first, v[:count], selection, legal)
                 continue
             for i in range(count):
-                expand(tree, first + i, slot, nodes[i], actions[i], r[i], gamma)
-                backup(tree, first + i, slot, v[i])
+                expand(forest, first + i, slot, nodes[i], actions[i], r[i], gamma)
+                backup(forest, first + i, slot, v[i])
 
 
 @kernel

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe import libm
+from mzprobe._kernel import kernel
 from mzprobe.config import SearchConfig
 from mzprobe.networks.mlp import MLPNetwork, MLPWeights
 from mzprobe.search.fused import fused_search
@@ -14,7 +15,7 @@ from mzprobe.search.lots import root_keys
 from mzprobe.search.models import LearnedModel, PlanningModel
 from mzprobe.search.rules import Selection, improved_by, noise_for, selection_for
 from mzprobe.search.stages import expand_all, plant, select
-from mzprobe.search.tree import Tree, new_tree
+from mzprobe.search.tree import Forest, Tree, arrays_of, new_forest
 
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
@@ -51,11 +52,16 @@ class SearchResult:
         Raises:
             ValueError: if the temperature is negative.
         """
-        if not np.all(np.asarray(temperature) >= 0):
+        if isinstance(temperature, np.ndarray):
+            negative, at_zero, at_one = bool((temperature < 0).any()), False, False
+        else:
+            negative, at_zero, at_one = not temperature >= 0, temperature == 0, temperature == 1
+        if negative:
             raise ValueError(f"temperature must not be negative, not {temperature}")
-        at_zero = not isinstance(temperature, np.ndarray) and temperature == 0
         if self.winner is not None and (self.noisy or at_zero):
             return self.winner
+        if at_one:
+            return self.target
         share = self._shares()
         if isinstance(temperature, np.ndarray):
             weight = libm.power(share, 1 / temperature[:, None])
@@ -109,7 +115,7 @@ def search(
     B, A = len(roots), model.num_actions
     if B == 0:
         raise ValueError("search needs at least one root")
-    tree = new_tree(B, config.simulations + 1, A)
+    forest = new_forest(B, config.simulations + 1, A)
     selection = selection_for(
         config,
         floor=config.normalisation_floor * model.reward_unit,
@@ -122,10 +128,10 @@ def search(
         raise ValueError("the fused path needs a LearnedModel over an MLPNetwork on the CPU")
     if weights is not None and path != "general":
         assert isinstance(model, LearnedModel)
-        _fused_search(model, weights, roots, tree, selection, _mask(legal, A))
+        _fused_search(model, weights, roots, forest, selection, _mask(legal, A))
     else:
-        _general_search(model, roots, tree, selection, legal)
-    return _result(config, tree, selection, noisy=generator is not None, keep_tree=keep_tree)
+        _general_search(model, roots, forest, selection, legal)
+    return _result(config, forest, selection, noisy=generator is not None, keep_tree=keep_tree)
 
 
 def sample_actions(probabilities: Float64, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -136,9 +142,23 @@ def sample_actions(probabilities: Float64, generator: np.random.Generator) -> ND
 
 def actions_from_uniforms(probabilities: Float64, uniforms: Float64) -> NDArray[np.int64]:
     """Inverts each row's cumulative distribution `[B, A]` at a number `[B]` in [0, 1)."""
-    cumulative = np.cumsum(probabilities, axis=1)
-    below = cumulative <= (uniforms * cumulative[:, -1])[:, None]
-    return np.asarray(below.sum(axis=1), dtype=np.int64)
+    given = np.ascontiguousarray(probabilities, np.float64), np.ascontiguousarray(uniforms, np.float64)
+    return _inverted(*given)
+
+
+@kernel
+def _inverted(probabilities: Float64, uniforms: Float64) -> NDArray[np.int64]:
+    B, A = probabilities.shape
+    actions = np.zeros(B, np.int64)
+    for b in range(B):
+        total = 0.0
+        for a in range(A):
+            total += probabilities[b, a]
+        cumulative = 0.0
+        for a in range(A):
+            cumulative += probabilities[b, a]
+            actions[b] += cumulative <= uniforms[b] * total
+    return actions
 
 
 def _mask(legal: Bool | None, num_actions: int) -> Bool:
@@ -147,7 +167,7 @@ def _mask(legal: Bool | None, num_actions: int) -> Bool:
 
 
 def _fused_search(
-    model: LearnedModel, weights: MLPWeights, roots: Any, tree: Tree, selection: Selection, legal: Bool
+    model: LearnedModel, weights: MLPWeights, roots: Any, forest: Forest, selection: Selection, legal: Bool
 ) -> None:
     assert isinstance(model.network, MLPNetwork)
     observations = np.ascontiguousarray(roots, np.float32).reshape(len(roots), -1)
@@ -157,31 +177,36 @@ def _fused_search(
         keys = root_keys(observations, model.leaf.seed)
     uniform = model.prior == "uniform"
     axis = model.network.support.axis
-    fused_search(weights, axis, observations, tree, selection, model.gamma, uniform, legal, horizon, from_root, keys)
+    fused_search(weights, axis, observations, forest, selection, model.gamma, uniform, legal, horizon, from_root, keys)
 
 
-def _general_search(model: PlanningModel, roots: Any, tree: Tree, selection: Selection, legal: Bool | None) -> None:
-    B, M, A = tree.prior.shape
+def _general_search(model: PlanningModel, roots: Any, forest: Forest, selection: Selection, legal: Bool | None) -> None:
+    B, M, A = forest.edges.shape
     arena, leaf = model.start(roots, M)
-    tree.prior[:, 0] = leaf.prior
-    plant(tree, 0, leaf.value, selection, _mask(leaf.legal if legal is None else legal, A))
+    forest.edges["prior"][:, 0] = leaf.prior
+    plant(forest, 0, leaf.value, selection, _mask(leaf.legal if legal is None else legal, A))
     nodes, actions = np.zeros(B, np.int32), np.zeros(B, np.int32)
     for slot in range(1, M):
-        select(tree, 0, selection, nodes, actions)
+        select(forest, 0, selection, nodes, actions)
         leaf = model.expand(arena, nodes, actions, slot)
-        expand_all(tree, slot, nodes, actions, leaf.reward, leaf.discount, leaf.prior, leaf.value, _mask(leaf.legal, A))
+        expand_all(
+            forest, slot, nodes, actions, leaf.reward, leaf.discount, leaf.prior, leaf.value, _mask(leaf.legal, A)
+        )
 
 
-def _result(config: SearchConfig, tree: Tree, selection: Selection, *, noisy: bool, keep_tree: bool) -> SearchResult:
-    visited = tree.edge_visits[:, 0].copy()
-    improved = improved_by(config, tree, selection)
+def _result(
+    config: SearchConfig, forest: Forest, selection: Selection, *, noisy: bool, keep_tree: bool
+) -> SearchResult:
+    root, edges = forest.nodes[:, 0], forest.edges[:, 0]
+    visited = edges["visits"].copy()
+    improved = improved_by(config, forest, selection)
     return SearchResult(
         visit_counts=visited,
-        root_value=tree.value_sum[:, 0] / tree.visits[:, 0],
-        q=np.where(visited > 0, tree.q[:, 0], np.nan),
-        prior=tree.prior[:, 0].copy(),
+        root_value=root["value_sum"] / root["visits"],
+        q=np.where(visited > 0, edges["q"], np.nan),
+        prior=edges["prior"].copy(),
         improved=improved.policy,
         winner=improved.winner,
         noisy=noisy,
-        tree=tree if keep_tree else None,
+        tree=arrays_of(forest) if keep_tree else None,
     )

@@ -7,7 +7,7 @@ from mzprobe._kernel import borrowing, kernel
 from mzprobe.search.rules.gumbel import gumbel_root, gumbel_walk
 from mzprobe.search.rules.puct import puct_root, puct_walk
 from mzprobe.search.rules.selection import Selection
-from mzprobe.search.tree import Tree, backup, expand, forbid
+from mzprobe.search.tree import Forest, backup, expand, forbid
 
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
@@ -15,11 +15,11 @@ Int32 = NDArray[np.int32]
 
 
 @borrowing
-def plant(tree: Tree, first: int, value: Float64, selection: Selection, legal: Bool) -> None:
+def plant(forest: Forest, first: int, value: Float64, selection: Selection, legal: Bool) -> None:
     """Counts the visits that expanded the roots of trees `first`, `first + 1`, ..., and hands these to the rule.
 
     Args:
-        tree: priors of the roots are in place.
+        forest: priors of the roots are in place.
         first: of so many trees as there are values.
         value: of their roots.
         selection: the rule.
@@ -27,31 +27,31 @@ def plant(tree: Tree, first: int, value: Float64, selection: Selection, legal: B
     """
     for i in range(value.size):
         b = first + i
-        tree.visits[b, 0] = 1
-        tree.value[b, 0] = value[i]
-        tree.value_sum[b, 0] = value[i]
+        forest.nodes[b, 0].visits = 1
+        forest.nodes[b, 0].value = value[i]
+        forest.nodes[b, 0].value_sum = value[i]
         if legal.shape[0] > 0:
-            forbid(tree, b, 0, legal[b])
+            forbid(forest, b, 0, legal[b])
         if selection.gumbel:
-            gumbel_root(tree, b, selection)
+            gumbel_root(forest, b, selection)
         else:
-            puct_root(tree, b, selection)
+            puct_root(forest, b, selection)
 
 
 @borrowing
-def select(tree: Tree, first: int, selection: Selection, nodes: Int32, actions: Int32) -> None:
+def select(forest: Forest, first: int, selection: Selection, nodes: Int32, actions: Int32) -> None:
     """Walks trees `first`, `first + 1`, ... down to untried actions; fills in the nodes and those actions."""
     if selection.gumbel:
         for i in range(nodes.size):
-            nodes[i], actions[i] = gumbel_walk(tree, first + i, selection)
+            nodes[i], actions[i] = gumbel_walk(forest, first + i, selection)
     else:
         for i in range(nodes.size):
-            nodes[i], actions[i] = puct_walk(tree, first + i, selection)
+            nodes[i], actions[i] = puct_walk(forest, first + i, selection)
 
 
 @kernel
 def expand_all(
-    tree: Tree,
+    forest: Forest,
     slot: int,
     nodes: Int32,
     actions: Int32,
@@ -63,9 +63,9 @@ def expand_all(
 ) -> None:
     """Expands slot `slot` of every tree and backs its value up; arrays are `[B]`, prior and legal `[B, A]`."""
     for b in range(nodes.size):
-        expand(tree, b, slot, nodes[b], actions[b], reward[b], discount[b])
+        expand(forest, b, slot, nodes[b], actions[b], reward[b], discount[b])
         for a in range(prior.shape[1]):
-            tree.prior[b, slot, a] = prior[b, a]
+            forest.edges[b, slot, a].prior = prior[b, a]
         if legal.shape[0] > 0:
-            forbid(tree, b, slot, legal[b])
-        backup(tree, b, slot, value[b])
+            forbid(forest, b, slot, legal[b])
+        backup(forest, b, slot, value[b])

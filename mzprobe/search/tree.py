@@ -4,7 +4,7 @@ Every path of the search, whatever it plans in and by whatever rule, uses these 
 order, so that a plain-Python search gives the same visit counts (`tests/reference.py`).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,31 @@ Int32 = NDArray[np.int32]
 
 UNTRIED = -1
 ILLEGAL = -2
+
+# What a walk reads of a node, and of each of its edges, lies side by side: few lines of the cache are touched.
+NODE = np.dtype(
+    [
+        ("value", np.float64),
+        ("value_sum", np.float64),
+        ("discount", np.float64),
+        ("visits", np.int32),
+        ("parent", np.int32),
+        ("parent_action", np.int32),
+    ],
+    align=True,
+)
+EDGE = np.dtype(
+    [("prior", np.float64), ("q", np.float64), ("reward", np.float64), ("visits", np.int32), ("child", np.int32)],
+    align=True,
+)
+
+
+class Forest(NamedTuple):
+    """B search trees of at most M nodes as the kernels walk them, in records of what `Tree` names."""
+
+    nodes: Any  # [B, M] of NODE
+    edges: Any  # [B, M, A] of EDGE
+    bounds: Float64  # [B, 2], smallest and largest Q seen
 
 
 class Tree(NamedTuple):
@@ -37,77 +62,79 @@ class Tree(NamedTuple):
     bounds: Float64  # [B, 2], smallest and largest Q seen
 
 
-def new_tree(batch: int, nodes: int, num_actions: int) -> Tree:
+def new_forest(batch: int, nodes: int, num_actions: int) -> Forest:
     """Room for `batch` trees of up to `nodes` nodes, none expanded."""
-    size = batch * nodes * (36 + 32 * num_actions)
+    size = batch * nodes * (NODE.itemsize + EDGE.itemsize * num_actions)
     refuse_more_than_fits(size, what=f"{batch:,} search trees of {nodes - 1:,} simulations")
-    node, edge = (batch, nodes), (batch, nodes, num_actions)
-    tree = Tree(
-        visits=np.zeros(node, np.int32),
-        value=np.zeros(node),
-        value_sum=np.zeros(node),
-        parent=np.empty(node, np.int32),
-        parent_action=np.empty(node, np.int32),
-        discount=np.ones(node),
-        child=np.empty(edge, np.int32),
-        edge_visits=np.zeros(edge, np.int32),
-        reward=np.zeros(edge),
-        prior=np.zeros(edge),
-        q=np.zeros(edge),
+    forest = Forest(
+        nodes=np.zeros((batch, nodes), NODE),
+        edges=np.zeros((batch, nodes, num_actions), EDGE),
         bounds=np.empty((batch, 2)),
     )
-    for index in (tree.parent, tree.parent_action, tree.child):
-        index.fill(-1)
-    tree.bounds[:] = (np.inf, -np.inf)
-    return tree
+    forest.nodes["discount"] = 1
+    forest.nodes["parent"] = forest.nodes["parent_action"] = -1
+    forest.edges["child"] = UNTRIED
+    forest.bounds[:] = (np.inf, -np.inf)
+    return forest
+
+
+def arrays_of(forest: Forest) -> Tree:
+    """The same trees, an array a quantity: views."""
+    nodes, edges = forest.nodes, forest.edges
+    of_edges = {"child": "child", "edge_visits": "visits", "reward": "reward", "prior": "prior", "q": "q"}
+    return Tree(
+        **{name: nodes[name] for name in NODE.names or ()},
+        **{name: edges[field] for name, field in of_edges.items()},
+        bounds=forest.bounds,
+    )
 
 
 @inlined
-def expand(tree: Tree, b: int, slot: int, node: int, action: int, reward: float, discount: float) -> None:
+def expand(forest: Forest, b: int, slot: int, node: int, action: int, reward: float, discount: float) -> None:
     """Hangs node `slot` under `node`; its prior is written by the caller."""
-    tree.discount[b, slot] = discount
-    tree.parent[b, slot] = node
-    tree.parent_action[b, slot] = action
-    tree.child[b, node, action] = slot
-    tree.reward[b, node, action] = reward
+    forest.nodes[b, slot].discount = discount
+    forest.nodes[b, slot].parent = node
+    forest.nodes[b, slot].parent_action = action
+    forest.edges[b, node, action].child = slot
+    forest.edges[b, node, action].reward = reward
 
 
 @inlined
-def backup(tree: Tree, b: int, slot: int, value: float) -> None:
+def backup(forest: Forest, b: int, slot: int, value: float) -> None:
     """Carries the leaf's value to the root: G = r + discount G, visits and Q on the way."""
-    tree.visits[b, slot] = 1
-    tree.value[b, slot] = value
-    tree.value_sum[b, slot] = value
+    forest.nodes[b, slot].visits = 1
+    forest.nodes[b, slot].value = value
+    forest.nodes[b, slot].value_sum = value
     node = slot
     G = value
-    while tree.parent[b, node] >= 0:
-        up = tree.parent[b, node]
-        a = tree.parent_action[b, node]
-        r = tree.reward[b, up, a]
-        discount = tree.discount[b, node]
-        q = r + discount * (tree.value_sum[b, node] / tree.visits[b, node])
-        tree.q[b, up, a] = q
-        tree.edge_visits[b, up, a] += 1
-        tree.bounds[b, 0] = min(tree.bounds[b, 0], q)
-        tree.bounds[b, 1] = max(tree.bounds[b, 1], q)
+    while forest.nodes[b, node].parent >= 0:
+        up = forest.nodes[b, node].parent
+        a = forest.nodes[b, node].parent_action
+        r = forest.edges[b, up, a].reward
+        discount = forest.nodes[b, node].discount
+        q = r + discount * (forest.nodes[b, node].value_sum / forest.nodes[b, node].visits)
+        forest.edges[b, up, a].q = q
+        forest.edges[b, up, a].visits += 1
+        forest.bounds[b, 0] = min(forest.bounds[b, 0], q)
+        forest.bounds[b, 1] = max(forest.bounds[b, 1], q)
         G = r + discount * G
-        tree.visits[b, up] += 1
-        tree.value_sum[b, up] += G
+        forest.nodes[b, up].visits += 1
+        forest.nodes[b, up].value_sum += G
         node = up
 
 
 @inlined
-def forbid(tree: Tree, b: int, slot: int, legal: Bool) -> None:
+def forbid(forest: Forest, b: int, slot: int, legal: Bool) -> None:
     """Takes what is illegal `[A]` out of a node and out of its prior; where nothing is legal (an end), nothing."""
     total = 0.0
     count = 0
     for a in range(legal.size):
         if legal[a]:
-            total += tree.prior[b, slot, a]
+            total += forest.edges[b, slot, a].prior
             count += 1
     for a in range(legal.size):
         if count and not legal[a]:
-            tree.child[b, slot, a] = ILLEGAL
-            tree.prior[b, slot, a] = 0.0
+            forest.edges[b, slot, a].child = ILLEGAL
+            forest.edges[b, slot, a].prior = 0.0
         elif 0 < count < legal.size:
-            tree.prior[b, slot, a] = tree.prior[b, slot, a] / total if total > 0 else 1.0 / count
+            forest.edges[b, slot, a].prior = forest.edges[b, slot, a].prior / total if total > 0 else 1.0 / count

@@ -10,7 +10,7 @@ from mzprobe.search.rules.gumbel import gumbel, gumbel_results
 from mzprobe.search.rules.puct import puct
 from mzprobe.search.rules.regularised import multiplier, regularised
 from mzprobe.search.rules.selection import Selection
-from mzprobe.search.tree import ILLEGAL, Tree
+from mzprobe.search.tree import ILLEGAL, Forest, Tree, arrays_of
 
 Float64 = NDArray[np.float64]
 UInt64 = NDArray[np.uint64]
@@ -51,15 +51,15 @@ def selection_for(
     return rule(config, floor=floor, ties=ties, shape=shape, noise=noise)
 
 
-def improved_by(config: SearchConfig, tree: Tree, selection: Selection) -> Improved:
+def improved_by(config: SearchConfig, forest: Forest, selection: Selection) -> Improved:
     """What the rule says of searched trees."""
     if config.rule == "puct":
         return Improved(None, None)
     if config.rule == "regularised":
-        return Improved(pi_bar(config, tree, selection.floor), None)
-    shape = tree.prior[:, 0].shape
+        return Improved(pi_bar(config, arrays_of(forest), selection.floor), None)
+    shape = forest.edges[:, 0].shape
     policy, winner = np.empty(shape), np.empty(shape)
-    gumbel_results(tree, selection, policy, winner)
+    gumbel_results(forest, selection, policy, winner)
     return Improved(policy, winner)
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mzprobe._kernel import borrowing, inlined, kernel
 from mzprobe.config import SearchConfig
 from mzprobe.search.rules.selection import Selection, wins
-from mzprobe.search.tree import ILLEGAL, Tree
+from mzprobe.search.tree import ILLEGAL, Forest
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
@@ -86,40 +86,40 @@ def gumbel(config: SearchConfig, *, floor: float, ties: UInt64, shape: tuple[int
 
 
 @borrowing
-def gumbel_root(tree: Tree, b: int, selection: Selection) -> None:
+def gumbel_root(forest: Forest, b: int, selection: Selection) -> None:
     """Adds the log of the root's prior to its Gumbel numbers."""
-    for a in range(tree.prior.shape[2]):
-        selection.scores[b, a] += math.log(max(tree.prior[b, 0, a], _SMALLEST))
+    for a in range(forest.edges.shape[2]):
+        selection.scores[b, a] += math.log(max(forest.edges[b, 0, a].prior, _SMALLEST))
 
 
 @borrowing
-def mixed_value(tree: Tree, b: int, node: int) -> float:
+def mixed_value(forest: Forest, b: int, node: int) -> float:
     """v_mix of a node, what its untried actions are taken to be worth."""
     total = 0
     weight = 0.0
     weighted = 0.0
-    for a in range(tree.prior.shape[2]):
-        n = tree.edge_visits[b, node, a]
+    for a in range(forest.edges.shape[2]):
+        n = forest.edges[b, node, a].visits
         if n > 0:
-            p = max(tree.prior[b, node, a], _SMALLEST)
+            p = max(forest.edges[b, node, a].prior, _SMALLEST)
             total += n
             weight += p
-            weighted += p * tree.q[b, node, a]
+            weighted += p * forest.edges[b, node, a].q
     if total == 0:
-        return float(tree.value[b, node])
-    return float((tree.value[b, node] + total * (weighted / weight)) / (total + 1))
+        return float(forest.nodes[b, node].value)
+    return float((forest.nodes[b, node].value + total * (weighted / weight)) / (total + 1))
 
 
 @borrowing
-def completed(tree: Tree, b: int, node: int, selection: Selection) -> tuple[float, float, float, int]:
+def completed(forest: Forest, b: int, node: int, selection: Selection) -> tuple[float, float, float, int]:
     """Of a node: v_mix, the largest Q, the factor on Q that makes it sigma(Q), and the sum of visits."""
-    mixed = mixed_value(tree, b, node)
+    mixed = mixed_value(forest, b, node)
     low, high = np.inf, -np.inf
     most, total = 0, 0
-    for a in range(tree.prior.shape[2]):
-        if tree.child[b, node, a] != ILLEGAL:
-            n = tree.edge_visits[b, node, a]
-            q = tree.q[b, node, a] if n > 0 else mixed
+    for a in range(forest.edges.shape[2]):
+        if forest.edges[b, node, a].child != ILLEGAL:
+            n = forest.edges[b, node, a].visits
+            q = forest.edges[b, node, a].q if n > 0 else mixed
             low, high = min(low, q), max(high, q)
             most = max(most, n)
             total += n
@@ -128,15 +128,15 @@ def completed(tree: Tree, b: int, node: int, selection: Selection) -> tuple[floa
 
 
 @borrowing
-def root_choice(tree: Tree, b: int, visited: int, selection: Selection) -> int:
+def root_choice(forest: Forest, b: int, visited: int, selection: Selection) -> int:
     """Of the root's actions with so many visits, that of the largest g + log P + sigma(Q)."""
-    mixed, high, sigma, _ = completed(tree, b, 0, selection)
+    mixed, high, sigma, _ = completed(forest, b, 0, selection)
     best = -np.inf
     chosen = 0
-    for a in range(tree.prior.shape[2]):
-        n = tree.edge_visits[b, 0, a]
-        if n == visited and tree.child[b, 0, a] != ILLEGAL:
-            score = selection.scores[b, a] + sigma * ((tree.q[b, 0, a] if n > 0 else mixed) - high)
+    for a in range(forest.edges.shape[2]):
+        n = forest.edges[b, 0, a].visits
+        if n == visited and forest.edges[b, 0, a].child != ILLEGAL:
+            score = selection.scores[b, a] + sigma * ((forest.edges[b, 0, a].q if n > 0 else mixed) - high)
             if wins(selection, b, 0, a, score, chosen, best):
                 chosen = a
             best = max(best, score)
@@ -144,15 +144,15 @@ def root_choice(tree: Tree, b: int, visited: int, selection: Selection) -> int:
 
 
 @borrowing
-def improve(tree: Tree, b: int, node: int, selection: Selection, out: Float64) -> int:
+def improve(forest: Forest, b: int, node: int, selection: Selection, out: Float64) -> int:
     """Fills out `[A]` with the improved policy softmax(log P + sigma(Q)) of a node; gives the sum of its visits."""
-    mixed, high, sigma, total = completed(tree, b, node, selection)
+    mixed, high, sigma, total = completed(forest, b, node, selection)
     whole = 0.0
     for a in range(out.size):
         out[a] = 0.0
-        if tree.child[b, node, a] != ILLEGAL:
-            q = tree.q[b, node, a] if tree.edge_visits[b, node, a] > 0 else mixed
-            out[a] = max(tree.prior[b, node, a], _SMALLEST) * math.exp(sigma * (q - high))
+        if forest.edges[b, node, a].child != ILLEGAL:
+            q = forest.edges[b, node, a].q if forest.edges[b, node, a].visits > 0 else mixed
+            out[a] = max(forest.edges[b, node, a].prior, _SMALLEST) * math.exp(sigma * (q - high))
             whole += out[a]
     for a in range(out.size):
         out[a] /= whole
@@ -160,35 +160,35 @@ def improve(tree: Tree, b: int, node: int, selection: Selection, out: Float64) -
 
 
 @inlined
-def gumbel_walk(tree: Tree, b: int, selection: Selection) -> tuple[int, int]:
+def gumbel_walk(forest: Forest, b: int, selection: Selection) -> tuple[int, int]:
     """Walks tree b down to an untried action; gives the node and that action."""
     node = 0
     while True:
-        chosen = gumbel_choice(tree, b, node, selection)
-        following = tree.child[b, node, chosen]
+        chosen = gumbel_choice(forest, b, node, selection)
+        following = forest.edges[b, node, chosen].child
         if following < 0:
             return node, chosen
         node = following
 
 
 @borrowing
-def gumbel_choice(tree: Tree, b: int, node: int, selection: Selection) -> int:
+def gumbel_choice(forest: Forest, b: int, node: int, selection: Selection) -> int:
     """The action to try next at a node."""
-    A = tree.prior.shape[2]
+    A = forest.edges.shape[2]
     if node == 0:
         legal = 0
         total = 0
         for a in range(A):
-            legal += tree.child[b, 0, a] != ILLEGAL
-            total += tree.edge_visits[b, 0, a]
-        return root_choice(tree, b, selection.considered[legal, total], selection)
+            legal += forest.edges[b, 0, a].child != ILLEGAL
+            total += forest.edges[b, 0, a].visits
+        return root_choice(forest, b, selection.considered[legal, total], selection)
     improved = selection.scratch
-    total = improve(tree, b, node, selection, improved)
+    total = improve(forest, b, node, selection, improved)
     best = -np.inf
     chosen = 0
     for a in range(A):
-        if tree.child[b, node, a] != ILLEGAL:
-            score = improved[a] - tree.edge_visits[b, node, a] / (1 + total)
+        if forest.edges[b, node, a].child != ILLEGAL:
+            score = improved[a] - forest.edges[b, node, a].visits / (1 + total)
             if wins(selection, b, node, a, score, chosen, best):
                 chosen = a
             best = max(best, score)
@@ -196,12 +196,12 @@ def gumbel_choice(tree: Tree, b: int, node: int, selection: Selection) -> int:
 
 
 @kernel
-def gumbel_results(tree: Tree, selection: Selection, improved: Float64, winner: Float64) -> None:
+def gumbel_results(forest: Forest, selection: Selection, improved: Float64, winner: Float64) -> None:
     """Fills improved policies and winners `[B, A]` of all roots; all of a winner's row is on one action."""
     for b in range(len(improved)):
-        improve(tree, b, 0, selection, improved[b])
+        improve(forest, b, 0, selection, improved[b])
         most = 0
         for a in range(improved.shape[1]):
-            most = max(most, tree.edge_visits[b, 0, a])
+            most = max(most, forest.edges[b, 0, a].visits)
         winner[b] = 0.0
-        winner[b, root_choice(tree, b, most, selection)] = 1.0
+        winner[b, root_choice(forest, b, most, selection)] = 1.0

@@ -19,7 +19,7 @@ from mzprobe import libm
 from mzprobe._kernel import inlined
 from mzprobe.config import SearchConfig
 from mzprobe.search.rules.selection import Selection, wins
-from mzprobe.search.tree import ILLEGAL, Tree
+from mzprobe.search.tree import ILLEGAL, Forest
 
 Float64 = NDArray[np.float64]
 UInt64 = NDArray[np.uint64]
@@ -60,50 +60,52 @@ def puct(config: SearchConfig, *, floor: float, ties: UInt64, shape: tuple[int, 
 
 
 @inlined
-def puct_root(tree: Tree, b: int, selection: Selection) -> None:
+def puct_root(forest: Forest, b: int, selection: Selection) -> None:
     """Mixes the noise into the root's prior; that of illegal actions is left out, as of a Dirichlet of fewer."""
     if selection.noise.shape[0] == 0:
         return
     total = 0.0
     illegal = 0
-    for a in range(tree.prior.shape[2]):
-        if tree.child[b, 0, a] == ILLEGAL:
+    for a in range(forest.edges.shape[2]):
+        if forest.edges[b, 0, a].child == ILLEGAL:
             illegal += 1
         else:
             total += selection.noise[b, a]
-    for a in range(tree.prior.shape[2]):
+    for a in range(forest.edges.shape[2]):
         noise = selection.noise[b, a]
         if illegal > 0:
-            noise = 0.0 if tree.child[b, 0, a] == ILLEGAL else noise / total
-        tree.prior[b, 0, a] = (1 - selection.fraction) * tree.prior[b, 0, a] + selection.fraction * noise
+            noise = 0.0 if forest.edges[b, 0, a].child == ILLEGAL else noise / total
+        forest.edges[b, 0, a].prior = (1 - selection.fraction) * forest.edges[
+            b, 0, a
+        ].prior + selection.fraction * noise
 
 
 @inlined
-def puct_walk(tree: Tree, b: int, selection: Selection) -> tuple[int, int]:
+def puct_walk(forest: Forest, b: int, selection: Selection) -> tuple[int, int]:
     """Walks tree b down to an untried action; gives the node and that action."""
-    low = tree.bounds[b, 0]
-    scale = 1.0 / max(tree.bounds[b, 1] - low, selection.floor)
+    low = forest.bounds[b, 0]
+    scale = 1.0 / max(forest.bounds[b, 1] - low, selection.floor)
     node = 0
     while True:
-        chosen = puct_choice(tree, b, node, low, scale, selection)
-        following = tree.child[b, node, chosen]
+        chosen = puct_choice(forest, b, node, low, scale, selection)
+        following = forest.edges[b, node, chosen].child
         if following < 0:
             return node, chosen
         node = following
 
 
 @inlined
-def puct_choice(tree: Tree, b: int, node: int, low: float, scale: float, selection: Selection) -> int:
+def puct_choice(forest: Forest, b: int, node: int, low: float, scale: float, selection: Selection) -> int:
     """The action to try next at a node, where the tree's smallest Q is `low` and `scale` 1 over their range."""
-    exploration = selection.table[tree.visits[b, node]]
+    exploration = selection.table[forest.nodes[b, node].visits]
     best = -np.inf
     chosen = 0
-    for a in range(tree.prior.shape[2]):
-        if tree.child[b, node, a] != ILLEGAL:
-            n = tree.edge_visits[b, node, a]
-            score = tree.prior[b, node, a] * exploration / (1 + n)
+    for a in range(forest.edges.shape[2]):
+        if forest.edges[b, node, a].child != ILLEGAL:
+            n = forest.edges[b, node, a].visits
+            score = forest.edges[b, node, a].prior * exploration / (1 + n)
             if n > 0:
-                score += (tree.q[b, node, a] - low) * scale
+                score += (forest.edges[b, node, a].q - low) * scale
             if wins(selection, b, node, a, score, chosen, best):
                 chosen = a
             best = max(best, score)
