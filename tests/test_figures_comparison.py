@@ -279,6 +279,14 @@ def test_a_panel_has_a_line_of_each_agent_and_a_thick_one_of_their_median():
     assert rendered(figure, "png").startswith(b"\x89PNG")
 
 
+def test_variants_that_were_trained_further_have_an_axis_of_their_own():
+    tables = {"b": online_table("b"), "a": online_table("a", steps=(0, 10, 50))}
+    joint = pd.concat([table.assign(variant=name) for name, table in tables.items()], ignore_index=True)
+    shorter, longer = draw_agents(aggregate_agents(joint), title="Golden").axes
+    assert shorter.get_xlim()[1] < 20 < longer.get_xlim()[1]
+    assert shorter.get_ylim() == longer.get_ylim()
+
+
 def test_the_oldest_fifth_of_targets_is_compared_with_the_truth():
     cells = aggregate_oldest(joined(targets_table)).set_index(["variant", "training_step"])
     # Agents are too low by 5 and 7; ages of the two oldest are 80 and 90.

@@ -21,13 +21,16 @@ def aggregate_agents(online: pd.DataFrame) -> pd.DataFrame:
 def draw_agents(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: a panel a variant, a thin line an agent, a thick one for their median.
 
+    Panels share the x axis, unless some variants were trained further than others.
+
     Args:
         cells: what `aggregate_agents` gives, variants in order.
         title: of the environment.
     """
     looks = variant_looks(cells["variant"].unique())
+    alike = cells.groupby("variant")["training_step"].max().nunique() == 1
     with figure_style():
-        figure, panels = panel_rows(len(looks), xlabel="Training steps", columns=4)
+        figure, panels = panel_rows(len(looks), xlabel="Training steps", columns=4, sharex=alike)
         for (variant, look), axes in zip(looks.items(), panels, strict=True):
             returns = cells[cells["variant"] == variant].pivot_table(
                 index="training_step", columns="seed", values="mean"
@@ -37,8 +40,8 @@ def draw_agents(cells: pd.DataFrame, *, title: str) -> Figure:
             agents = f"{returns.shape[1]} agent{'s' if returns.shape[1] > 1 else ''}"
             axes.set_title(f"{variant}, {agents}", fontsize=PANEL_TITLE)
             axes.grid(axis="y")
-        if cells["training_step"].max() >= 5000:
-            panels[0].xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
+        for axes in panels if cells["training_step"].max() >= 5000 else []:
+            axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
         if cells["mean"].min() >= 0:
             panels[0].set_ylim(bottom=0)
         figure.suptitle(f"{title}, every agent and their median", fontsize=10)
