@@ -282,7 +282,7 @@ def test_a_panel_has_a_line_of_each_agent_and_a_thick_one_of_their_median():
 def test_variants_that_were_trained_further_have_an_axis_of_their_own():
     tables = {"b": online_table("b"), "a": online_table("a", steps=(0, 10, 50))}
     joint = pd.concat([table.assign(variant=name) for name, table in tables.items()], ignore_index=True)
-    shorter, longer = draw_agents(aggregate_agents(joint), title="Golden").axes
+    longer, shorter = draw_agents(aggregate_agents(joint), title="Golden").axes
     assert shorter.get_xlim()[1] < 20 < longer.get_xlim()[1]
     assert shorter.get_ylim() == longer.get_ylim()
 

@@ -28,7 +28,7 @@ def draw_agents(cells: pd.DataFrame, *, title: str) -> Figure:
         title: of the environment.
     """
     looks = variant_looks(cells["variant"].unique())
-    alike = cells.groupby("variant")["training_step"].max().nunique() == 1
+    alike = len(set(cells.groupby("variant")["training_step"].max())) == 1
     with figure_style():
         figure, panels = panel_rows(len(looks), xlabel="Training steps", columns=4, sharex=alike)
         for (variant, look), axes in zip(looks.items(), panels, strict=True):
