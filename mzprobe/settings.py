@@ -13,6 +13,7 @@ from mzprobe.config import (
     NonNegative,
     NonNegativeInt,
     PositiveInt,
+    Rule,
     RunConfig,
     preset_with,
     validated,
@@ -109,6 +110,21 @@ class ImprovementConfig(StatesConfig):
     """T, steps after which a return is cut; without it, the time limit of the environment, from whatever state."""
 
 
+class OperatorsConfig(ProbeConfig):
+    """Settings of the operators probe."""
+
+    episodes: PositiveInt = 20
+    """E, episodes of each rule and N, all from the same starts."""
+    states: PositiveInt = 5
+    """States of each episode at which its decision is judged."""
+    rules: tuple[Rule, ...] = ("puct", "gumbel", "regularised")
+    """Search rules that act; none for the agent's own."""
+    simulations: Simulations = (2, 4, 8, 16, 50)
+    """N, simulations a step, of each rule."""
+    steps: PositiveInt | None = None
+    """T, steps after which the return of a decision is cut; without it, the time limit, from whatever state."""
+
+
 class TargetsConfig(ProbeConfig):
     """Settings of the targets probe."""
 
@@ -162,6 +178,7 @@ class StepsConfig(Config):
     equivalence: tuple[NonNegativeInt, ...] = ()
     improvement: tuple[NonNegativeInt, ...] = ()
     targets: tuple[NonNegativeInt, ...] = ()
+    operators: tuple[NonNegativeInt, ...] = ()
 
 
 class StudyDataset(Config):
@@ -206,6 +223,7 @@ class StudyConfig(Config):
     equivalence: EquivalenceConfig | None = None
     improvement: ImprovementConfig | None = None
     targets: TargetsConfig | None = None
+    operators: OperatorsConfig | None = None
 
     @model_validator(mode="after")
     def _returns_are_a_range(self) -> Self:

@@ -8,6 +8,7 @@ from mzprobe.settings import (
     HorizonConfig,
     ImprovementConfig,
     OnlineConfig,
+    OperatorsConfig,
     PlanningConfig,
     SearchErrorConfig,
     SequencesConfig,
@@ -33,6 +34,7 @@ def study_of_all_probes(*seeds):
         planning=PlanningConfig(episodes=2, simulations=(2,), horizon=2),
         equivalence=EquivalenceConfig(states=2, episodes=1, horizon=2),
         improvement=ImprovementConfig(states=2, episodes=1, simulations=(2,), horizon=2, steps=5),
+        operators=OperatorsConfig(episodes=1, states=2, simulations=(2,), steps=5),
         targets=TargetsConfig(steps=5),
     )
 

@@ -29,6 +29,7 @@ COMMANDS = {
         "improvement",
         32,
     ),
+    "eval-operators": (["--episodes", 2, "--simulations", 2, "--simulations", 3, "--steps", 5], "operators", 12),
     "eval-equivalence": (["--states", 4, "--horizon", 2, "--set", "episodes=1"], "equivalence", 24),
 }
 PAIRS = ("cross-matrix", "eval-equivalence")  # every checkpoint is asked about every other one

@@ -25,6 +25,7 @@ from mzprobe.settings import (
     HorizonConfig,
     ImprovementConfig,
     OnlineConfig,
+    OperatorsConfig,
     PlanningConfig,
     SearchErrorConfig,
     SequencesConfig,
@@ -84,6 +85,16 @@ BY_HAND = {
             simulations={VALUE: 4090, LEARNED: 90, TRUE: 90, TRUE_VALUE: 90},
             environment_steps=560,
             model_steps=55,
+        ),
+    ),
+    # Three rules with 2 and with 7 simulations, each 2 episodes; 6 states of 2 actions followed for 5 steps more.
+    "operators": (
+        OperatorsConfig(episodes=2, states=3, simulations=(2, 7), steps=6),
+        Cost(
+            searches=6000,
+            simulations={VALUE: 27000},
+            environment_steps=6432,
+            model_steps=360,
         ),
     ),
     "planning": (  # the prior twice, random play; three priors with 2 and with 5 simulations in each model

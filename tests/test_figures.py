@@ -25,7 +25,7 @@ MEANS = {(500, 1): (2.0, 4.0), (500, 2): (3.0, 6.0), (500, 3): (4.0, 7.0)}
 MEANS |= {(1000, 1): (0.5, 2.0), (1000, 2): (1.5, 2.5), (1000, 3): (2.0, 4.0)}
 HORIZON = [f"fig3-horizon.{suffix}" for suffix in ("png", "svg", "csv")]
 # The others, in order, with what makes their tables.
-OPTIONAL = ("fig7-planning-value", "equivalence", "improvement", "targets")
+OPTIONAL = ("fig7-planning-value", "equivalence", "improvement", "operators", "targets")
 MISSING = [
     ("fig2-online", "mzprobe eval-online checkpoints/golden"),
     ("fig4-sequences", "mzprobe eval-sequences checkpoints/golden"),

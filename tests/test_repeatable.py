@@ -21,6 +21,7 @@ from mzprobe.settings import (
     HorizonConfig,
     ImprovementConfig,
     OnlineConfig,
+    OperatorsConfig,
     PlanningConfig,
     SearchErrorConfig,
     SequencesConfig,
@@ -38,6 +39,7 @@ CONFIGS = {
     "equivalence sampled": EquivalenceConfig(states=9, episodes=2, horizon=5, enumerate_up_to=0, sequences=8),
     "search": SearchErrorConfig(states=9, episodes=2, simulations=(2, 5), horizon=4),
     "improvement": ImprovementConfig(states=9, episodes=2, simulations=(3,), horizon=3, steps=12),
+    "operators": OperatorsConfig(episodes=9, states=2, simulations=(3,), steps=12),
     "planning": PlanningConfig(episodes=8, simulations=(3,), horizon=3),
     "planning value": PlanningConfig(episodes=8, simulations=(3,), leaf="value"),
 }

@@ -20,6 +20,7 @@ from mzprobe.settings import (
     HorizonConfig,
     ImprovementConfig,
     OnlineConfig,
+    OperatorsConfig,
     PlanningConfig,
     SearchErrorConfig,
     SequencesConfig,
@@ -35,6 +36,7 @@ CONFIGS = {
     "planning": PlanningConfig(episodes=2, simulations=(2,), leaf="value"),
     "equivalence": EquivalenceConfig(states=3, episodes=1, horizon=2),
     "improvement": ImprovementConfig(states=3, episodes=1, simulations=(2,), horizon=2, steps=5),
+    "operators": OperatorsConfig(episodes=2, states=2, simulations=(2,), steps=5),
 }
 SAMPLED_CROSS = CrossConfig(states=3, episodes=1, horizon=3, enumerate_up_to=0, sequences=5)
 EVERY_PROBE = pytest.mark.parametrize("name", CONFIGS)

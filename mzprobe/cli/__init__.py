@@ -47,6 +47,7 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
   mzprobe eval-planning checkpoints/cartpole    Figure 7: planning in the learned and in the true model
   mzprobe eval-equivalence checkpoints/cartpole Beyond the paper: order-k value equivalence
   mzprobe eval-improvement checkpoints/cartpole Beyond the paper: does search act better than its prior?
+  mzprobe eval-operators checkpoints/cartpole   Beyond the paper: which search rule acts and teaches best?
   mzprobe eval-targets checkpoints/cartpole     Beyond the paper: are stored value targets true by now?
   mzprobe figures cartpole                      draw the figures whose tables exist
   mzprobe claims cartpole                       do the paper's claims hold for them?

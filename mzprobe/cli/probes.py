@@ -26,6 +26,7 @@ def add_commands(app: typer.Typer) -> None:
         ("eval-planning", "planning", eval_planning, f"{here} --step 2000 --simulations 64"),
         ("eval-equivalence", "equivalence", eval_equivalence, f"{here} --step 10000"),
         ("eval-improvement", "improvement", eval_improvement, f"{here} --step 2000 --states 200"),
+        ("eval-operators", "operators", eval_operators, f"{here} --step 20000 --simulations 8 --simulations 50"),
         ("eval-targets", "targets", eval_targets, f"{here} --step 2000 --rollouts 4"),
     ):
         app.command(command, epilog=f"Example: mzprobe {command} {example}")(command_of(name, own))
@@ -143,3 +144,14 @@ def eval_targets(
     agent's own behaviour policy, by the age of the episode and its priority, and what the value head says.
     """
     return {"rollouts": rollouts, "steps": steps}
+
+
+def eval_operators(
+    *, episodes: Episodes = None, simulations: Simulations = None, steps: Steps = None
+) -> dict[str, Any]:
+    """Beyond the paper: which search rule acts and teaches best, and with how few simulations?
+
+    PUCT, Gumbel's rule and the regularised policy in the agent's own search, for every N: the return, how sure the
+    policy is that each would teach, and how often the action played is a best one in the truth.
+    """
+    return {"episodes": episodes, "simulations": simulations, "steps": steps}

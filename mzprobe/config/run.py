@@ -66,12 +66,15 @@ class NetworkConfig(Config):
         return self
 
 
+Rule = Literal["puct", "gumbel", "regularised"]
+
+
 class SearchConfig(Config):
     """Constants of the search (the paper's Eq. 2; MuZero, appendix B)."""
 
     simulations: PositiveInt = 50
     """N, simulations a search."""
-    rule: Literal["puct", "gumbel", "regularised"] = "puct"
+    rule: Rule = "puct"
     """What is tried, played and learned: MuZero's own rule, Gumbel MuZero (Danihelka et al. 2022), or PUCT's tree with
     the regularised policy of its root (Grill et al. 2020) to play and to learn."""
     c1: NonNegative = 1.25

@@ -17,6 +17,7 @@ from mzprobe.figures.equivalence import aggregate_equivalence, draw_equivalence
 from mzprobe.figures.horizon import aggregate_horizon, draw_horizon
 from mzprobe.figures.improvement import aggregate_improvement, draw_improvement
 from mzprobe.figures.online import aggregate_online, draw_online
+from mzprobe.figures.operators import aggregate_operators, draw_operators
 from mzprobe.figures.output import Drawn, title_of, write_figure
 from mzprobe.figures.planning import aggregate_planning, draw_planning
 from mzprobe.figures.search_error import aggregate_search, draw_search
@@ -105,6 +106,14 @@ PLANS = (
         command="mzprobe eval-improvement",
         aggregate=aggregate_improvement,
         draw=draw_improvement,
+        optional=True,
+    ),
+    Plan(
+        name="operators",
+        probe="operators",
+        command="mzprobe eval-operators",
+        aggregate=aggregate_operators,
+        draw=draw_operators,
         optional=True,
     ),
     Plan(

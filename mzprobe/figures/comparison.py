@@ -12,6 +12,7 @@ from mzprobe.errors import UsageError
 from mzprobe.figures.acting import aggregate_acting, draw_acting
 from mzprobe.figures.agents import aggregate_agents, draw_agents
 from mzprobe.figures.learning import aggregate_learning, draw_learning
+from mzprobe.figures.operators import aggregate_operators, draw_operators
 from mzprobe.figures.output import Drawn, title_of, write_figure
 from mzprobe.figures.targets import aggregate_oldest, draw_oldest
 from mzprobe.locks import folder_held
@@ -40,6 +41,7 @@ COMPARISONS = (
         with_reference=True,
     ),
     Comparison(name="agents", table="online", aggregate=aggregate_agents, draw=draw_agents),
+    Comparison(name="operators", table="operators", aggregate=aggregate_operators, draw=draw_operators),
     Comparison(name="old-targets", table="targets", aggregate=aggregate_oldest, draw=draw_oldest),
     Comparison(
         name="acting",

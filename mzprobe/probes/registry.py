@@ -16,6 +16,7 @@ from mzprobe.probes import (
     horizon,
     improvement,
     online,
+    operators,
     planning,
     search_error,
     sequences,
@@ -29,6 +30,7 @@ from mzprobe.settings import (
     HorizonConfig,
     ImprovementConfig,
     OnlineConfig,
+    OperatorsConfig,
     PlanningConfig,
     ProbeConfig,
     SearchErrorConfig,
@@ -58,7 +60,7 @@ class Probe:
 
     def trees(self, config: ProbeConfig) -> int:
         """Searches that it runs side by side, for an estimate of its time: its episodes, where it plays no more."""
-        return config.episodes if isinstance(config, OnlineConfig | PlanningConfig) else cost.TREES
+        return config.episodes if isinstance(config, OnlineConfig | PlanningConfig | OperatorsConfig) else cost.TREES
 
     def table(self, config: ProbeConfig) -> str:
         """Name of the table for some settings: planning with value leaves has one of its own."""
@@ -145,6 +147,19 @@ def _improvement(agent: Agent, config: ImprovementConfig, _: int) -> Cost:
         constants = agent.policy.config.model_copy(update={"simulations": cell.simulations})
         rollout = config.horizon if cell.leaf == "rollout" else 0
         total += cost.searches(config.states, constants, (cell.model, rollout))
+    return total
+
+
+def _operators(agent: Agent, config: OperatorsConfig, _: int) -> Cost:
+    spec, kind = agent.environment.spec, (agent.checkpoint.config.training.plan_in, 0)
+    asked = config.episodes * config.states
+    steps = config.steps or spec.time_limit
+    followed = asked * spec.num_actions * (steps - 1)
+    total = Cost()
+    for rule, N in operators.searched_cells(agent, config):
+        constants = agent.policy.config.model_copy(update={"rule": rule, "simulations": N})
+        total += cost.episodes(agent, config.episodes, constants, kind)
+        total += Cost(environment_steps=asked * spec.num_actions * steps, model_steps=followed)
     return total
 
 
@@ -241,5 +256,14 @@ TARGETS = Probe(
     masks=True,
 )
 
-_ALL = (ONLINE, HORIZON, SEQUENCES, CROSS, SEARCH, PLANNING, EQUIVALENCE, IMPROVEMENT, TARGETS)
+OPERATORS = Probe(
+    name="operators",
+    command="eval-operators",
+    config=OperatorsConfig,
+    units=operators.UNITS,
+    measure=operators.measure_operators,
+    cost=_operators,
+)
+
+_ALL = (ONLINE, HORIZON, SEQUENCES, CROSS, SEARCH, PLANNING, EQUIVALENCE, IMPROVEMENT, TARGETS, OPERATORS)
 PROBES = {probe.name: probe for probe in _ALL}

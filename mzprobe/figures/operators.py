@@ -1,0 +1,104 @@
+"""Search rules compared by N: what they return, how sure a policy they teach, and how rightly they decide."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mzprobe.figures.style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PANEL_TITLE,
+    WIDTH,
+    agents_in_words,
+    draw_mean,
+    figure_style,
+    legend_below,
+    simulations_axis,
+    thousands,
+)
+from mzprobe.stats import over_agents
+
+QUANTITIES = {
+    "return": "Return (undiscounted reward)",
+    "entropy": "Entropy of the target (nats)",
+    "fidelity": "Probability of a best action",
+    "regret": "Regret (discounted reward)",
+    "target_regret": "Regret of the target (discounted reward)",
+}
+_DRAWN = ("return", "entropy", "fidelity")
+_RULES: dict[str, dict[str, Any]] = {
+    "puct": {"label": "PUCT", "colour": BLUE, "marker": "o"},
+    "gumbel": {"label": "Gumbel", "colour": ORANGE, "marker": "s"},
+    "regularised": {"label": "regularised", "colour": GREEN, "marker": "^"},
+}
+_ROWS = {"trained": "Trained and acting by it", "acting": "Acting alone, agents of {}"}
+
+
+def aggregate_operators(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard error over agents of each quantity, one row a rule and N, at the last training step.
+
+    `row` is `acting` for what acts on agents of one training, the one by PUCT with the most simulations where there are
+    several, and `trained` for agents that act by the rule and N that they were trained with, where there are several.
+
+    Args:
+        frame: a table `operators`, or those of all variants with a column `variant`.
+    """
+    training = ["trained_rule", "trained_simulations"]
+    last = frame[frame["training_step"] == frame.groupby(training)["training_step"].transform("max")]
+    trainings = last[training].drop_duplicates()
+    first = trainings.assign(other=trainings["trained_rule"] != "puct").sort_values(
+        ["other", "trained_simulations"], ascending=[True, False]
+    )
+    reference = (last["trained_rule"] == first["trained_rule"].iloc[0]) & (
+        last["trained_simulations"] == first["trained_simulations"].iloc[0]
+    )
+    parts = [last[reference].assign(row="acting")]
+    if len(trainings) > 1:
+        own = (last["rule"] == last["trained_rule"]) & (last["simulations"] == last["trained_simulations"])
+        parts.append(last[own].assign(row="trained"))
+    rows = pd.concat(parts, ignore_index=True)
+    by = ["row", "training_step", *training, "rule", "simulations"]
+    by = ["variant", *by] if "variant" in frame else by
+    cells = [over_agents(rows, by=by, column=name).assign(quantity=name) for name in QUANTITIES]
+    return pd.concat(cells, ignore_index=True)
+
+
+def draw_operators(cells: pd.DataFrame, *, title: str) -> Figure:
+    """Draws the aggregate: a panel a quantity, a line a rule against N, bands of one standard error.
+
+    With several trainings a row of panels shows agents that act as they were trained, and one what acts on the same
+    agents.
+
+    Args:
+        cells: what `aggregate_operators` gives.
+        title: of the environment.
+    """
+    kinds = [row for row in _ROWS if row in set(cells["row"])]
+    with figure_style():
+        figure = Figure(figsize=(WIDTH, 2.1 * len(kinds) + 0.9), layout="constrained")
+        grid = figure.subplots(len(kinds), len(_DRAWN), sharex=True, sharey="col", squeeze=False)
+        for row, panels in zip(kinds, grid, strict=True):
+            for name, axes in zip(_DRAWN, panels, strict=True):
+                here = cells[(cells["row"] == row) & (cells["quantity"] == name)].sort_values("simulations")
+                for rule, line in _RULES.items():
+                    draw_mean(axes, here[here["rule"] == rule], "simulations", **line)
+                axes.grid(axis="y")
+                if row == kinds[0]:
+                    axes.set_title(QUANTITIES[name], fontsize=PANEL_TITLE)
+            if len(kinds) > 1:
+                panels[0].set_ylabel(_row_title(cells, row), fontsize=8)
+        simulations_axis(grid[0, 0], cells["simulations"].to_numpy())
+        for axes in grid[-1]:
+            axes.set_xlabel("Simulations, N")
+        steps = " and ".join(thousands(step) for step in sorted(set(cells["training_step"])))
+        figure.suptitle(f"{title}, step {steps}, {agents_in_words(cells)}", fontsize=10)
+        legend_below(figure, (line["label"] for line in _RULES.values()), columns=3)
+    return figure
+
+
+def _row_title(cells: pd.DataFrame, row: str) -> str:
+    """What the panels of a row show, in words."""
+    of = cells[cells["row"] == row].iloc[0]
+    return _ROWS[row].format(f"{_RULES[of['trained_rule']]['label']}, N = {of['trained_simulations']}")

@@ -1,0 +1,178 @@
+"""Which search rule acts and teaches best, and with how few simulations?
+
+An agent's own search (its learned model or the truth, whichever it was trained with, policy prior, value leaves) is run
+by every rule with every N. Each plays whole episodes from the same starts, always the action that it is surest of
+(T = 0). At some states of each episode every action's value is known in the truth: it is taken there, and then the
+policy network is followed, always by its likeliest action, as in the improvement probe. That says how often the rule
+decides rightly, what its errors cost, and the same of the policy that it would have the network learn.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mzprobe import libm
+from mzprobe.behaviour import (
+    BehaviourPolicy,
+    Episodes,
+    PriorPolicy,
+    action_values,
+    draw_episode_numbers,
+    play_episodes,
+)
+from mzprobe.probes.online import UNITS as ONLINE_UNITS
+from mzprobe.probes.online import episode_rows
+from mzprobe.probes.sampling import AGENT_UNITS, Agent, probe_generator
+from mzprobe.settings import OperatorsConfig
+from mzprobe.threads import limited_threads
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+UNITS = {
+    "seed": AGENT_UNITS["seed"],
+    "training_step": AGENT_UNITS["training_step"],
+    "trained_rule": "name; of the search that the agent was trained with",
+    "trained_simulations": "count; N of that search",
+    "rule": "name; puct, gumbel or regularised, of the search that acts",
+    "simulations": "count; N a step, of the search that acts",
+    **{name: ONLINE_UNITS[name] for name in ("episode", "return", "length", "terminated")},
+    "entropy": "nats; of the policy that the search would teach, mean over the episode's steps",
+    "fidelity": "1; probability of a best action, mean over the states asked of the episode",
+    "regret": "discounted reward; value of the best action less that of the one played, mean over those states",
+    "target_regret": "discounted reward; the same of the policy that the search would teach",
+}
+
+_SAME = 1e-9  # relative; values closer than this are equal but for rounding
+
+
+class Watched:
+    """Acts by a search at T = 0, and keeps what it played and would teach, state by state in the order of acting."""
+
+    def __init__(self, policy: BehaviourPolicy) -> None:
+        self.policy = policy
+        self.played: list[Float64] = []
+        self.targets: list[Float64] = []
+
+    def distribution(self, states: Any) -> Float64:
+        """As its policy, `[B, A]`."""
+        found = self.policy.searches(states)
+        self.played.append(np.concatenate([one.acting(0) for one in found]))
+        self.targets.append(np.concatenate([one.target for one in found]))
+        return self.played[-1]
+
+
+class Asked(NamedTuple):
+    """What the states asked of episodes say of decisions there, each `[S]`."""
+
+    episode: Int64
+    fidelity: Float64
+    regret: Float64
+    target_regret: Float64
+
+
+def measure_operators(
+    agent: Agent, config: OperatorsConfig, *, on_progress: Callable[[float], None] = lambda _: None
+) -> pd.DataFrame:
+    """The probe on one checkpoint.
+
+    Returns:
+        One row a rule, N and episode, ordered so; columns as in `UNITS`.
+    """
+    limit = agent.environment.spec.time_limit
+    generator = probe_generator(agent, config)
+    seeds, uniforms = draw_episode_numbers(generator, config.episodes, limit)
+    places = generator.random((config.episodes, config.states))  # of the states asked, as shares of their episode
+    numbers = generator.random((config.episodes * config.states, config.steps or limit))
+    trained = agent.policy.config
+    own = {"trained_rule": trained.rule, "trained_simulations": trained.simulations}
+    frames, cells = [], list(searched_cells(agent, config))
+    with limited_threads(agent.checkpoint.config.training.threads):
+        for done, (rule, N) in enumerate(cells):
+            report = _reporter(on_progress, done / len(cells))
+            watched = Watched(_searching(agent, rule, N))
+            played = play_episodes(
+                agent.environment, watched, seeds=seeds, uniforms=uniforms, keep_states=True, on_step=report
+            )
+            taught, chosen = np.concatenate(watched.targets), np.concatenate(watched.played)
+            asked = _ask(agent, played, places, chosen, taught, numbers, report)
+            rows = episode_rows(played).assign(rule=rule, simulations=N, **own)
+            frames.append(rows.assign(entropy=_by_episode(played.episode, _entropy(taught)), **_means(asked)))
+    return agent.label(pd.concat(frames, ignore_index=True))[list(UNITS)]
+
+
+def searched_cells(agent: Agent, config: OperatorsConfig) -> Iterator[tuple[str, int]]:
+    """Every rule and N."""
+    for rule in config.rules or (agent.policy.config.rule,):
+        for N in sorted(set(config.simulations)):
+            yield rule, N
+
+
+def _searching(agent: Agent, rule: str, simulations: int) -> BehaviourPolicy:
+    """The agent's own search by a rule with so many simulations, at T = 0."""
+    own = agent.policy
+    return BehaviourPolicy(
+        environment=own.environment,
+        model=own.model,
+        config=own.config.model_copy(update={"rule": rule, "simulations": simulations}),
+        temperature=0.0,
+        trees=own.trees,
+    )
+
+
+def _reporter(on_progress: Callable[[float], None], share: float) -> Callable[[], None]:
+    return lambda: on_progress(share)
+
+
+def _ask(
+    agent: Agent,
+    played: Episodes,
+    places: Float64,
+    chosen: Float64,
+    taught: Float64,
+    numbers: Float64,
+    on_step: Callable[[], None],
+) -> Asked:
+    """Decides anew at some states of every episode, in the truth.
+
+    Args:
+        agent: whose policy network is followed afterwards.
+        played: E episodes, with their states.
+        places: `[E, k]` in [0, 1), which states of each are asked.
+        chosen: `[M, A]`, what was played at all states.
+        taught: `[M, A]`, what the search would teach there.
+        numbers: `[E k, T]` in [0, 1), of what follows.
+        on_step: called before every step.
+    """
+    E, k = places.shape
+    order = np.lexsort((played.time, played.episode))  # episode by episode
+    first = np.concatenate([[0], np.cumsum(played.lengths)[:-1]])
+    at = order[(first[:, None] + (places * played.lengths[:, None]).astype(np.int64)).ravel()]
+    network = PriorPolicy(environment=agent.environment, evaluate=agent.evaluate, temperature=0.0)
+    values = action_values(agent.environment, network, played.states.take(at), uniforms=numbers, on_step=on_step)
+    best = values.max(axis=1, keepdims=True)
+    right = values >= best - _SAME * np.maximum(np.abs(best), 1)
+    lost = best - values
+    return Asked(
+        episode=np.repeat(np.arange(E), k),
+        fidelity=(chosen[at] * right).sum(axis=1),
+        regret=(chosen[at] * lost).sum(axis=1),
+        target_regret=(taught[at] * lost).sum(axis=1),
+    )
+
+
+def _entropy(policy: Float64) -> Float64:
+    """Of each row of probabilities `[M, A]`, `[M]`."""
+    return np.asarray(-(policy * libm.log(np.where(policy > 0, policy, 1.0))).sum(axis=1))
+
+
+def _by_episode(episode: Int64, numbers: Float64) -> Float64:
+    """Mean of numbers `[M]` over each episode, in their order."""
+    return np.asarray(np.bincount(episode, weights=numbers) / np.bincount(episode))
+
+
+def _means(asked: Asked) -> dict[str, Float64]:
+    return {name: _by_episode(asked.episode, getattr(asked, name)) for name in Asked._fields if name != "episode"}
