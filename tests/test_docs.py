@@ -138,6 +138,12 @@ def shipped_tables(folder):
 
 
 @pytest.fixture
+def shipped_figures(folder):
+    """Their numbers, likewise."""
+    (folder / "figures").symlink_to(ROOT / "figures", target_is_directory=True)
+
+
+@pytest.fixture
 def recorded(folder, run_cli, monkeypatch):
     """The dataset that the page records, by its own command, in the place that it names."""
     text = PAGES["docs/datasets.md"].read_text("utf-8")
@@ -148,13 +154,18 @@ def recorded(folder, run_cli, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", place)
 
 
-PREPARED = {"README.md": "shipped_tables", "docs/datasets.md": "recorded"}  # what is there before the page's Python
+# What is there before the page's Python.
+PREPARED = {
+    "README.md": "shipped_tables",
+    "docs/datasets.md": "recorded",
+    "docs/results/training.md": "shipped_figures",
+}
 
 
 @pytest.mark.parametrize(
     "page", [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else []) for page in EXAMPLES]
 )
-def test_the_python_of_a_page_runs_from_top_to_bottom(page, folder, request):
+def test_the_python_of_a_page_runs_from_top_to_bottom(page, folder, request, capsys):
     for extra in EXTRAS.get(page, ()):
         pytest.importorskip(extra)
     if page in PREPARED:
@@ -162,6 +173,11 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, folder, request):
     names = {"__name__": "__main__"}
     for block in blocks(page):
         exec(compile(block, PAGES[page], "exec"), names)
+    if page.startswith("docs/results/"):
+        said = PAGES[page].read_text("utf-8").splitlines()
+        printed = capsys.readouterr().out.splitlines()
+        assert printed
+        assert [line for line in printed if f"    {line}" not in said] == []
 
 
 @pytest.mark.parametrize("page", PAGES)

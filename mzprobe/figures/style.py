@@ -41,7 +41,7 @@ PANEL_TITLE = 9  # points
 BLUE, ORANGE, GREEN = sns.color_palette("colorblind", 3)
 GREY = "0.35"  # the policy prior without search
 _MARKERS = "os^Dv*PX"
-_DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 4)))
+_DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (9, 2)), (0, (1, 4)))
 
 
 @contextmanager
