@@ -267,6 +267,20 @@ def test_several_steps_have_two_rows_of_panels_each(search):
     assert first.get_ylim()[1] < 12 < second.get_ylim()[1]
 
 
+def test_distances_from_the_regularised_policy_are_dotted_beside_those_from_the_visits():
+    table = golden("search")
+    cells = aggregate_search(table.assign(tv_regularised=table["tv"] / 2, kl_regularised=table["kl"] / 4))
+    figure = draw_search(cells, title="Golden")
+    panels = dict(zip(QUANTITIES, figure.axes, strict=True))
+    for quantity, share in (("tv", 1 / 2), ("kl", 1 / 4)):
+        plain, _, dotted, _ = panels[quantity].lines
+        assert points(dotted) == {n: pytest.approx(share * y) for n, y in points(plain).items()}
+        assert dotted.get_linestyle() == ":"
+    assert len(panels["path_error"].lines) == 2
+    dots = ", regularised policy for the visits"
+    assert legend_of(figure) == ["policy prior", "uniform prior", f"policy prior{dots}", f"uniform prior{dots}"]
+
+
 def test_a_prior_that_was_not_measured_has_no_line(search):
     figure = draw_search(search[search["prior"] == "uniform"], title="Golden")
     assert [len(axes.lines) for axes in figure.axes] == [1] * 6

@@ -11,6 +11,7 @@ from brute import TabularNetwork, wrong_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import rollout_key
+from reference_rules import pi_bar_by_newton
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.config import SearchConfig
@@ -160,6 +161,29 @@ def test_the_policy_network_is_compared_whatever_prior_searched():
     own = rows[rows["prior"] == "uniform"]
     assert own["tv"].tolist() == pytest.approx([0.25, 0.25])
     assert own["kl"].tolist() == pytest.approx([0.75 * math.log(1.5) + 0.25 * math.log(0.5)] * 2)
+
+
+def test_the_policy_network_is_compared_with_the_regularised_policy_too():
+    # Rewards of 0 and 1 are known to the model and nothing follows: after both were tried, Q' is 0 and 1.
+    policy = np.array([0.75, 0.25])
+    network = TabularNetwork([[0, 0]], [[0.0, 1.0]], [np.log(policy)])
+    agent = made_agent(one_state([0.0, 1.0], actions=2), network)
+    rows = measure_search(agent, SearchErrorConfig(states=1, simulations=(4, 30), horizon=1))
+    for row in rows.itertuples():
+        searched = policy if row.prior == "policy" else np.array([0.5, 0.5])
+        N = row.simulations
+        strength = (1.25 + math.log((N + 19653) / 19652)) * math.sqrt(N) / (2 + N)
+        expected = pi_bar_by_newton(searched, [0.0, 1.0], strength)
+        assert row.tv_regularised == pytest.approx(np.abs(policy - expected).sum() / 2, rel=1e-5)
+        assert row.kl_regularised == pytest.approx((policy * np.log(policy / expected)).sum(), rel=1e-5)
+
+
+def test_where_the_model_sees_no_difference_the_regularised_policy_is_the_prior_of_the_search():
+    network = TabularNetwork([[0, 0]], [[0.0, 0.0]], [np.log([0.75, 0.25])])
+    agent = made_agent(one_state([0.0, 0.0], actions=2), network)
+    rows = measure_search(agent, SearchErrorConfig(states=1, simulations=(2, 6), horizon=1)).set_index("prior")
+    assert rows.loc["policy", "tv_regularised"].tolist() == pytest.approx([0, 0], abs=1e-7)
+    assert rows.loc["uniform", "tv_regularised"].tolist() == pytest.approx([0.25, 0.25])
 
 
 def test_what_follows_a_terminal_state_counts_as_the_models_alone():

@@ -34,7 +34,9 @@ _PANELS = {  # title and name of the y axis
     "kl": (r"KL$[\pi_\theta, \hat{\pi}]$", "KL divergence (nats)"),
 }
 QUANTITIES = tuple(_PANELS)
+_REGULARISED = {"tv": "tv_regularised", "kl": "kl_regularised"}  # drawn beside them
 _ROWS = (QUANTITIES[:3], QUANTITIES[3:])  # how wrong the model is; where the search goes
+_DOTS = ", regularised policy for the visits"
 _LINES: dict[str, dict[str, Any]] = {
     "policy": {"label": "policy prior", "colour": BLUE, "marker": "o"},
     "uniform": {"label": "uniform prior", "colour": ORANGE, "marker": "s", "linestyle": "--"},
@@ -47,7 +49,7 @@ def aggregate_search(frame: pd.DataFrame) -> pd.DataFrame:
     A quantity that a table of an older mzprobe does not have is left out.
     """
     by = ["training_step", "prior", "simulations"]
-    known = [quantity for quantity in QUANTITIES if quantity in frame]
+    known = [quantity for quantity in (*QUANTITIES, *_REGULARISED.values()) if quantity in frame]
     parts = [over_agents(frame, by=by, column=quantity).assign(quantity=quantity) for quantity in known]
     columns = ["training_step", "quantity", "prior", "simulations", "mean", "standard_error", "agents"]
     return pd.concat(parts, ignore_index=True)[columns]
@@ -58,7 +60,8 @@ def draw_search(cells: pd.DataFrame, *, title: str) -> Figure:
 
     The upper row has the errors, the lower one where the search goes; what the aggregate does not have has no panel.
     Every panel has its own y axis, since errors of training steps have different states and do not compare, but for
-    the two of tree paths, which are the same steps' errors weighed in two ways.
+    the two of tree paths, which are the same steps' errors weighed in two ways. Distances from the regularised policy
+    are dotted beside those from the visits.
 
     Args:
         cells: what `aggregate_search` gives.
@@ -71,6 +74,7 @@ def draw_search(cells: pd.DataFrame, *, title: str) -> Figure:
             panel = cells[(cells["training_step"] == step) & (cells["quantity"] == quantity)]
             for prior, line in _LINES.items():
                 draw_mean(axes, panel[panel["prior"] == prior], "simulations", **line)
+            _draw_regularised(axes, cells[cells["training_step"] == step], quantity)
             name, axes_name = _PANELS[quantity]
             axes.set_title(f"Step {thousands(step)}\n{name}" if len(steps) > 1 else name, fontsize=PANEL_TITLE)
             axes.set_ylabel(axes_name, fontsize=8)
@@ -79,8 +83,18 @@ def draw_search(cells: pd.DataFrame, *, title: str) -> Figure:
         simulations_axis(next(iter(panels.values())), cells["simulations"].to_numpy())
         said = f", step {thousands(steps[0])}" if len(steps) == 1 else ""
         figure.suptitle(f"{title}{said}, {agents_in_words(cells)}", fontsize=10)
-        legend_below(figure, (line["label"] for line in _LINES.values()), columns=2)
+        labels = [line["label"] for line in _LINES.values()]
+        legend_below(figure, [*labels, *(label + _DOTS for label in labels)], columns=2)
     return figure
+
+
+def _draw_regularised(axes: Axes, cells: pd.DataFrame, quantity: str) -> None:
+    """Dotted, the distance from the regularised policy in the place of that from the visits."""
+    for prior, line in _LINES.items():
+        own = cells[(cells["quantity"] == _REGULARISED.get(quantity)) & (cells["prior"] == prior)]
+        if not own.empty:
+            label = line["label"] + _DOTS
+            axes.plot(own["simulations"], own["mean"], color=line["colour"], linestyle=":", linewidth=1, label=label)
 
 
 def _panels(steps: NDArray[np.int64], known: Container[str]) -> tuple[Figure, dict[tuple[int, str], Axes]]:

@@ -114,9 +114,11 @@ def _equivalence(agent: Agent, config: EquivalenceConfig, heads: int) -> Cost:
 
 
 def _search(agent: Agent, config: SearchErrorConfig, _: int) -> Cost:
-    most = max(simulation_counts(config.simulations, agent.environment.spec.num_actions))
-    constants = agent.policy.config.model_copy(update={"simulations": most})
-    searched = cost.searches(2 * config.states, constants, ("learned", config.horizon))
+    counts = simulation_counts(config.simulations, agent.environment.spec.num_actions)
+    most, searched = max(counts), Cost()
+    for N in (most, *counts):  # one that is walked, and one for the regularised policy after each N
+        constants = agent.policy.config.model_copy(update={"simulations": N})
+        searched += cost.searches(2 * config.states, constants, ("learned", config.horizon))
     steps = 2 * config.states * most * config.horizon
     return _sampling(agent, config) + searched + Cost(environment_steps=steps, model_steps=2 * config.states)
 

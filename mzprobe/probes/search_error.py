@@ -3,7 +3,8 @@
 At sampled states the learned model is searched with the policy prior and with a uniform one. Every simulation walks a
 path of actions from the root and goes on with a random rollout to the planning horizon; both are scored against the
 truth (the paper's Eq. 5). The policy network is compared with where the visits went,
-pi_hat(a) = (1 + N(a)) / (A + sum_b N(b)) (Grill et al. 2020).
+pi_hat(a) = (1 + N(a)) / (A + sum_b N(b)), and with the regularised policy pi_bar that these visits approach
+(Grill et al. 2020).
 """
 
 from collections.abc import Callable, Sequence
@@ -48,6 +49,8 @@ UNITS = {
     "path_length": "environment steps; mean over the first N simulations",
     "tv": "1; TV[pi_theta, pi_hat], half the sum of |pi_theta - pi_hat|",
     "kl": "nats; KL[pi_theta, pi_hat] = sum of pi_theta log(pi_theta / pi_hat)",
+    "tv_regularised": "1; TV[pi_theta, pi_bar]",
+    "kl_regularised": "nats; KL[pi_theta, pi_bar]",
     "curse": "discounted reward; predicted minus true along the most visited path after N simulations",
 }
 
@@ -67,7 +70,7 @@ def measure_search(
         for i, chosen in enumerate(parts):
             on_progress(i / len(parts))
             here = sample.take(chosen)
-            searched = {prior: _searched(agent, here, prior, rollout, max(simulations)) for prior in priors}
+            searched = {prior: _searched(agent, here, prior, rollout, simulations) for prior in priors}
             for own, other in (priors, priors[::-1]):
                 rows = _score(agent, here, searched[own], searched[other].paths, simulations)
                 frames.append(rows.assign(prior=own, state=chosen[rows["state"]]))
@@ -78,15 +81,21 @@ def measure_search(
 class _Searched(NamedTuple):
     tree: Tree
     paths: "Paths"
+    regularised: dict[int, Float64]  # pi_bar by N, [B, A]
 
 
-def _searched(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simulations: int) -> _Searched:
+def _searched(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simulations: Sequence[int]) -> _Searched:
     """Searches the learned model at some states, and walks what was simulated in the truth."""
-    model = planning_model(agent, "learned", prior, rollout)
-    config = agent.policy.config.model_copy(update={"simulations": simulations})
-    tree = search(model, model.roots(agent.environment, sample.states), config=config, keep_tree=True).tree
+    model, own = planning_model(agent, "learned", prior, rollout), agent.policy.config
+    roots = model.roots(agent.environment, sample.states)
+    most = own.model_copy(update={"simulations": max(simulations)})
+    tree = search(model, roots, config=most, keep_tree=True).tree
     assert tree is not None
-    return _Searched(tree, trace(agent.environment, sample.states, tree, rollout))
+    regularised = {}
+    for N in simulations:
+        config = own.model_copy(update={"simulations": N, "rule": "regularised"})
+        regularised[N] = search(model, roots, config=config).target
+    return _Searched(tree, trace(agent.environment, sample.states, tree, rollout), regularised)
 
 
 def _score(
@@ -94,7 +103,7 @@ def _score(
 ) -> pd.DataFrame:
     """Rows of some states and one prior; `others` are the paths that the other prior simulates there."""
     policy, _ = agent.evaluate(agent.environment.observe(sample.states))
-    (tree, paths), (B, A) = searched, policy.shape
+    (tree, paths, regularised), (B, A) = searched, policy.shape
     error = np.abs(paths.value - paths.predicted)
     rows = []
     for N in simulations:
@@ -115,6 +124,8 @@ def _score(
                     "path_length": paths.length[:, first].mean(axis=1),
                     "tv": np.abs(policy - visited).sum(axis=1) / 2,
                     "kl": rel_entr(policy, visited).sum(axis=1),
+                    "tv_regularised": np.abs(policy - regularised[N]).sum(axis=1) / 2,
+                    "kl_regularised": rel_entr(policy, regularised[N]).sum(axis=1),
                     "curse": paths.predicted[chosen] - paths.value[chosen],
                 }
             )
