@@ -305,4 +305,32 @@ FAULTS = (
         new="for x, e in zip(level, error, strict=True)",
         test="tests/test_sequences.py::test_sums_of_the_same_rewards_in_another_order_have_no_order",
     ),
+    Fault(
+        what="a decision is right where it is the worst",
+        file="mzprobe/probes/operators.py",
+        old="best = values.max(axis=1, keepdims=True)",
+        new="best = values.min(axis=1, keepdims=True)",
+        test="tests/test_operators.py::test_every_row_is_an_episode_played_and_judged_step_by_step",
+    ),
+    Fault(
+        what="entropy is of what is played, not of what would be taught",
+        file="mzprobe/probes/operators.py",
+        old="_entropy(taught)",
+        new="_entropy(chosen)",
+        test="tests/test_operators.py::test_every_row_is_an_episode_played_and_judged_step_by_step",
+    ),
+    Fault(
+        what="a state that is asked is of another episode",
+        file="mzprobe/probes/operators.py",
+        old="np.lexsort((played.time, played.episode))",
+        new="np.lexsort((played.episode, played.time))",
+        test="tests/test_operators.py::test_every_row_is_an_episode_played_and_judged_step_by_step",
+    ),
+    Fault(
+        what="the regularised policy of Figure 6 is of the most simulations at every N",
+        file="mzprobe/probes/search_error.py",
+        old='update={"simulations": N, "rule": "regularised"}',
+        new='update={"simulations": max(simulations), "rule": "regularised"}',
+        test="tests/test_search_error.py::test_the_policy_network_is_compared_with_the_regularised_policy_too",
+    ),
 )
