@@ -29,7 +29,8 @@ RULES = ("puct", "gumbel", "regularised")
 
 def trained(A: int) -> Trainer:
     """An agent after 2,000 training steps."""
-    own = [] if A == 2 else ["environment.name=tabular", f"environment.options={{num_states = 16, num_actions = {A}}}"]
+    tables = ("environment.name=tabular", "environment.options.num_states=16", f"environment.options.num_actions={A}")
+    own = [] if A == 2 else tables
     with tempfile.TemporaryDirectory() as folder:
         config = load_preset("cartpole", [f"training.steps={TRAINED}", "training.evaluation_episodes=0", *own])
         trainer = Trainer(config, seed=0, run="benchmark", out=Path(folder), command="benchmark")
