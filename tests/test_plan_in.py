@@ -60,6 +60,12 @@ def test_the_behaviour_policy_of_such_an_agent_plans_in_the_truth(tmp_path, tiny
     np.testing.assert_array_equal(agent.policy.distribution(states), expected)
 
 
+def test_the_word_true_needs_no_quotes_and_false_is_no_word():
+    assert load_preset("cartpole", ["training.plan_in=true"]).training.plan_in == "true"
+    with pytest.raises(UsageError, match="plan_in is not valid: Input should be 'learned' or 'true'"):
+        load_preset("cartpole", ["training.plan_in=false"])
+
+
 def test_recorded_episodes_have_no_real_states():
     with pytest.raises(UsageError, match="plan_in=true plans from real states, which recorded episodes"):
         load_preset("cartpole", ["training.plan_in=true", "dataset.path=some", "dataset.use=demonstrations"])

@@ -33,8 +33,8 @@ class Config(BaseModel):
     @classmethod
     def _no_boolean_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[info.field_name or ""]
-        if value is True and "true" in get_args(field.annotation):
-            return "true"  # a word of this key, which TOML and the command line read as a boolean
+        if isinstance(value, bool) and "true" in get_args(field.annotation):
+            return str(value).lower()  # a word of this key, which TOML and the command line read as a boolean
         if field.annotation is not bool and holds_boolean(value):
             raise ValueError("true and false are no numbers and no text")
         return value
