@@ -139,9 +139,9 @@ FAULTS = (
     ),
     Fault(
         what="Gumbel numbers are left out of the root",
-        file="mzprobe/search/rules/gumbel.py",
-        old="scores=noise.copy() if len(noise) else np.zeros(shape)",
-        new="scores=np.zeros(shape)",
+        file="mzprobe/search/rules/__init__.py",
+        old="scores = noise.copy() if len(noise) else np.zeros(shape)",
+        new="scores = np.zeros(shape)",
         test="tests/test_rules.py::test_gumbel_equals_the_plain_search",
     ),
     Fault(

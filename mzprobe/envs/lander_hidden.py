@@ -8,8 +8,6 @@ much of a model's error nobody could know.
 import ctypes
 from typing import Any
 
-from mzprobe.envs import box2d_memory
-
 _LEGS, _PARTS = ("left", "right"), ("left leg", "lander", "right leg")
 MEANINGS = (
     *(f"{leg} leg's joint, {what}" for leg in _LEGS for what in ("angle (rad)", "speed (10 rad / s)")),
@@ -74,8 +72,3 @@ def _pushed(leg: Any) -> list[float]:
             normal += point.normalImpulse
             tangent += point.tangentImpulse
     return [float(points), normal, tangent]
-
-
-def supported() -> bool:
-    """Whether the sleep timer lies where it is expected."""
-    return box2d_memory.supported()

@@ -210,7 +210,7 @@ class LunarLander(SimulatorEnvironment):
         if observation not in ("plain", "full"):
             raise ValueError(f"observation must be plain or full, not {observation}")
         full = observation == "full"
-        if full and not lander_hidden.supported():
+        if full and not box2d_memory.supported():
             raise UsageError(
                 "the full observation reads Box2D's sleep timer, which is known for version 2.3.10 on 64-bit machines "
                 "alone: install box2d==2.3.10, or leave observation=full out"

@@ -64,9 +64,8 @@ class SelfPlay:
         """
         environment = self.environment
         E = np.arange(len(self.lengths))
-        observations = environment.observe(self.states)
-        legal = legal_actions(environment, self.states)
-        roots = model.roots(environment, self.states)
+        roots, legal = model.roots(environment, self.states), legal_actions(environment, self.states)
+        observations = model.observations(roots)
         result = search(model, roots, config=self.search, generator=self.generator, legal=legal)
         policy = result.acting(temperature)
         if uniform_share:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe.config import SearchConfig
-from mzprobe.search.rules.gumbel import gumbel, gumbel_results
-from mzprobe.search.rules.puct import puct
+from mzprobe.search.rules.gumbel import considered_table, gumbel_results
+from mzprobe.search.rules.puct import exploration_table
 from mzprobe.search.rules.regularised import multiplier, regularised
 from mzprobe.search.rules.selection import Selection
 from mzprobe.search.tree import ILLEGAL, Forest, Tree, arrays_of
@@ -47,8 +47,25 @@ def selection_for(
         shape: B and A.
         noise: of `noise_for`.
     """
-    rule = gumbel if config.rule == "gumbel" else puct
-    return rule(config, floor=floor, ties=ties, shape=shape, noise=noise)
+    by_gumbel, none = config.rule == "gumbel", np.zeros((0, shape[1]))
+    table = np.zeros(0) if by_gumbel else exploration_table(config.simulations, c1=config.c1, c2=config.c2)
+    considered, scores = np.zeros((0, 0), np.int32), none
+    if by_gumbel:
+        considered = considered_table(shape[1], config.simulations, config.considered)
+        scores = noise.copy() if len(noise) else np.zeros(shape)  # a copy: the kernels add to it
+    return Selection(
+        gumbel=by_gumbel,
+        floor=floor,
+        ties=ties,
+        table=table,
+        noise=none if by_gumbel else noise,
+        fraction=config.dirichlet_fraction,
+        considered=considered,
+        scores=scores,
+        visit_offset=config.c_visit,
+        q_scale=config.c_scale,
+        scratch=np.zeros(shape[1]),
+    )
 
 
 def improved_by(config: SearchConfig, forest: Forest, selection: Selection) -> Improved:

@@ -21,13 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe._kernel import borrowing, inlined, kernel
-from mzprobe.config import SearchConfig
 from mzprobe.search.rules.selection import Selection, wins
 from mzprobe.search.tree import ILLEGAL, Forest
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
-UInt64 = NDArray[np.uint64]
 
 _SMALLEST = np.finfo(np.float64).tiny  # the log of a probability of 0 is that of this
 
@@ -58,31 +56,6 @@ def considered_table(num_actions: int, simulations: int, most: int) -> Int32:
     table = np.array(rows, np.int32).reshape(num_actions + 1, simulations)
     table.setflags(write=False)
     return table
-
-
-def gumbel(config: SearchConfig, *, floor: float, ties: UInt64, shape: tuple[int, int], noise: Float64) -> Selection:
-    """The rule for a batch.
-
-    Args:
-        config: constants.
-        floor: smallest divisor of the Q normalisation, environment units.
-        ties: keys of the lots, `[B]` or `[0]`.
-        shape: B and A.
-        noise: Gumbel numbers `[B, A]`, or `[0, A]` for none.
-    """
-    return Selection(
-        gumbel=True,
-        floor=floor,
-        ties=ties,
-        table=np.zeros(0),
-        noise=np.zeros((0, shape[1])),
-        fraction=0.0,
-        considered=considered_table(shape[1], config.simulations, config.considered),
-        scores=noise.copy() if len(noise) else np.zeros(shape),
-        visit_offset=config.c_visit,
-        q_scale=config.c_scale,
-        scratch=np.zeros(shape[1]),
-    )
 
 
 @borrowing

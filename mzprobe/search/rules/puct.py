@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 
 from mzprobe import libm
 from mzprobe._kernel import inlined
-from mzprobe.config import SearchConfig
 from mzprobe.search.rules.selection import Selection, wins
 from mzprobe.search.tree import ILLEGAL, Forest
 
 Float64 = NDArray[np.float64]
-UInt64 = NDArray[np.uint64]
 
 
 @lru_cache(maxsize=64)
@@ -32,31 +30,6 @@ def exploration_table(simulations: int, *, c1: float, c2: float) -> Float64:
     table = np.asarray(np.sqrt(N) * (c1 + libm.log((N + c2 + 1) / c2)))
     table.setflags(write=False)
     return table
-
-
-def puct(config: SearchConfig, *, floor: float, ties: UInt64, shape: tuple[int, int], noise: Float64) -> Selection:
-    """The rule for a batch.
-
-    Args:
-        config: constants.
-        floor: smallest divisor of the Q normalisation, environment units.
-        ties: keys of the lots, `[B]` or `[0]`.
-        shape: B and A.
-        noise: `[B, A]`, to be mixed into the root priors, or `[0, A]`.
-    """
-    return Selection(
-        gumbel=False,
-        floor=floor,
-        ties=ties,
-        table=exploration_table(config.simulations, c1=config.c1, c2=config.c2),
-        noise=noise,
-        fraction=config.dirichlet_fraction,
-        considered=np.zeros((0, 0), np.int32),
-        scores=np.zeros((0, shape[1])),
-        visit_offset=0.0,
-        q_scale=0.0,
-        scratch=np.zeros(0),
-    )
 
 
 @inlined
@@ -72,12 +45,10 @@ def puct_root(forest: Forest, b: int, selection: Selection) -> None:
         else:
             total += selection.noise[b, a]
     for a in range(forest.edges.shape[2]):
-        noise = selection.noise[b, a]
+        prior, noise = forest.edges[b, 0, a].prior, selection.noise[b, a]
         if illegal > 0:
             noise = 0.0 if forest.edges[b, 0, a].child == ILLEGAL else noise / total
-        forest.edges[b, 0, a].prior = (1 - selection.fraction) * forest.edges[
-            b, 0, a
-        ].prior + selection.fraction * noise
+        forest.edges[b, 0, a].prior = (1 - selection.fraction) * prior + selection.fraction * noise
 
 
 @inlined

@@ -17,7 +17,7 @@ _SAME = 1e-9
 
 
 class Selection(NamedTuple):
-    """A rule for one batch of searches, as the kernels read it. What a rule has no use for is empty or 0."""
+    """A rule for one batch of searches, as the kernels read it. Arrays that it has no use for are empty."""
 
     gumbel: bool  # whether the rule is Gumbel's, else PUCT
     floor: float  # smallest divisor of a normalisation of Q, environment units
