@@ -19,8 +19,8 @@ import pandas as pd
 
 from mzprobe.behaviour import draw_episode_numbers, play_episodes
 from mzprobe.checkpoints import read_checkpoint, step_of, steps_of
-from mzprobe.probes.sampling import load_agent
 from mzprobe.seeding import numpy_generator
+from mzprobe.sources.own import load_agent
 from mzprobe.threads import limited_threads
 
 
@@ -31,14 +31,14 @@ def train(preset: str, seed: int, steps: int, out: Path) -> None:
 
 def evaluate(checkpoint: Path, episodes: int) -> dict[str, float]:
     agent = load_agent(read_checkpoint(checkpoint))
-    generator = numpy_generator(agent.checkpoint.seed, "probe", 2024)
+    generator = numpy_generator(agent.origin.seed, "probe", 2024)
     seeds, uniforms = draw_episode_numbers(generator, episodes, agent.environment.spec.time_limit)
     with limited_threads(1):
         returns = play_episodes(agent.environment, agent.policy, seeds=seeds, uniforms=uniforms).returns
     return {
-        "seed": agent.checkpoint.seed,
-        "training_step": agent.checkpoint.training_step,
-        "environment_steps": agent.checkpoint.environment_steps,
+        "seed": agent.origin.seed,
+        "training_step": agent.origin.training_step,
+        "environment_steps": agent.origin.environment_steps,
         "temperature": agent.policy.temperature,
         "episodes": episodes,
         "mean_return": returns.mean(),

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mzprobe.agents import Agent
 from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.checkpoints import read_checkpoint
 from mzprobe.config import load_preset
@@ -27,7 +28,6 @@ from mzprobe.probes.equivalence import measure_equivalence
 from mzprobe.probes.horizon import measure_horizon
 from mzprobe.probes.online import measure_online
 from mzprobe.probes.planning import leaf_of
-from mzprobe.probes.sampling import Agent, load_agent, planning_model
 from mzprobe.probes.search_error import measure_search
 from mzprobe.probes.sequences import measure_sequences
 from mzprobe.settings import (
@@ -38,6 +38,7 @@ from mzprobe.settings import (
     SearchErrorConfig,
     SequencesConfig,
 )
+from mzprobe.sources.own import load_agent
 from mzprobe.threads import limited_threads
 from mzprobe.training.trainer import Trainer
 
@@ -121,7 +122,7 @@ def planning_cell(agent: Agent, model: str, prior: str) -> None:
     config = PlanningConfig(simulations=(64,))
     policy = BehaviourPolicy(
         environment=agent.environment,
-        model=planning_model(agent, model, prior, leaf_of(agent, config)),
+        model=agent.planning_in(model, prior=prior, leaf=leaf_of(agent, config)),
         config=agent.policy.config.model_copy(update={"simulations": 64}),
         temperature=0.0,
     )

@@ -24,7 +24,7 @@ from mzprobe.behaviour import actions_from_uniforms
 from mzprobe.checkpoints import read_checkpoint
 from mzprobe.envs import LunarLander
 from mzprobe.envs.core import Environment
-from mzprobe.probes.sampling import load_agent
+from mzprobe.sources.own import load_agent
 
 TRANSITIONS, SIDE_BY_SIDE, EPOCHS = (2000, 4, 2) if SMALLEST else (60_000, 16, 60)
 PLAIN = 8

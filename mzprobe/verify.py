@@ -7,7 +7,7 @@ from pathlib import Path
 from mzprobe.checkpoints import RECORD, SEED_NAME, STEP_NAME, read_checkpoint, step_of
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import there
-from mzprobe.probes.tables import TABLE_NAME, look_at
+from mzprobe.tables import TABLE_NAME, look_at
 from mzprobe.training.resume import is_state, read_state
 
 _DATASET = Path("data") / "metadata.json"

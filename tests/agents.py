@@ -1,15 +1,24 @@
 """Agents that nobody trained: by hand in memory, and on disk as checkpoints made from others."""
 
-import torch
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from mzprobe.behaviour import BehaviourPolicy
-from mzprobe.checkpoints import Checkpoint, spec_record, write_checkpoint
-from mzprobe.config import RunConfig, SearchConfig, TrainingConfig
-from mzprobe.networks.evaluate import Evaluator
-from mzprobe.networks.rows import search_rows
-from mzprobe.probes.prefixes import BATCH_SIZE
-from mzprobe.probes.sampling import Agent
-from mzprobe.search import LearnedModel
+from mzprobe.agents import Agent, Origin
+from mzprobe.checkpoints import spec_record, write_checkpoint
+from mzprobe.compute import BATCH_SIZE, Compute
+from mzprobe.config import SearchConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptedAgent(Agent):
+    """Acts by a policy of the test's, without a search."""
+
+    script: Any
+
+    @cached_property
+    def policy(self):
+        return self.script
 
 
 def made_agent(
@@ -23,7 +32,7 @@ def made_agent(
     unroll_steps=3,
     batch_size=BATCH_SIZE,
 ):
-    """An agent as `load_agent` makes it, without a checkpoint on disk.
+    """An agent in memory.
 
     Args:
         environment: any.
@@ -35,37 +44,16 @@ def made_agent(
         unroll_steps: K.
         batch_size: sequences and trees held at a time.
     """
-    training = TrainingConfig(unroll_steps=unroll_steps, temperatures=((0, temperature),))
-    config = RunConfig(search=SearchConfig(simulations=simulations), training=training)
-    spec = environment.spec
-    searching = BehaviourPolicy(
-        environment=environment,
-        model=LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, rows=search_rows("cpu")),
-        config=config.search,
-        temperature=temperature,
-        trees=batch_size,
-    )
-    return Agent(
-        checkpoint=Checkpoint(
-            run="made",
-            seed=0,
-            training_step=step,
-            environment_steps=0,
-            config=config,
-            environment=spec_record(environment),
-            metrics={},
-            versions={},
-            command="",
-            weights={},
-            weights_sha256="",
-        ),
-        environment=environment,
-        network=network,
-        device=torch.device("cpu"),
-        policy=policy or searching,
-        evaluate=Evaluator(network, num_actions=spec.num_actions),
-        batch_size=batch_size,
-    )
+    given = {
+        "environment": environment,
+        "network": network,
+        "search": SearchConfig(simulations=simulations),
+        "temperature": temperature,
+        "unroll": unroll_steps,
+        "origin": Origin(run="made", training_step=step, environment_steps=0, environment=spec_record(environment)),
+        "compute": Compute(batch_size=batch_size),
+    }
+    return Agent(**given) if policy is None else ScriptedAgent(**given, script=policy)
 
 
 def forged(folder, source, **changes):

@@ -12,7 +12,7 @@ import numpy as np
 from mzprobe.behaviour import draw_episode_numbers
 from mzprobe.checkpoints import read_checkpoint
 from mzprobe.datasets.collect import record_episodes
-from mzprobe.probes.sampling import load_agent
+from mzprobe.sources.own import load_agent
 
 PATH = Path(__file__).parent / "golden" / "landings.json"
 EPISODES = 50
@@ -23,12 +23,12 @@ def main():
     agent = load_agent(read_checkpoint(Path(sys.argv[1])))
     seeds, uniforms = draw_episode_numbers(np.random.default_rng(0), EPISODES, agent.environment.spec.time_limit)
     played = record_episodes(agent.environment, agent.policy, seeds=seeds, uniforms=uniforms)
-    checkpoint = agent.checkpoint
+    origin = agent.origin
     record = {
-        "run": checkpoint.run,
-        "seed": checkpoint.seed,
-        "training_step": checkpoint.training_step,
-        "weights_sha256": checkpoint.weights_sha256,
+        "run": origin.run,
+        "seed": origin.seed,
+        "training_step": origin.training_step,
+        "weights_sha256": origin.weights_sha256,
         "episodes": {int(seed): "".join(map(str, own.actions)) for seed, own in zip(seeds, played, strict=True)},
     }
     PATH.write_text(json.dumps(record, indent=0) + "\n", "utf-8")

@@ -4,7 +4,7 @@ import json
 
 import pyarrow.parquet as pq
 
-from mzprobe.probes.tables import Table, table_path, write_table
+from mzprobe.tables import Table, table_path, write_table
 
 
 def table_of(frame, *, probe="horizon", run="made", **changes):

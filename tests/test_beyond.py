@@ -15,8 +15,8 @@ from mzprobe.errors import CheckpointError, Interrupted, MzprobeWarning
 from mzprobe.networks import Support
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.probes.tables import read_table
 from mzprobe.settings import HorizonConfig
+from mzprobe.tables import read_table
 from mzprobe.toml import shipped
 from mzprobe.training.beyond import Beyond, Counts, Reach
 from mzprobe.training.targets import Batch

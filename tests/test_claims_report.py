@@ -9,7 +9,7 @@ from synthetic import STEPS, World, a_claim, judged, made
 from mzprobe.claims import CLAIMS, judge_run, read_tables
 from mzprobe.claims.report import as_json, as_markdown, undecidable
 from mzprobe.errors import UsageError
-from mzprobe.probes.tables import Table
+from mzprobe.tables import Table
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from mzprobe import cli
 from mzprobe.checkpoints import WEIGHTS, read_checkpoint, steps_of
 from mzprobe.errors import UsageError
 from mzprobe.locks import held
-from mzprobe.probes.tables import read_table
+from mzprobe.tables import read_table
 
 COMMANDS = (
     "train",

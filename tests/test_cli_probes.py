@@ -7,10 +7,10 @@ import pytest
 from agents import forged
 
 from mzprobe.checkpoints import RECORD, WEIGHTS, read_checkpoint, steps_of
+from mzprobe.compute import BATCH_SIZE
 from mzprobe.envs import CartPole
-from mzprobe.probes.prefixes import BATCH_SIZE
 from mzprobe.probes.runner import run_probe
-from mzprobe.probes.tables import read_table, write_table
+from mzprobe.tables import read_table, write_table
 
 # By command: the arguments that keep it small, the table, and the rows of a checkpoint.
 COMMANDS = {
@@ -125,7 +125,7 @@ def test_agents_side_by_side_take_the_time_of_one_after_the_other_in_each_proces
 
 def test_the_device_is_passed_on(run_cli, agent, monkeypatch):
     asked = []
-    monkeypatch.setattr("mzprobe.probes.runner.run_probe", lambda run, **_: asked.append(run.device))
+    monkeypatch.setattr("mzprobe.probes.runner.run_probe", lambda run, **_: asked.append(run.compute.device))
     for device in (["--device", "cpu:0"], []):
         assert run_cli("eval-online", agent, "--episodes", 1, "--step", 0, *device)[0] == 0
     assert asked == ["cpu:0", "cpu"]
@@ -136,7 +136,7 @@ def test_the_batch_size_is_passed_on_and_changes_no_number(run_cli, agent, tmp_p
     asked = []
 
     def run(probe_run, **options):
-        asked.append(probe_run.batch_size)
+        asked.append(probe_run.compute.batch_size)
         return run_probe(probe_run, **options)
 
     monkeypatch.setattr("mzprobe.probes.runner.run_probe", run)

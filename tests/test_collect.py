@@ -20,7 +20,7 @@ from mzprobe.datasets import open_dataset
 from mzprobe.datasets.collect import collect, load_player, record_episodes
 from mzprobe.envs import CartPole
 from mzprobe.envs.tabular import random_mdp
-from mzprobe.probes.sampling import load_agent
+from mzprobe.sources.own import load_agent
 
 minari = pytest.importorskip("minari")
 pytest.importorskip("h5py")

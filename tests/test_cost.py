@@ -17,7 +17,6 @@ from mzprobe.probes import equivalence, prefixes, search_error
 from mzprobe.probes.cost import TREES, Cost, seconds
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
-from mzprobe.probes.sampling import load_agent
 from mzprobe.search import LearnedModel
 from mzprobe.settings import (
     CrossConfig,
@@ -30,6 +29,7 @@ from mzprobe.settings import (
     SearchErrorConfig,
     SequencesConfig,
 )
+from mzprobe.sources.own import load_agent
 
 VALUE, LEARNED, TRUE, TRUE_VALUE = ("learned", 0), ("learned", 4), ("true", 4), ("true", 0)
 
@@ -200,9 +200,7 @@ def work(monkeypatch):
 def counting(agent, work):
     """The agent in an environment that counts."""
     environment = CountingEnvironment(agent.environment, work)
-    return dataclasses.replace(
-        agent, environment=environment, policy=dataclasses.replace(agent.policy, environment=environment)
-    )
+    return dataclasses.replace(agent, environment=environment)
 
 
 def foretold(name, agent):

@@ -18,9 +18,10 @@ from mzprobe.envs.tabular import TabularStates
 from mzprobe.probes.cross import UNITS, measure_cross
 from mzprobe.probes.horizon import measure_horizon, score_tree
 from mzprobe.probes.prefixes import PrefixTree
-from mzprobe.probes.sampling import load_agent, sample_states
+from mzprobe.probes.sampling import sample_states
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import CrossConfig, HorizonConfig
+from mzprobe.sources.own import load_agent
 
 ENUMERATED = CrossConfig(states=6, episodes=4, horizon=3, seed=5)
 SAMPLED = ENUMERATED.model_copy(update={"enumerate_up_to": 0, "sequences": 7})
@@ -79,7 +80,7 @@ def test_a_cell_is_the_policy_of_y_in_the_model_and_at_the_states_of_x(seed, num
     states, draws = states_of_row(x, config)
     assert len(rows) == 3 * 6
     for cell in rows.itertuples():
-        (y,) = [other for other in agents if other.checkpoint.training_step == cell.policy_step]
+        (y,) = [other for other in agents if other.origin.training_step == cell.policy_step]
         state = states[cell.state]
         if exact:
             paths = brute.all_paths(x.environment, x.network, y.policy, state, 3)
@@ -89,7 +90,7 @@ def test_a_cell_is_the_policy_of_y_in_the_model_and_at_the_states_of_x(seed, num
             assert abs(getattr(cell, column) - expected) <= 1e-12, (column, cell.state, cell.policy_step)
         tv = np.abs(x.policy.probabilities[state] - y.policy.probabilities[state]).sum() / 2
         assert (cell.tv, cell.tv_at_1) == (pytest.approx(tv, abs=1e-12), pytest.approx(tv, abs=1e-12))
-        assert (cell.training_step, cell.h, cell.exact) == (x.checkpoint.training_step, 3, exact)
+        assert (cell.training_step, cell.h, cell.exact) == (x.origin.training_step, 3, exact)
 
 
 @MODES
@@ -99,7 +100,7 @@ def test_the_diagonal_is_the_horizon_probe_at_its_last_h(config, trained_agents,
     settings_of_horizon = HorizonConfig(**config.model_dump())
     for x in agents:
         cross = measure_cross(x, config, agents)
-        own = cross[cross["policy_step"] == x.checkpoint.training_step].reset_index(drop=True)
+        own = cross[cross["policy_step"] == x.origin.training_step].reset_index(drop=True)
         whole = measure_horizon(x, settings_of_horizon)
         last = whole[whole["h"] == 3].reset_index(drop=True)
         pd.testing.assert_frame_equal(own[list(last.columns)], last, check_exact=True)
@@ -132,7 +133,7 @@ def test_a_row_has_its_own_temperature_and_a_column_its_own():
     assert pairs == [[0, 1.0], [20, 0.25], [20, 1.0]]
     own, at_1 = (rows[(rows["policy_step"] == 20) & (rows["policy_temperature"] == T)] for T in (0.25, 1.0))
     alone = measure_cross(
-        agents[0], ENUMERATED, [replace(agents[1], policy=replace(agents[1].policy, temperature=1.0))]
+        agents[0], ENUMERATED, [replace(agents[1], temperature=1.0)]
     )
     assert own["own_temperature"].all()
     assert not at_1["own_temperature"].any()

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from mzprobe.compute import Compute
 from mzprobe.config import SearchConfig, load_preset
 from mzprobe.networks import MLPNetwork, Support
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.probes.tables import read_table
 from mzprobe.search import LearnedModel, Rollout, search
 from mzprobe.settings import EquivalenceConfig, HorizonConfig, PlanningConfig, SequencesConfig
+from mzprobe.tables import read_table
 from mzprobe.training.trainer import Trainer
 
 pytestmark = [
@@ -74,8 +75,7 @@ def test_a_probe_on_cuda_gives_the_same_bytes_whatever_the_batch_size(probe, con
                 config=config,
                 analyses=tmp_path / str(batch_size),
                 command="test",
-                device="cuda",
-                batch_size=batch_size,
+                compute=Compute(device="cuda", batch_size=batch_size),
             )
         )
         for batch_size in (3, 1000)

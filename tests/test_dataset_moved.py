@@ -12,9 +12,9 @@ from mzprobe.envs import CartPole
 from mzprobe.errors import DatasetError, UsageError
 from mzprobe.probes.registry import ONLINE
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.probes.tables import differing, read_run, read_table
 from mzprobe.settings import OnlineConfig
 from mzprobe.study.timing import write_timing
+from mzprobe.tables import differing, read_run, read_table
 
 pytest.importorskip("minari")
 

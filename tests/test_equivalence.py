@@ -14,9 +14,10 @@ from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.probes.equivalence import UNITS, measure_equivalence, orders
 from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_all_policies
 from mzprobe.probes.model_tables import along_real_states, tables_of_network
-from mzprobe.probes.sampling import draw_states, load_agent
+from mzprobe.probes.sampling import draw_states
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import EquivalenceConfig
+from mzprobe.sources.own import load_agent
 
 EXACT = ["proper_error", "proper_error_all", "greedy_regret"]
 
@@ -31,7 +32,7 @@ def tabular_agents(seed, *, num_actions=2):
 def assert_rows_equal_brute_force(rows, agents, paths_of):
     """Every row against the sequences `paths_of(state, k)`."""
     env, network = agents[0].environment, agents[0].network
-    values = {agent.checkpoint.training_step: agent.network.values.tolist() for agent in agents}
+    values = {agent.origin.training_step: agent.network.values.tolist() for agent in agents}
     for row in rows.itertuples():
         paths = paths_of(row.state, row.k)
         rewards, bootstrap, magnitude = brute.bellman_parts(env, network, paths, row.k, values[row.value_step])

@@ -16,8 +16,8 @@ from mzprobe.errors import UsageError
 from mzprobe.figures import PLANS, draw_run
 from mzprobe.figures.horizon import aggregate_horizon, draw_horizon
 from mzprobe.figures.style import rendered
-from mzprobe.probes.tables import table_path, write_table
 from mzprobe.stats import over_agents
+from mzprobe.tables import table_path, write_table
 
 # The table of Figure 3 is written by hand: two agents, the second with a state more; two training steps; h = 1, 2, 3.
 # Each agent's mean at (step 500, h = 1) is 2 and 4; at the same step h = 2: 3 and 6; and so on.

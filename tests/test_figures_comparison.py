@@ -16,7 +16,7 @@ from mzprobe.figures.comparison import draw_comparison
 from mzprobe.figures.learning import aggregate_learning, draw_learning
 from mzprobe.figures.style import rendered, variant_looks
 from mzprobe.figures.targets import aggregate_oldest, draw_oldest
-from mzprobe.probes.tables import read_table, write_table
+from mzprobe.tables import read_table, write_table
 
 RUNS = {"b": "mine-b", "a": "mine-a", "a-few": "mine-a-few"}  # not in the order of the alphabet
 

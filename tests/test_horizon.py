@@ -15,8 +15,9 @@ from mzprobe.envs.tabular import TabularStates
 from mzprobe.errors import UsageError
 from mzprobe.probes.horizon import UNITS, mean_magnitude_bias, measure_horizon, sampled, score_horizon
 from mzprobe.probes.prefixes import LARGEST, portions
-from mzprobe.probes.sampling import Sample, load_agent
+from mzprobe.probes.sampling import Sample
 from mzprobe.settings import HorizonConfig
+from mzprobe.sources.own import load_agent
 
 ERRORS = ["error", "sequence_error", "signed_error", "alive_error"]
 SMALL = HorizonConfig(states=6, episodes=2, horizon=3)

@@ -11,8 +11,8 @@ from mzprobe.behaviour import draw_episode_numbers
 from mzprobe.config import TrainingConfig, load_preset
 from mzprobe.errors import UsageError
 from mzprobe.memory import refuse_more_than_fits, spelled
-from mzprobe.probes.tables import look_at, read_table, table_path
 from mzprobe.search.tree import new_forest
+from mzprobe.tables import look_at, read_table, table_path
 from mzprobe.training.replay import Replay
 
 GIB = 2**30
@@ -113,7 +113,7 @@ def test_out_of_memory_is_not_taken_for_damage(tmp_path, monkeypatch):
         def refuse(*_, reason=reason, **__):
             raise reason("no room")
 
-        monkeypatch.setattr("mzprobe.probes.tables.pq.read_table", refuse)
+        monkeypatch.setattr("mzprobe.tables.pq.read_table", refuse)
         with pytest.raises(MemoryError):
             look_at(path)
     monkeypatch.undo()
@@ -123,7 +123,7 @@ def test_out_of_memory_is_not_taken_for_damage(tmp_path, monkeypatch):
 TIGHT = """
 import resource, sys
 from pathlib import Path
-from mzprobe.probes.tables import read_table
+from mzprobe.tables import read_table
 now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (now + 64 * 2**20,) * 2)
 try:

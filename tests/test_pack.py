@@ -10,8 +10,8 @@ from stored_tables import table_of
 from mzprobe.errors import UsageError
 from mzprobe.probes.registry import ONLINE
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.probes.tables import read_table, rounded, write_table
 from mzprobe.settings import OnlineConfig
+from mzprobe.tables import read_table, rounded, write_table
 
 
 def errors(values, **record):

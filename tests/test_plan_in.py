@@ -8,8 +8,8 @@ from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.config import load_preset
 from mzprobe.envs import CartPole
 from mzprobe.errors import UsageError
-from mzprobe.probes.sampling import load_agent
 from mzprobe.search import LearnedModel, TrueModel, search
+from mzprobe.sources.own import load_agent
 from mzprobe.training.revisiting import states_at
 
 TRUE = ("training.plan_in=true", "reanalyse.fraction=0.5", "reanalyse.root_noise=false")

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.compute import Compute
 from mzprobe.errors import Interrupted, MzprobeError
 from mzprobe.probes.planning import measure_planning
 from mzprobe.probes.planning_workers import Workers
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.probes.sampling import load_agent
 from mzprobe.settings import PlanningConfig, load_study, study_runs
+from mzprobe.sources.own import Own, load_agent
 from mzprobe.study import run_study
 
 CONFIG = PlanningConfig(episodes=5, simulations=(3,), horizon=3)
@@ -38,7 +39,7 @@ def table_of(agent, out, workers):
 
 def asked(agent, count, on_progress):
     path = steps_of(agent)[-1]
-    workers = Workers(checkpoint=path, device="cpu", batch_size=64, count=count)
+    workers = Workers(source=Own(), checkpoint=path, compute=Compute(batch_size=64), count=count)
     return measure_planning(load_agent(read_checkpoint(path)), CONFIG, players=workers, on_progress=on_progress)
 
 
@@ -88,7 +89,7 @@ from pathlib import Path
 from mzprobe.checkpoints import read_checkpoint
 from mzprobe.probes.planning import measure_planning
 from mzprobe.probes.planning_workers import Workers
-from mzprobe.probes.sampling import load_agent
+from mzprobe.sources.own import load_agent
 from mzprobe.settings import PlanningConfig
 
 if __name__ == "__main__":
@@ -98,7 +99,7 @@ if __name__ == "__main__":
         print(*(process.pid for process in multiprocessing.active_children()), flush=True)
 
     path = Path(sys.argv[1])
-    workers = Workers(checkpoint=path, device="cpu", batch_size=64, count=2)
+    workers = Workers(source=Own(), checkpoint=path, compute=Compute(batch_size=64), count=2)
     config = PlanningConfig(episodes=200, simulations=(128,), horizon=64)
     measure_planning(load_agent(read_checkpoint(path)), config, players=workers, on_progress=told)
 """

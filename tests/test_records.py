@@ -9,7 +9,7 @@ from safetensors.numpy import load, save
 from mzprobe.checkpoints import read_checkpoint, sealed, unsealed
 from mzprobe.errors import CheckpointError, Interrupted, UsageError
 from mzprobe.files import sha256
-from mzprobe.probes.sampling import load_agent
+from mzprobe.sources.own import load_agent
 
 
 @pytest.fixture

@@ -8,13 +8,11 @@ import torch
 from models import TorchNetwork
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.compute import BATCH_SIZE, Compute
 from mzprobe.networks import MLPNetwork
-from mzprobe.networks.evaluate import Evaluator
-from mzprobe.probes.prefixes import BATCH_SIZE
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.probes.sampling import load_agent
-from mzprobe.search import LearnedModel, search
+from mzprobe.search import search
 from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
@@ -26,6 +24,7 @@ from mzprobe.settings import (
     SearchErrorConfig,
     SequencesConfig,
 )
+from mzprobe.sources.own import load_agent
 from mzprobe.threads import limited_threads
 
 CONFIGS = {
@@ -60,7 +59,7 @@ def table_of(agent, out, question, **options):
 
 
 def by_torch(loaded, network=TorchNetwork):
-    """The agent with its network in another class, and everything that is made from it made again."""
+    """The agent with its network in another class."""
     twin = network(
         observation_size=4,
         num_actions=2,
@@ -70,20 +69,12 @@ def by_torch(loaded, network=TorchNetwork):
         generator=torch.Generator(),
     )
     twin.load_state_dict(loaded.network.state_dict())
-    return dataclasses.replace(
-        loaded,
-        network=twin.eval(),
-        policy=dataclasses.replace(
-            loaded.policy,
-            model=LearnedModel(twin, num_actions=2, gamma=loaded.environment.spec.gamma, rows=loaded.policy.model.rows),
-        ),
-        evaluate=Evaluator(twin, num_actions=2),
-    )
+    return dataclasses.replace(loaded, network=twin.eval())
 
 
 def measured(path, question, batch_size, network):
     """The rows of a checkpoint by a network that torch runs."""
-    agents = [by_torch(load_agent(read_checkpoint(p), batch_size=batch_size), network) for p in path]
+    agents = [by_torch(load_agent(read_checkpoint(p), compute=Compute(batch_size=batch_size)), network) for p in path]
     probe = PROBES[question.split()[0]]
     others = [agents] if probe.pair else []
     return probe.measure(agents[-1], CONFIGS[question], *others)
@@ -99,7 +90,7 @@ def parquet(frame):
 def test_the_batch_size_changes_no_byte_of_a_table(agent, tmp_path, question):
     whole = table_of(agent, tmp_path / "whole", question)
     for batch_size in (1, 7, 64):
-        assert table_of(agent, tmp_path / str(batch_size), question, batch_size=batch_size) == whole
+        assert table_of(agent, tmp_path / str(batch_size), question, compute=Compute(batch_size=batch_size)) == whole
     assert table_of(agent, tmp_path / "again", question) == whole
 
 

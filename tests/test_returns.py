@@ -26,11 +26,12 @@ from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import measure_online
 from mzprobe.probes.planning import UNITS, cells, measure_planning
 from mzprobe.probes.registry import PLANNING
-from mzprobe.probes.sampling import load_agent, planning_model, rollout_seed
+from mzprobe.probes.sampling import rollout_seed
 from mzprobe.search import LearnedModel, Rollout, TrueModel, search
 from mzprobe.search.models import AdvisedModel
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import OnlineConfig, PlanningConfig, simulation_counts
+from mzprobe.sources.own import load_agent
 
 CELL = ["model", "prior", "prior_at", "leaf", "horizon", "counted_from", "simulations", "temperature"]
 PRIORS = (("policy", "latent"), ("policy", "state"), ("uniform", "none"))
@@ -260,7 +261,7 @@ def test_one_step_counts_the_value_after_it_but_nothing_after_the_end(model, tak
         np.array(transitions), rewards, [False, False, True], starts=[0], gamma=0.5, time_limit=3, name="three"
     )
     agent = made_agent(env, TabularNetwork(transitions, rewards, values=[0.0, 1.0, 9.0]))
-    policy = LookaheadPolicy(environment=env, model=planning_model(agent, model, "uniform", "value"))
+    policy = LookaheadPolicy(environment=env, model=agent.planning_in(model, prior="uniform", leaf="value"))
     assert policy.distribution(env.reset([0, 1])).tolist() == [[float(action == taken) for action in range(3)]] * 2
 
 
@@ -271,7 +272,7 @@ def test_one_step_draws_among_equal_actions(model):
         env.transitions, 0 * env.rewards, [False] * 6, starts=[0, 1], gamma=0.9, time_limit=3, name="alike"
     )
     agent = made_agent(env, TabularNetwork(env.transitions, env.rewards))
-    policy = LookaheadPolicy(environment=env, model=planning_model(agent, model, "uniform", "value"))
+    policy = LookaheadPolicy(environment=env, model=agent.planning_in(model, prior="uniform", leaf="value"))
     assert policy.distribution(env.reset([0, 1, 2])).tolist() == [[1 / 3] * 3] * 3
 
 
@@ -308,7 +309,7 @@ def test_a_model_that_knows_the_rewards_but_not_the_way_plays_right_with_the_pri
     root = env.reset([0])
     visits = {}
     for place in ("latent", "state"):
-        model = planning_model(agent, "learned", "policy", "value", prior_at=place)
+        model = agent.planning_in("learned", prior="policy", leaf="value", prior_at=place)
         tree = search(model, model.roots(env, root), config=config, keep_tree=True).tree
         visits[place] = tree.edge_visits[0, tree.child[0, 0, 0]]
     assert visits["latent"].argmax() == 0

@@ -9,11 +9,11 @@ from agents import forged
 
 import mzprobe
 from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.compute import Compute
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.probes.horizon import UNITS, measure_horizon
 from mzprobe.probes.registry import HORIZON, PROBES, SEARCH
 from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
-from mzprobe.probes.tables import read_table
 from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
@@ -25,6 +25,7 @@ from mzprobe.settings import (
     SearchErrorConfig,
     SequencesConfig,
 )
+from mzprobe.tables import read_table
 
 SMALL = HorizonConfig(states=6, episodes=2, horizon=3)
 CONFIGS = {
@@ -59,7 +60,7 @@ def probe_calls():
     calls = []
 
     def measure(agent, config, *, on_progress):
-        calls.append(agent.checkpoint.training_step)
+        calls.append(agent.origin.training_step)
         return measure_horizon(agent, config, on_progress=on_progress)
 
     return dataclasses.replace(HORIZON, measure=measure), calls
@@ -103,7 +104,7 @@ def test_progress_goes_from_nothing_to_all_within_every_checkpoint(agent, tmp_pa
         PROBES[name],
         CONFIGS[name],
         steps=STEPS,
-        batch_size=1,
+        compute=Compute(batch_size=1),
         on_progress=lambda done, total: told.append((done, total)),
     )
     shares = [done for done, _ in told]
@@ -120,7 +121,7 @@ def test_an_interrupted_probe_goes_on_to_the_bytes_of_an_unbroken_one(agent, tmp
         if done >= stop:
             raise KeyboardInterrupt
 
-    options = {"probe": PROBES[name], "config": CONFIGS[name], "steps": STEPS, "batch_size": 1}
+    options = {"probe": PROBES[name], "config": CONFIGS[name], "steps": STEPS, "compute": Compute(batch_size=1)}
     with pytest.raises(KeyboardInterrupt):
         probed(agent, tmp_path, on_progress=interrupt, **options)
     path = asked(agent, tmp_path, **options).path()
@@ -170,7 +171,7 @@ def test_only_the_columns_that_a_row_lacks_are_measured(agent, tmp_path):
     calls = []
 
     def measure(own, config, others, **options):
-        calls.append((own.checkpoint.training_step, [other.checkpoint.training_step for other in others]))
+        calls.append((own.origin.training_step, [other.origin.training_step for other in others]))
         return PROBES["cross"].measure(own, config, others, **options)
 
     cross = dataclasses.replace(PROBES["cross"], measure=measure)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from stored_tables import store, table_of, without_seal
 
 from mzprobe.errors import MzprobeError, MzprobeWarning, UsageError
-from mzprobe.probes.seals import table_sha256
-from mzprobe.probes.tables import look_at, read_run, read_table, table_path, write_table
+from mzprobe.seals import table_sha256
+from mzprobe.tables import look_at, read_run, read_table, table_path, write_table
 
 
 @pytest.fixture(scope="module")

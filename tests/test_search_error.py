@@ -17,11 +17,12 @@ from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.config import SearchConfig
 from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.envs.tabular import TabularStates
-from mzprobe.probes.sampling import load_agent, planning_model, rollout_seed, sample_states
+from mzprobe.probes.sampling import rollout_seed, sample_states
 from mzprobe.probes.search_error import UNITS, matched, measure_search, trace
 from mzprobe.search import Rollout, search
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import SearchErrorConfig
+from mzprobe.sources.own import load_agent
 
 COLUMNS = ["path_error", "trajectory_error", "step_error", "path_length", "tv", "kl", "curse"]
 
@@ -85,7 +86,7 @@ def test_every_trajectory_of_a_kept_tree_is_scored_by_itself():
     env, network, _, sample = brute.case(8, num_actions=3)
     agent = made_agent(env, network)
     rollout, N = Rollout(horizon=4, seed=11), 25
-    model = planning_model(agent, "learned", "uniform", rollout)
+    model = agent.planning_in("learned", prior="uniform", leaf=rollout)
     tree = search(model, env.observe(sample.states), config=SearchConfig(simulations=N), keep_tree=True).tree
     paths = trace(env, sample.states, tree, rollout)
     deepest = 0
@@ -227,7 +228,7 @@ def test_a_tree_of_one_simulation_is_one_step_and_a_rollout():
     network = wrong_network(5, 6, 2)
     states = TabularStates(np.arange(6))
     agent, rollout = made_agent(env, network), Rollout(horizon=3, seed=1)
-    model = planning_model(agent, "learned", "policy", rollout)
+    model = agent.planning_in("learned", prior="policy", leaf=rollout)
     tree = search(model, env.observe(states), config=SearchConfig(simulations=1), keep_tree=True).tree
     paths = trace(env, states, tree, rollout)
     best = network.logits.argmax(dim=1).numpy()

@@ -19,10 +19,11 @@ from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.errors import UsageError
-from mzprobe.probes.sampling import Sample, load_agent, sample_states
+from mzprobe.probes.sampling import Sample, sample_states
 from mzprobe.probes.sequences import UNITS, WAYS, measure_sequences, score_sequences
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import SequencesConfig
+from mzprobe.sources.own import load_agent
 from mzprobe.stats import spearman
 
 

@@ -11,8 +11,8 @@ from mzprobe.claims.report import as_markdown
 from mzprobe.config import of_record
 from mzprobe.figures import PLANS
 from mzprobe.figures.comparison import COMPARISONS
-from mzprobe.probes.tables import read_run
 from mzprobe.settings import load_study, study_runs
+from mzprobe.tables import read_run
 
 ROOT = Path(__file__).parent.parent
 RUNS = ("cartpole-quick", "lunarlander")

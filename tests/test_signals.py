@@ -38,9 +38,9 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     table = tmp_path / "analyses" / "run" / "horizon" / "seed-0.parquet"
     table.parent.mkdir(parents=True)
     table.write_bytes(b"")
-    monkeypatch.setattr("mzprobe.probes.tables.read_table", lambda _path: None)
-    monkeypatch.setattr("mzprobe.probes.tables.rounded", lambda table, _bits: table)
-    monkeypatch.setattr("mzprobe.probes.tables.table_bytes", lambda _table: b"")
+    monkeypatch.setattr("mzprobe.tables.read_table", lambda _path: None)
+    monkeypatch.setattr("mzprobe.tables.rounded", lambda table, _bits: table)
+    monkeypatch.setattr("mzprobe.tables.table_bytes", lambda _table: b"")
     monkeypatch.chdir(tmp_path)
     before = {number: signal.signal(number, untaken) for number in CODES}
     yield

@@ -15,10 +15,10 @@ from studies import HORIZON, study_of_all_probes
 
 from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, UsageError, said_of_unexpected
 from mzprobe.probes.registry import PROBES
-from mzprobe.probes.tables import read_table
 from mzprobe.settings import PlanningConfig, SearchErrorConfig, StepsConfig, StudyConfig, StudyRun
 from mzprobe.study import AgentTask, _probe, processes, run_study
 from mzprobe.study.processes import Failure, Report, run_tasks
+from mzprobe.tables import read_table
 
 STUDY = StudyConfig(preset="cartpole", seeds=(0, 1), horizon=HORIZON)
 ALL = study_of_all_probes(0)

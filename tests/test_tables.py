@@ -10,7 +10,7 @@ import pytest
 from stored_tables import store, table_of
 
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.probes.tables import differing, read_run, read_table, write_table
+from mzprobe.tables import differing, read_run, read_table, write_table
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The targets probe: positions that a checkpoint has kept, their stored targets, and what they are worth in truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.testing import assert_close
 from mzprobe.behaviour import discounted_returns
 from mzprobe.checkpoints import TARGETS as FILE
 from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.compute import Compute
 from mzprobe.envs import CartPole, TabularEnvironment
 from mzprobe.errors import CheckpointError, UsageError
 from mzprobe.networks.engine import TorchEngine, engine_for
@@ -18,11 +21,11 @@ from mzprobe.networks.support import Support
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.registry import TARGETS
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.probes.sampling import load_agent
-from mzprobe.probes.tables import read_table
 from mzprobe.probes.targets import UNITS, measure_targets
 from mzprobe.settings import TargetsConfig
+from mzprobe.sources.own import load_agent
 from mzprobe.stored import StoredTargets
+from mzprobe.tables import read_table
 
 
 def played(rewards, *, seed, marker=0.0):
@@ -120,8 +123,7 @@ def test_targets_are_compared_with_what_the_policy_returns_from_there():
         targets=np.array([5.0, 6.0, 7.0]),
         priorities=np.ones(3),
     )
-    kept = type(agent.checkpoint)(**{**vars(agent.checkpoint), "targets": stored})
-    rows = measure_targets(type(agent)(**{**vars(agent), "checkpoint": kept}), TargetsConfig(rollouts=3))
+    rows = measure_targets(replace(agent, targets=stored), TargetsConfig(rollouts=3))
     assert list(rows.columns) == list(UNITS)
     states = [start ^ time & 1 for start, time in zip(starts, (0, 1, 2), strict=True)]
     worth = [sum(0.5**t * (state ^ t & 1) for t in range(6)) for state in states]
@@ -135,7 +137,7 @@ def test_targets_are_compared_with_what_the_policy_returns_from_there():
 def test_values_are_means_over_rollouts_of_the_behaviour_policy(agent):
     loaded = load_agent(read_checkpoint(steps_of(agent)[2]))
     rows = measure_targets(loaded, TargetsConfig(rollouts=2, steps=9, seed=3))
-    stored = loaded.checkpoint.targets
+    stored = loaded.targets
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(0, spawn_key=(4, 3))))
     env, states = loaded.environment, stored.states(loaded.environment)
     returns = [
@@ -153,7 +155,7 @@ def run(agent, out, **options):
 
 def test_a_table_is_the_same_bytes_in_whatever_portions_and_leaves_step_0_out(agent, tmp_path):
     whole = run_probe(run(agent, tmp_path / "whole")).read_bytes()
-    portions = run_probe(run(agent, tmp_path / "portions", batch_size=3)).read_bytes()
+    portions = run_probe(run(agent, tmp_path / "portions", compute=Compute(batch_size=3))).read_bytes()
     run_probe(run(agent, tmp_path / "turns", steps=(40,)))
     assert run_probe(run(agent, tmp_path / "turns")).read_bytes() == whole == portions
     with pytest.raises(UsageError, match="step 0 of seed 0 has kept no positions"):

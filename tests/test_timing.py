@@ -7,8 +7,8 @@ import pytest
 from studies import write_times
 
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.probes.tables import read_run, read_table
 from mzprobe.study.timing import FILE, UNITS, timing_rows, write_timing
+from mzprobe.tables import read_run, read_table
 
 
 @pytest.fixture

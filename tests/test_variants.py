@@ -11,11 +11,11 @@ from mzprobe.checkpoints import read_checkpoint
 from mzprobe.datasets import open_dataset
 from mzprobe.envs import CartPole
 from mzprobe.errors import Interrupted, MzprobeError, UsageError
-from mzprobe.probes.tables import read_run
 from mzprobe.settings import OnlineConfig, StudyConfig, StudyDataset, StudyRun, load_study, study_runs
 from mzprobe.study import AgentTask, run_study
 from mzprobe.study.dataset import DatasetTask, dataset_config, dataset_return, make_dataset, record_path
 from mzprobe.study.plan import planned, training_planned
+from mzprobe.tables import read_run
 
 
 @pytest.fixture

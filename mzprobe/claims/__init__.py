@@ -5,8 +5,8 @@ from pathlib import Path
 from mzprobe.claims.core import Claim, Finding, judge, without_ends
 from mzprobe.claims.paper import CLAIMS
 from mzprobe.errors import UsageError
-from mzprobe.probes.tables import Table, read_run
 from mzprobe.seeding import numpy_generator
+from mzprobe.tables import Table, read_run
 
 __all__ = ["CLAIMS", "Claim", "Finding", "judge", "judge_run", "read_tables", "without_ends"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mzprobe.probes.tables import near_an_end
 from mzprobe.significance import holm, sign_flip, sign_flip_interval, worst_sign_flip
 from mzprobe.stats import Interval
+from mzprobe.tables import near_an_end
 
 Verdict = Literal["holds", "fails", "undecided", "no data"]
 LEVEL = 0.05  # of significance, two-sided

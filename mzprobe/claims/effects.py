@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mzprobe.claims.core import MissingError
-from mzprobe.probes.tables import own_prior, own_temperature
 from mzprobe.stats import kendall
+from mzprobe.tables import own_prior, own_temperature
 
 NEAR_ZERO = 0.05  # of the mean magnitude of true values
 AT_RANDOM = 2  # simulations, after which the second choice is the prior's whatever the model says: never compared

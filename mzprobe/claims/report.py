@@ -10,9 +10,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mzprobe.claims.core import LEVEL, Cell, Finding
-from mzprobe.probes.tables import Table, commands_of
 from mzprobe.significance import smallest_p
 from mzprobe.stats import Interval
+from mzprobe.tables import Table, commands_of
 
 PAPER = "What Model Does MuZero Learn? (He et al., ECAI 2024)"
 _RULE = (

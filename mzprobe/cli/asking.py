@@ -53,10 +53,10 @@ class Question:
     def answer(self, name: str, settings: dict[str, Any]) -> None:
         """Asks a probe of all agents at the path, with settings where they are given; prints the tables' paths."""
         from mzprobe.checkpoints import find_agents, newest_run
+        from mzprobe.compute import BATCH_SIZE, Compute
         from mzprobe.config import validated, with_overrides
         from mzprobe.console import console
         from mzprobe.locks import tidy
-        from mzprobe.probes.prefixes import BATCH_SIZE
         from mzprobe.probes.registry import PROBES
         from mzprobe.probes.runner import ProbeRun
 
@@ -69,6 +69,7 @@ class Question:
             path = newest_run(self.checkpoints)
             console.print(f"run {path.name}, the newest under {self.checkpoints}")
         agents = find_agents(path)
+        compute = Compute(device=self.device, batch_size=self.batch_size or BATCH_SIZE)
         runs = [
             ProbeRun(
                 probe=probe,
@@ -77,8 +78,7 @@ class Question:
                 analyses=self.out,
                 command=_recorded(sys.argv[1:], [] if self.path else [str(path)]),
                 steps=tuple(self.step or ()),
-                device=self.device,
-                batch_size=self.batch_size or BATCH_SIZE,
+                compute=compute,
                 overwrite=self.overwrite,
                 allow=tuple(self.allow or ()),
                 workers=max(1, self.processes // len(agents)),
@@ -139,7 +139,7 @@ def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
     if count == 0:
         errors.print(f"{name}: the tables hold all of it already")
         return False
-    agent = runs[0].load(runs[0].checkpoints()[-1])
+    agent = runs[0].load([*runs[0].checkpoints().values()][-1])
     busy = sum(n > 0 for n, _ in costs)
     needed = seconds(total, agent, trees=runs[0].probe.trees(runs[0].config))
     workers = runs[0].workers if runs[0].probe.shared else 1

@@ -50,7 +50,7 @@ def seal(paths: Paths, dry_run: DryRun = False) -> None:
     from mzprobe.console import console
     from mzprobe.files import remove_leftovers
     from mzprobe.locks import held
-    from mzprobe.probes.tables import look_at, write_table
+    from mzprobe.tables import look_at, write_table
     from mzprobe.verify import tables_below
 
     for path in tables_below(paths):

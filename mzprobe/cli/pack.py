@@ -23,7 +23,7 @@ def pack(
     from mzprobe.files import remove_leftovers, replace_file
     from mzprobe.locks import all_held
     from mzprobe.names import check_name
-    from mzprobe.probes.tables import read_table, rounded, table_bytes
+    from mzprobe.tables import read_table, rounded, table_bytes
 
     check_name(run, "a run", "give the name of one")
     paths = sorted((analyses / run).glob("*/seed-*.parquet"))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mzprobe import envs
 from mzprobe.behaviour import Policy, RandomPolicy, draw_episode_numbers, play_episodes
 from mzprobe.checkpoints import Checkpoint, read_checkpoint
+from mzprobe.compute import Compute
 from mzprobe.config import load_preset
 from mzprobe.datasets.core import Float64, Int64, Recorded
 from mzprobe.datasets.places import RECORD, require_minari
@@ -24,10 +25,10 @@ from mzprobe.errors import UsageError
 from mzprobe.files import canonical_json
 from mzprobe.lines import unsayable
 from mzprobe.locks import held, tidy
-from mzprobe.probes.sampling import load_agent
 from mzprobe.provenance import versions
 from mzprobe.search.mcts import actions_from_uniforms
 from mzprobe.seeding import numpy_generator
+from mzprobe.sources.own import load_agent
 from mzprobe.threads import limited_threads
 
 PolicyName = Literal["behaviour", "prior", "random"]
@@ -102,14 +103,15 @@ def load_player(
             f"{source} does not exist: give the folder of a checkpoint, such as "
             "checkpoints/cartpole/seed-0/step-0001000, or a preset and --policy random"
         )
-    agent = load_agent(read_checkpoint(Path(source), allow=allow), device)
+    checkpoint = read_checkpoint(Path(source), allow=allow)
+    agent = load_agent(checkpoint, compute=Compute(device=device))
     if name == "behaviour":
         T = agent.policy.temperature if temperature is None else temperature
         chosen: Policy = replace(agent.policy, temperature=T)
     else:
         T = 1.0 if temperature is None else temperature
         chosen = replace(agent.prior, temperature=T)
-    return Player(environment=agent.environment, policy=chosen, name=name, temperature=T, checkpoint=agent.checkpoint)
+    return Player(environment=agent.environment, policy=chosen, name=name, temperature=T, checkpoint=checkpoint)
 
 
 def check_request(path: Path, *, episodes: int | None, steps: int | None, command: str) -> None:

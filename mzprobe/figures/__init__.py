@@ -24,7 +24,7 @@ from mzprobe.figures.search_error import aggregate_search, draw_search
 from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
 from mzprobe.figures.targets import aggregate_targets, draw_targets
 from mzprobe.locks import folder_held
-from mzprobe.probes.tables import Table, commands_of, read_run
+from mzprobe.tables import Table, commands_of, read_run
 
 __all__ = ["PLANS", "Drawn", "Plan", "draw_comparison", "draw_run"]
 

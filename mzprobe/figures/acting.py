@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mzprobe.figures.style import GREY, WIDTH, agents_in_words, figure_style, legend_below, thousands, variant_looks
-from mzprobe.probes.tables import own_prior
 from mzprobe.stats import over_agents
+from mzprobe.tables import own_prior
 
 POLICY, GREEDY, ONE_STEP, MCTS = "policy, sampled", "policy, greedy", "one-step value", "MCTS"
 _ROWS = (

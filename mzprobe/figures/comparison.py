@@ -16,7 +16,7 @@ from mzprobe.figures.operators import aggregate_operators, draw_operators
 from mzprobe.figures.output import Drawn, title_of, write_figure
 from mzprobe.figures.targets import aggregate_oldest, draw_oldest
 from mzprobe.locks import folder_held
-from mzprobe.probes.tables import Table, commands_of, differing, read_run
+from mzprobe.tables import Table, commands_of, differing, read_run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from mzprobe.figures.style import PANEL_TITLE, WIDTH, agents_in_words, figure_style, thousands
-from mzprobe.probes.tables import own_temperature
 from mzprobe.stats import over_agents
+from mzprobe.tables import own_temperature
 
 MISSING = "0.85"  # grey of a cell that has no number
 _FRAME: dict[str, Any] = {"fill": False, "edgecolor": "black", "linewidth": 1.3}

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mzprobe.figures.style import PANEL_TITLE, WIDTH, agents_in_words, draw_mean, figure_style, thousands
-from mzprobe.probes.tables import near_an_end
 from mzprobe.stats import over_agents
+from mzprobe.tables import near_an_end
 
 _OF_STEPS = {"step_error": "step_signed_error", "grounded_error": "grounded_signed_error"}
 _TYPICAL: dict[str, dict[str, Any]] = {

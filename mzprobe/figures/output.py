@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mzprobe.figures.style import rendered
 from mzprobe.files import replace_file
-from mzprobe.probes.tables import Table
+from mzprobe.tables import Table
 
 _TITLES = {"cartpole": "CartPole", "lunarlander": "Lunar Lander"}
 

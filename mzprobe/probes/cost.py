@@ -8,14 +8,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from mzprobe.agents import Agent
 from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.config import SearchConfig
 from mzprobe.networks.rows import ROWS
 from mzprobe.probes.prefixes import refuse_too_many
-from mzprobe.probes.sampling import Agent, planning_model
 from mzprobe.search.models import LeafValue, Model
 from mzprobe.search.rollouts import Rollout
-from mzprobe.threads import limited_threads
 
 Kind = tuple[str, int]  # learned or true model; horizon of its rollouts, 0 for value leaves
 
@@ -59,7 +58,7 @@ class Cost:
 
 def own_searches(agent: Agent, count: int) -> Cost:
     """The cost of a number of searches by the agent's behaviour policy."""
-    return searches(count, agent.policy.config, (agent.checkpoint.config.training.plan_in, 0))
+    return searches(count, agent.search, (agent.plan_in, 0))
 
 
 def searches(count: int, config: SearchConfig, kind: Kind) -> Cost:
@@ -115,7 +114,7 @@ def seconds(cost: Cost, agent: Agent, *, trees: int = TREES) -> float:
     """
     trees = min(trees, agent.policy.trees or trees)
     states = agent.environment.reset(np.arange(trees))
-    with limited_threads(agent.checkpoint.config.training.threads):
+    with agent.compute.limited():
         total = 0.0
         for kind, count in cost.simulations.items():
             total += count * _time(partial(_policy(agent, kind).distribution, states)) / (trees * _SIMULATIONS)
@@ -130,8 +129,8 @@ def _policy(agent: Agent, kind: Kind) -> BehaviourPolicy:
     leaf: LeafValue = Rollout(horizon=horizon) if horizon else "value"
     return BehaviourPolicy(
         environment=agent.environment,
-        model=planning_model(agent, "true" if model == "true" else "learned", "policy", leaf),
-        config=agent.policy.config.model_copy(update={"simulations": _SIMULATIONS}),
+        model=agent.planning_in("true" if model == "true" else "learned", leaf=leaf),
+        config=agent.search.model_copy(update={"simulations": _SIMULATIONS}),
         temperature=1.0,
     )
 

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mzprobe.agents import Agent, or_missing
 from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
 from mzprobe.probes.horizon import sampled, score_tree
 from mzprobe.probes.prefixes import PrefixTree, portions
-from mzprobe.probes.sampling import AGENT_UNITS, Agent, draw_states, largest_horizon
+from mzprobe.probes.sampling import AGENT_UNITS, draw_states, largest_horizon
 from mzprobe.settings import CrossConfig
-from mzprobe.threads import limited_threads
 
 UNITS = {
     "seed": AGENT_UNITS["seed"],
@@ -54,16 +54,18 @@ def measure_cross(
     Raises:
         UsageError: if one state's sequences alone are more than fit.
     """
-    checkpoint, environment = agent.checkpoint, agent.environment
-    h, A = largest_horizon(config.horizon, checkpoint), environment.spec.num_actions
+    environment = agent.environment
+    h, A = largest_horizon(config.horizon, agent), environment.spec.num_actions
     sequences = sampled(config, A, h)
     frames = []
-    with limited_threads(checkpoint.config.training.threads):
+    with agent.compute.limited():
         sample, generator = draw_states(agent, config)
         uniforms = None if sequences is None else generator.random((config.states, sequences, h))
-        parts = portions(config.states, A**h if sequences is None else sequences * len(others), agent.batch_size)
+        parts = portions(
+            config.states, A**h if sequences is None else sequences * len(others), agent.compute.batch_size
+        )
         for done, chosen in enumerate(parts):
-            tree = PrefixTree(environment, agent.network, sample.states.take(chosen), device=agent.device)
+            tree = PrefixTree(environment, agent.network, sample.states.take(chosen), device=agent.compute.device)
             draws = None if uniforms is None else uniforms[chosen]
             here = sample.states.take(chosen)
             for column, other in enumerate(others):
@@ -73,7 +75,7 @@ def measure_cross(
                     rows = score_tree(tree, policy, sample, chosen, horizon=h, uniforms=draws)
                     frames.append(
                         rows[rows["h"] == h].assign(
-                            policy_step=other.checkpoint.training_step,
+                            policy_step=or_missing(other.origin.training_step),
                             policy_temperature=T,
                             own_temperature=other.policy.temperature == T,
                             **distances,

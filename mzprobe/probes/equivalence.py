@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from mzprobe.agents import Agent, or_missing
 from mzprobe.envs import TabularEnvironment
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.networks.engine import Engine, engine_for
@@ -25,17 +26,8 @@ from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_
 from mzprobe.probes.horizon import ERROR_UNITS, error_columns, sampled
 from mzprobe.probes.model_tables import TooManyLatentsError, along_real_states, tables_of_network
 from mzprobe.probes.prefixes import Level, PrefixTree, portions, walk
-from mzprobe.probes.sampling import (
-    AGENT_UNITS,
-    STATE_UNITS,
-    Agent,
-    Sample,
-    draw_states,
-    largest_horizon,
-    probe_generator,
-)
+from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, largest_horizon, probe_generator
 from mzprobe.settings import EquivalenceConfig
-from mzprobe.threads import limited_threads
 
 Float64 = NDArray[np.float64]
 
@@ -75,17 +67,17 @@ def measure_equivalence(
     Raises:
         UsageError: if one state's sequences alone are more than fit.
     """
-    environment, training = agent.environment, agent.checkpoint.config.training
+    environment = agent.environment
     largest, A = orders(agent, config), environment.spec.num_actions
     m = sampled(config, A, largest)
     frames: list[pd.DataFrame] = []
-    with limited_threads(training.threads):
+    with agent.compute.limited():
         sample, generator = _states(agent, config)
         S = len(sample.states)
         uniforms = None if m is None else generator.random((S, m, largest))
-        for chosen in portions(S, A**largest if m is None else m, agent.batch_size):
+        for chosen in portions(S, A**largest if m is None else m, agent.compute.batch_size):
             on_progress(chosen[0] / S)
-            tree = PrefixTree(environment, agent.network, sample.states.take(chosen), device=agent.device)
+            tree = PrefixTree(environment, agent.network, sample.states.take(chosen), device=agent.compute.device)
             draws = None if uniforms is None else uniforms[chosen]
             levels = list(walk(tree, agent.policy, len(chosen), horizon=largest, uniforms=draws))
             predicted = _head(tree.engine, tree.latents)
@@ -95,7 +87,7 @@ def measure_equivalence(
                 gap = predicted - np.where(tree.terminal, 0.0, real_values(other, observations))
                 for k, level in enumerate(levels):
                     rows = _rows(tree, level, gap, len(chosen), m, gamma=environment.spec.gamma, k=k)
-                    frames.append(rows.assign(state=chosen, value_step=other.checkpoint.training_step))
+                    frames.append(rows.assign(state=chosen, value_step=or_missing(other.origin.training_step)))
         exact = exact_columns(agent)
     frame = pd.concat(frames).sort_values(["value_step", "state", "k"], ignore_index=True)
     frame["episode"], frame["time"] = (x[frame["state"]] for x in (sample.episode, sample.time))
@@ -106,12 +98,12 @@ def measure_equivalence(
 
 def orders(agent: Agent, config: EquivalenceConfig) -> int:
     """The largest k: twice the unroll length of training, unless told."""
-    return config.horizon or 2 * largest_horizon(None, agent.checkpoint)
+    return config.horizon or 2 * largest_horizon(None, agent)
 
 
 def real_values(agent: Agent, observations: NDArray[np.float32]) -> Float64:
     """v_theta(h_theta(o)) at observations `[M, ...]`, `[M]`."""
-    engine = engine_for(agent.network, device=agent.device)
+    engine = engine_for(agent.network, device=agent.compute.device)
     return _head(engine, engine.represent(observations))
 
 
@@ -126,7 +118,7 @@ def exact_columns(agent: Agent) -> dict[str, Float64 | None]:
     if not isinstance(environment, TabularEnvironment) or environment.spec.gamma == 1:
         return found
     try:
-        model = tables_of_network(environment, agent.network, limit=LATENTS, device=agent.device)
+        model = tables_of_network(environment, agent.network, limit=LATENTS, device=agent.compute.device)
     except TooManyLatentsError:
         return found
     paired = along_real_states(environment, model)

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from mzprobe import libm
+from mzprobe.agents import Agent
 from mzprobe.behaviour import Policy
+from mzprobe.compute import BATCH_SIZE
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
-from mzprobe.probes.prefixes import BATCH_SIZE, Level, PrefixTree, portions, walk
-from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states, largest_horizon
+from mzprobe.probes.prefixes import Level, PrefixTree, portions, walk
+from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, largest_horizon
 from mzprobe.settings import HorizonConfig
-from mzprobe.threads import limited_threads
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -58,9 +59,8 @@ def measure_horizon(
     agent: Agent, config: HorizonConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
     """The probe on one checkpoint: samples states and scores them; columns as in `UNITS`."""
-    training = agent.checkpoint.config.training
-    h = largest_horizon(config.horizon, agent.checkpoint)
-    with limited_threads(training.threads):
+    h = largest_horizon(config.horizon, agent)
+    with agent.compute.limited():
         sample, generator = draw_states(agent, config)
         frame = score_horizon(
             agent.environment,
@@ -70,8 +70,8 @@ def measure_horizon(
             horizon=h,
             sequences=sampled(config, agent.environment.spec.num_actions, h),
             generator=generator,
-            device=agent.device,
-            batch_size=agent.batch_size,
+            device=agent.compute.device,
+            batch_size=agent.compute.batch_size,
             on_progress=on_progress,
         )
     return agent.label(frame)

@@ -16,20 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mzprobe.agents import Agent
 from mzprobe.behaviour import BehaviourPolicy, Policy, PriorPolicy, action_values
-from mzprobe.probes.sampling import (
-    AGENT_UNITS,
-    STATE_UNITS,
-    Agent,
-    draw_states,
-    planned_models,
-    planning_model,
-    rollout_seed,
-)
+from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, draw_states, rollout_seed
 from mzprobe.search.models import Model, Prior
 from mzprobe.search.rollouts import Rollout
 from mzprobe.settings import ImprovementConfig, simulation_counts
-from mzprobe.threads import limited_threads
 
 Float64 = NDArray[np.float64]
 
@@ -67,7 +59,7 @@ def measure_improvement(
     environment = agent.environment
     steps = config.steps or environment.spec.time_limit
     network = PriorPolicy(environment=environment, evaluate=agent.evaluate, temperature=0.0)
-    with limited_threads(agent.checkpoint.config.training.threads):
+    with agent.compute.limited():
         sample, generator = draw_states(agent, config)
         uniforms = generator.random((config.states, steps))
         values = action_values(environment, network, sample.states, uniforms=uniforms, on_step=lambda: on_progress(0.0))
@@ -87,7 +79,7 @@ def measure_improvement(
 
 def searched_cells(agent: Agent, config: ImprovementConfig) -> Iterator[Cell]:
     """Every way to search."""
-    for model in planned_models(agent):
+    for model in agent.models:
         for prior in get_args(Prior):
             for leaf in ("rollout", "value"):
                 for N in simulation_counts(config.simulations, agent.environment.spec.num_actions):
@@ -99,8 +91,8 @@ def _searching(agent: Agent, config: ImprovementConfig, cell: Cell) -> Behaviour
     rollout = Rollout(horizon=config.horizon, seed=rollout_seed(agent, config.seed))
     return BehaviourPolicy(
         environment=agent.environment,
-        model=planning_model(agent, cell.model, cell.prior, rollout if cell.leaf == "rollout" else "value"),
-        config=agent.policy.config.model_copy(update={"simulations": cell.simulations}),
+        model=agent.planning_in(cell.model, prior=cell.prior, leaf=rollout if cell.leaf == "rollout" else "value"),
+        config=agent.search.model_copy(update={"simulations": cell.simulations}),
         temperature=0.0,
         trees=agent.policy.trees,
     )

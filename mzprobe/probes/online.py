@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from mzprobe.agents import Agent, or_missing
 from mzprobe.behaviour import Episodes, Policy, draw_episode_numbers, play_episodes
-from mzprobe.probes.sampling import AGENT_UNITS, Agent, probe_generator
+from mzprobe.probes.sampling import AGENT_UNITS, probe_generator
 from mzprobe.settings import OnlineConfig
-from mzprobe.threads import limited_threads
 
 UNITS = {
     "seed": AGENT_UNITS["seed"],
@@ -31,17 +31,17 @@ def measure_online(
     generator = probe_generator(agent, config)
     seeds, uniforms = draw_episode_numbers(generator, config.episodes, agent.environment.spec.time_limit)
     policies: dict[str, tuple[Policy, float]] = {
-        "behaviour": (agent.policy, agent.policy.temperature),
+        "behaviour": (agent.policy, agent.temperature),
         "prior": (agent.prior, 1.0),
         "greedy": (replace(agent.prior, temperature=0.0), 0.0),
     }
     frames: list[pd.DataFrame] = []
-    with limited_threads(agent.checkpoint.config.training.threads):
+    with agent.compute.limited():
         for name, (policy, temperature) in policies.items():
             on_progress(len(frames) / len(policies))
             played = play_episodes(agent.environment, policy, seeds=seeds, uniforms=uniforms)
             frames.append(episode_rows(played).assign(policy=name, temperature=temperature))
-    rows = pd.concat(frames, ignore_index=True).assign(environment_steps=agent.checkpoint.environment_steps)
+    rows = pd.concat(frames, ignore_index=True).assign(environment_steps=or_missing(agent.origin.environment_steps))
     return agent.label(rows)[list(UNITS)]
 
 

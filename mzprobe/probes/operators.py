@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mzprobe import libm
+from mzprobe.agents import Agent
 from mzprobe.behaviour import (
     BehaviourPolicy,
     Episodes,
@@ -25,9 +26,8 @@ from mzprobe.behaviour import (
 )
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import episode_rows
-from mzprobe.probes.sampling import AGENT_UNITS, Agent, probe_generator
+from mzprobe.probes.sampling import AGENT_UNITS, probe_generator
 from mzprobe.settings import OperatorsConfig
-from mzprobe.threads import limited_threads
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -87,10 +87,10 @@ def measure_operators(
     seeds, uniforms = draw_episode_numbers(generator, config.episodes, limit)
     places = generator.random((config.episodes, config.states))  # of the states asked, as shares of their episode
     numbers = generator.random((config.episodes * config.states, config.steps or limit))
-    trained = agent.policy.config
+    trained = agent.search
     own = {"trained_rule": trained.rule, "trained_simulations": trained.simulations}
     frames, cells = [], list(searched_cells(agent, config))
-    with limited_threads(agent.checkpoint.config.training.threads):
+    with agent.compute.limited():
         for done, (rule, N) in enumerate(cells):
             report = _reporter(on_progress, done / len(cells))
             watched = Watched(_searching(agent, rule, N))
@@ -106,7 +106,7 @@ def measure_operators(
 
 def searched_cells(agent: Agent, config: OperatorsConfig) -> Iterator[tuple[str, int]]:
     """Every rule and N."""
-    for rule in config.rules or (agent.policy.config.rule,):
+    for rule in config.rules or (agent.search.rule,):
         for N in sorted(set(config.simulations)):
             yield rule, N
 

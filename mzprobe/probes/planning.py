@@ -18,6 +18,7 @@ from typing import Any, Protocol, get_args
 
 import pandas as pd
 
+from mzprobe.agents import Agent, PriorAt, own_place
 from mzprobe.behaviour import (
     BehaviourPolicy,
     LookaheadPolicy,
@@ -29,20 +30,10 @@ from mzprobe.behaviour import (
 )
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import episode_rows
-from mzprobe.probes.sampling import (
-    AGENT_UNITS,
-    Agent,
-    PriorAt,
-    own_place,
-    planned_models,
-    planning_model,
-    probe_generator,
-    rollout_seed,
-)
+from mzprobe.probes.sampling import AGENT_UNITS, probe_generator, rollout_seed
 from mzprobe.search.models import LeafValue, Model, Prior
 from mzprobe.search.rollouts import Rollout
 from mzprobe.settings import PlanningConfig, simulation_counts
-from mzprobe.threads import limited_threads
 
 UNITS = {
     "seed": AGENT_UNITS["seed"],
@@ -111,7 +102,7 @@ def play(agent: Agent, config: PlanningConfig, job: Job, *, on_step: Callable[[]
     seeds, uniforms = draw_episode_numbers(generator, config.episodes, agent.environment.spec.time_limit)
     cell, policy = list(cells(agent, config))[job.cell]
     chosen = slice(job.first, job.last)
-    with limited_threads(agent.checkpoint.config.training.threads):
+    with agent.compute.limited():
         played = play_episodes(
             agent.environment, policy, seeds=seeds[chosen], uniforms=uniforms[chosen], on_step=on_step
         )
@@ -147,12 +138,10 @@ def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any]
         )
     by_lot = {**alone, "prior": "uniform", "prior_at": "none", "temperature": 1.0}
     yield by_lot, RandomPolicy(environment=agent.environment)
-    models = planned_models(agent)
+    models = agent.models
     if config.leaf == "value":
         for model in models:
-            stepped = LookaheadPolicy(
-                environment=agent.environment, model=planning_model(agent, model, "uniform", "value")
-            )
+            stepped = LookaheadPolicy(environment=agent.environment, model=agent.planning_in(model, prior="uniform"))
             cell = {"model": model, "prior": "none", "prior_at": "none", "leaf": "value", "horizon": 1}
             yield {**cell, "counted_from": "none", "simulations": 0, "temperature": 0.0}, stepped
     for model in models:
@@ -170,9 +159,9 @@ def _searching(
     agent: Agent, config: PlanningConfig, model: Model, prior: Prior, prior_at: PriorAt | None
 ) -> Iterator[tuple[dict[str, Any], Policy]]:
     """The cells of one model and prior: every N."""
-    planned = planning_model(agent, model, prior, leaf_of(agent, config), prior_at=prior_at)
+    planned = agent.planning_in(model, prior=prior, leaf=leaf_of(agent, config), prior_at=prior_at)
     rolled = config.leaf == "rollout"
-    temperature = agent.policy.temperature if config.temperature is None else config.temperature
+    temperature = agent.temperature if config.temperature is None else config.temperature
     counts = simulation_counts(config.simulations, agent.environment.spec.num_actions)
     if prior_at not in (None, own_place(model)) and config.crossed is not None:
         counts = tuple(N for N in counts if N in config.crossed)
@@ -192,7 +181,7 @@ def _searching(
             BehaviourPolicy(
                 environment=agent.environment,
                 model=planned,
-                config=agent.policy.config.model_copy(update={"simulations": N, "ties": config.ties}),
+                config=agent.search.model_copy(update={"simulations": N, "ties": config.ties}),
                 temperature=temperature,
                 trees=agent.policy.trees,
             ),

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from mzprobe.checkpoints import read_checkpoint
+from mzprobe.agents import Agent
+from mzprobe.compute import Compute
 from mzprobe.errors import MzprobeError
 from mzprobe.orphans import follow_parent
 from mzprobe.probes.planning import Job, play
-from mzprobe.probes.sampling import Agent, load_agent
 from mzprobe.settings import PlanningConfig
+from mzprobe.sources.core import Source
 
 _POLL = 0.2  # seconds between looks at whether to stop
 
@@ -28,9 +29,9 @@ _POLL = 0.2  # seconds between looks at whether to stop
 class Workers:
     """Processes that play a checkpoint's episodes."""
 
+    source: Source
     checkpoint: Path
-    device: str
-    batch_size: int
+    compute: Compute
     count: int
     allow: tuple[str, ...] = ()  # modules whose code the checkpoint may name
 
@@ -74,8 +75,7 @@ def _await(futures: Sequence[Future[pd.DataFrame]], work: Sequence[float], on_do
 
 @lru_cache(maxsize=1)
 def _loaded(workers: Workers) -> Agent:
-    checkpoint = read_checkpoint(workers.checkpoint, allow=workers.allow)
-    return load_agent(checkpoint, workers.device, batch_size=workers.batch_size)
+    return workers.source.load(workers.checkpoint, compute=workers.compute, allow=workers.allow)
 
 
 def _played(workers: Workers, config: PlanningConfig, job: Job) -> pd.DataFrame:

@@ -25,7 +25,6 @@ from mzprobe.search.mcts import actions_from_uniforms
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-BATCH_SIZE = 1 << 16  # sequences held at a time, unless a caller says otherwise
 LARGEST = 1 << 22  # sequences of one state that are still tried
 
 

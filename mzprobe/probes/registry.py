@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from mzprobe.agents import Agent
 from mzprobe.behaviour import BehaviourPolicy, LookaheadPolicy, RandomPolicy
 from mzprobe.checkpoints import TARGETS as TARGETS_FILE
 from mzprobe.envs import TabularEnvironment
@@ -23,7 +24,7 @@ from mzprobe.probes import (
     targets,
 )
 from mzprobe.probes.cost import Cost
-from mzprobe.probes.sampling import Agent, largest_horizon
+from mzprobe.probes.sampling import largest_horizon
 from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
@@ -77,7 +78,7 @@ def _online(agent: Agent, config: OnlineConfig, _: int) -> Cost:
 
 
 def _horizon(agent: Agent, config: HorizonConfig, policies: int) -> Cost:
-    A, h = agent.environment.spec.num_actions, largest_horizon(config.horizon, agent.checkpoint)
+    A, h = agent.environment.spec.num_actions, largest_horizon(config.horizon, agent)
     m = horizon.sampled(config, A, h)
     nodes, edges = cost.prefixes(config.states, A, h, m)
     again = 0 if m is None else cost.prefixes(config.states, A, horizon.longest_exact(A, h, m), None)[0]
@@ -117,7 +118,7 @@ def _search(agent: Agent, config: SearchErrorConfig, _: int) -> Cost:
     counts = simulation_counts(config.simulations, agent.environment.spec.num_actions)
     most, searched = max(counts), Cost()
     for N in (most, *counts):  # one that is walked, and one for the regularised policy after each N
-        constants = agent.policy.config.model_copy(update={"simulations": N})
+        constants = agent.search.model_copy(update={"simulations": N})
         searched += cost.searches(2 * config.states, constants, ("learned", config.horizon))
     steps = 2 * config.states * most * config.horizon
     return _sampling(agent, config) + searched + Cost(environment_steps=steps, model_steps=2 * config.states)
@@ -146,20 +147,20 @@ def _improvement(agent: Agent, config: ImprovementConfig, _: int) -> Cost:
     asked = tried * (steps - 1) + config.states  # the policy network, after the action and at the states
     total = _sampling(agent, config) + Cost(environment_steps=tried * steps, model_steps=asked)
     for cell in improvement.searched_cells(agent, config):
-        constants = agent.policy.config.model_copy(update={"simulations": cell.simulations})
+        constants = agent.search.model_copy(update={"simulations": cell.simulations})
         rollout = config.horizon if cell.leaf == "rollout" else 0
         total += cost.searches(config.states, constants, (cell.model, rollout))
     return total
 
 
 def _operators(agent: Agent, config: OperatorsConfig, _: int) -> Cost:
-    spec, kind = agent.environment.spec, (agent.checkpoint.config.training.plan_in, 0)
+    spec, kind = agent.environment.spec, (agent.plan_in, 0)
     asked = config.episodes * config.states
     steps = config.steps or spec.time_limit
     followed = asked * spec.num_actions * (steps - 1)
     total = Cost()
     for rule, N in operators.searched_cells(agent, config):
-        constants = agent.policy.config.model_copy(update={"rule": rule, "simulations": N})
+        constants = agent.search.model_copy(update={"rule": rule, "simulations": N})
         total += cost.episodes(agent, config.episodes, constants, kind)
         total += Cost(environment_steps=asked * spec.num_actions * steps, model_steps=followed)
     return total
@@ -167,7 +168,7 @@ def _operators(agent: Agent, config: OperatorsConfig, _: int) -> Cost:
 
 def _targets(agent: Agent, config: TargetsConfig, _: int) -> Cost:
     limit = agent.environment.spec.time_limit
-    positions = agent.checkpoint.config.training.audited_positions
+    positions = agent.positions
     played = config.rollouts * positions * (config.steps or limit)
     again = positions * limit  # to come there again
     searched = cost.own_searches(agent, played)

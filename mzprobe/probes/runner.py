@@ -1,28 +1,28 @@
 """Running a probe over the checkpoints of an agent: one table, written after every checkpoint, resumable."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mzprobe.checkpoints import Checkpoint, read_checkpoint, step_of, steps_of
-from mzprobe.config import Config
+from mzprobe.agents import Agent, Origin
+from mzprobe.compute import Compute
 from mzprobe.envs.core import legal_actions
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.locks import held
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.planning_workers import Workers
-from mzprobe.probes.prefixes import BATCH_SIZE
 from mzprobe.probes.registry import Probe
-from mzprobe.probes.sampling import Agent, load_agent
-from mzprobe.probes.tables import Table, differing, read_table, table_path, write_table
 from mzprobe.provenance import machine, versions
 from mzprobe.settings import ProbeConfig
+from mzprobe.sources.core import Source
+from mzprobe.sources.own import Own
+from mzprobe.tables import Table, differing, read_table, table_path, write_table
 
 # A study takes the folder too, but overwrites nothing.
 _OTHER_TABLE = "choose another folder for tables, remove it, or replace it with a probe's --overwrite"
@@ -38,8 +38,8 @@ class ProbeRun:
     analyses: Path  # folder of all tables
     command: str  # that a reader can type to make this table
     steps: tuple[int, ...] = ()  # training steps; none means the probe's own, or all that there are
-    device: str = "cpu"
-    batch_size: int = BATCH_SIZE
+    source: Source = field(default_factory=Own)
+    compute: Compute = field(default_factory=Compute)
     overwrite: bool = False  # whether a table made otherwise is replaced
     workers: int = 1  # processes that share the episodes, where a probe can have that
     allow: tuple[str, ...] = ()  # modules whose code a checkpoint may name
@@ -47,32 +47,32 @@ class ProbeRun:
 
     def path(self) -> Path:
         """Where the table lies; the recorded run and seed name it, whatever the folders are called."""
-        first = read_checkpoint(self.checkpoints()[0])
+        first = self.source.origin(next(iter(self.checkpoints().values())))
         return table_path(self.analyses, first.run, self.probe.table(self.config), first.seed)
 
     def load(self, folder: Path) -> Agent:
         """The agent at a checkpoint."""
-        return load_agent(read_checkpoint(folder, allow=self.allow), self.device, batch_size=self.batch_size)
+        return self.source.load(folder, compute=self.compute, allow=self.allow)
 
     def players(self, folder: Path) -> dict[str, Any]:
         """Who plays the episodes of a checkpoint, if not this process, as an argument of the probe."""
         if self.workers == 1 or not self.probe.shared:
             return {}
         workers = Workers(
-            checkpoint=folder, device=self.device, batch_size=self.batch_size, count=self.workers, allow=self.allow
+            source=self.source, checkpoint=folder, compute=self.compute, count=self.workers, allow=self.allow
         )
         return {"players": workers}
 
-    def checkpoints(self) -> list[Path]:
-        """The checkpoints asked for, by step.
+    def checkpoints(self) -> dict[int, Path]:
+        """The checkpoints asked for by training step, in order.
 
         Raises:
             UsageError: if a step has none.
         """
-        there = {step_of(path): path for path in steps_of(self.agent)}
+        there = self.source.checkpoints(self.agent)
         if not there:
             raise UsageError(f"{self.agent} holds no checkpoints: train the agent with mzprobe train")
-        wanted = self.steps or self.probe.steps
+        wanted = self.steps or (self.probe.steps if len(there) > 1 else ())
         if self.probe.file and not wanted:
             there = {step: path for step, path in there.items() if (path / self.probe.file).exists()}
             if not there:
@@ -83,7 +83,7 @@ class ProbeRun:
                 f"{self.agent} has no checkpoint at step {missing[0]}: choose with --step among "
                 f"{', '.join(map(str, there))}"
             )
-        return [there[step] for step in sorted(set(wanted) or there)]
+        return {step: there[step] for step in sorted(set(wanted) or there)}
 
 
 def run_probe(run: ProbeRun, *, on_progress: Callable[[float, int], None] = lambda _done, _total: None) -> Path:
@@ -112,14 +112,14 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
     chosen = run.checkpoints()
     path, record, frames = _begun(run, chosen)
     load = lru_cache(maxsize=None if run.probe.pair else 1)(run.load)
-    for done, folder in enumerate(chosen):
+    for done, (step, folder) in enumerate(chosen.items()):
         on_progress(done, len(chosen))
-        missing = _missing(run.probe, frames, folder, chosen)
+        missing = _missing(run.probe, frames, step, chosen)
         if not missing:
             continue
         if "bits" in record:
             raise UsageError(f"{path} is rounded, nothing can be added to it: {_OTHER_TABLE}")
-        agent, others = load(folder), [load(other) for other in missing]
+        agent, others = load(folder), [load(chosen[other]) for other in missing]
         _refuse_masks(run.probe, agent)
         rows = run.probe.measure(
             agent,
@@ -128,14 +128,12 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
             **run.players(folder),
             on_progress=lambda share, done=done: on_progress(done + share, len(chosen)),
         )
-        step = agent.checkpoint.training_step
         frames[step] = _merged(run.probe, frames.get(step), rows)
         record["commands"][str(step)] = run.command
-        for seen in (agent, *others):
-            at = str(seen.checkpoint.training_step)
-            record["checkpoints"][at] = seen.checkpoint.weights_sha256
-            if "beyond_support" in seen.checkpoint.metrics:
-                record["beyond_support"][at] = seen.checkpoint.metrics["beyond_support"]
+        for at, seen in zip((step, *missing), (agent, *others), strict=True):
+            record["checkpoints"][str(at)] = seen.origin.weights_sha256
+            if seen.origin.beyond_support is not None:
+                record["beyond_support"][str(at)] = seen.origin.beyond_support
         frame = pd.concat([frames[step] for step in sorted(frames)], ignore_index=True)
         write_table(path, Table(frame=frame, units=run.probe.units, record=record))
     on_progress(len(chosen), len(chosen))
@@ -159,25 +157,26 @@ def remaining_cost(run: ProbeRun) -> tuple[int, Cost]:
     """
     chosen = run.checkpoints()
     _, _, frames = _begun(run, chosen)
-    missing = [len(_missing(run.probe, frames, folder, chosen)) for folder in chosen]
+    missing = [len(_missing(run.probe, frames, step, chosen)) for step in chosen]
     left = [policies for policies in missing if policies]
     if not left:
         return 0, Cost()
-    agent = run.load(chosen[0])  # the cost of one checkpoint is that of any
+    agent = run.load(next(iter(chosen.values())))  # the cost of one checkpoint is that of any
     return len(left), sum((run.probe.cost(agent, run.config, policies) for policies in left), Cost())
 
 
-def _begun(run: ProbeRun, chosen: Sequence[Path]) -> tuple[Path, dict[str, Any], dict[int, pd.DataFrame]]:
+def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, Any], dict[int, pd.DataFrame]]:
     """The table's path, its record and its rows by training step, as far as there are any."""
     path = run.path()
-    checkpoints = [read_checkpoint(folder) for folder in chosen]
-    record = _record(run.probe, run.config, checkpoints[0], run.device)
-    for folder, checkpoint in zip(chosen, checkpoints, strict=True):
-        _refuse_misplaced(folder, checkpoint, record, _record(run.probe, run.config, checkpoint, run.device))
+    origins = {step: run.source.origin(folder) for step, folder in chosen.items()}
+    records = {step: _record(run, origin) for step, origin in origins.items()}
+    record = next(iter(records.values()))
+    for step, own in records.items():
+        _refuse_other_agents(chosen[step], record, own)
     if not path.exists():
         return path, record, {}
     try:
-        old = _continued(path, run.probe, record, checkpoints)
+        old = _continued(path, run.probe, record, origins)
     except MzprobeError:
         if run.overwrite:
             return path, record, {}
@@ -189,7 +188,7 @@ def _begun(run: ProbeRun, chosen: Sequence[Path]) -> tuple[Path, dict[str, Any],
     return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
 
 
-def _continued(path: Path, probe: Probe, record: dict[str, Any], checkpoints: Sequence[Checkpoint]) -> Table:
+def _continued(path: Path, probe: Probe, record: dict[str, Any], origins: Mapping[int, Origin]) -> Table:
     """The table that is there, to be continued; refused where it was made otherwise."""
     old = read_table(path)
     unlike = differing(old.record, record)
@@ -198,35 +197,39 @@ def _continued(path: Path, probe: Probe, record: dict[str, Any], checkpoints: Se
     columns = sorted({*old.frame.columns} ^ {*probe.units})
     if columns:
         raise UsageError(f"{path} was made with other columns ({', '.join(columns)}): {_OTHER_TABLE}")
-    for checkpoint in checkpoints:
-        _refuse_other_weights(path, old.record, checkpoint)
+    for step, origin in origins.items():
+        known = old.record["checkpoints"].get(str(step))
+        if known is not None and known != origin.weights_sha256:
+            raise UsageError(f"{path} holds step {step} of other weights: {_OTHER_TABLE}")
     return old
 
 
-def _record(probe: Probe, config: Config, first: Checkpoint, device: str) -> dict[str, Any]:
+def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:
+    environment = first.environment["name"]
     return {
-        "probe": probe.name,
+        "probe": run.probe.name,
         "run": first.run,
         "seed": first.seed,
-        "settings": config.model_dump(mode="json"),
-        "config": first.config.model_dump(mode="json"),
-        "environment": first.environment,
-        "versions": versions(first.environment["name"]),
-        "machine": machine(first.environment["name"], network=first.config.network.kind, device=device),
+        "settings": run.config.model_dump(mode="json"),
+        "source": first.source,
+        "config": dict(first.config),
+        "environment": dict(first.environment),
+        "versions": versions(environment),
+        "machine": machine(environment, network=first.network, device=run.compute.device),
         "commands": {},  # by training step
         "checkpoints": {},  # by training step, the SHA-256 of the weights
-        **({"dataset": first.dataset} if first.dataset else {}),
+        **({"dataset": dict(first.dataset)} if first.dataset else {}),
         "beyond_support": {},  # by training step, of the targets so far, where the checkpoint has counted them
     }
 
 
-def _missing(probe: Probe, frames: dict[int, pd.DataFrame], folder: Path, chosen: Sequence[Path]) -> list[Path]:
-    """The checkpoints that one has still to be asked about: itself, or all others of the pairs it is part of."""
-    rows = frames.get(step_of(folder))
+def _missing(probe: Probe, frames: Mapping[int, pd.DataFrame], step: int, chosen: Mapping[int, Path]) -> list[int]:
+    """The steps that one has still to be asked about: itself, or all others of the pairs it is part of."""
+    rows = frames.get(step)
     if not probe.pair:
-        return [folder] if rows is None else []
+        return [step] if rows is None else []
     known = set() if rows is None else set(rows[probe.pair].unique().tolist())
-    return [other for other in chosen if step_of(other) not in known]
+    return [other for other in chosen if other not in known]
 
 
 def _merged(probe: Probe, old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
@@ -236,20 +239,10 @@ def _merged(probe: Probe, old: pd.DataFrame | None, new: pd.DataFrame) -> pd.Dat
     return pd.concat([old, new]).sort_values(probe.pair, kind="stable", ignore_index=True)
 
 
-def _refuse_misplaced(folder: Path, checkpoint: Checkpoint, first: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    if step_of(folder) != checkpoint.training_step:
-        raise UsageError(
-            f"{folder} holds step {checkpoint.training_step}: rename it to step-{checkpoint.training_step:07d}"
-        )
+def _refuse_other_agents(checkpoint: Path, first: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     unlike = differing(first, own) or ", ".join(name for name in ("run", "seed") if first[name] != own[name])
     if unlike:
         raise UsageError(
-            f"{folder} is of another agent than the first checkpoint asked for (other {unlike}): choose with --step, "
-            "or move it to a folder of its own"
+            f"{checkpoint} is of another agent than the first checkpoint asked for (other {unlike}): choose with "
+            "--step, or move it to a folder of its own"
         )
-
-
-def _refuse_other_weights(path: Path, record: dict[str, Any], checkpoint: Checkpoint) -> None:
-    known = record["checkpoints"].get(str(checkpoint.training_step))
-    if known is not None and known != checkpoint.weights_sha256:
-        raise UsageError(f"{path} holds step {checkpoint.training_step} of other weights: {_OTHER_TABLE}")

@@ -16,23 +16,15 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 
 from mzprobe import libm
+from mzprobe.agents import Agent
 from mzprobe.envs import Environment
 from mzprobe.envs.core import rewards_along
-from mzprobe.probes.sampling import (
-    AGENT_UNITS,
-    STATE_UNITS,
-    Agent,
-    Sample,
-    draw_states,
-    planning_model,
-    rollout_seed,
-)
+from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, rollout_seed
 from mzprobe.search.mcts import search
 from mzprobe.search.models import Prior, StateArena
 from mzprobe.search.rollouts import Rollout, RolloutArena, discounted
 from mzprobe.search.tree import Tree
 from mzprobe.settings import SearchErrorConfig, simulation_counts
-from mzprobe.threads import limited_threads
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -63,7 +55,7 @@ def measure_search(
     simulations = simulation_counts(config.simulations, agent.environment.spec.num_actions)
     frames: list[pd.DataFrame] = []
     priors: tuple[Prior, ...] = get_args(Prior)
-    with limited_threads(agent.checkpoint.config.training.threads):
+    with agent.compute.limited():
         sample, _ = draw_states(agent, config)
         size = agent.policy.trees or config.states
         parts = [np.arange(i, min(i + size, config.states)) for i in range(0, config.states, size)]
@@ -86,7 +78,7 @@ class _Searched(NamedTuple):
 
 def _searched(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simulations: Sequence[int]) -> _Searched:
     """Searches the learned model at some states, and walks what was simulated in the truth."""
-    model, own = planning_model(agent, "learned", prior, rollout), agent.policy.config
+    model, own = agent.planning_in("learned", prior=prior, leaf=rollout), agent.search
     roots = model.roots(agent.environment, sample.states)
     most = own.model_copy(update={"simulations": max(simulations)})
     tree = search(model, roots, config=most, keep_tree=True).tree

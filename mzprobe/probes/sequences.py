@@ -14,13 +14,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from mzprobe.agents import Agent
+from mzprobe.compute import BATCH_SIZE
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
-from mzprobe.probes.prefixes import BATCH_SIZE, PrefixTree, portions, walk_all
-from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Agent, Sample, draw_states
+from mzprobe.probes.prefixes import PrefixTree, portions, walk_all
+from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states
 from mzprobe.settings import SequencesConfig
 from mzprobe.stats import kendall, ranked, spearman, tied_levels
-from mzprobe.threads import limited_threads
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -60,7 +61,7 @@ def measure_sequences(
     agent: Agent, config: SequencesConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
     """The probe on one checkpoint: samples states and scores their sequences; columns as in `UNITS`."""
-    with limited_threads(agent.checkpoint.config.training.threads):
+    with agent.compute.limited():
         sample, _ = draw_states(agent, config)
         frame = score_sequences(
             agent.environment,
@@ -68,8 +69,8 @@ def measure_sequences(
             partial(policies_of, agent),
             sample,
             length=config.length,
-            device=agent.device,
-            batch_size=agent.batch_size,
+            device=agent.compute.device,
+            batch_size=agent.compute.batch_size,
             on_progress=on_progress,
         )
     return agent.label(frame)
@@ -79,7 +80,7 @@ def policies_of(agent: Agent, states: Any) -> Float64:
     """An agent's policies at real states, `[V, B, A]` in the order of `WAYS`, by one search a state."""
     searches = agent.policy.searches(states)
     visits = np.concatenate([one.visit_counts for one in searches])
-    at_own, at_1 = (np.concatenate([one.acting(T) for one in searches]) for T in (agent.policy.temperature, 1.0))
+    at_own, at_1 = (np.concatenate([one.acting(T) for one in searches]) for T in (agent.temperature, 1.0))
     smoothed = (1 + visits) / (visits.shape[1] + visits.sum(axis=1, keepdims=True))
     return np.stack([at_own, at_1, smoothed, agent.prior.distribution(states)])
 

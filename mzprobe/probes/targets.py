@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mzprobe.agents import Agent, or_missing
 from mzprobe.behaviour import discounted_returns
 from mzprobe.errors import UsageError
 from mzprobe.networks import TrainableNetwork
 from mzprobe.networks.engine import engine_for
-from mzprobe.probes.sampling import AGENT_UNITS, Agent, probe_generator
+from mzprobe.probes.sampling import AGENT_UNITS, probe_generator
 from mzprobe.settings import TargetsConfig
-from mzprobe.threads import limited_threads
 
 Float64 = NDArray[np.float64]
 
@@ -50,12 +50,12 @@ def measure_targets(
     Raises:
         UsageError: if it has kept none.
     """
-    stored, environment = agent.checkpoint.targets, agent.environment
+    stored, environment = agent.targets, agent.environment
     if stored is None:
-        raise UsageError(f"step {agent.checkpoint.training_step} of seed {agent.checkpoint.seed} {WITHOUT}")
+        raise UsageError(f"step {agent.origin.training_step} of seed {agent.origin.seed} {WITHOUT}")
     P, T = len(stored), config.steps or environment.spec.time_limit
     generator = probe_generator(agent, config)
-    with limited_threads(agent.checkpoint.config.training.threads):
+    with agent.compute.limited():
         states = stored.states(environment)
         returns = np.zeros((config.rollouts, P))
         for rollout in range(config.rollouts):
@@ -74,7 +74,7 @@ def measure_targets(
             "position": np.arange(P),
             "time": stored.times,
             "stored_step": stored.stored_steps,
-            "age": agent.checkpoint.training_step - stored.stored_steps,
+            "age": or_missing(agent.origin.training_step) - stored.stored_steps,
             "priority": stored.priorities,
             "target": stored.targets,
             "value": returns.mean(axis=0),
@@ -89,6 +89,6 @@ def _decode_bias(agent: Agent, observations: NDArray[np.float32]) -> Float64:
     """`Support.decode_bias` at observations, `[P]`; missing for a network without a distribution."""
     if not isinstance(agent.network, TrainableNetwork):
         return np.full(len(observations), np.nan)
-    engine = engine_for(agent.network, device=agent.device)
+    engine = engine_for(agent.network, device=agent.compute.device)
     atoms = engine.value_distribution(engine.represent(observations))
     return agent.network.support.decode_bias(atoms.cpu()).numpy()

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from mzprobe import envs, networks
+from mzprobe.agents import Agent
 from mzprobe.checkpoints import Checkpoint, spec_record
 from mzprobe.config import RunConfig
 from mzprobe.errors import UsageError
 from mzprobe.probes.cost import Cost, seconds
 from mzprobe.probes.registry import PROBES
-from mzprobe.probes.sampling import Agent, load_agent
 from mzprobe.settings import StudyConfig, StudyRun
+from mzprobe.sources.own import load_agent
 from mzprobe.trust import modules_of
 
 
@@ -28,8 +29,8 @@ def planned(study: StudyConfig, runs: Sequence[StudyRun]) -> Iterator[tuple[str,
     agents = [_untrained(run.config) for run in runs]
     for name, (settings, steps) in study.probes().items():
         checkpoints, total, needed = 0, Cost(), 0.0
-        for agent in agents:
-            training = agent.checkpoint.config.training
+        for run, agent in zip(runs, agents, strict=True):
+            training = run.config.training
             first = 1 if PROBES[name].file else 0  # what is kept of training is not there before
             every = [step for step in range(first, training.steps + 1) if training.is_checkpoint(step)]
             count = len(steps or PROBES[name].steps or every)

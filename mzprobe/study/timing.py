@@ -15,8 +15,8 @@ from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import read_bytes, remove_leftovers
 from mzprobe.locks import held
 from mzprobe.probes.sampling import AGENT_UNITS
-from mzprobe.probes.tables import Table, differing, read_table, table_path, write_table
 from mzprobe.provenance import versions
+from mzprobe.tables import Table, differing, read_table, table_path, write_table
 from mzprobe.training.clock import FILE, PARTS
 from mzprobe.values import whole
 

@@ -18,8 +18,8 @@ from stored_tables import store
 from mzprobe.errors import MzprobeError
 from mzprobe.figures import _provenance
 from mzprobe.figures.output import title_of
-from mzprobe.probes.seals import table_sha256
-from mzprobe.probes.tables import commands_of, differing, read_run, read_table
+from mzprobe.seals import table_sha256
+from mzprobe.tables import commands_of, differing, read_run, read_table
 from mzprobe.verify import examine
 
 

@@ -1,0 +1,135 @@
+"""An agent of any origin: a network in an environment, the search by which it acts, and where all of that is from."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from mzprobe.behaviour import BehaviourPolicy, PriorPolicy
+from mzprobe.compute import Compute
+from mzprobe.config import SearchConfig
+from mzprobe.envs import Environment
+from mzprobe.networks import MuZeroNetwork
+from mzprobe.networks.evaluate import Evaluator
+from mzprobe.networks.rows import search_rows
+from mzprobe.search.models import AdvisedModel, LeafValue, Model, PlanningModel, Prior, planning_in
+from mzprobe.stored import StoredTargets
+
+PriorAt = Literal["latent", "state"]  # where the policy network is asked: unrolled, or encoded anew
+
+SEARCHES = 1 << 13  # trees that are grown at a time, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where an agent is from: names for its tables, and what its own code recorded. None is what nobody knows."""
+
+    source: str = "memory"  # that read it
+    run: str = "agent"  # names the folder of its tables
+    seed: int = 0  # index of the agent in its run; mixed into all that is drawn for it
+    training_step: int | None = None
+    environment_steps: int | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)  # its spec
+    network: str = ""  # its kind; mlp is what our kernels run
+    weights_sha256: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)  # that trained it, as its own code keeps it
+    dataset: Mapping[str, Any] = field(default_factory=dict)  # the SHA-256 of what it learned from, where known
+    beyond_support: Mapping[str, Any] | None = None  # its targets that the support did not hold, where counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """A network in an environment, with the search by which it acts: pi^MuZero, without root noise.
+
+    Attributes:
+        environment: the truth.
+        network: h_theta, g_theta and f_theta, on the device of `compute`.
+        search: settings of its search.
+        temperature: T of pi^MuZero: of its own, the one that collected data at that training step.
+        unroll: K, steps that its model was unrolled in training; 0 where it was not, None where that is not known.
+        plan_in: the model that its search plans in.
+        targets: positions of its replay buffer, where any were kept.
+        positions: how many its checkpoints keep.
+        origin: where it is from.
+        compute: how its numbers are made.
+    """
+
+    environment: Environment
+    network: MuZeroNetwork
+    search: SearchConfig = field(default_factory=SearchConfig)
+    temperature: float = 1.0
+    unroll: int | None = None
+    plan_in: Model = "learned"
+    targets: StoredTargets | None = None
+    positions: int = 0
+    origin: Origin = field(default_factory=Origin)
+    compute: Compute = field(default_factory=Compute)
+
+    @cached_property
+    def policy(self) -> BehaviourPolicy:
+        """pi^MuZero."""
+        return BehaviourPolicy(
+            environment=self.environment,
+            model=self.planning_in(self.plan_in),
+            config=self.search,
+            temperature=self.temperature,
+            trees=min(SEARCHES, self.compute.batch_size),
+        )
+
+    @cached_property
+    def evaluate(self) -> Evaluator:
+        """pi_theta and v at observations."""
+        A = self.environment.spec.num_actions
+        return Evaluator(self.network, num_actions=A, device=self.compute.device)
+
+    @property
+    def prior(self) -> PriorPolicy:
+        """pi_theta, sampled."""
+        return PriorPolicy(environment=self.environment, evaluate=self.evaluate)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models that can be planned in: an agent that was trained without unrolling (K = 0) has learned none."""
+        return ("true",) if self.unroll == 0 else get_args(Model)
+
+    def planning_in(
+        self, model: Model, *, prior: Prior = "policy", leaf: LeafValue = "value", prior_at: PriorAt | None = None
+    ) -> PlanningModel:
+        """The agent's learned model, or the true one with the agent's policy and value.
+
+        Calls of the network have so many rows that a table is the same whatever the batch.
+
+        Args:
+            model: what is planned in.
+            prior: the policy network's, or uniform.
+            leaf: what a leaf is worth.
+            prior_at: where the policy network is asked below the root: at the unrolled latent, or at the real state
+                that the same actions lead to; without it, where the model itself stands.
+        """
+        if prior == "policy" and prior_at not in (None, own_place(model)):
+            planned = self.planning_in(model, prior="uniform", leaf=leaf)
+            return AdvisedModel(planned, self.planning_in("true" if model == "learned" else "learned"))
+        device = self.compute.device
+        rows = search_rows(device)
+        return planning_in(model, self.environment, self.network, device=device, rows=rows, prior=prior, leaf=leaf)
+
+    def label(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Puts the agent's seed and training step, and the temperature of its policy if there is none, in front."""
+        if "temperature" not in frame:
+            frame.insert(0, "temperature", self.temperature)
+        frame.insert(0, "training_step", or_missing(self.origin.training_step))
+        frame.insert(0, "seed", self.origin.seed)
+        return frame
+
+
+def or_missing(number: int | None) -> float:
+    """A number as tables keep it: missing where nobody knows it."""
+    return math.nan if number is None else number
+
+
+def own_place(model: Model) -> PriorAt:
+    """Where a model asks the policy network by itself."""
+    return "latent" if model == "learned" else "state"

@@ -1,0 +1,21 @@
+"""How an agent's numbers are made: where its network runs, on how many threads, and how much is held at a time."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from mzprobe.threads import limited_threads
+
+BATCH_SIZE = 1 << 16  # sequences held at a time, unless a caller says otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Of these `batch_size` is for memory alone: no number depends on it."""
+
+    device: str = "cpu"  # of the network
+    threads: int = 1  # of torch and of the BLAS of numpy
+    batch_size: int = BATCH_SIZE  # sequences, and trees, held at a time
+
+    def limited(self) -> AbstractContextManager[None]:
+        """Holds torch and BLAS to `threads` while it is entered."""
+        return limited_threads(self.threads)

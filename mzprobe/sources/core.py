@@ -1,0 +1,50 @@
+"""What a source of agents is: it finds agents at a path, says where each is from, and brings them to life."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from mzprobe.agents import Agent, Origin
+from mzprobe.compute import Compute
+
+
+class Source(Protocol):
+    """A kind of checkpoints that agents are read from. What can be said of all of them is asked without a network."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables and by `--source`."""
+        ...
+
+    def agents(self, path: Path) -> list[Path]:
+        """The agents at a path, one of them or all of a run.
+
+        Raises:
+            UsageError: if there is none.
+        """
+        ...
+
+    def checkpoints(self, agent: Path) -> dict[int, Path]:
+        """An agent's checkpoints by training step, in order; empty where there are none."""
+        ...
+
+    def origin(self, checkpoint: Path) -> Origin:
+        """Where the agent of a checkpoint is from.
+
+        Raises:
+            MzprobeError: if the checkpoint cannot be read.
+        """
+        ...
+
+    def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:
+        """The agent of a checkpoint.
+
+        Args:
+            checkpoint: its place.
+            compute: how its numbers are made; a source that knows better decides on the threads.
+            allow: modules whose code the checkpoint may name.
+
+        Raises:
+            MzprobeError: if the checkpoint cannot be read, or names code that is not allowed.
+        """
+        ...

@@ -1,0 +1,79 @@
+"""Agents that mzprobe trained: a checkpoint brought to life."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mzprobe.agents import Agent, Origin
+from mzprobe.checkpoints import Checkpoint, find_agents, read_checkpoint, step_of, steps_of
+from mzprobe.compute import Compute
+from mzprobe.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Own:
+    """Folders of agents with a folder for each checkpoint, as `mzprobe train` writes them."""
+
+    name: str = "own"
+
+    def agents(self, path: Path) -> list[Path]:
+        """As in the protocol."""
+        return find_agents(path)
+
+    def checkpoints(self, agent: Path) -> dict[int, Path]:
+        """As in the protocol."""
+        return {step_of(path): path for path in steps_of(agent)}
+
+    def origin(self, checkpoint: Path) -> Origin:
+        """As in the protocol."""
+        origin = origin_of(read_checkpoint(checkpoint))
+        if step_of(checkpoint) != origin.training_step:
+            raise UsageError(
+                f"{checkpoint} holds step {origin.training_step}: rename it to step-{origin.training_step:07d}"
+            )
+        return origin
+
+    def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:
+        """As in the protocol."""
+        return load_agent(read_checkpoint(checkpoint, allow=allow), compute=compute)
+
+
+def load_agent(checkpoint: Checkpoint, *, compute: Compute | None = None) -> Agent:
+    """The agent of a checkpoint, in its environment, acting as it did when it collected data.
+
+    Args:
+        checkpoint: as read from disk.
+        compute: how its numbers are made; the threads are those of training, which its bits may depend on.
+    """
+    training = checkpoint.config.training
+    compute = replace(compute or Compute(), threads=training.threads)
+    environment = checkpoint.make_environment()
+    return Agent(
+        environment=environment,
+        network=checkpoint.make_network(environment, compute.device),
+        search=checkpoint.config.search,
+        temperature=training.temperature(checkpoint.training_step),
+        unroll=training.unroll_steps,
+        plan_in=training.plan_in,
+        targets=checkpoint.targets,
+        positions=training.audited_positions,
+        origin=origin_of(checkpoint),
+        compute=compute,
+    )
+
+
+def origin_of(checkpoint: Checkpoint) -> Origin:
+    """What a checkpoint says of where it is from."""
+    return Origin(
+        source="own",
+        run=checkpoint.run,
+        seed=checkpoint.seed,
+        training_step=checkpoint.training_step,
+        environment_steps=checkpoint.environment_steps,
+        environment=checkpoint.environment,
+        network=checkpoint.config.network.kind,
+        weights_sha256=checkpoint.weights_sha256,
+        config=checkpoint.config.model_dump(mode="json"),
+        dataset=checkpoint.dataset,
+        beyond_support=checkpoint.metrics.get("beyond_support"),
+    )
