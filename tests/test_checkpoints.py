@@ -342,7 +342,9 @@ def test_no_module_can_unpickle_a_file():
     in_memory = {
         package / name: {"pickle"} for name in ("envs/check.py", "envs/chance.py", "orphans.py", "study/processes.py")
     }
-    files = sorted(package.rglob("*.py"))
+    # Reads what others pickled, without importing or calling what it names: tests/test_pickles.py.
+    reader = package / "sources/pickles.py"
+    files = sorted({*package.rglob("*.py")} - {reader})
     assert len(files) > 30
     for file in files:
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):

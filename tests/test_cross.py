@@ -132,9 +132,7 @@ def test_a_row_has_its_own_temperature_and_a_column_its_own():
     pairs = rows[["policy_step", "policy_temperature"]].drop_duplicates().to_numpy().tolist()
     assert pairs == [[0, 1.0], [20, 0.25], [20, 1.0]]
     own, at_1 = (rows[(rows["policy_step"] == 20) & (rows["policy_temperature"] == T)] for T in (0.25, 1.0))
-    alone = measure_cross(
-        agents[0], ENUMERATED, [replace(agents[1], temperature=1.0)]
-    )
+    alone = measure_cross(agents[0], ENUMERATED, [replace(agents[1], temperature=1.0)])
     assert own["own_temperature"].all()
     assert not at_1["own_temperature"].any()
     columns = [name for name in UNITS if name not in ("tv", "own_temperature")]

@@ -1,0 +1,218 @@
+"""Reading a pickle without running anything that it names.
+
+A pickle is a program whose instructions call what it names. Here a name means one of a few harmless things, which
+`Names` holds, or an `Inert` record of what would have been made: nothing is imported, and no code of the file's choice
+runs. What could fill the memory or reach objects of this process is refused before the first instruction runs.
+"""
+
+import io
+import pickle
+import pickletools
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mzprobe.errors import CheckpointError
+
+LARGEST = 1 << 26  # bytes of a pickle without its arrays; published ones take some thousands
+_REFUSED = ("EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER")  # objects from outside of the file
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET")
+_SCALARS = "biufc?"  # kinds of numpy that are numbers
+
+Maker = Callable[..., Any]
+
+
+class Inert:
+    """What an object of some class would have been made from.
+
+    Attributes:
+        arguments: that its class would have been called with.
+        fields: its attributes by name, where the pickle says them.
+        items: what would have been put in it.
+    """
+
+    what: ClassVar[str] = ""  # module and class
+
+    def __new__(cls, *arguments: Any, **_: Any) -> "Inert":
+        """A record; whatever is given is kept and not used."""
+        made = super().__new__(cls)
+        made.arguments = arguments
+        made.fields = {}
+        made.items = []
+        return made
+
+    def __init__(self, *_arguments: Any, **_options: Any) -> None:
+        self.arguments: tuple[Any, ...]
+        self.fields: dict[str, Any]
+        self.items: list[Any]
+
+    def __setstate__(self, state: Any) -> None:
+        parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)
+        for part in parts:
+            if isinstance(part, dict):
+                self.fields.update({str(name): value for name, value in part.items()})
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items.append((key, value))
+
+    def append(self, item: Any) -> None:
+        """Keeps an item of a list, or of a set."""
+        self.items.append(item)
+
+    add = append
+
+    def __repr__(self) -> str:
+        return f"<{self.what}, not made>"
+
+
+class _Maker:
+    """A harmless function as the pickle sees it: nothing of it can be changed, unlike a function's attributes."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Maker) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "_function" or hasattr(self, "_function"):
+            raise pickle.UnpicklingError(f"it sets {name} of what is no record")
+        super().__setattr__(name, value)
+
+
+def load(data: bytes, *, source: object, makers: Mapping[str, Maker] | None = None, store: Maker | None = None) -> Any:
+    """What a pickle holds: containers, numbers, texts, numpy's single numbers, and `Inert` records of the rest.
+
+    Args:
+        data: the pickle, with nothing after it.
+        source: the file, for errors.
+        makers: functions in the place of named ones, by `module name`, beside those for containers and numpy.
+        store: what the pickle refers to from outside, by its persistent id; without it that is refused.
+
+    Raises:
+        CheckpointError: if it is damaged, too large, or does what no checkpoint needs.
+    """
+    return load_from(io.BytesIO(data), source=source, makers=makers, store=store)
+
+
+def load_from(
+    stream: io.BytesIO, *, source: object, makers: Mapping[str, Maker] | None = None, store: Maker | None = None
+) -> Any:
+    """`load` for a stream that goes on after the pickle, which stays where that ends."""
+    begin = stream.tell()
+    _look_through(stream, source)
+    stream.seek(begin)
+    try:
+        return _Reader(stream, {**MAKERS, **(makers or {})}, store).load()
+    except CheckpointError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as reason:  # of the file's making: whatever its instructions cannot do
+        raise damaged(source, str(reason) or type(reason).__name__) from None
+
+
+def damaged(source: object, reason: str) -> CheckpointError:
+    """The error for a file that cannot be read."""
+    return CheckpointError(f"{source} is damaged or not a checkpoint ({reason}): copy it again, or give another file")
+
+
+def _look_through(stream: io.BytesIO, source: object) -> None:
+    """Refuses, before anything is built, what reaches outside of the file or asks for memory that it does not fill."""
+    begin, count = stream.tell(), 0
+    try:
+        for operation, argument, position in pickletools.genops(stream):
+            count += 1
+            if position is not None and position - begin > LARGEST:
+                raise damaged(source, f"its pickle is larger than {LARGEST:,} bytes")
+            if operation.name in _REFUSED:
+                raise damaged(source, f"its pickle has the instruction {operation.name}")
+            if operation.name in _MEMO and argument is not None and int(argument) > count:
+                raise damaged(source, "its pickle numbers more objects than it can hold")
+    except (CheckpointError, MemoryError):
+        raise
+    except Exception as reason:  # genops raises what it likes for bytes that are no instructions
+        raise damaged(source, str(reason) or type(reason).__name__) from None
+
+
+class _Reader(pickle.Unpickler):
+    """An unpickler for which names are makers or `Inert` classes, each of this one load."""
+
+    def __init__(self, stream: io.BytesIO, makers: Mapping[str, Maker], store: Maker | None) -> None:
+        super().__init__(stream)
+        self._makers = {name: _Maker(maker) for name, maker in makers.items()}
+        self._inert: dict[str, type[Inert]] = {}
+        self._store = store
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        """The maker of that name, or a class of records; nothing is imported."""
+        name = f"{module_name} {global_name}"
+        if name in self._makers:
+            return self._makers[name]
+        if name not in self._inert:
+            self._inert[name] = type("Inert", (Inert,), {"what": f"{module_name}.{global_name}"})
+        return self._inert[name]
+
+    def persistent_load(self, pid: Any, /) -> Any:
+        """What the archive around the pickle holds."""
+        if self._store is None:
+            raise pickle.UnpicklingError("it refers to another file")
+        return self._store(pid)
+
+
+class _Dtype:
+    """A numpy type while it is put together: `dtype('f8', ...)`, and then its byte order."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        self.code, self.order = str(code), "|"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = str(state[1])
+
+    def made(self) -> np.dtype[Any]:
+        found = np.dtype(self.code)
+        if found.kind not in _SCALARS or found.subdtype is not None:
+            raise pickle.UnpicklingError(f"numpy's type {self.code} is no number")
+        return found.newbyteorder(">") if self.order == ">" else found
+
+
+def _scalar(kind: _Dtype, data: Any) -> Any:
+    return np.frombuffer(_bytes(data), kind.made(), count=1)[0].item()
+
+
+def _bytes(data: Any) -> bytes:
+    if not isinstance(data, bytes):
+        raise pickle.UnpicklingError("numbers of numpy that are no bytes")
+    return data
+
+
+def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
+    """Old protocols keep bytes as text."""
+    if encoding != "latin1" or not isinstance(text, str):
+        raise pickle.UnpicklingError("bytes in another encoding than latin1")
+    return text.encode("latin1")
+
+
+def _counted(items: Any = ()) -> dict[Any, Any]:
+    return dict(items)
+
+
+MAKERS: dict[str, Maker] = {
+    "collections OrderedDict": OrderedDict,
+    "collections Counter": _counted,
+    "collections defaultdict": lambda *_: {},
+    "builtins set": lambda items=(): set(items),
+    "builtins frozenset": lambda items=(): frozenset(items),
+    "__builtin__ set": lambda items=(): set(items),
+    "__builtin__ bytes": lambda: b"",  # as old protocols write none of them
+    "_codecs encode": _encoded,
+    "numpy.core.multiarray scalar": _scalar,
+    "numpy._core.multiarray scalar": _scalar,
+    "numpy dtype": _Dtype,
+}
