@@ -37,6 +37,7 @@ _HOMES = {
     "Compute": "mzprobe.compute",
     "Origin": "mzprobe.agents",
     "load_agent": "mzprobe.sources.own",
+    "open_agent": "mzprobe.sources",
     "sample_states": "mzprobe.probes.sampling",
     "measure_cross": "mzprobe.probes.cross",
     "measure_equivalence": "mzprobe.probes.equivalence",

@@ -38,6 +38,12 @@ class Origin:
     config: Mapping[str, Any] = field(default_factory=dict)  # that trained it, as its own code keeps it
     dataset: Mapping[str, Any] = field(default_factory=dict)  # the SHA-256 of what it learned from, where known
     beyond_support: Mapping[str, Any] | None = None  # its targets that the support did not hold, where counted
+    facts: Mapping[str, str] = field(
+        default_factory=dict
+    )  # of `config` that its file does not hold: where they are from
+    returned: float | None = None  # undiscounted, in the environment's units, as its own code or its authors say
+    returned_where: str = ""  # they say it
+    differences: tuple[str, ...] = ()  # between the environment that it was trained in and the one it is asked in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +119,7 @@ class Agent:
             planned = self.planning_in(model, prior="uniform", leaf=leaf)
             return AdvisedModel(planned, self.planning_in("true" if model == "learned" else "learned"))
         device = self.compute.device
-        rows = search_rows(device)
+        rows = self.compute.rows or search_rows(device)
         return planning_in(model, self.environment, self.network, device=device, rows=rows, prior=prior, leaf=leaf)
 
     def label(self, frame: pd.DataFrame) -> pd.DataFrame:

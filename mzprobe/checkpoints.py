@@ -260,22 +260,28 @@ def step_of(checkpoint: Path) -> int:
     return int(match[1])
 
 
+def agents_at(path: Path) -> list[Path]:
+    """The agents' folders at a path: one agent, or all agents of a run, by seed; none where nothing is."""
+    if steps_of(path):
+        return [path]
+    agents = [p for p in path.iterdir() if SEED_NAME.fullmatch(p.name) and steps_of(p)] if path.is_dir() else []
+    return sorted(agents, key=seed_of)
+
+
 def find_agents(path: Path) -> list[Path]:
-    """The agents' folders at a path: one agent, or all agents of a run, by seed.
+    """`agents_at`, of which there is one at least.
 
     Raises:
         UsageError: if there is none.
     """
     if not there(path):
         raise UsageError(f"{path} does not exist: give an agent's folder, or a run's, or train one with mzprobe train")
-    if steps_of(path):
-        return [path]
-    agents = [p for p in path.iterdir() if SEED_NAME.fullmatch(p.name) and steps_of(p)] if path.is_dir() else []
+    agents = agents_at(path)
     if not agents:
         raise UsageError(
             f"{path} holds no checkpoints: give an agent's folder (seed-0) or a run's, made by mzprobe train"
         )
-    return sorted(agents, key=seed_of)
+    return agents
 
 
 def seed_of(agent: Path) -> int:

@@ -15,6 +15,7 @@ class Compute:
     device: str = "cpu"  # of the network
     threads: int = 1  # of torch and of the BLAS of numpy
     batch_size: int = BATCH_SIZE  # sequences, and trees, held at a time
+    rows: int | None = None  # of a call of the network by torch in a search; None for those of the device
 
     def limited(self) -> AbstractContextManager[None]:
         """Holds torch and BLAS to `threads` while it is entered."""

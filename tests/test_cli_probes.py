@@ -246,12 +246,14 @@ def test_a_wrong_setting_exits_with_2_and_one_line(refused, agent, arguments, sa
 def test_a_wrong_path_exits_with_2_and_one_line(refused, agent, tmp_path, command):
     assert refused(command, "nowhere") == (
         2,
-        "error: nowhere does not exist: give an agent's folder, or a run's, or train one with mzprobe train",
+        "error: nowhere does not exist: give an agent's folder, a run's or a checkpoint of other code, or train one "
+        "with mzprobe train",
     )
     (tmp_path / "file").write_text("no folder")
-    for path in ("file", agent / "step-0000020"):
-        code, line = refused(command, path)
-        assert (code, f"{path} holds no checkpoints" in line) == (2, True)
+    code, line = refused(command, "file")
+    assert (code, "file is no checkpoint that mzprobe knows" in line) == (2, True)
+    code, line = refused(command, agent / "step-0000020")
+    assert (code, "step-0000020 holds no checkpoints" in line) == (2, True)
     code, line = refused(command)
     assert (code, "there is no run under checkpoints" in line) == (2, True)
 

@@ -12,6 +12,7 @@ from mzprobe import __version__
 from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
 from mzprobe.cli.drawing import compare, draw, judge
+from mzprobe.cli.looking import look, sources
 from mzprobe.cli.options import (
     LAST_SEED,
     Allow,
@@ -57,6 +58,12 @@ Record episodes of an agent, as a dataset to learn from:
 
 \b
   mzprobe collect checkpoints/cartpole/seed-0/step-0020000 --out datasets/expert-v0
+
+Agents of other code are asked in the same way; whose a checkpoint is, and whether it plays as it should:
+
+\b
+  mzprobe look cartpole.checkpoint
+  mzprobe sources
 
 Or all of it, for a shipped study:
 
@@ -169,6 +176,8 @@ def train(
 
 
 add_commands(app)
+app.command(epilog="Example: mzprobe look checkpoints/cartpole/seed-0")(look)
+app.command(epilog="Example: mzprobe sources")(sources)
 app.command(epilog="Example: mzprobe pack cartpole --out shipped")(pack)
 app.command(epilog="Example: mzprobe verify checkpoints analyses")(verify)
 app.command(epilog="Example: mzprobe seal analyses/cartpole --dry-run")(seal)

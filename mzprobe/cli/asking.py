@@ -16,10 +16,12 @@ from mzprobe.cli.options import (
     Checkpoints,
     Device,
     DryRun,
+    Given,
     Out,
     Overwrite,
     Processes,
     Set,
+    SourceName,
     Step,
     check_device,
 )
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from mzprobe.probes.runner import ProbeRun
+    from mzprobe.sources.core import Source
 
 _FIRST = ("path", "out", "step")  # in the order of --help: these, a probe's own options, the others
 
@@ -47,18 +50,21 @@ class Question:
     processes: Processes = 1
     batch_size: BatchSize = None
     overwrite: Overwrite = False
+    source: SourceName = None
+    agent: Given = None
     allow: Allow = None
     dry_run: DryRun = False
 
     def answer(self, name: str, settings: dict[str, Any]) -> None:
         """Asks a probe of all agents at the path, with settings where they are given; prints the tables' paths."""
-        from mzprobe.checkpoints import find_agents, newest_run
+        from mzprobe.checkpoints import newest_run
         from mzprobe.compute import BATCH_SIZE, Compute
         from mzprobe.config import validated, with_overrides
         from mzprobe.console import console
         from mzprobe.locks import tidy
         from mzprobe.probes.registry import PROBES
         from mzprobe.probes.runner import ProbeRun
+        from mzprobe.sources import find_source
 
         check_device(self.device)
         probe, path = PROBES[name], self.path
@@ -68,7 +74,10 @@ class Question:
         if path is None:
             path = newest_run(self.checkpoints)
             console.print(f"run {path.name}, the newest under {self.checkpoints}")
-        agents = find_agents(path)
+        source = find_source(path, source=self.source, given=self.agent or ())
+        agents = source.agents(path)
+        if source.name != "own":
+            _introduce(source, agents[0])
         compute = Compute(device=self.device, batch_size=self.batch_size or BATCH_SIZE)
         runs = [
             ProbeRun(
@@ -78,6 +87,7 @@ class Question:
                 analyses=self.out,
                 command=_recorded(sys.argv[1:], [] if self.path else [str(path)]),
                 steps=tuple(self.step or ()),
+                source=source,
                 compute=compute,
                 overwrite=self.overwrite,
                 allow=tuple(self.allow or ()),
@@ -93,6 +103,22 @@ class Question:
         for run in runs:
             tidy(run.path())
             console.print(f"{run.path()}")
+
+
+def _introduce(source: "Source", agent: Path) -> None:
+    """Says of other code's agent what its tables will say: where it is from, what is assumed, what differs."""
+    from mzprobe.console import errors
+    from mzprobe.sources.looking import assumed
+
+    for checkpoint in source.checkpoints(agent).values():
+        origin = source.origin(checkpoint)
+        environment = origin.environment
+        errors.print(
+            f"{checkpoint}: {source.name}, training step {origin.training_step}, asked in {environment['name']} "
+            f"(gamma {environment['gamma']:g}, {environment['time_limit']} steps)"
+        )
+        for line in assumed(origin):
+            errors.print(f"  {line}")
 
 
 def command_of(name: str, own: Callable[..., dict[str, Any]]) -> Callable[..., None]:

@@ -21,7 +21,18 @@ Checkpoints = Annotated[Path, typer.Option("--checkpoints", help="Folder of all 
 Analyses = Annotated[Path, typer.Option("--analyses", help="Folder of all tables.")]
 Datasets = Annotated[Path, typer.Option("--datasets", help="Folder of all datasets.")]
 Figures = Annotated[Path, typer.Option("--figures", help="Folder of all figures.")]
-AgentPath = Annotated[Path | None, typer.Argument(help="An agent's folder, or a run's; the newest run by default.")]
+AgentPath = Annotated[
+    Path | None,
+    typer.Argument(help="An agent's folder, a run's, or a checkpoint of other code; the newest run by default."),
+]
+SourceName = Annotated[
+    str | None,
+    typer.Option("--source", help="Whose checkpoint it is, or module:attribute of an adapter; by default it is seen."),
+]
+Given = Annotated[
+    list[str] | None,
+    typer.Option("--agent", metavar="KEY=VALUE", help="A fact that other code's checkpoint does not say, or wrongly."),
+]
 Step = Annotated[list[int] | None, typer.Option(help="Only this training step; may be given again.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a table that was made with other settings.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do and how long it takes; do nothing.")]

@@ -116,4 +116,8 @@ class Support:
         below, above = probabilities[..., :pairs].flip(-1), probabilities[..., self.atoms - pairs :]
         distances = torch.arange(pairs, dtype=logits.dtype, device=logits.device) + (1 + self.atoms % 2) / 2
         mean = self.centre + self.spacing * ((above - below) @ distances)
-        return inverse_transform(mean) / self.reward_scale
+        return self.decoded(mean)
+
+    def decoded(self, transformed: Tensor) -> Tensor:
+        """Transformed numbers `[...]` -> scalars `[...]`, environment units."""
+        return inverse_transform(transformed) / self.reward_scale

@@ -212,6 +212,8 @@ def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:
         "seed": first.seed,
         "settings": run.config.model_dump(mode="json"),
         "source": first.source,
+        **({"facts": dict(first.facts)} if first.facts else {}),  # that its file does not hold: where each is from
+        **({"differences": list(first.differences)} if first.differences else {}),
         "config": dict(first.config),
         "environment": dict(first.environment),
         "versions": versions(environment),

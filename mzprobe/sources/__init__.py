@@ -1,1 +1,121 @@
-"""Where agents come from: one file a source."""
+"""Where agents come from: one file a source, found by what lies at a path."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from mzprobe._plugins import load_attribute, nearest
+from mzprobe.agents import Agent
+from mzprobe.compute import Compute
+from mzprobe.errors import UsageError
+from mzprobe.files import there
+from mzprobe.sources.core import Source
+from mzprobe.sources.foreign import FileSource
+from mzprobe.sources.jimohman import JimOhman
+from mzprobe.sources.michaelnny import MichaelNny
+from mzprobe.sources.muzero_general import MuZeroGeneral
+from mzprobe.sources.own import Own
+
+GROUP = "mzprobe.sources"  # of entry points: a Source, or an Adapter of files
+
+
+def sources() -> dict[str, Source]:
+    """All sources by name: ours, and those of installed packages."""
+    found: dict[str, Source] = {"own": Own()}
+    for adapter in (MuZeroGeneral(), MichaelNny(), JimOhman()):
+        found[adapter.name] = FileSource(adapter)
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        made = _source_of(point.load())
+        found[made.name] = made
+    return found
+
+
+def find_source(path: Path, *, source: str | None = None, given: Sequence[str] = ()) -> Source:
+    """The source of the agents at a path.
+
+    Args:
+        path: of a checkpoint, an agent or a run.
+        source: its name, or `module:attribute` of a Source or an Adapter of your own; without it, the first that
+            recognises what lies there.
+        given: `KEY=VALUE`, facts of `sources.foreign.Facts` that are known better than the file or its authors say.
+
+    Raises:
+        UsageError: if nothing is there, no source knows it, or it knows all facts itself.
+    """
+    if source is not None and ":" in source:
+        return _with_facts(_source_of(load_attribute(source)), given)
+    known = sources()
+    if source is not None:
+        if source not in known:
+            raise UsageError(f"there is no source {source}{nearest(source, known)}: they are {', '.join(known)}")
+        return _with_facts(known[source], given)
+    if not there(path):
+        raise UsageError(
+            f"{path} does not exist: give an agent's folder, a run's or a checkpoint of other code, or train one with "
+            "mzprobe train"
+        )
+    for one in known.values():
+        if one.recognises(path):
+            return _with_facts(one, given)
+    if path.is_dir():
+        return _with_facts(known["own"], given)  # says what is missing
+    raise UsageError(
+        f"{path} is no checkpoint that mzprobe knows (mzprobe sources lists them): give another path, or write an "
+        "adapter and name it with --source"
+    )
+
+
+def open_agent(
+    path: Path | str,
+    *,
+    step: int | None = None,
+    source: str | None = None,
+    given: Sequence[str] = (),
+    compute: Compute | None = None,
+    allow: Sequence[str] = (),
+) -> Agent:
+    """The agent at a path, of whatever code trained it.
+
+    Args:
+        path: of a checkpoint, or of the one agent whose checkpoints lie there.
+        step: its training step; without it, the latest.
+        source: as in `find_source`.
+        given: as in `find_source`.
+        compute: how its numbers are made.
+        allow: modules whose code the checkpoint may name.
+
+    Raises:
+        MzprobeError: if there is no such agent, or several, or it cannot be read.
+    """
+    place = Path(path)
+    found = find_source(place, source=source, given=given)
+    if not (isinstance(found, Own) and found.is_checkpoint(place)):
+        agents = found.agents(place)
+        if len(agents) > 1:
+            raise UsageError(f"{place} holds {len(agents)} agents: give one of them, such as {agents[0]}")
+        by_step = found.checkpoints(agents[0])
+        if step is not None and step not in by_step:
+            raise UsageError(f"{place} has no checkpoint at step {step}: choose among {', '.join(map(str, by_step))}")
+        place = by_step[max(by_step) if step is None else step]
+    return found.load(place, compute=compute or Compute(), allow=allow)
+
+
+def _source_of(made: Any) -> Source:
+    """What a package or a user names: a Source or an Adapter, or a class of either."""
+    one: Any = made() if isinstance(made, type) else made
+    if hasattr(one, "network") and hasattr(one, "describe"):
+        return FileSource(one)
+    if all(hasattr(one, part) for part in ("name", "recognises", "agents", "checkpoints", "origin", "load")):
+        source: Source = one
+        return source
+    raise UsageError(f"{made!r} is neither a Source nor an Adapter: see docs/adapters.md")
+
+
+def _with_facts(source: Source, given: Sequence[str]) -> Source:
+    if not given:
+        return source
+    if not isinstance(source, FileSource):
+        raise UsageError(f"agents of the source {source.name} say all of it themselves: leave --agent out")
+    return replace(source, given=tuple(given))

@@ -16,6 +16,10 @@ class Source(Protocol):
         """What it is called in tables and by `--source`."""
         ...
 
+    def recognises(self, path: Path) -> bool:
+        """Whether there are agents of this source at a path; runs nothing, raises nothing."""
+        ...
+
     def agents(self, path: Path) -> list[Path]:
         """The agents at a path, one of them or all of a run.
 

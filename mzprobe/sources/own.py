@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mzprobe.agents import Agent, Origin
-from mzprobe.checkpoints import Checkpoint, find_agents, read_checkpoint, step_of, steps_of
+from mzprobe.checkpoints import RECORD, Checkpoint, agents_at, find_agents, read_checkpoint, step_of, steps_of
 from mzprobe.compute import Compute
 from mzprobe.errors import UsageError
 
@@ -15,6 +15,14 @@ class Own:
     """Folders of agents with a folder for each checkpoint, as `mzprobe train` writes them."""
 
     name: str = "own"
+
+    def recognises(self, path: Path) -> bool:
+        """As in the protocol."""
+        return self.is_checkpoint(path) or bool(agents_at(path))
+
+    def is_checkpoint(self, path: Path) -> bool:
+        """Whether it is the folder of a single checkpoint."""
+        return (path / RECORD).is_file()
 
     def agents(self, path: Path) -> list[Path]:
         """As in the protocol."""

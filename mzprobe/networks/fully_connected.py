@@ -1,0 +1,86 @@
+"""Fully connected networks as other code writes them, put together from weights that are already there."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mzprobe.networks.core import TrainableNetwork
+from mzprobe.networks.support import Support
+
+Chain = Sequence[tuple[Tensor, Tensor]]  # weight [outputs, inputs] and bias [outputs] of each linear layer
+Function = Callable[[Tensor], Tensor]
+
+PARTS = ("representation", "dynamics", "reward", "policy", "value")
+
+
+class FullyConnected(TrainableNetwork):
+    """Five chains of linear layers; actions are one-hot, appended to the latent.
+
+    Args:
+        chains: the layers of each of `PARTS`.
+        support: of both scalar heads.
+        activation: between the layers of a chain.
+        scale: of a latent `[B, L]`, after the representation and after the dynamics.
+        rewards: what the reward chain reads: the next latent before it is scaled, or the latent and the action.
+    """
+
+    def __init__(
+        self,
+        chains: Mapping[str, Chain],
+        *,
+        support: Support,
+        activation: Function,
+        scale: Function,
+        rewards: Literal["unscaled", "step"],
+    ) -> None:
+        super().__init__()
+        self.support = support
+        self.num_actions = len(chains["policy"][-1][1])
+        self.activation, self.scale, self.rewards = activation, scale, rewards
+        self.chains = nn.ModuleDict({part: _Chain(chains[part], activation) for part in PARTS})
+
+    def represent(self, observations: Tensor) -> Tensor:
+        """As in the protocol."""
+        return self.scale(self.chains["representation"](observations.flatten(1)))
+
+    def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """As in `TrainableNetwork`."""
+        return self.scale(self.chains["dynamics"](self._with_actions(latents, actions)))
+
+    def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:  # noqa: ARG002
+        """As in `TrainableNetwork`; the next latents, which are scaled, are not what these heads read."""
+        given = self._with_actions(latents, actions)
+        logits: Tensor = self.chains["reward"](given if self.rewards == "step" else self.chains["dynamics"](given))
+        return logits
+
+    def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """As in `TrainableNetwork`."""
+        return self.chains["policy"](latents), self.chains["value"](latents)
+
+    def dynamics(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """As in the protocol."""
+        given = self._with_actions(latents, actions)
+        following = self.chains["dynamics"](given)
+        logits = self.chains["reward"](given if self.rewards == "step" else following)
+        return self.scale(following), self.support.scalar(logits)
+
+    def _with_actions(self, latents: Tensor, actions: Tensor) -> Tensor:
+        chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)
+        return torch.cat((latents, chosen), dim=1)
+
+
+class _Chain(nn.Module):
+    """Linear layers with an activation in between."""
+
+    def __init__(self, layers: Chain, activation: Function) -> None:
+        super().__init__()
+        self.activation = activation
+        self.weights = nn.ParameterList(weight for weight, _ in layers)
+        self.biases = nn.ParameterList(bias for _, bias in layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = nn.functional.linear(self.activation(x) if layer else x, weight, bias)
+        return x

@@ -1,0 +1,268 @@
+"""Agents that other code trained: one file a checkpoint, whose layout an adapter knows.
+
+What a file does not say, such as the discount, is that of the configuration which its authors published, and is said to
+be so; whoever knows better gives it (`--agent KEY=VALUE`).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mzprobe import envs
+from mzprobe.agents import Agent, Origin
+from mzprobe.checkpoints import spec_record
+from mzprobe.compute import Compute
+from mzprobe.config import MOST, Config, EnvironmentConfig, NonNegative, NonNegativeInt, SearchConfig, with_overrides
+from mzprobe.envs import Environment
+from mzprobe.envs.history import HistoryEnvironment
+from mzprobe.errors import CheckFailed, CheckpointError, MzprobeError, UsageError
+from mzprobe.files import read_bytes, sha256
+from mzprobe.networks import MuZeroNetwork, check_network
+from mzprobe.networks.fully_connected import Chain
+from mzprobe.sources.archives import is_archive, read_archive
+from mzprobe.trust import refuse_code
+
+_HEAD = 64  # bytes that tell an archive
+_FILE = "give the file of a checkpoint"
+_ROWS = 256  # of a call of a network in a search
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Facts(Config):
+    """What is known of an agent beside its weights."""
+
+    environment: EnvironmentConfig = EnvironmentConfig(name="")
+    """The environment that it is asked in, discount and time limit among its options; no name where it is not known."""
+    history: NonNegativeInt = 0
+    """Observations that it sees at a time, each with the action before it; 0 where it sees the latest alone."""
+    search: SearchConfig = SearchConfig()
+    """Its search; without root noise where it is probed."""
+    temperature: NonNegative | None = None
+    """T of pi^MuZero."""
+    unroll: NonNegativeInt | None = None
+    """K, steps that its model was unrolled in training."""
+    training_step: NonNegativeInt | None = None
+    """Optimiser updates."""
+    environment_steps: NonNegativeInt | None = None
+    """Steps taken in the environment."""
+
+
+class Described(NamedTuple):
+    """An agent as its file and its authors describe it."""
+
+    facts: Facts
+    sources: dict[str, str]  # of facts that are not in the file, by key: where they are from
+    differences: tuple[str, ...] = ()  # between the environment that it was trained in and that of `facts`
+    returned: float | None = None  # undiscounted, in the environment's units, as the file or its authors say
+    returned_where: str = ""  # they say it
+
+
+class Adapter(Protocol):
+    """Knows the checkpoints of one code base. What a file holds is a tree of containers, numbers and arrays."""
+
+    @property
+    def name(self) -> str:
+        """Of the source."""
+        ...
+
+    @property
+    def of(self) -> str:
+        """Whose code it is, for people."""
+        ...
+
+    @property
+    def verified(self) -> str:
+        """Against what its numbers were compared."""
+        ...
+
+    def recognises(self, tree: Any) -> bool:
+        """Whether a file is one of these."""
+        ...
+
+    def describe(self, tree: Any, *, source: object) -> Described:
+        """What is known of the agent.
+
+        Raises:
+            CheckpointError: if the file is not whole.
+        """
+        ...
+
+    def network(self, tree: Any, *, source: object) -> MuZeroNetwork:
+        """The network with its weights, in environment units.
+
+        Raises:
+            CheckpointError: if the weights are not those of a network that this adapter knows.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """The checkpoints of an adapter: a file, or a folder with files of one agent at several training steps."""
+
+    adapter: Adapter
+    given: tuple[str, ...] = ()  # KEY=VALUE, facts that a user knows better
+
+    @property
+    def name(self) -> str:
+        """As in the protocol."""
+        return self.adapter.name
+
+    def recognises(self, path: Path) -> bool:
+        """Whether there is such a checkpoint at a path."""
+        return bool(self._files(path))
+
+    def agents(self, path: Path) -> list[Path]:
+        """As in the protocol: one."""
+        if not self._files(path):
+            raise UsageError(f"{path} holds no checkpoint of {self.adapter.of}: give another path, or another --source")
+        return [path]
+
+    def checkpoints(self, agent: Path) -> dict[int, Path]:
+        """As in the protocol."""
+        found: dict[int, Path] = {}
+        for file in self._files(agent):
+            step = self.described(file).facts.training_step
+            if step is None:
+                raise UsageError(f"{file} does not say its training step: give it with --agent training_step=N")
+            if step in found:
+                raise UsageError(f"{file} and {found[step]} are both of training step {step}: give one of them")
+            found[step] = file
+        return dict(sorted(found.items()))
+
+    def origin(self, checkpoint: Path) -> Origin:
+        """As in the protocol."""
+        described = self.described(checkpoint)
+        facts = described.facts
+        by_checkpoint = {"training_step", "environment_steps", "temperature"}
+        return Origin(
+            source=self.name,
+            run=self._run(checkpoint),
+            training_step=facts.training_step,
+            environment_steps=facts.environment_steps,
+            environment=spec_record(_environment(facts)),
+            network=self.name,
+            weights_sha256=sha256(read_bytes(checkpoint, error=CheckpointError, remedy=_FILE)),
+            config={**facts.model_dump(mode="json", exclude=by_checkpoint), "given": list(self.given)},
+            facts=described.sources,
+            returned=described.returned,
+            returned_where=described.returned_where,
+            differences=described.differences,
+        )
+
+    def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:
+        """As in the protocol."""
+        facts = self.described(checkpoint).facts
+        refuse_code(facts.model_dump(), allow=allow, source=checkpoint)
+        environment = _environment(facts)
+        network = self.adapter.network(read_archive(checkpoint), source=checkpoint)
+        if isinstance(network, torch.nn.Module):
+            network.eval().requires_grad_(False).to(compute.device)
+        _refuse_other_shape(network, environment, checkpoint, compute.device)
+        return Agent(
+            environment=environment,
+            network=network,
+            search=facts.search,
+            temperature=facts.temperature or 0.0,
+            unroll=facts.unroll,
+            origin=self.origin(checkpoint),
+            compute=replace(compute, rows=_ROWS),
+        )
+
+    def described(self, checkpoint: Path) -> Described:
+        """What is known of a checkpoint's agent, the user's word first.
+
+        Raises:
+            MzprobeError: if the file cannot be read, is not one of the adapter's, or does not say what must be known.
+        """
+        tree = read_archive(checkpoint)
+        if not self.adapter.recognises(tree):
+            raise CheckpointError(f"{checkpoint} is no checkpoint of {self.adapter.of}: give another file")
+        described = self.adapter.describe(tree, source=checkpoint)
+        facts = with_overrides(described.facts, self.given)
+        for key, value in (("environment.name", facts.environment.name), ("temperature", facts.temperature)):
+            if value in ("", None):
+                raise UsageError(f"{checkpoint} does not say its {key}, nor do its authors: give --agent {key}=VALUE")
+        said = {given.partition("=")[0]: "given" for given in self.given}
+        return described._replace(facts=facts, sources={**described.sources, **said})
+
+    def _files(self, path: Path) -> list[Path]:
+        if path.is_file():
+            return [path] if self._is_one(path) else []
+        return [file for file in sorted(path.iterdir()) if self._is_one(file)] if path.is_dir() else []
+
+    def _is_one(self, file: Path) -> bool:
+        try:
+            with file.open("rb") as opened:
+                head = opened.read(_HEAD)
+            return is_archive(head) and self.adapter.recognises(read_archive(file))
+        except (OSError, MzprobeError):
+            return False
+
+    def _run(self, checkpoint: Path) -> str:
+        """A name for the agent's tables: of a file, or of the folder that its checkpoints share."""
+        return _UNFIT.sub("-", f"{self.name}-{checkpoint.stem}").strip("-.")
+
+
+def _environment(facts: Facts) -> Environment:
+    made = envs.make(facts.environment.name, **facts.environment.options)
+    return HistoryEnvironment(made, facts.history) if facts.history else made
+
+
+def _refuse_other_shape(network: MuZeroNetwork, environment: Environment, source: Path, device: str) -> None:
+    """Asks a network once what it says in its environment."""
+    spec = environment.spec
+    try:
+        check_network(network, spec, device=device)
+    except (CheckFailed, RuntimeError, IndexError) as reason:
+        said = f" ({reason})" if isinstance(reason, CheckFailed) else ""
+        raise UsageError(
+            f"{source} is no network for {spec.name}, which shows {spec.observation_shape} and takes "
+            f"{spec.num_actions} actions{said}: name its environment with --agent environment.name=NAME"
+        ) from None
+
+
+def chain_of(weights: dict[str, NDArray[Any]], *names: str, source: object) -> Chain:
+    """Linear layers by their names, such as `value_net.0`: weight and bias of each.
+
+    Raises:
+        CheckpointError: if one is missing, or is no layer.
+    """
+    layers = []
+    if not names:
+        raise CheckpointError(f"{source} lacks layers of its network: it is of another network than this source's")
+    for name in names:
+        parts = [weights.get(f"{name}.{part}") for part in ("weight", "bias")]
+        if parts[0] is None or parts[1] is None or parts[0].ndim != 2 or parts[1].shape != parts[0].shape[:1]:
+            raise CheckpointError(f"{source} has no linear layer {name}: it is of another network than this source's")
+        layers.append(tuple(torch.from_numpy(np.array(part, np.float32)) for part in parts))
+    for (weight, _), (following, _) in pairwise(layers):
+        if following.shape[1] != weight.shape[0]:
+            raise CheckpointError(f"{source} has layers {', '.join(names)} that do not fit each other")
+    return [(weight, bias) for weight, bias in layers]
+
+
+def count(tree: dict[str, Any], key: str, *, source: object) -> int:
+    """A counter in a checkpoint.
+
+    Raises:
+        CheckpointError: if it is no count.
+    """
+    value = tree.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST:
+        raise CheckpointError(f"{source} is damaged or not a checkpoint (its {key} is no count): give another file")
+    return value
+
+
+def places(weights: dict[str, NDArray[Any]], prefix: str) -> list[str]:
+    """Names of the layers in a `Sequential`, in order."""
+    pattern = re.compile(rf"{re.escape(prefix)}\.(\d{{1,4}})\.weight")
+    found = sorted(int(matched[1]) for matched in map(pattern.fullmatch, weights) if matched)
+    return [f"{prefix}.{place}" for place in found]

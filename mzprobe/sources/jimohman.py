@@ -1,0 +1,97 @@
+"""Checkpoints of JimOhman/model-based-rl, fully connected networks, at its commit 2557590.
+
+Formulas are those of its `networks.py` and `config.py`: latents pass a ReLU before they are scaled, and the reward is
+read from the latent and the action. Its settings lie in the file, as an object that is not made but read.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mzprobe.errors import CheckpointError
+from mzprobe.networks.fully_connected import Chain, FullyConnected
+from mzprobe.networks.support import Support
+from mzprobe.sources.archives import arrays_of, field_of
+from mzprobe.sources.foreign import Described, Facts, chain_of, count
+
+_CHAINS = {
+    "representation": ("representation_head.fc1", "representation_head.out"),
+    "dynamics": ("transition_head.fc1", "transition_head.out"),
+    "reward": ("reward_head.fc1", "reward_head.reward"),
+    "policy": ("policy_head.fc1", "policy_head.policy"),
+    "value": ("value_head.fc1", "value_head.value"),
+}
+_DIFFERENCE = "its own lander's engines were dispersed by chance, here they are not"
+
+
+@dataclass(frozen=True)
+class JimOhman:
+    """As the module says."""
+
+    name: str = "jimohman"
+    of: str = "JimOhman/model-based-rl"
+    verified: str = "its networks.py and config.py in double precision, FCNetwork"
+
+    def recognises(self, tree: Any) -> bool:
+        """As in the protocol."""
+        weights = tree.get("weights") if isinstance(tree, dict) and "config" in tree else None
+        return isinstance(weights, dict) and "transition_head.fc1.weight" in weights
+
+    def describe(self, tree: Any, *, source: object) -> Described:
+        """As in the protocol."""
+        config = tree["config"]
+        named, gamma, N, K = (
+            field_of(config, key) for key in ("environment", "discount", "num_simulations", "num_unroll_steps")
+        )
+        facts: dict[str, Any] = {
+            "search": {"simulations": N, "normalisation_floor": 1e-8},  # it divides by whatever range there is
+            "unroll": K,
+            "training_step": count(tree, "step", source=source),
+        }
+        temperatures = field_of(config, "eval_temperatures")
+        if isinstance(temperatures, list) and len(temperatures) == 1:
+            facts["temperature"] = temperatures[0]
+        sources = {"temperature": "eval_temperatures of its config; its actors played at several temperatures at once"}
+        if named != "LunarLander-v2":
+            return Described(facts=_facts(facts, source), sources=sources)
+        limit = field_of(config, "max_episode_steps") or 1000
+        facts["environment"] = {"name": "lunarlander", "options": {"gamma": gamma, "time_limit": limit}}
+        return Described(
+            facts=_facts(facts, source),
+            sources=sources,
+            differences=(_DIFFERENCE,),
+            returned=280.0,
+            returned_where="about, in its authors' figure",
+        )
+
+    def network(self, tree: Any, *, source: object) -> FullyConnected:
+        """As in the protocol."""
+        config, chains = tree["config"], _chains(tree, source)
+        low, high = (field_of(config, f"value_support_{end}") for end in ("min", "max"))
+        same = [field_of(config, f"reward_support_{end}") for end in ("min", "max")] == [low, high]
+        atoms = len(chains["value"][-1][1])
+        whole = isinstance(low, int) and isinstance(high, int) and high - low + 1 == atoms
+        if not whole or not same or field_of(config, "no_support") or field_of(config, "no_target_transform"):
+            raise CheckpointError(f"{source} has heads that this source does not know: give one with a support of each")
+        support = Support(minimum=low, maximum=high, atoms=atoms)
+        return FullyConnected(chains, support=support, activation=torch.relu, scale=_scaled, rewards="step")
+
+
+def _facts(facts: dict[str, Any], source: object) -> Facts:
+    try:
+        return Facts(**facts)
+    except ValueError:
+        raise CheckpointError(f"{source} has settings that are none: give another checkpoint") from None
+
+
+def _chains(tree: Any, source: object) -> dict[str, Chain]:
+    weights = arrays_of(tree["weights"], source=source, what="weights")
+    return {part: chain_of(weights, *names, source=source) for part, names in _CHAINS.items()}
+
+
+def _scaled(latents: Tensor) -> Tensor:
+    positive = torch.relu(latents)
+    low, high = torch.aminmax(positive, dim=1, keepdim=True)
+    return (positive - low) / (high - low)

@@ -1,0 +1,68 @@
+"""An agent in a few lines, for people."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from mzprobe.agents import Agent, Origin
+from mzprobe.behaviour import draw_episode_numbers, play_episodes
+from mzprobe.networks import TrainableNetwork
+from mzprobe.networks.engine import engine_for
+from mzprobe.seeding import numpy_generator
+
+_LAST = 0.5  # probability of an outermost atom from which a value counts as saturated
+
+
+def described(agent: Agent) -> Iterator[str]:
+    """Where it is from, its network, its environment, its search and what is assumed."""
+    origin, spec, search = agent.origin, agent.environment.spec, agent.search
+    steps = "" if origin.environment_steps is None else f", {origin.environment_steps:,} environment steps"
+    at = "unknown" if origin.training_step is None else f"{origin.training_step:,}"
+    yield f"source: {origin.source}, run {origin.run}, seed {origin.seed}, training step {at}{steps}"
+    yield f"network: {_network(agent)}"
+    yield (
+        f"environment: {spec.name}, {spec.source}; observes {spec.observation_shape}, {spec.num_actions} actions, "
+        f"gamma {spec.gamma:g}, {spec.time_limit} steps"
+    )
+    unrolled = "unknown" if agent.unroll is None else agent.unroll
+    yield f"search: {search.rule}, N = {search.simulations}, T = {agent.temperature:g}; K = {unrolled}"
+    yield from assumed(origin)
+
+
+def assumed(origin: Origin) -> Iterator[str]:
+    """Where facts are from that its file does not hold, and how its environment was another."""
+    by_place: dict[str, list[str]] = {}
+    for fact, place in origin.facts.items():
+        by_place.setdefault(place, []).append(fact)
+    for place, facts in by_place.items():
+        yield f"assumed: {', '.join(facts)}, from {place}"
+    for difference in origin.differences:
+        yield f"differs: {difference}"
+
+
+def support_said(agent: Agent, *, episodes: int = 5) -> str:
+    """Whether values saturate the support, at states that the agent visits."""
+    if not isinstance(agent.network, TrainableNetwork):
+        return "support: none that is known"
+    support = agent.network.support
+    generator = numpy_generator(agent.origin.seed, "probe", 0)
+    seeds, uniforms = draw_episode_numbers(generator, episodes, agent.environment.spec.time_limit)
+    with agent.compute.limited():
+        played = play_episodes(agent.environment, agent.prior, seeds=seeds, uniforms=uniforms, keep_states=True)
+        engine = engine_for(agent.network, device=agent.compute.device)
+        atoms = engine.value_distribution(engine.represent(agent.environment.observe(played.states))).cpu()
+    share = float(np.mean((atoms[:, [0, -1]].amax(dim=1) > _LAST).numpy()))
+    low, high = (float(support.decoded(torch.tensor(end))) for end in (support.minimum, support.maximum))
+    return (
+        f"support: {support.atoms} atoms, values from {low:.4g} to {high:.4g}; {share:.0%} of its values lie at an end"
+    )
+
+
+def _network(agent: Agent) -> str:
+    network = agent.network
+    kind = type(network).__name__
+    if not isinstance(network, torch.nn.Module):
+        return kind
+    count = sum(parameter.numel() for parameter in network.parameters())
+    return f"{kind}, {count:,} weights"

@@ -1,0 +1,116 @@
+"""Checkpoints of muzero-general (werner-duvaud): `model.checkpoint`, fully connected networks.
+
+Formulas are those of its `models.py`: ELU between layers, the reward read from the next latent before that is scaled, a
+latent's range of less than 1e-5 made wider by that. Constants are those of `games/cartpole.py` and
+`games/lunarlander.py`, since a checkpoint holds weights and counters alone.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mzprobe.networks.fully_connected import Chain, FullyConnected
+from mzprobe.networks.support import Support
+from mzprobe.sources.archives import arrays_of
+from mzprobe.sources.foreign import Described, Facts, chain_of, count, places
+
+_CHAINS = {
+    "representation": "representation_network",
+    "dynamics": "dynamics_encoded_state_network",
+    "reward": "dynamics_reward_network",
+    "policy": "prediction_policy_network",
+    "value": "prediction_value_network",
+}
+_NARROW = 1e-5  # range of a latent below which it is made wider
+
+
+class _Game(NamedTuple):
+    """What a file of `games/` says."""
+
+    file: str
+    facts: dict[str, Any]
+    temperature: Callable[[int], float]  # by training step
+    scale: float  # of rewards
+    differences: tuple[str, ...]
+
+
+_GAMES = {  # by numbers observed and actions
+    (4, 2): _Game(
+        file="games/cartpole.py",
+        facts={"environment": {"name": "cartpole", "options": {"gamma": 0.997, "time_limit": 500}}, "unroll": 10},
+        temperature=lambda step: 1.0 if step < 5000 else 0.5 if step < 7500 else 0.25,
+        scale=1.0,
+        differences=(),
+    ),
+    (8, 4): _Game(
+        file="games/lunarlander.py",
+        facts={"environment": {"name": "lunarlander", "options": {"gamma": 0.999, "time_limit": 700}}, "unroll": 10},
+        temperature=lambda _: 0.35,
+        scale=1 / 3,
+        differences=("its own lander always came down on the same ground, that of Gymnasium is drawn by the seed",),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MuZeroGeneral:
+    """As the module says."""
+
+    name: str = "muzero-general"
+    of: str = "muzero-general"
+    verified: str = "its models.py in double precision, fully connected networks"
+
+    def recognises(self, tree: Any) -> bool:
+        """As in the protocol."""
+        return isinstance(tree, dict) and "num_played_steps" in tree and isinstance(tree.get("weights"), dict)
+
+    def describe(self, tree: Any, *, source: object) -> Described:
+        """As in the protocol; the game follows from the sizes of observation and policy."""
+        game, step = _game(_chains(tree, source)), count(tree, "training_step", source=source)
+        facts = {
+            "search": {"simulations": 50, "normalisation_floor": 1e-8},  # it divides by whatever range there is
+            "training_step": step,
+            "environment_steps": count(tree, "num_played_steps", source=source),
+        }
+        if game is None:
+            return Described(facts=Facts(**facts), sources={"search": "the games of muzero-general"})
+        facts |= {**game.facts, "temperature": game.temperature(step)}
+        returned = tree.get("total_reward")
+        return Described(
+            facts=Facts(**facts),
+            sources=dict.fromkeys(("environment", "search", "temperature", "unroll"), game.file),
+            differences=game.differences,
+            returned=returned / game.scale if isinstance(returned, float) else None,
+            returned_where="in its latest test game, by the file",
+        )
+
+    def network(self, tree: Any, *, source: object) -> FullyConnected:
+        """As in the protocol."""
+        chains = _chains(tree, source)
+        game, atoms = _game(chains), len(chains["value"][-1][1])
+        support = Support(
+            minimum=-(atoms // 2), maximum=atoms // 2, atoms=atoms, reward_scale=1.0 if game is None else game.scale
+        )
+        return FullyConnected(
+            chains, support=support, activation=torch.nn.functional.elu, scale=_scaled, rewards="unscaled"
+        )
+
+
+def _chains(tree: Any, source: object) -> dict[str, Chain]:
+    weights = arrays_of(tree["weights"], source=source, what="weights")
+    return {
+        part: chain_of(weights, *places(weights, f"{prefix}.module"), source=source) for part, prefix in _CHAINS.items()
+    }
+
+
+def _game(chains: Mapping[str, Chain]) -> _Game | None:
+    return _GAMES.get((chains["representation"][0][0].shape[1], len(chains["policy"][-1][1])))
+
+
+def _scaled(latents: Tensor) -> Tensor:
+    low, high = torch.aminmax(latents, dim=1, keepdim=True)
+    width = high - low
+    return (latents - low) / torch.where(width < _NARROW, width + _NARROW, width)

@@ -1,0 +1,231 @@
+import dataclasses
+from pathlib import Path
+
+import foreign_networks
+import numpy as np
+import pytest
+import torch
+
+import mzprobe
+from mzprobe.envs import CartPole
+from mzprobe.errors import CheckpointError, UsageError
+from mzprobe.sources import find_source, open_agent, sources
+from mzprobe.sources.archives import read_archive
+from mzprobe.sources.foreign import FileSource
+from mzprobe.sources.looking import described, support_said
+from mzprobe.sources.returns import returns_of
+
+GOLDEN = Path(__file__).parent / "golden"
+OBSERVED = {"muzero-general": (4, 2), "michaelnny": (20, 2), "jimohman": (8, 4)}
+NAMES = pytest.mark.parametrize("name", OBSERVED)
+
+
+@pytest.fixture
+def file(tmp_path, name):
+    if name == "jimohman":
+        pytest.importorskip("Box2D")
+    return foreign_networks.write(tmp_path / f"{name}.checkpoint", name)
+
+
+@NAMES
+def test_networks_say_what_the_originals_say(name, tmp_path):
+    file = foreign_networks.write(tmp_path / "file", name)
+    network = sources()[name].adapter.network(read_archive(file), source=file)
+    observations, actions = foreign_networks.inputs(*OBSERVED[name])
+    with np.load(GOLDEN / f"foreign_{name.replace('-', '_')}.npz") as golden:
+        said = dict(golden)
+    with torch.inference_mode():
+        latents = network.represent(torch.from_numpy(observations))
+        following, reward = network.dynamics(latents, torch.from_numpy(actions))
+        policy, value = network.predict(latents)
+    assert len(observations) == 1000
+    for key, found in {"latents": latents[:, :6], "following": following[:, :6], "policy": policy}.items():
+        assert found.numpy() == pytest.approx(said[key], rel=1e-5, abs=1e-5)
+    for key, found in {"reward": reward, "value": value}.items():
+        assert found.numpy() == pytest.approx(said[key], rel=1e-5, abs=1e-5 * float(np.abs(said[key]).max()))
+    ends = torch.where(torch.eye(network.support.atoms).bool(), 0.0, -1000.0)
+    assert network.support.scalar(ends).numpy() == pytest.approx(said["ends"], rel=1e-5)
+
+
+@NAMES
+def test_the_reward_of_a_step_is_the_same_by_itself(name, tmp_path):
+    file = foreign_networks.write(tmp_path / "file", name)
+    network = sources()[name].adapter.network(read_archive(file), source=file)
+    observations, actions = (torch.from_numpy(x) for x in foreign_networks.inputs(*OBSERVED[name]))
+    latents = network.represent(observations)
+    following, reward = network.dynamics(latents, actions)
+    assert torch.equal(network.transition(latents, actions), following)
+    assert torch.equal(network.support.scalar(network.reward_logits(latents, actions, following)), reward)
+
+
+@NAMES
+def test_a_file_is_recognised_as_its_own_code_s_alone(name, file):
+    assert find_source(file).name == name
+    assert [one.name for one in sources().values() if one.recognises(file)] == [name]
+    assert find_source(file.parent).name == name
+
+
+@NAMES
+def test_an_agent_knows_where_it_is_from(name, file):
+    agent = open_agent(file)
+    assert agent.origin.source == name
+    assert agent.origin.run == f"{name}-{name}"
+    assert len(agent.origin.weights_sha256) == 64
+    assert agent.origin.training_step == {"muzero-general": 6000, "michaelnny": 30000, "jimohman": 7}[name]
+    assert agent.temperature == {"muzero-general": 0.5, "michaelnny": 0.5, "jimohman": 0.0}[name]
+    assert agent.unroll == {"muzero-general": 10, "michaelnny": 5, "jimohman": 5}[name]
+    assert agent.search.simulations == {"muzero-general": 50, "michaelnny": 50, "jimohman": 30}[name]
+    assert agent.environment.spec.gamma == 0.997
+    assert bool(agent.origin.differences) == (name == "jimohman")
+    lines = "\n".join(described(agent))
+    assert f"source: {name}" in lines
+    assert f"N = {agent.search.simulations}" in lines
+
+
+def test_the_landers_rewards_were_thirds(tmp_path):
+    pytest.importorskip("Box2D")
+    weights = foreign_networks.muzero_general(observation=8, actions=4, latent=10, hidden=64)
+    file = foreign_networks.write(tmp_path / "file", "muzero-general", weights=weights)
+    agent = open_agent(file)
+    assert agent.environment.spec.name == "lunarlander"
+    assert agent.network.support.reward_scale == pytest.approx(1 / 3)
+    assert agent.origin.returned == pytest.approx(3 * 321)
+    assert "same ground" in agent.origin.differences[0]
+
+
+def test_what_the_user_knows_better_is_taken_and_said(tmp_path):
+    file = foreign_networks.write(tmp_path / "file", "muzero-general")
+    given = ("temperature=0.25", "search.simulations=7", "environment.options={gamma: 0.9, time_limit: 50}")
+    given = (*given[:2], "environment.options.gamma=0.9")
+    agent = open_agent(file, given=given)
+    assert (agent.temperature, agent.search.simulations, agent.environment.spec.gamma) == (0.25, 7, 0.9)
+    assert agent.origin.facts["temperature"] == "given"
+    assert agent.origin.config["given"] == list(given)
+    with pytest.raises(UsageError, match="did you mean temperature"):
+        open_agent(file, given=["temperatur=1"])
+    with pytest.raises(UsageError, match="--agent out"):
+        find_source(tmp_path, source="own", given=["temperature=1"])
+
+
+def test_an_unknown_game_is_asked_for(tmp_path):
+    weights = foreign_networks.muzero_general(observation=3, actions=2)
+    file = foreign_networks.write(tmp_path / "file", "muzero-general", weights=weights)
+    with pytest.raises(UsageError, match=r"does not say its environment\.name"):
+        open_agent(file)
+    with pytest.raises(UsageError, match="does not say its temperature"):
+        open_agent(file, given=["environment.name=cartpole"])
+    with pytest.raises(UsageError, match=r"is no network for cartpole, which shows \(4,\)"):
+        open_agent(file, given=["environment.name=cartpole", "temperature=1"])
+
+
+def test_code_that_a_user_names_is_not_run_by_a_file(tmp_path):
+    file = foreign_networks.write(tmp_path / "file", "muzero-general")
+    with pytest.raises(UsageError, match="--allow somewhere"):
+        open_agent(file, given=["environment.name=somewhere:make"])
+
+
+BROKEN = {
+    "a layer missing": lambda tree: {"weights": {k: v for k, v in tree["weights"].items() if "policy" not in k}},
+    "a layer of another width": lambda tree: {
+        "weights": {**tree["weights"], "prediction_value_network.module.2.weight": np.zeros((21, 3), np.float32)}
+    },
+    "a number that is none": lambda tree: {
+        "weights": {**tree["weights"], "prediction_value_network.module.2.bias": np.full(21, np.nan, np.float32)}
+    },
+    "a step that is none": lambda _: {"training_step": -3},
+}
+
+
+@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
+def test_a_file_that_is_not_whole_is_refused_in_one_sentence(tmp_path, change):
+    tree = foreign_networks.trees()["muzero-general"]
+    file = foreign_networks.write(tmp_path / "file", "muzero-general", **change(tree))
+    with pytest.raises(CheckpointError) as caught:
+        open_agent(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"eval_temperatures": "hot"}, {"num_simulations": -1}, {"discount": 7.0}])
+def test_settings_that_are_none_are_refused(tmp_path, change):
+    pytest.importorskip("Box2D")
+    config = foreign_networks.Config()
+    vars(config).update(change)
+    file = foreign_networks.write(tmp_path / "file", "jimohman", config=config)
+    with pytest.raises((CheckpointError, UsageError)):
+        open_agent(file)
+
+
+def test_other_heads_than_a_support_are_refused(tmp_path):
+    pytest.importorskip("Box2D")
+    config = foreign_networks.Config()
+    config.no_support = True
+    file = foreign_networks.write(tmp_path / "file", "jimohman", config=config)
+    with pytest.raises(CheckpointError, match="heads that this source does not know"):
+        open_agent(file)
+
+
+def test_several_checkpoints_of_an_agent_are_found_by_step(tmp_path):
+    for step in (900, 100):
+        foreign_networks.write(tmp_path / f"model-{step}.checkpoint", "muzero-general", training_step=step)
+    source = find_source(tmp_path)
+    assert list(source.checkpoints(tmp_path)) == [100, 900]
+    assert open_agent(tmp_path).origin.training_step == 900
+    assert open_agent(tmp_path, step=100).temperature == 1.0
+    with pytest.raises(UsageError, match="choose among 100, 900"):
+        open_agent(tmp_path, step=5)
+    foreign_networks.write(tmp_path / "again.checkpoint", "muzero-general", training_step=100)
+    with pytest.raises(UsageError, match="both of training step 100"):
+        open_agent(tmp_path)
+
+
+def test_an_agent_that_plays_like_chance_is_seen(tmp_path):
+    file = foreign_networks.write(tmp_path / "file", "muzero-general")
+    agent = open_agent(file, given=["search.simulations=2"])
+    returns = returns_of(agent, episodes=6)
+    assert returns.agent.shape == returns.chance.shape == (6,)
+    better = dataclasses.replace(returns, agent=returns.chance + 100)
+    assert not better.plays_like_chance
+    assert dataclasses.replace(returns, agent=returns.chance).plays_like_chance
+    assert "atoms, values from -117.4 to 117.4" in support_said(agent, episodes=2)
+
+
+def test_a_source_of_one_s_own_is_named_by_its_module(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from mzprobe.sources.muzero_general import MuZeroGeneral\n"
+        "class Mine(MuZeroGeneral):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(name='mine')\n"
+        "nothing = print\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    file = foreign_networks.write(tmp_path / "file", "muzero-general")
+    source = find_source(file, source="mine:Mine")
+    assert isinstance(source, FileSource)
+    assert source.origin(file).run == "mine-file"
+    with pytest.raises(UsageError, match="neither a Source nor an Adapter"):
+        find_source(file, source="mine:nothing")
+    with pytest.raises(UsageError, match="did you mean 'michaelnny'"):
+        find_source(file, source="michaelny")
+
+
+def test_an_agent_in_memory_answers_every_question_that_asks_no_other():
+    network = sources()["muzero-general"].adapter.network(foreign_networks.trees()["muzero-general"], source="here")
+    agent = mzprobe.Agent(environment=CartPole(time_limit=12), network=network.eval(), unroll=2)
+    sizes = {"states": 3, "episodes": 2}
+    rows = mzprobe.measure_horizon(agent, mzprobe.HorizonConfig(**sizes))
+    assert len(rows) == 6
+    assert rows["training_step"].isna().all()
+    assert mzprobe.measure_online(agent, mzprobe.OnlineConfig(episodes=2))["environment_steps"].isna().all()
+    few = {"simulations": (3,), "horizon": 3}
+    assert len(mzprobe.measure_sequences(agent, mzprobe.SequencesConfig(**sizes, length=2)))
+    assert len(mzprobe.measure_search(agent, mzprobe.SearchErrorConfig(**sizes, **few)))
+    assert len(mzprobe.measure_planning(agent, mzprobe.PlanningConfig(episodes=2, **few)))
+    assert len(mzprobe.measure_improvement(agent, mzprobe.ImprovementConfig(**sizes, **few, steps=4)))
+    assert len(mzprobe.measure_cross(agent, mzprobe.CrossConfig(**sizes), [agent]))
+    assert len(mzprobe.measure_equivalence(agent, mzprobe.EquivalenceConfig(**sizes, horizon=2), [agent]))
+    operators = mzprobe.OperatorsConfig(episodes=2, states=1, simulations=(2,), steps=4)
+    assert len(mzprobe.measure_operators(agent, operators))
+    unknown = dataclasses.replace(agent, unroll=None)
+    with pytest.raises(UsageError, match="choose a --horizon"):
+        mzprobe.measure_horizon(unknown, mzprobe.HorizonConfig(**sizes))
