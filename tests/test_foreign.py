@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from pathlib import Path
 
 import foreign_networks
@@ -9,6 +10,9 @@ import torch
 import mzprobe
 from mzprobe.envs import CartPole
 from mzprobe.errors import CheckpointError, UsageError
+from mzprobe.networks.engine import ChainEngine, TorchEngine, engine_for
+from mzprobe.networks.fully_connected import FullyConnected, LatentScale
+from mzprobe.networks.support import Support
 from mzprobe.sources import find_source, open_agent, sources
 from mzprobe.sources.archives import read_archive
 from mzprobe.sources.foreign import FileSource
@@ -27,24 +31,73 @@ def file(tmp_path, name):
     return foreign_networks.write(tmp_path / f"{name}.checkpoint", name)
 
 
+@pytest.mark.parametrize("engine", [ChainEngine, TorchEngine])
 @NAMES
-def test_networks_say_what_the_originals_say(name, tmp_path):
+def test_networks_say_what_the_originals_say(name, engine, tmp_path):
     file = foreign_networks.write(tmp_path / "file", name)
     network = sources()[name].adapter.network(read_archive(file), source=file)
     observations, actions = foreign_networks.inputs(*OBSERVED[name])
     with np.load(GOLDEN / f"foreign_{name.replace('-', '_')}.npz") as golden:
         said = dict(golden)
-    with torch.inference_mode():
-        latents = network.represent(torch.from_numpy(observations))
-        following, reward = network.dynamics(latents, torch.from_numpy(actions))
-        policy, value = network.predict(latents)
+    runs = engine(network)
+    latents = runs.represent(observations)
+    following, reward = runs.dynamics(latents, actions)
+    policy, value = runs.predict(latents)
     assert len(observations) == 1000
+    logits = said["policy"] - said["policy"].max(axis=1, keepdims=True)
+    said["policy"] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     for key, found in {"latents": latents[:, :6], "following": following[:, :6], "policy": policy}.items():
         assert found.numpy() == pytest.approx(said[key], rel=1e-5, abs=1e-5)
     for key, found in {"reward": reward, "value": value}.items():
         assert found.numpy() == pytest.approx(said[key], rel=1e-5, abs=1e-5 * float(np.abs(said[key]).max()))
     ends = torch.where(torch.eye(network.support.atoms).bool(), 0.0, -1000.0)
     assert network.support.scalar(ends).numpy() == pytest.approx(said["ends"], rel=1e-5)
+
+
+@NAMES
+def test_kernels_run_it_on_the_cpu_and_a_row_does_not_depend_on_others(name, tmp_path):
+    file = foreign_networks.write(tmp_path / "file", name)
+    network = sources()[name].adapter.network(read_archive(file), source=file)
+    runs = engine_for(network)
+    assert isinstance(runs, ChainEngine)
+    observations, actions = foreign_networks.inputs(*OBSERVED[name])
+    latents = runs.represent(observations)
+    whole = (latents, *runs.dynamics(latents, actions), *runs.predict(latents), runs.value_distribution(latents))
+    sequences = np.stack([actions, actions[::-1], actions], axis=1)
+    along = runs.rewards_along(latents, sequences)
+    for part in (slice(3, 4), slice(10, 15), slice(200, 300)):
+        z = runs.represent(observations[part])
+        parts = (z, *runs.dynamics(z, actions[part]), *runs.predict(z), runs.value_distribution(z))
+        assert all(torch.equal(x, y[part]) for x, y in zip(parts, whole, strict=True))
+        assert torch.equal(runs.rewards_along(z, sequences[part]), along[part])
+    z, stepped = latents, []
+    for t in range(3):
+        z, reward = runs.dynamics(z, sequences[:, t])
+        stepped.append(reward)
+    assert torch.equal(torch.stack(stepped, dim=1), along)
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu"])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
+def test_chains_of_any_length_are_run_as_torch_runs_them(activation, depth):
+    sizes = {"representation": (5, 7), "dynamics": (10, 7), "reward": (7, 11), "policy": (7, 3), "value": (7, 11)}
+    chains = {}
+    for seed, (part, (inputs, outputs)) in enumerate(sizes.items()):
+        widths = [inputs, *(9 + seed + layer for layer in range(depth - 1)), outputs]
+        chains[part] = [
+            tuple(map(torch.from_numpy, foreign_networks.linear(100 * seed + layer, after, before)))
+            for layer, (before, after) in enumerate(itertools.pairwise(widths))
+        ]
+    support = Support(minimum=-5, maximum=5, atoms=11)
+    scale = LatentScale(epsilon=1e-5, always=False)
+    network = FullyConnected(chains, support=support, activation=activation, scale=scale, rewards="unscaled")
+    observations, actions = foreign_networks.inputs(5, 3)
+    found, wanted = [], []
+    for runs, said in ((ChainEngine(network), found), (TorchEngine(network), wanted)):
+        latents = runs.represent(observations)
+        said += [latents, *runs.dynamics(latents, actions), *runs.predict(latents)]
+    for x, y in zip(found, wanted, strict=True):
+        assert x.numpy() == pytest.approx(y.numpy(), rel=1e-4, abs=1e-4)
 
 
 @NAMES

@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mzprobe.networks.chain_kernels import predict_chains, represent_chains, roll_chains, step_chains
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
+from mzprobe.networks.fully_connected import FullyConnected
 from mzprobe.networks.mlp import MLPNetwork, MLPWeights
 from mzprobe.networks.mlp_kernels import predict_all, represent_all, roll_all, step_all, value_atoms_all
 from mzprobe.networks.rows import ROWS, by_rows
@@ -51,6 +53,8 @@ def engine_for(network: MuZeroNetwork, *, device: torch.device | str = "cpu", ro
     if runs_in_kernels(network, device):
         assert isinstance(network, MLPNetwork)
         return KernelEngine(network)
+    if type(network) is FullyConnected and torch.device(device).type == "cpu":
+        return ChainEngine(network)
     return TorchEngine(network, device=device, rows=rows)
 
 
@@ -147,6 +151,50 @@ class KernelEngine:
         atoms = np.empty((len(given), self.weights.value.w2.shape[1]), np.float32)
         value_atoms_all(self.weights, given, atoms)
         return torch.from_numpy(atoms)
+
+
+class ChainEngine:
+    """A `FullyConnected` on the CPU in compiled kernels, with the weights that it has now."""
+
+    def __init__(self, network: FullyConnected) -> None:
+        self.weights = network.chain_weights()
+
+    def represent(self, observations: Any) -> Tensor:
+        """As in the protocol."""
+        given = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
+        latents = np.empty((len(given), self.weights.dynamics[-1].b.size), np.float32)
+        represent_chains(self.weights, given, latents)
+        return torch.from_numpy(latents)
+
+    def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
+        """As in the protocol; rewards in float64."""
+        given = _rows(latents)
+        following, reward = np.empty_like(given), np.empty(len(given))
+        step_chains(self.weights, given, np.ascontiguousarray(actions, np.int64), following, reward)
+        return torch.from_numpy(following), torch.from_numpy(reward)
+
+    def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
+        """As in the protocol, in float64."""
+        chosen = np.ascontiguousarray(actions, np.int64)
+        rewards = np.empty(chosen.shape)
+        roll_chains(self.weights, _rows(latents), chosen, rewards)
+        return torch.from_numpy(rewards)
+
+    def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """As in the protocol, in float64."""
+        prior, value, _ = self._predicted(latents)
+        return prior, value
+
+    def value_distribution(self, latents: Tensor) -> Tensor:
+        """As in the protocol."""
+        return self._predicted(latents)[2]
+
+    def _predicted(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        given, weights = _rows(latents), self.weights
+        prior, value = np.empty((len(given), weights.policy[-1].b.size)), np.empty(len(given))
+        atoms = np.empty((len(given), weights.value[-1].b.size), np.float32)
+        predict_chains(weights, given, prior, value, atoms)
+        return torch.from_numpy(prior), torch.from_numpy(value), torch.from_numpy(atoms)
 
 
 def _rows(latents: Tensor) -> NDArray[np.float32]:

@@ -1,18 +1,36 @@
 """Fully connected networks as other code writes them, put together from weights that are already there."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mzprobe.networks.chain_kernels import ELU, RELU, ChainWeights, Linear
 from mzprobe.networks.core import TrainableNetwork
 from mzprobe.networks.support import Support
 
 Chain = Sequence[tuple[Tensor, Tensor]]  # weight [outputs, inputs] and bias [outputs] of each linear layer
-Function = Callable[[Tensor], Tensor]
+Activation = Literal["relu", "elu"]
 
 PARTS = ("representation", "dynamics", "reward", "policy", "value")
+
+
+class LatentScale(NamedTuple):
+    """How a latent is scaled to [0, 1]: (z - min) / (max - min), and what keeps that finite."""
+
+    epsilon: float = 0.0  # added to the range
+    always: bool = True  # whether to every range, or only to one below it
+    rectified: bool = False  # whether z passes a ReLU first
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """Latents `[B, L]`."""
+        z = torch.relu(latents) if self.rectified else latents
+        low, high = torch.aminmax(z, dim=1, keepdim=True)
+        width = high - low
+        wider = width + self.epsilon
+        return (z - low) / (wider if self.always else torch.where(width < self.epsilon, wider, width))
 
 
 class FullyConnected(TrainableNetwork):
@@ -22,7 +40,7 @@ class FullyConnected(TrainableNetwork):
         chains: the layers of each of `PARTS`.
         support: of both scalar heads.
         activation: between the layers of a chain.
-        scale: of a latent `[B, L]`, after the representation and after the dynamics.
+        scale: of latents, after the representation and after the dynamics.
         rewards: what the reward chain reads: the next latent before it is scaled, or the latent and the action.
     """
 
@@ -31,8 +49,8 @@ class FullyConnected(TrainableNetwork):
         chains: Mapping[str, Chain],
         *,
         support: Support,
-        activation: Function,
-        scale: Function,
+        activation: Activation,
+        scale: LatentScale,
         rewards: Literal["unscaled", "step"],
     ) -> None:
         super().__init__()
@@ -66,6 +84,20 @@ class FullyConnected(TrainableNetwork):
         logits = self.chains["reward"](given if self.rewards == "step" else following)
         return self.scale(following), self.support.scalar(logits)
 
+    def chain_weights(self) -> ChainWeights:
+        """The weights for the kernels, on the CPU; a copy."""
+        layers = {part: chain.layers() for part, chain in self.chains.items()}  # type: ignore[operator]
+        return ChainWeights(
+            **layers,
+            activation=RELU if self.activation == "relu" else ELU,
+            epsilon=self.scale.epsilon,
+            always=self.scale.always,
+            rectified=self.scale.rectified,
+            reads_step=self.rewards == "step",
+            axis=self.support.axis,
+            widest=max(len(layer.b) for chain in layers.values() for layer in chain),
+        )
+
     def _with_actions(self, latents: Tensor, actions: Tensor) -> Tensor:
         chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)
         return torch.cat((latents, chosen), dim=1)
@@ -74,9 +106,9 @@ class FullyConnected(TrainableNetwork):
 class _Chain(nn.Module):
     """Linear layers with an activation in between."""
 
-    def __init__(self, layers: Chain, activation: Function) -> None:
+    def __init__(self, layers: Chain, activation: Activation) -> None:
         super().__init__()
-        self.activation = activation
+        self.activation = torch.relu if activation == "relu" else nn.functional.elu
         self.weights = nn.ParameterList(weight for weight, _ in layers)
         self.biases = nn.ParameterList(bias for _, bias in layers)
 
@@ -84,3 +116,10 @@ class _Chain(nn.Module):
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = nn.functional.linear(self.activation(x) if layer else x, weight, bias)
         return x
+
+    def layers(self) -> tuple[Linear, ...]:
+        """For the kernels, weights transposed."""
+        return tuple(
+            Linear(np.ascontiguousarray(weight.detach().cpu().numpy().T), bias.detach().cpu().numpy().copy())
+            for weight, bias in zip(self.weights, self.biases, strict=True)
+        )

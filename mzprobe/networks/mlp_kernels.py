@@ -42,15 +42,15 @@ def lanes_of(batch: int) -> int:
 @borrowing
 def perceptron(x: Float32, layers: Layers, hidden: Float32, out: Float32) -> None:
     """Out = w2' relu(w1' x + b1) + b2, `[outputs, lanes]`; `hidden` is left holding the activations."""
-    _layer(x, layers.w1, layers.b1, hidden)
+    layer_lanes(x, layers.w1, layers.b1, hidden)
     activations = hidden.reshape(hidden.size)
     for i in range(activations.size):
         activations[i] = max(activations[i], np.float32(0)) + _NOTHING
-    _layer(hidden, layers.w2, layers.b2, out)
+    layer_lanes(hidden, layers.w2, layers.b2, out)
 
 
 @borrowing
-def _layer(x: Float32, weight: Float32, bias: Float32, out: Float32) -> None:
+def layer_lanes(x: Float32, weight: Float32, bias: Float32, out: Float32) -> None:
     """Out = weight' x + bias: the bias first, then the terms in their order."""
     if out.shape[1] == 1:  # then the outputs are what lies side by side
         product_of_one(x.reshape(x.size), weight, bias, out.reshape(out.size))

@@ -7,11 +7,8 @@ read from the latent and the action. Its settings lie in the file, as an object 
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from mzprobe.errors import CheckpointError
-from mzprobe.networks.fully_connected import Chain, FullyConnected
+from mzprobe.networks.fully_connected import Chain, FullyConnected, LatentScale
 from mzprobe.networks.support import Support
 from mzprobe.sources.archives import arrays_of, field_of
 from mzprobe.sources.foreign import Described, Facts, chain_of, count
@@ -76,7 +73,8 @@ class JimOhman:
         if not whole or not same or field_of(config, "no_support") or field_of(config, "no_target_transform"):
             raise CheckpointError(f"{source} has heads that this source does not know: give one with a support of each")
         support = Support(minimum=low, maximum=high, atoms=atoms)
-        return FullyConnected(chains, support=support, activation=torch.relu, scale=_scaled, rewards="step")
+        scale = LatentScale(rectified=True)
+        return FullyConnected(chains, support=support, activation="relu", scale=scale, rewards="step")
 
 
 def _facts(facts: dict[str, Any], source: object) -> Facts:
@@ -89,9 +87,3 @@ def _facts(facts: dict[str, Any], source: object) -> Facts:
 def _chains(tree: Any, source: object) -> dict[str, Chain]:
     weights = arrays_of(tree["weights"], source=source, what="weights")
     return {part: chain_of(weights, *names, source=source) for part, names in _CHAINS.items()}
-
-
-def _scaled(latents: Tensor) -> Tensor:
-    positive = torch.relu(latents)
-    low, high = torch.aminmax(positive, dim=1, keepdim=True)
-    return (positive - low) / (high - low)

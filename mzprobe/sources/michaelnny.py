@@ -8,10 +8,7 @@ node the prior of the root; here each has its own, as in MuZero.
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from mzprobe.networks.fully_connected import Chain, FullyConnected
+from mzprobe.networks.fully_connected import Chain, FullyConnected, LatentScale
 from mzprobe.networks.support import Support
 from mzprobe.sources.archives import arrays_of
 from mzprobe.sources.foreign import Described, Facts, chain_of, count
@@ -78,14 +75,10 @@ class MichaelNny:
         chains = _chains(tree, source)
         atoms = len(chains["value"][-1][1])
         support = Support(minimum=-(atoms // 2), maximum=atoms // 2, atoms=atoms)
-        return FullyConnected(chains, support=support, activation=torch.relu, scale=_scaled, rewards="unscaled")
+        scale = LatentScale(epsilon=1e-8)
+        return FullyConnected(chains, support=support, activation="relu", scale=scale, rewards="unscaled")
 
 
 def _chains(tree: Any, source: object) -> dict[str, Chain]:
     weights = arrays_of(tree["network"], source=source, what="network")
     return {part: chain_of(weights, f"{prefix}.0", f"{prefix}.2", source=source) for part, prefix in _CHAINS.items()}
-
-
-def _scaled(latents: Tensor) -> Tensor:
-    low, high = torch.aminmax(latents, dim=1, keepdim=True)
-    return (latents - low) / (high - low + 1e-8)

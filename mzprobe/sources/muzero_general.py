@@ -9,10 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-
-from mzprobe.networks.fully_connected import Chain, FullyConnected
+from mzprobe.networks.fully_connected import Chain, FullyConnected, LatentScale
 from mzprobe.networks.support import Support
 from mzprobe.sources.archives import arrays_of
 from mzprobe.sources.foreign import Described, Facts, chain_of, count, places
@@ -24,7 +21,7 @@ _CHAINS = {
     "policy": "prediction_policy_network",
     "value": "prediction_value_network",
 }
-_NARROW = 1e-5  # range of a latent below which it is made wider
+_SCALE = LatentScale(epsilon=1e-5, always=False)
 
 
 class _Game(NamedTuple):
@@ -94,9 +91,7 @@ class MuZeroGeneral:
         support = Support(
             minimum=-(atoms // 2), maximum=atoms // 2, atoms=atoms, reward_scale=1.0 if game is None else game.scale
         )
-        return FullyConnected(
-            chains, support=support, activation=torch.nn.functional.elu, scale=_scaled, rewards="unscaled"
-        )
+        return FullyConnected(chains, support=support, activation="elu", scale=_SCALE, rewards="unscaled")
 
 
 def _chains(tree: Any, source: object) -> dict[str, Chain]:
@@ -108,9 +103,3 @@ def _chains(tree: Any, source: object) -> dict[str, Chain]:
 
 def _game(chains: Mapping[str, Chain]) -> _Game | None:
     return _GAMES.get((chains["representation"][0][0].shape[1], len(chains["policy"][-1][1])))
-
-
-def _scaled(latents: Tensor) -> Tensor:
-    low, high = torch.aminmax(latents, dim=1, keepdim=True)
-    width = high - low
-    return (latents - low) / torch.where(width < _NARROW, width + _NARROW, width)
