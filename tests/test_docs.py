@@ -7,6 +7,7 @@ import ast
 import re
 import shlex
 
+import foreign_networks
 import pytest
 from mutations import FAULTS, ROOT
 
@@ -154,9 +155,15 @@ def recorded(folder, run_cli, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", place)
 
 
+@pytest.fixture
+def published(shipped_tables, folder):
+    """Those tables, and a checkpoint that other code might have published."""
+    foreign_networks.write(folder / "cartpole.checkpoint", "muzero-general")
+
+
 # What is there before the page's Python.
 PREPARED = {
-    "README.md": "shipped_tables",
+    "README.md": "published",
     "docs/datasets.md": "recorded",
     "docs/results/training.md": "shipped_figures",
 }

@@ -32,18 +32,20 @@ def sources() -> dict[str, Source]:
     return found
 
 
-def find_source(path: Path, *, source: str | None = None, given: Sequence[str] = ()) -> Source:
+def find_source(path: Path, *, source: Any = None, given: Sequence[str] = ()) -> Source:
     """The source of the agents at a path.
 
     Args:
         path: of a checkpoint, an agent or a run.
-        source: its name, or `module:attribute` of a Source or an Adapter of your own; without it, the first that
-            recognises what lies there.
+        source: its name, `module:attribute` of a Source or an Adapter of your own, or that itself; without it, the
+            first that recognises what lies there.
         given: `KEY=VALUE`, facts of `sources.foreign.Facts` that are known better than the file or its authors say.
 
     Raises:
         UsageError: if nothing is there, no source knows it, or it knows all facts itself.
     """
+    if source is not None and not isinstance(source, str):
+        return _with_facts(_source_of(source), given)
     if source is not None and ":" in source:
         return _with_facts(_source_of(load_attribute(source)), given)
     known = sources()
@@ -71,7 +73,7 @@ def open_agent(
     path: Path | str,
     *,
     step: int | None = None,
-    source: str | None = None,
+    source: Any = None,
     given: Sequence[str] = (),
     compute: Compute | None = None,
     allow: Sequence[str] = (),

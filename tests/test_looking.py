@@ -1,0 +1,90 @@
+import foreign_networks
+import pytest
+
+from mzprobe.tables import read_table
+
+FEW = ["--agent", "search.simulations=3", "--agent", "environment.options.time_limit=30"]
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mzprobe.probes.cost._SECONDS", 0.01)
+    return foreign_networks.write(tmp_path / "cartpole.checkpoint", "muzero-general")
+
+
+def test_the_sources_are_listed_with_what_they_were_compared_with(run_cli):
+    code, out, _ = run_cli("sources")
+    assert code == 0
+    assert [line.partition(":")[0] for line in out.splitlines()] == ["own", "muzero-general", "michaelnny", "jimohman"]
+    assert "compared with its models.py in double precision" in out
+
+
+def test_a_look_says_whose_agent_it_is_and_that_it_plays_like_chance(run_cli, file):
+    code, out, said = run_cli("look", str(file), "--episodes", 4, *FEW)
+    assert "source: muzero-general, run muzero-general-cartpole, seed 0, training step 6,000" in out
+    assert "search: puct, N = 3, T = 0.5; K = 10" in out
+    assert "assumed: environment, search, temperature, unroll, from games/cartpole.py" in out
+    assert "returns said: 321, in its latest test game, by the file" in out
+    assert "values from -117.4 to 117.4" in out
+    assert code == ("plays like chance" in said)
+
+
+def test_our_own_agents_are_looked_at_too(run_cli, agent):
+    for path in (agent, agent / "step-0000020"):
+        code, out, said = run_cli("look", str(path), "--episodes", 3)
+        assert "source: own, run tiny, seed 0" in out
+        assert code == ("plays like chance" in said)
+
+
+def test_a_probe_takes_the_file_and_says_what_it_assumes(run_cli, file, tmp_path):
+    asked = ["eval-horizon", str(file), "--states", 3, "--horizon", 3, *FEW, "--out", str(tmp_path / "out")]
+    code, out, said = run_cli(*asked)
+    assert code == 0, said
+    assert "muzero-general, training step 6000, asked in cartpole (gamma 0.997, 30 steps)" in said
+    path = tmp_path / "out" / "muzero-general-cartpole" / "horizon" / "seed-0.parquet"
+    assert out.strip().endswith(path.name)
+    record = read_table(path).record
+    assert record["source"] == "muzero-general"
+    assert record["facts"]["unroll"] == "games/cartpole.py"
+    assert record["config"]["given"] == ["search.simulations=3", "environment.options.time_limit=30"]
+    before = path.read_bytes()
+    code, _, said = run_cli(*asked)
+    assert (code, "hold all of it already" in said, path.read_bytes() == before) == (0, True, True)
+    code, _, said = run_cli(*asked, "--agent", "temperature=1")
+    assert (code, "was made with other config" in said) == (2, True)
+
+
+def test_a_question_that_needs_what_a_file_does_not_hold_says_so(run_cli, file):
+    code, _, said = run_cli("eval-targets", str(file), *FEW)
+    assert (code, "has kept no positions" in said) == (2, True)
+
+
+def test_a_probe_whose_step_is_another_takes_the_only_one_there_is(run_cli, file, tmp_path):
+    few = ["--states", 2, "--simulations", 2, "--horizon", 2]
+    code, _, said = run_cli("eval-search", str(file), *few, *FEW, "--out", str(tmp_path / "out"))
+    assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--source", "mine"], "there is no source mine"),
+        (["--source", "michaelnny"], "holds no checkpoint of michaelnny/muzero"),
+        (["--agent", "gamma=1"], "there is no configuration key gamma"),
+        (["--agent", "temperature"], "temperature"),
+    ],
+)
+def test_what_is_asked_wrongly_gets_one_sentence(run_cli, file, arguments, sentence):
+    code, _, said = run_cli("look", str(file), *arguments)
+    assert (code, sentence in said) == (2, True)
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_a_damaged_file_gets_one_sentence(run_cli, file):
+    file.write_bytes(file.read_bytes()[:-3000])
+    code, _, said = run_cli("eval-online", str(file))
+    assert (code, "is no checkpoint that mzprobe knows" in said) == (2, True)
+    code, _, said = run_cli("eval-online", str(file), "--source", "muzero-general")
+    assert code == 2
+    assert len(said.strip().splitlines()) == 1
