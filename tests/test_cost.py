@@ -253,7 +253,8 @@ def test_a_probe_does_all_that_it_costs_where_nothing_ends_and_every_action_is_t
 
 
 def test_a_probe_that_plays_searches_in_as_many_trees_as_it_plays_episodes():
-    trees = {name: PROBES[name].trees(PROBES[name].config(episodes=3)) for name in ("online", "planning", "horizon")}
+    asked = ("online", "planning", "horizon")
+    trees = {name: PROBES[name].side_by_side(PROBES[name].config(episodes=3)) for name in asked}
     assert trees == {"online": 3, "planning": 3, "horizon": TREES}
 
 

@@ -10,7 +10,7 @@ from recordings import made, written
 from mzprobe.checkpoints import RECORD, read_checkpoint, sealed, steps_of
 from mzprobe.envs import CartPole
 from mzprobe.errors import DatasetError, UsageError
-from mzprobe.probes.registry import ONLINE
+from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.settings import OnlineConfig
 from mzprobe.study.timing import write_timing
@@ -139,7 +139,7 @@ def agents(tmp_path, agent, places, configured):
 def probed(folder, analyses, *, steps=()):
     config = OnlineConfig(episodes=2)
     return run_probe(
-        ProbeRun(probe=ONLINE, agent=folder, config=config, analyses=analyses, command="here", steps=steps)
+        ProbeRun(probe=PROBES["online"], agent=folder, config=config, analyses=analyses, command="here", steps=steps)
     )
 
 
@@ -178,7 +178,7 @@ def test_a_table_goes_on_with_an_agent_whose_dataset_was_moved(tmp_path, agents)
 def test_the_record_of_a_run_without_a_dataset_says_nothing_of_one(tmp_path, agent):
     record = read_table(probed(agent, tmp_path / "analyses", steps=(0,))).record
     assert set(record) == {
-        *("probe", "run", "seed", "settings", "config", "environment", "versions", "machine"),
+        *("probe", "run", "seed", "settings", "source", "config", "environment", "versions", "machine"),
         *("commands", "checkpoints", "beyond_support"),
     }
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stored_tables import table_of
 
 from mzprobe.errors import UsageError
-from mzprobe.probes.registry import ONLINE
+from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.settings import OnlineConfig
 from mzprobe.tables import read_table, rounded, write_table
@@ -73,7 +73,7 @@ def test_no_probe_goes_on_with_a_rounded_table(agent, tmp_path):
     def run(*steps):
         config = OnlineConfig(episodes=2)
         return ProbeRun(
-            probe=ONLINE, agent=agent, config=config, analyses=tmp_path, command="mzprobe here", steps=steps
+            probe=PROBES["online"], agent=agent, config=config, analyses=tmp_path, command="mzprobe here", steps=steps
         )
 
     path = run_probe(run(20))

@@ -47,7 +47,7 @@ def test_a_plan_of_a_step_without_a_checkpoint_is_refused(tiny_config):
 
 
 def test_the_speed_is_measured_with_as_many_trees_as_a_probe_grows_side_by_side():
-    grown = {name: PROBES[name].trees(config) for name, (config, _) in STUDY.probes().items()}
+    grown = {name: PROBES[name].side_by_side(config) for name, (config, _) in STUDY.probes().items()}
     assert grown == {**dict.fromkeys(PROBES, TREES), "online": 2, "planning": 2, "operators": 1}
 
 

@@ -25,7 +25,7 @@ from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import measure_online
 from mzprobe.probes.planning import UNITS, cells, measure_planning
-from mzprobe.probes.registry import PLANNING
+from mzprobe.probes.registry import PROBES
 from mzprobe.probes.sampling import rollout_seed
 from mzprobe.search import LearnedModel, Rollout, TrueModel, search
 from mzprobe.search.models import AdvisedModel
@@ -353,7 +353,7 @@ def test_a_measured_checkpoint_of_cartpole_counts_the_steps_it_stays_up(agent):
 
 def test_value_leaves_have_a_table_of_their_own():
     tables = {
-        leaf: PLANNING.table(PlanningConfig(leaf=leaf))
+        leaf: PROBES["planning"].table(PlanningConfig(leaf=leaf))
         for leaf in get_args(PlanningConfig.model_fields["leaf"].annotation)
     }
     assert tables == {"rollout": "planning", "value": "planning-value"}

@@ -12,7 +12,7 @@ from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.compute import Compute
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.probes.horizon import UNITS, measure_horizon
-from mzprobe.probes.registry import HORIZON, PROBES, SEARCH
+from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
 from mzprobe.settings import (
     CrossConfig,
@@ -44,13 +44,13 @@ EVERY_PROBE = pytest.mark.parametrize("name", CONFIGS)
 STEPS = (0, 20, 40)
 
 
-def asked(agent, out, probe=HORIZON, config=SMALL, *, steps=(), **options):
+def asked(agent, out, probe=PROBES["horizon"], config=SMALL, *, steps=(), **options):
     return ProbeRun(
         probe=probe, agent=agent, config=config, analyses=out, command="mzprobe eval here", steps=steps, **options
     )
 
 
-def probed(agent, out, probe=HORIZON, config=SMALL, *, on_progress=lambda _done, _total: None, **options):
+def probed(agent, out, probe=PROBES["horizon"], config=SMALL, *, on_progress=lambda _done, _total: None, **options):
     return run_probe(asked(agent, out, probe, config, **options), on_progress=on_progress)
 
 
@@ -63,7 +63,7 @@ def probe_calls():
         calls.append(agent.origin.training_step)
         return measure_horizon(agent, config, on_progress=on_progress)
 
-    return dataclasses.replace(HORIZON, measure=measure), calls
+    return dataclasses.replace(PROBES["horizon"], measure=measure), calls
 
 
 # Going on
@@ -299,10 +299,10 @@ def test_a_step_without_a_checkpoint_lists_those_there_are(agent, tmp_path):
 
 def test_the_search_probe_looks_at_step_2000_unless_told(agent, tmp_path):
     with pytest.raises(UsageError, match="has no checkpoint at step 2000: choose with --step among 0, 20, 40"):
-        probed(agent, tmp_path, SEARCH, CONFIGS["search"])
+        probed(agent, tmp_path, PROBES["search"], CONFIGS["search"])
     later = shutil.copytree(agent, tmp_path / "later" / "tiny" / "seed-0")
     forged(later, read_checkpoint(steps_of(agent)[1]), training_step=2000)
-    table = read_table(probed(later, tmp_path, SEARCH, CONFIGS["search"]))
+    table = read_table(probed(later, tmp_path, PROBES["search"], CONFIGS["search"]))
     assert set(table.frame["training_step"]) == {2000}
 
 

@@ -19,7 +19,7 @@ from mzprobe.errors import CheckpointError, UsageError
 from mzprobe.networks.engine import TorchEngine, engine_for
 from mzprobe.networks.support import Support
 from mzprobe.probes.cost import Cost
-from mzprobe.probes.registry import TARGETS
+from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.probes.targets import UNITS, measure_targets
 from mzprobe.settings import TargetsConfig
@@ -149,7 +149,12 @@ def test_values_are_means_over_rollouts_of_the_behaviour_policy(agent):
 
 def run(agent, out, **options):
     return ProbeRun(
-        probe=TARGETS, agent=agent, config=TargetsConfig(steps=7), analyses=out, command="mzprobe here", **options
+        probe=PROBES["targets"],
+        agent=agent,
+        config=TargetsConfig(steps=7),
+        analyses=out,
+        command="mzprobe here",
+        **options,
     )
 
 
@@ -185,7 +190,7 @@ def test_its_cost_is_the_one_worked_by_hand(agent):
         environment_steps=2 * 128 * 7 + 128 * limit,
         model_steps=2 * 128,
     )
-    assert TARGETS.cost(loaded, TargetsConfig(rollouts=2, steps=7), 1) == expected
+    assert PROBES["targets"].cost(loaded, TargetsConfig(rollouts=2, steps=7), 1) == expected
 
 
 # What decoding adds

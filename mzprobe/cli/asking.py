@@ -167,7 +167,7 @@ def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
         return False
     agent = runs[0].load([*runs[0].checkpoints().values()][-1])
     busy = sum(n > 0 for n, _ in costs)
-    needed = seconds(total, agent, trees=runs[0].probe.trees(runs[0].config))
+    needed = seconds(total, agent, trees=runs[0].probe.side_by_side(runs[0].config))
     workers = runs[0].workers if runs[0].probe.shared else 1
     duration = spelled(needed * ceil(busy / processes) / busy / workers)
     what = f"{count} checkpoint{'s' if count > 1 else ''} of {busy} agent{'s' if busy > 1 else ''}"

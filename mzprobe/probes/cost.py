@@ -15,6 +15,7 @@ from mzprobe.networks.rows import ROWS
 from mzprobe.probes.prefixes import refuse_too_many
 from mzprobe.search.models import LeafValue, Model
 from mzprobe.search.rollouts import Rollout
+from mzprobe.settings import StatesConfig
 
 Kind = tuple[str, int]  # learned or true model; horizon of its rollouts, 0 for value leaves
 
@@ -89,6 +90,16 @@ def lookahead(agent: Agent, count: int, model: Model) -> Cost:
     steps, A = count * agent.environment.spec.time_limit, agent.environment.spec.num_actions
     tried = steps * A if model == "true" else 0
     return Cost(environment_steps=steps + tried, model_steps=steps * (A + 1))
+
+
+def sampling(agent: Agent, config: StatesConfig) -> Cost:
+    """The cost of drawing states that the agent's behaviour policy visits."""
+    return own_episodes(agent, config.episodes) + Cost(states=config.states)
+
+
+def tree(states: int, nodes: int, edges: int) -> Cost:
+    """A prefix tree: every edge is a step in truth and two in the model, unrolled and from where it begins, encoded."""
+    return Cost(environment_steps=edges, model_steps=states + nodes + 2 * edges)
 
 
 def prefixes(S: int, A: int, h: int, sequences: int | None) -> tuple[int, int]:

@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from mzprobe.agents import Agent, or_missing
 from mzprobe.behaviour import BehaviourPolicy
+from mzprobe.probes import cost
+from mzprobe.probes.cost import Cost
 from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
-from mzprobe.probes.horizon import sampled, score_tree
+from mzprobe.probes.horizon import cost_of_horizon, sampled, score_tree
 from mzprobe.probes.prefixes import PrefixTree, portions
+from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, draw_states, largest_horizon
 from mzprobe.settings import CrossConfig
 
@@ -98,3 +101,19 @@ def _at_temperatures(policy: BehaviourPolicy) -> Iterator[tuple[float, Behaviour
     """A policy at its own temperature and, if that is another, at 1."""
     for T in sorted({policy.temperature, 1.0}):
         yield T, replace(policy, temperature=T)
+
+
+def _cost(agent: Agent, config: CrossConfig, policies: int) -> Cost:
+    distances = cost.own_searches(agent, 4 * policies * config.states)
+    return cost_of_horizon(agent, config, 2 * policies) + distances  # each at its own temperature and at 1
+
+
+QUESTION = Question(
+    name="cross",
+    command="cross-matrix",
+    config=CrossConfig,
+    units=UNITS,
+    measure=measure_cross,
+    cost=_cost,
+    pair="policy_step",
+)

@@ -22,10 +22,13 @@ from mzprobe.agents import Agent, or_missing
 from mzprobe.envs import TabularEnvironment
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.networks.engine import Engine, engine_for
+from mzprobe.probes import cost
+from mzprobe.probes.cost import Cost
 from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_all_policies
 from mzprobe.probes.horizon import ERROR_UNITS, error_columns, sampled
 from mzprobe.probes.model_tables import TooManyLatentsError, along_real_states, tables_of_network
 from mzprobe.probes.prefixes import Level, PrefixTree, portions, walk
+from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, largest_horizon, probe_generator
 from mzprobe.settings import EquivalenceConfig
 
@@ -164,3 +167,25 @@ def _states(agent: Agent, config: EquivalenceConfig) -> tuple[Sample, np.random.
 
 def _all_states(environment: TabularEnvironment) -> TabularStates:
     return TabularStates(np.arange(len(environment.transitions)))
+
+
+def _cost(agent: Agent, config: EquivalenceConfig, heads: int) -> Cost:
+    A, k = agent.environment.spec.num_actions, orders(agent, config)
+    table = agent.environment if isinstance(agent.environment, TabularEnvironment) else None
+    S = config.states if table is None else len(table.transitions)
+    nodes, edges = cost.prefixes(S, A, k, sampled(config, A, k))
+    # Each prefix is reached, and its latent scored; every head represents and scores its real state.
+    tree = cost.tree(S, nodes, edges) + Cost(model_steps=(1 + 2 * heads) * (S + edges))
+    sampling = cost.sampling(agent, config) if table is None else Cost(states=S)
+    return sampling + cost.own_searches(agent, nodes) + tree
+
+
+QUESTION = Question(
+    name="equivalence",
+    command="eval-equivalence",
+    config=EquivalenceConfig,
+    units=UNITS,
+    measure=measure_equivalence,
+    cost=_cost,
+    pair="value_step",
+)

@@ -20,7 +20,10 @@ from mzprobe.behaviour import Policy
 from mzprobe.compute import BATCH_SIZE
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
+from mzprobe.probes import cost
+from mzprobe.probes.cost import Cost
 from mzprobe.probes.prefixes import Level, PrefixTree, portions, walk
+from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, largest_horizon
 from mzprobe.settings import HorizonConfig
 
@@ -241,3 +244,24 @@ def error_columns(
         "sequences": counted if sequences is None else np.full(S, sequences),
         "exact": np.full(S, sequences is None),
     }
+
+
+def cost_of_horizon(agent: Agent, config: HorizonConfig, policies: int) -> Cost:
+    """What the probe costs, of so many policies from the same states."""
+    A, h = agent.environment.spec.num_actions, largest_horizon(config.horizon, agent)
+    m = sampled(config, A, h)
+    nodes, edges = cost.prefixes(config.states, A, h, m)
+    again = 0 if m is None else cost.prefixes(config.states, A, longest_exact(A, h, m), None)[0]
+    shared = 1 if m is None else policies
+    searched = cost.own_searches(agent, (nodes + again) * policies)
+    return cost.sampling(agent, config) + searched + cost.tree(config.states, nodes * shared, edges * shared)
+
+
+QUESTION = Question(
+    name="horizon",
+    command="eval-horizon",
+    config=HorizonConfig,
+    units=UNITS,
+    measure=measure_horizon,
+    cost=cost_of_horizon,
+)

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from mzprobe.agents import Agent
 from mzprobe.behaviour import BehaviourPolicy, Policy, PriorPolicy, action_values
+from mzprobe.probes import cost
+from mzprobe.probes.cost import Cost
+from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, draw_states, rollout_seed
 from mzprobe.search.models import Model, Prior
 from mzprobe.search.rollouts import Rollout
@@ -101,3 +104,25 @@ def _searching(agent: Agent, config: ImprovementConfig, cell: Cell) -> Behaviour
 def _expected(policy: Policy, states: object, values: Float64) -> Float64:
     """Mean of the actions' values `[S, A]` under a policy, `[S]`."""
     return np.asarray((policy.distribution(states) * values).sum(axis=1))
+
+
+def _cost(agent: Agent, config: ImprovementConfig, _: int) -> Cost:
+    spec = agent.environment.spec
+    tried, steps = config.states * spec.num_actions, config.steps or spec.time_limit
+    asked = tried * (steps - 1) + config.states  # the policy network, after the action and at the states
+    total = cost.sampling(agent, config) + Cost(environment_steps=tried * steps, model_steps=asked)
+    for cell in searched_cells(agent, config):
+        constants = agent.search.model_copy(update={"simulations": cell.simulations})
+        rollout = config.horizon if cell.leaf == "rollout" else 0
+        total += cost.searches(config.states, constants, (cell.model, rollout))
+    return total
+
+
+QUESTION = Question(
+    name="improvement",
+    command="eval-improvement",
+    config=ImprovementConfig,
+    units=UNITS,
+    measure=measure_improvement,
+    cost=_cost,
+)

@@ -8,6 +8,9 @@ import pandas as pd
 
 from mzprobe.agents import Agent, or_missing
 from mzprobe.behaviour import Episodes, Policy, draw_episode_numbers, play_episodes
+from mzprobe.probes import cost
+from mzprobe.probes.cost import Cost
+from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, probe_generator
 from mzprobe.settings import OnlineConfig
 
@@ -55,3 +58,24 @@ def episode_rows(played: Episodes) -> pd.DataFrame:
             "terminated": played.terminated,
         }
     )
+
+
+def _cost(agent: Agent, config: OnlineConfig, _: int) -> Cost:
+    acting = cost.own_episodes(agent, config.episodes)
+    return acting + cost.prior_episodes(agent, config.episodes) * 2
+
+
+def _episodes(config: OnlineConfig) -> int:
+    return config.episodes
+
+
+QUESTION = Question(
+    name="online",
+    command="eval-online",
+    config=OnlineConfig,
+    units=UNITS,
+    measure=measure_online,
+    cost=_cost,
+    masks=True,
+    trees=_episodes,
+)

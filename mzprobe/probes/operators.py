@@ -24,8 +24,11 @@ from mzprobe.behaviour import (
     draw_episode_numbers,
     play_episodes,
 )
+from mzprobe.probes import cost
+from mzprobe.probes.cost import Cost
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import episode_rows
+from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, probe_generator
 from mzprobe.settings import OperatorsConfig
 
@@ -176,3 +179,31 @@ def _by_episode(episode: Int64, numbers: Float64) -> Float64:
 
 def _means(asked: Asked) -> dict[str, Float64]:
     return {name: _by_episode(asked.episode, getattr(asked, name)) for name in Asked._fields if name != "episode"}
+
+
+def _cost(agent: Agent, config: OperatorsConfig, _: int) -> Cost:
+    spec, kind = agent.environment.spec, (agent.plan_in, 0)
+    asked = config.episodes * config.states
+    steps = config.steps or spec.time_limit
+    followed = asked * spec.num_actions * (steps - 1)
+    total = Cost()
+    for rule, N in searched_cells(agent, config):
+        constants = agent.search.model_copy(update={"rule": rule, "simulations": N})
+        total += cost.episodes(agent, config.episodes, constants, kind)
+        total += Cost(environment_steps=asked * spec.num_actions * steps, model_steps=followed)
+    return total
+
+
+def _episodes(config: OperatorsConfig) -> int:
+    return config.episodes
+
+
+QUESTION = Question(
+    name="operators",
+    command="eval-operators",
+    config=OperatorsConfig,
+    units=UNITS,
+    measure=measure_operators,
+    cost=_cost,
+    trees=_episodes,
+)

@@ -28,8 +28,11 @@ from mzprobe.behaviour import (
     draw_episode_numbers,
     play_episodes,
 )
+from mzprobe.probes import cost
+from mzprobe.probes.cost import Cost
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import episode_rows
+from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, probe_generator, rollout_seed
 from mzprobe.search.models import LeafValue, Model, Prior
 from mzprobe.search.rollouts import Rollout
@@ -194,3 +197,43 @@ def leaf_of(agent: Agent, config: PlanningConfig) -> LeafValue:
         return "value"
     seed = rollout_seed(agent, config.seed)
     return Rollout(horizon=config.horizon, seed=seed, counted_from=config.counted_from)
+
+
+def _cost(agent: Agent, config: PlanningConfig, _: int) -> Cost:
+    rollout = config.horizon if config.leaf == "rollout" else 0
+    total = Cost()
+    for cell, policy in cells(agent, config):
+        if isinstance(policy, LookaheadPolicy):
+            total += cost.lookahead(agent, config.episodes, cell["model"])
+            continue
+        if isinstance(policy, RandomPolicy):
+            total += Cost(environment_steps=config.episodes * agent.environment.spec.time_limit)
+            continue
+        if isinstance(policy, BehaviourPolicy):
+            total += cost.episodes(agent, config.episodes, policy.config, (cell["model"], rollout))
+        else:
+            total += cost.prior_episodes(agent, config.episodes)
+    return total
+
+
+def _episodes(config: PlanningConfig) -> int:
+    return config.episodes
+
+
+def _kind(config: PlanningConfig) -> str:
+    """Value leaves have tables of their own."""
+    return "value" if config.leaf == "value" else ""
+
+
+QUESTION = Question(
+    name="planning",
+    command="eval-planning",
+    config=PlanningConfig,
+    units=UNITS,
+    measure=measure_planning,
+    shared=True,
+    cost=_cost,
+    masks=True,
+    trees=_episodes,
+    kind=_kind,
+)

@@ -17,7 +17,7 @@ from mzprobe.files import remove_leftovers
 from mzprobe.locks import held
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.planning_workers import Workers
-from mzprobe.probes.registry import Probe
+from mzprobe.probes.question import Question
 from mzprobe.provenance import machine, versions
 from mzprobe.settings import ProbeConfig
 from mzprobe.sources.core import Source
@@ -32,7 +32,7 @@ _OTHER_TABLE = "choose another folder for tables, remove it, or replace it with 
 class ProbeRun:
     """A probe of one agent: what is asked, where the table lies, and what made it."""
 
-    probe: Probe
+    probe: Question
     agent: Path  # folder of the agent's checkpoints
     config: ProbeConfig
     analyses: Path  # folder of all tables
@@ -139,7 +139,7 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
     on_progress(len(chosen), len(chosen))
 
 
-def _refuse_masks(probe: Probe, agent: Agent) -> None:
+def _refuse_masks(probe: Question, agent: Agent) -> None:
     """Where some actions are illegal, a probe that tries all sequences would count what nobody can do."""
     environment = agent.environment
     if not probe.masks and legal_actions(environment, environment.reset([0])) is not None:
@@ -188,7 +188,7 @@ def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, A
     return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
 
 
-def _continued(path: Path, probe: Probe, record: dict[str, Any], origins: Mapping[int, Origin]) -> Table:
+def _continued(path: Path, probe: Question, record: dict[str, Any], origins: Mapping[int, Origin]) -> Table:
     """The table that is there, to be continued; refused where it was made otherwise."""
     old = read_table(path)
     unlike = differing(old.record, record)
@@ -225,7 +225,7 @@ def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:
     }
 
 
-def _missing(probe: Probe, frames: Mapping[int, pd.DataFrame], step: int, chosen: Mapping[int, Path]) -> list[int]:
+def _missing(probe: Question, frames: Mapping[int, pd.DataFrame], step: int, chosen: Mapping[int, Path]) -> list[int]:
     """The steps that one has still to be asked about: itself, or all others of the pairs it is part of."""
     rows = frames.get(step)
     if not probe.pair:
@@ -234,7 +234,7 @@ def _missing(probe: Probe, frames: Mapping[int, pd.DataFrame], step: int, chosen
     return [other for other in chosen if other not in known]
 
 
-def _merged(probe: Probe, old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
+def _merged(probe: Question, old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
     if old is None or not probe.pair:
         return new
     # Each part is in its own order; stable sorting keeps it.

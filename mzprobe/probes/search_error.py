@@ -19,6 +19,9 @@ from mzprobe import libm
 from mzprobe.agents import Agent
 from mzprobe.envs import Environment
 from mzprobe.envs.core import rewards_along
+from mzprobe.probes import cost
+from mzprobe.probes.cost import Cost
+from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, rollout_seed
 from mzprobe.search.mcts import search
 from mzprobe.search.models import Prior, StateArena
@@ -219,3 +222,24 @@ def most_visited(tree: Tree, simulations: int) -> Int64:
         if not tried.any():
             return node
         node = np.where(tried, tree.child[b, node, counts.argmax(axis=1)], node)
+
+
+def _cost(agent: Agent, config: SearchErrorConfig, _: int) -> Cost:
+    counts = simulation_counts(config.simulations, agent.environment.spec.num_actions)
+    most, searched = max(counts), Cost()
+    for N in (most, *counts):  # one that is walked, and one for the regularised policy after each N
+        constants = agent.search.model_copy(update={"simulations": N})
+        searched += cost.searches(2 * config.states, constants, ("learned", config.horizon))
+    steps = 2 * config.states * most * config.horizon
+    return cost.sampling(agent, config) + searched + Cost(environment_steps=steps, model_steps=2 * config.states)
+
+
+QUESTION = Question(
+    name="search",
+    command="eval-search",
+    config=SearchErrorConfig,
+    units=UNITS,
+    measure=measure_search,
+    cost=_cost,
+    steps=(2000,),
+)

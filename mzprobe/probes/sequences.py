@@ -18,7 +18,10 @@ from mzprobe.agents import Agent
 from mzprobe.compute import BATCH_SIZE
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
+from mzprobe.probes import cost
+from mzprobe.probes.cost import Cost
 from mzprobe.probes.prefixes import PrefixTree, portions, walk_all
+from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states
 from mzprobe.settings import SequencesConfig
 from mzprobe.stats import kendall, ranked, spearman, tied_levels
@@ -185,3 +188,21 @@ def affine_residual(value: Float64, predicted: Float64) -> Float64:
     square = (p**2).sum(axis=1)
     beta = np.maximum((v * p).sum(axis=1), 0.0) / np.where(square > 0, square, 1.0)
     return np.asarray(np.sqrt(((v - beta[:, None] * p) ** 2).mean(axis=1)))
+
+
+def _cost(agent: Agent, config: SequencesConfig, _: int) -> Cost:
+    nodes, edges = cost.prefixes(config.states, agent.environment.spec.num_actions, config.length, None)
+    tree = cost.tree(config.states, nodes, edges) + Cost(
+        model_steps=nodes
+    )  # the policy network is asked where it searches
+    return cost.sampling(agent, config) + cost.own_searches(agent, nodes) + tree
+
+
+QUESTION = Question(
+    name="sequences",
+    command="eval-sequences",
+    config=SequencesConfig,
+    units=UNITS,
+    measure=measure_sequences,
+    cost=_cost,
+)

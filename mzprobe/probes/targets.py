@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 
 from mzprobe.agents import Agent, or_missing
 from mzprobe.behaviour import discounted_returns
+from mzprobe.checkpoints import TARGETS
 from mzprobe.errors import UsageError
 from mzprobe.networks import TrainableNetwork
 from mzprobe.networks.engine import engine_for
+from mzprobe.probes import cost
+from mzprobe.probes.cost import Cost
+from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, probe_generator
 from mzprobe.settings import TargetsConfig
 
@@ -92,3 +96,25 @@ def _decode_bias(agent: Agent, observations: NDArray[np.float32]) -> Float64:
     engine = engine_for(agent.network, device=agent.compute.device)
     atoms = engine.value_distribution(engine.represent(observations))
     return agent.network.support.decode_bias(atoms.cpu()).numpy()
+
+
+def _cost(agent: Agent, config: TargetsConfig, _: int) -> Cost:
+    limit = agent.environment.spec.time_limit
+    positions = agent.positions
+    played = config.rollouts * positions * (config.steps or limit)
+    again = positions * limit  # to come there again
+    searched = cost.own_searches(agent, played)
+    return searched + Cost(environment_steps=played + again, model_steps=2 * positions)
+
+
+QUESTION = Question(
+    name="targets",
+    command="eval-targets",
+    config=TargetsConfig,
+    units=UNITS,
+    measure=measure_targets,
+    cost=_cost,
+    file=TARGETS,
+    without=WITHOUT,
+    masks=True,
+)

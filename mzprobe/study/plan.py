@@ -37,7 +37,7 @@ def planned(study: StudyConfig, runs: Sequence[StudyRun]) -> Iterator[tuple[str,
             policies = count if PROBES[name].pair else 1
             cost = PROBES[name].cost(agent, settings, policies) * (count * len(study.seeds))
             checkpoints, total = checkpoints + count * len(study.seeds), total + cost
-            needed += seconds(cost, agent, trees=PROBES[name].trees(settings))
+            needed += seconds(cost, agent, trees=PROBES[name].side_by_side(settings))
         yield name, checkpoints, total, needed
 
 
