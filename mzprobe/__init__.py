@@ -36,6 +36,7 @@ _HOMES = {
     "Agent": "mzprobe.agents",
     "Compute": "mzprobe.compute",
     "Origin": "mzprobe.agents",
+    "Question": "mzprobe.probes.question",
     "load_agent": "mzprobe.sources.own",
     "open_agent": "mzprobe.sources",
     "sample_states": "mzprobe.probes.sampling",

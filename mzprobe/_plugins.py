@@ -9,8 +9,12 @@ from mzprobe.errors import UsageError
 from mzprobe.lines import one_line
 
 
-def load_attribute(name: str) -> Any:
+def load_attribute(name: str, *, called: bool = True) -> Any:
     """Imports what `module:attribute` names.
+
+    Args:
+        name: of it.
+        called: whether it must be a callable.
 
     Raises:
         UsageError: if there is no such module or attribute, or the module cannot be imported.
@@ -27,9 +31,10 @@ def load_attribute(name: str) -> Any:
     except (Exception, SystemExit) as reason:  # anybody's code
         raise UsageError(f"{name}: cannot import '{module_name}' ({raised(reason)}): mend it") from reason
     factory = getattr(module, attribute, None)
-    if not callable(factory):
+    if factory is None or (called and not callable(factory)):
+        what = "callable" if called else "attribute"
         raise UsageError(
-            f"{name}: module '{module_name}' has no callable '{attribute}'{nearest(attribute, vars(module))}"
+            f"{name}: module '{module_name}' has no {what} '{attribute}'{nearest(attribute, vars(module))}"
         )
     return factory
 

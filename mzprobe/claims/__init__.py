@@ -5,10 +5,11 @@ from pathlib import Path
 from mzprobe.claims.core import Claim, Finding, judge, without_ends
 from mzprobe.claims.paper import CLAIMS
 from mzprobe.errors import UsageError
+from mzprobe.probes.question import plugged_questions, resolved
 from mzprobe.seeding import numpy_generator
 from mzprobe.tables import Table, read_run
 
-__all__ = ["CLAIMS", "Claim", "Finding", "judge", "judge_run", "read_tables", "without_ends"]
+__all__ = ["CLAIMS", "Claim", "Finding", "all_claims", "judge", "judge_run", "read_tables", "without_ends"]
 
 
 def read_tables(run: str, *, analyses: Path) -> dict[str, Table]:
@@ -17,7 +18,7 @@ def read_tables(run: str, *, analyses: Path) -> dict[str, Table]:
     Raises:
         UsageError: if there is none, or agents were measured with other settings.
     """
-    found = {name: read_run(analyses, run, name) for name in dict.fromkeys(claim.probe for claim in CLAIMS)}
+    found = {name: read_run(analyses, run, name) for name in dict.fromkeys(claim.probe for claim in all_claims())}
     tables = {name: table for name, table in found.items() if table is not None}
     if not tables:
         raise UsageError(
@@ -38,5 +39,11 @@ def judge_run(tables: dict[str, Table], *, ends: bool = True) -> list[Finding]:
     frames = {name: table.frame if ends else without_ends(table.frame) for name, table in tables.items()}
     return [
         judge(claim, frames.get(claim.probe), generator=numpy_generator(0, "claims", number))
-        for number, claim in enumerate(CLAIMS)
+        for number, claim in enumerate(all_claims())
     ]
+
+
+def all_claims() -> tuple[Claim, ...]:
+    """The paper's, our own, and those of installed packages' questions after them."""
+    theirs = [resolved(question.claims) for question in plugged_questions()]
+    return (*CLAIMS, *(claim for claims in theirs for claim in claims))

@@ -121,22 +121,23 @@ def _introduce(source: "Source", agent: Path) -> None:
             errors.print(f"  {line}")
 
 
-def command_of(name: str, own: Callable[..., dict[str, Any]]) -> Callable[..., None]:
-    """The command of a probe, for Typer, which reads the options from its signature.
+def command_of(name: str, doc: str, its: list[inspect.Parameter]) -> Callable[..., None]:
+    """The command of a question, for Typer, which reads the options from its signature.
 
     Args:
-        name: of the probe.
-        own: turns the probe's own options into settings of it; its docstring is the command's.
+        name: of the question.
+        doc: the command's help.
+        its: the question's own options, which are settings of it.
     """
-    shared, its = (inspect.signature(f).parameters.values() for f in (Question, own))
+    shared = inspect.signature(Question).parameters.values()
 
     def command(**given: Any) -> None:
-        settings = own(**{option.name: given.pop(option.name) for option in its})
+        settings = {option.name: given.pop(option.name) for option in its}
         Question(**given).answer(name, settings)
 
     first = [option for option in shared if option.name in _FIRST]
     parameters = [*first, *its, *(option for option in shared if option.name not in _FIRST)]
-    command.__doc__ = own.__doc__
+    command.__doc__ = doc
     command.__annotations__ = {option.name: option.annotation for option in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command

@@ -30,7 +30,7 @@ def study(
     A study with variants compares their agents instead. What is done already is not done again: run it again after an
     interruption, or after removing a table or an agent.
     """
-    from mzprobe.claims import CLAIMS
+    from mzprobe.claims import all_claims
     from mzprobe.console import progress_bars, stopping, training_note
     from mzprobe.locks import held
     from mzprobe.settings import load_study, study_runs
@@ -88,7 +88,7 @@ def study(
         compare(name, runs, analyses, out)
         return
     draw(run, analyses, out)
-    if not {claim.probe for claim in CLAIMS}.isdisjoint(settings.probes()):
+    if not {claim.probe for claim in all_claims()}.isdisjoint(settings.probes()):
         judge(run, analyses, out)
 
 

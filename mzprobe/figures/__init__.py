@@ -24,6 +24,7 @@ from mzprobe.figures.search_error import aggregate_search, draw_search
 from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
 from mzprobe.figures.targets import aggregate_targets, draw_targets
 from mzprobe.locks import folder_held
+from mzprobe.probes.question import plugged_questions, resolved
 from mzprobe.tables import Table, commands_of, read_run
 
 __all__ = ["PLANS", "Drawn", "Plan", "draw_comparison", "draw_run"]
@@ -127,6 +128,22 @@ PLANS = (
 )
 
 
+def _plugged() -> list[Plan]:
+    """The figures of installed packages' questions."""
+    return [
+        Plan(
+            name=figure.name,
+            probe=question.name,
+            command=f"mzprobe {question.command}",
+            aggregate=resolved(figure.aggregate),
+            draw=resolved(figure.draw),
+            optional=True,
+        )
+        for question in plugged_questions()
+        for figure in question.figures
+    ]
+
+
 def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
     """Draws every figure of a run whose table exists, each as PNG, SVG and the CSV of its numbers.
 
@@ -136,13 +153,14 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
         UsageError: if the run has no table at all.
         InUse: if another command goes on writing there.
     """
-    tables = [read_run(analyses, run, plan.probe) for plan in PLANS]
-    remedies = [f"{plan.command} checkpoints/{run}" for plan in PLANS]
-    if tables == [None] * len(PLANS):
+    plans = (*PLANS, *_plugged())
+    tables = [read_run(analyses, run, plan.probe) for plan in plans]
+    remedies = [f"{plan.command} checkpoints/{run}" for plan in plans]
+    if tables == [None] * len(plans):
         raise UsageError(f"there are no tables of run {run} under {analyses}: make one with {remedies[0]}")
     done: list[Drawn] = []
     with folder_held(figures / run):
-        for plan, table, remedy in zip(PLANS, tables, remedies, strict=True):
+        for plan, table, remedy in zip(plans, tables, remedies, strict=True):
             if table is None:
                 done += [] if plan.optional else [Drawn(what=plan.name, status="missing", remedy=remedy)]
                 continue

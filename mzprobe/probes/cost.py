@@ -13,13 +13,13 @@ from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.config import SearchConfig
 from mzprobe.networks.rows import ROWS
 from mzprobe.probes.prefixes import refuse_too_many
+from mzprobe.probes.question import TREES
 from mzprobe.search.models import LeafValue, Model
 from mzprobe.search.rollouts import Rollout
 from mzprobe.settings import StatesConfig
 
 Kind = tuple[str, int]  # learned or true model; horizon of its rollouts, 0 for value leaves
 
-TREES = 64  # grown side by side when a speed is measured, unless a probe grows fewer
 _SIMULATIONS, _STEPS, _SECONDS = 16, 4, 0.2  # of a measurement
 
 

@@ -109,8 +109,6 @@ def _cost(agent: Agent, config: CrossConfig, policies: int) -> Cost:
 
 
 QUESTION = Question(
-    name="cross",
-    command="cross-matrix",
     config=CrossConfig,
     units=UNITS,
     measure=measure_cross,

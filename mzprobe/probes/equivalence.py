@@ -181,8 +181,6 @@ def _cost(agent: Agent, config: EquivalenceConfig, heads: int) -> Cost:
 
 
 QUESTION = Question(
-    name="equivalence",
-    command="eval-equivalence",
     config=EquivalenceConfig,
     units=UNITS,
     measure=measure_equivalence,

@@ -258,8 +258,6 @@ def cost_of_horizon(agent: Agent, config: HorizonConfig, policies: int) -> Cost:
 
 
 QUESTION = Question(
-    name="horizon",
-    command="eval-horizon",
     config=HorizonConfig,
     units=UNITS,
     measure=measure_horizon,

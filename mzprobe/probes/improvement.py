@@ -119,8 +119,6 @@ def _cost(agent: Agent, config: ImprovementConfig, _: int) -> Cost:
 
 
 QUESTION = Question(
-    name="improvement",
-    command="eval-improvement",
     config=ImprovementConfig,
     units=UNITS,
     measure=measure_improvement,

@@ -70,8 +70,6 @@ def _episodes(config: OnlineConfig) -> int:
 
 
 QUESTION = Question(
-    name="online",
-    command="eval-online",
     config=OnlineConfig,
     units=UNITS,
     measure=measure_online,

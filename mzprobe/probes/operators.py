@@ -199,8 +199,6 @@ def _episodes(config: OperatorsConfig) -> int:
 
 
 QUESTION = Question(
-    name="operators",
-    command="eval-operators",
     config=OperatorsConfig,
     units=UNITS,
     measure=measure_operators,

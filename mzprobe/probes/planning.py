@@ -226,8 +226,6 @@ def _kind(config: PlanningConfig) -> str:
 
 
 QUESTION = Question(
-    name="planning",
-    command="eval-planning",
     config=PlanningConfig,
     units=UNITS,
     measure=measure_planning,

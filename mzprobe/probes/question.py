@@ -1,26 +1,42 @@
-"""A question that is asked of agents: one record from its settings to its columns and its cost."""
+"""A question that is asked of agents: one record from its settings to its columns, its cost, its figures and claims.
 
-from collections.abc import Callable
+What is called may be named as `module:attribute` instead, and is imported when it is needed: a figure needs no torch.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from mzprobe._plugins import load_attribute
+from mzprobe.settings import QUESTIONS, ProbeConfig
 
-from mzprobe.agents import Agent
-from mzprobe.probes.cost import TREES, Cost
-from mzprobe.settings import ProbeConfig
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mzprobe.agents import Agent
+    from mzprobe.probes.cost import Cost
+
+TREES = 64  # grown side by side when a speed is measured, unless a question says how many it grows
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionFigure:
+    """How a figure comes from a question's table."""
+
+    name: str  # of the files
+    aggregate: "Callable[[pd.DataFrame], pd.DataFrame] | str"  # the table's rows to those of the CSV beside the figure
+    draw: Callable[..., Any] | str  # (those, *, title) -> matplotlib's Figure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """What is asked, of how many checkpoints at once, and what that costs."""
 
-    name: str  # of its tables
-    command: str  # that asks it
-    config: type[ProbeConfig]  # its settings
+    config: type[ProbeConfig]  # its settings, with its name and its command
     units: dict[str, str]  # of its columns
-    measure: Callable[..., pd.DataFrame]  # (agent, config, *, on_progress), or (agent, config, others, ...) for pairs
-    cost: Callable[[Agent, Any, int], Cost]  # (agent, config, others of a pair): of one checkpoint
+    measure: "Callable[..., pd.DataFrame] | str"  # (agent, config, *, on_progress), or (agent, config, others, ..)
+    cost: "Callable[[Agent, Any, int], Cost] | str"  # (agent, config, others of a pair): of one checkpoint
     pair: str = ""  # column of the other checkpoints that one is asked about, if it is
     steps: tuple[int, ...] = ()  # training steps that are looked at unless told; none means all
     shared: bool = False  # whether processes can share its episodes
@@ -29,6 +45,18 @@ class Question:
     masks: bool = False  # whether it leaves out what is illegal, where an environment says what is
     trees: Callable[[Any], int] | None = None  # by settings: searches side by side, for an estimate of its time
     kind: Callable[[Any], str] | None = None  # by settings: what distinguishes tables, at the end of their name
+    figures: tuple[QuestionFigure, ...] = ()
+    claims: Sequence[Any] | str = ()  # of `mzprobe.claims.Claim`
+
+    @property
+    def name(self) -> str:
+        """Of its tables."""
+        return self.config.question
+
+    @property
+    def command(self) -> str:
+        """That asks it."""
+        return self.config.command
 
     def side_by_side(self, config: ProbeConfig) -> int:
         """Searches that it runs side by side, for an estimate of its time."""
@@ -38,3 +66,23 @@ class Question:
         """Name of the tables for some settings."""
         kind = "" if self.kind is None else self.kind(config)
         return f"{self.name}-{kind}" if kind else self.name
+
+    def ask(self, agent: "Agent", config: ProbeConfig, *others: "list[Agent]", **options: Any) -> "pd.DataFrame":
+        """Measures one checkpoint."""
+        rows: pd.DataFrame = resolved(self.measure)(agent, config, *others, **options)
+        return rows
+
+    def price(self, agent: "Agent", config: ProbeConfig, others: int) -> "Cost":
+        """What that costs at most."""
+        cost: Cost = resolved(self.cost)(agent, config, others)
+        return cost
+
+
+def resolved(given: Any) -> Any:
+    """What is given, or what it names as `module:attribute`."""
+    return load_attribute(given, called=False) if isinstance(given, str) else given
+
+
+def plugged_questions() -> list[Question]:
+    """The questions of installed packages, by the names of their entry points."""
+    return [point.load() for point in sorted(entry_points(group=QUESTIONS), key=lambda point: point.name)]

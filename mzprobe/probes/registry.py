@@ -1,11 +1,9 @@
 """All questions by name: ours, each with its probe, and those of installed packages."""
 
 from importlib import import_module
-from importlib.metadata import entry_points
 
-from mzprobe.probes.question import Question
+from mzprobe.probes.question import Question, plugged_questions
 
-GROUP = "mzprobe.questions"  # of entry points, each a `Question`
 _OURS = (
     "online",
     "horizon",
@@ -21,9 +19,8 @@ _OURS = (
 
 
 def _questions() -> dict[str, Question]:
-    found = [import_module(f"mzprobe.probes.{name}").QUESTION for name in _OURS]
-    found += [point.load() for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)]
-    return {question.name: question for question in found}
+    ours = [import_module(f"mzprobe.probes.{name}").QUESTION for name in _OURS]
+    return {question.name: question for question in (*ours, *plugged_questions())}
 
 
 PROBES = _questions()

@@ -121,7 +121,7 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
             raise UsageError(f"{path} is rounded, nothing can be added to it: {_OTHER_TABLE}")
         agent, others = load(folder), [load(chosen[other]) for other in missing]
         _refuse_masks(run.probe, agent)
-        rows = run.probe.measure(
+        rows = run.probe.ask(
             agent,
             run.config,
             *([others] if run.probe.pair else []),
@@ -162,7 +162,7 @@ def remaining_cost(run: ProbeRun) -> tuple[int, Cost]:
     if not left:
         return 0, Cost()
     agent = run.load(next(iter(chosen.values())))  # the cost of one checkpoint is that of any
-    return len(left), sum((run.probe.cost(agent, run.config, policies) for policies in left), Cost())
+    return len(left), sum((run.probe.price(agent, run.config, policies) for policies in left), Cost())
 
 
 def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, Any], dict[int, pd.DataFrame]]:

@@ -235,8 +235,6 @@ def _cost(agent: Agent, config: SearchErrorConfig, _: int) -> Cost:
 
 
 QUESTION = Question(
-    name="search",
-    command="eval-search",
     config=SearchErrorConfig,
     units=UNITS,
     measure=measure_search,

@@ -199,8 +199,6 @@ def _cost(agent: Agent, config: SequencesConfig, _: int) -> Cost:
 
 
 QUESTION = Question(
-    name="sequences",
-    command="eval-sequences",
     config=SequencesConfig,
     units=UNITS,
     measure=measure_sequences,

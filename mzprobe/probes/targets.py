@@ -108,8 +108,6 @@ def _cost(agent: Agent, config: TargetsConfig, _: int) -> Cost:
 
 
 QUESTION = Question(
-    name="targets",
-    command="eval-targets",
     config=TargetsConfig,
     units=UNITS,
     measure=measure_targets,

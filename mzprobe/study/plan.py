@@ -35,7 +35,7 @@ def planned(study: StudyConfig, runs: Sequence[StudyRun]) -> Iterator[tuple[str,
             every = [step for step in range(first, training.steps + 1) if training.is_checkpoint(step)]
             count = len(steps or PROBES[name].steps or every)
             policies = count if PROBES[name].pair else 1
-            cost = PROBES[name].cost(agent, settings, policies) * (count * len(study.seeds))
+            cost = PROBES[name].price(agent, settings, policies) * (count * len(study.seeds))
             checkpoints, total = checkpoints + count * len(study.seeds), total + cost
             needed += seconds(cost, agent, trees=PROBES[name].side_by_side(settings))
         yield name, checkpoints, total, needed

@@ -1,0 +1,254 @@
+"""Settings of the probes, one record each: name, command, help and options of a question."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from mzprobe.config import (
+    MOST,
+    Config,
+    NonNegative,
+    NonNegativeInt,
+    PositiveInt,
+    Rule,
+)
+
+_MOST_SIMULATIONS = 128
+
+Simulations = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+
+
+class ProbeConfig(Config):
+    """What all probes have. A probe's own docstring is the help of its command, its fields are the options."""
+
+    question: ClassVar[str]  # its name, that of its tables
+    command: ClassVar[str]  # that asks it
+    example: ClassVar[str]  # of the command's arguments
+
+    seed: NonNegativeInt = 0
+    """Seed of the episodes, states and sequences; the agent's own seed is mixed in."""
+
+
+class OnlineConfig(ProbeConfig):
+    """Figure 2: what does acting by search bring, and what the policy network alone?
+
+    One row an episode. An interrupted command goes on with the checkpoints that are missing.
+    """
+
+    question: ClassVar[str] = "online"
+    command: ClassVar[str] = "eval-online"
+    example: ClassVar[str] = "checkpoints/cartpole"
+
+    episodes: PositiveInt = 100
+    """E, episodes of each policy, from the same starts at every checkpoint."""
+
+
+class StatesConfig(ProbeConfig):
+    """What all probes have that ask at states of the behaviour policy."""
+
+    states: PositiveInt = 200
+    """S, states sampled for each agent and checkpoint."""
+    episodes: PositiveInt = 20
+    """Episodes of the behaviour policy that the states are drawn from."""
+
+
+class HorizonConfig(StatesConfig):
+    """Figure 3: how wrong are values under the agent's own behaviour policy, by horizon?
+
+    Truth and model are scored on the same action sequences. A table holds one row a state and horizon; an interrupted
+    command goes on with the checkpoints that are missing.
+    """
+
+    question: ClassVar[str] = "horizon"
+    command: ClassVar[str] = "eval-horizon"
+    example: ClassVar[str] = "checkpoints/cartpole/seed-0 --out analyses"
+
+    horizon: PositiveInt | None = None
+    """Largest h; without one, the unroll length of training."""
+    enumerate_up_to: Annotated[int, Field(ge=0, le=2**53)] = 1024
+    """Enumerate all A^h sequences exactly while there are no more than this; sample beyond."""
+    sequences: Annotated[int, Field(ge=2, le=MOST)] = 64
+    """m, sequences sampled for each state where enumeration is too much; one would have no standard error."""
+
+
+class SequencesConfig(StatesConfig):
+    """Figure 4: is the model more wrong about action sequences that the behaviour policy would hardly take?
+
+    One row a state and sequence, ranked by probability within the state.
+    """
+
+    question: ClassVar[str] = "sequences"
+    command: ClassVar[str] = "eval-sequences"
+    example: ClassVar[str] = "checkpoints/cartpole --states 50"
+
+    states: PositiveInt = 100
+    """S, states sampled for each agent and checkpoint."""
+    length: PositiveInt = 8
+    """h, length of the action sequences, all A^h of which are scored; the paper's is 8 with 2 actions, 4 with 4."""
+
+
+class CrossConfig(HorizonConfig):
+    """Figure 5: can the model of one training step evaluate the behaviour policy of another?
+
+    Every checkpoint's model and states (rows) with every checkpoint's policy (columns). A step that is added later
+    adds its row and its column.
+    """
+
+    question: ClassVar[str] = "cross"
+    command: ClassVar[str] = "cross-matrix"
+    example: ClassVar[str] = "checkpoints/cartpole --step 1000 --step 10000"
+
+    states: PositiveInt = 100
+    """S, states sampled for each agent and row; all policies of a row are evaluated at the same ones."""
+
+
+class EquivalenceConfig(HorizonConfig):
+    """Beyond the paper: is the model's k-step Bellman update the true one (order-k value equivalence)?
+
+    For k = 0, 1 .. the error on-policy, in its reward and its bootstrap part, with the agent's own value head and with
+    those of its other checkpoints. In a tabular environment all states are asked, and errors are exact.
+    """
+
+    question: ClassVar[str] = "equivalence"
+    command: ClassVar[str] = "eval-equivalence"
+    example: ClassVar[str] = "checkpoints/cartpole --step 10000"
+
+    states: PositiveInt = 100
+    """S, states sampled for each agent and checkpoint; a tabular environment is asked at all of its states."""
+    horizon: PositiveInt | None = None
+    """Largest order k; without one, twice the unroll length of training. Where its sequences are sampled, all are."""
+
+
+class SearchErrorConfig(StatesConfig):
+    """Figure 6: does the policy prior keep the search where the model is right?
+
+    Errors of the trajectories that a search simulates, and how far the policy network is from where its visits go,
+    with the policy prior and with a uniform one. Without --step it looks at step 2000, as the paper does.
+    """
+
+    question: ClassVar[str] = "search"
+    command: ClassVar[str] = "eval-search"
+    example: ClassVar[str] = "checkpoints/cartpole --step 2000"
+
+    simulations: Simulations | None = None
+    """N, numbers of simulations after which the tree is looked at; without any, as in the planning probe."""
+    horizon: PositiveInt = 16
+    """Planning horizon of the search, counted from the root; its leaves are random rollouts."""
+
+
+class ImprovementConfig(StatesConfig):
+    """Beyond the paper: does the search choose better actions than its prior, state by state?
+
+    The true value of what it plays minus that of the policy network's likeliest action, which is followed from then on,
+    for the {learned, true} model, the {policy, uniform} prior, both kinds of leaves and every N.
+    """
+
+    question: ClassVar[str] = "improvement"
+    command: ClassVar[str] = "eval-improvement"
+    example: ClassVar[str] = "checkpoints/cartpole --step 2000 --states 200"
+
+    states: PositiveInt = 100
+    """S, states sampled for each agent and checkpoint."""
+    simulations: Simulations | None = None
+    """N of the searches; without any, as in the planning probe."""
+    horizon: PositiveInt = 16
+    """Planning horizon of the searches whose leaves are random rollouts, counted from the root."""
+    steps: PositiveInt | None = None
+    """T, steps after which a return is cut; without it, the time limit of the environment, from whatever state."""
+
+
+class OperatorsConfig(ProbeConfig):
+    """Beyond the paper: which search rule acts and teaches best, and with how few simulations?
+
+    PUCT, Gumbel's rule and the regularised policy in the agent's own search, for every N: the return, how sure the
+    policy is that each would teach, and how often the action played is a best one in the truth.
+    """
+
+    question: ClassVar[str] = "operators"
+    command: ClassVar[str] = "eval-operators"
+    example: ClassVar[str] = "checkpoints/cartpole --step 20000 --simulations 8 --simulations 50"
+
+    episodes: PositiveInt = 20
+    """E, episodes of each rule and N, all from the same starts."""
+    states: PositiveInt = 5
+    """States of each episode at which its decision is judged."""
+    rules: tuple[Rule, ...] = ("puct", "gumbel", "regularised")
+    """Search rules that act; none for the agent's own."""
+    simulations: Simulations = (2, 4, 8, 16, 50)
+    """N, simulations a step, of each rule."""
+    steps: PositiveInt | None = None
+    """T, steps after which the return of a decision is cut; without it, the time limit, from whatever state."""
+
+
+class TargetsConfig(ProbeConfig):
+    """Beyond the paper: are the value targets that the agent learns from true by now?
+
+    Positions of the replay buffer that each checkpoint has kept: the target stored there against the true value of the
+    agent's own behaviour policy, by the age of the episode and its priority, and what the value head says.
+    """
+
+    question: ClassVar[str] = "targets"
+    command: ClassVar[str] = "eval-targets"
+    example: ClassVar[str] = "checkpoints/cartpole --step 2000 --rollouts 4"
+
+    rollouts: PositiveInt = 1
+    """R, episodes of the behaviour policy from each position that a checkpoint has kept; V is their mean."""
+    steps: PositiveInt | None = None
+    """T, steps after which a return is cut; without it, the time limit of the environment, from whatever state."""
+
+
+class PlanningConfig(ProbeConfig):
+    """Figure 7: does the learned model help planning, and how far from the true one?
+
+    Returns of acting by search in the {learned, true} model with the {policy, uniform} prior, for every N, and of
+    the policy prior alone. The policy's prior is taken from unrolled latents and from real states, encoded anew, in
+    both models. All cells start from the same states.
+    """
+
+    question: ClassVar[str] = "planning"
+    command: ClassVar[str] = "eval-planning"
+    example: ClassVar[str] = "checkpoints/cartpole --step 2000 --simulations 64"
+
+    episodes: PositiveInt = 20
+    """E, episodes of each cell, all from the same starts."""
+    simulations: Simulations | None = None
+    """N, simulations a step, one cell each; without any, doubled from 2A to 128: after fewer not every action has
+    been tried twice, so that which one is played hardly depends on the model."""
+    leaf: Literal["rollout", "value"] = "rollout"
+    """What a leaf is worth: a random rollout in the model that is planned in, or the network's value."""
+    horizon: PositiveInt = 16
+    """Planning horizon of rollouts, steps."""
+    counted_from: Literal["root", "leaf"] = "root"
+    """Where that horizon begins: at the root, so that nothing deeper counts, or at every leaf anew."""
+    crossed: tuple[PositiveInt, ...] | None = None
+    """N at which the policy network's prior is also taken from where the other model stands: from real states, encoded
+    anew, while planning in the learned model, from unrolled latents while planning in the true one; without it all N,
+    an empty list none. Both models are stepped then, and not in one kernel: several times the work of the others."""
+    ties: Literal["lot", "lowest"] = "lot"
+    """Which of equal scores the searches select, whatever the agent was trained with (see `search.ties`)."""
+    temperature: NonNegative | None = 0.0
+    """T of the acting policy: 0 takes the most visited action, null the temperature that collected data."""
+
+
+QUESTIONS = "mzprobe.questions"  # group of entry points: a `Question` of an installed package each
+
+OURS: tuple[type[ProbeConfig], ...] = (
+    OnlineConfig,
+    HorizonConfig,
+    SequencesConfig,
+    CrossConfig,
+    SearchErrorConfig,
+    PlanningConfig,
+    EquivalenceConfig,
+    ImprovementConfig,
+    OperatorsConfig,
+    TargetsConfig,
+)
+
+
+def simulation_counts(given: tuple[int, ...] | None, num_actions: int) -> tuple[int, ...]:
+    """Numbers of simulations to look at: those given, else 2A and its doubles up to 128."""
+    if given is not None:
+        return tuple(sorted(set(given)))
+    first = 2 * num_actions
+    return tuple(first << i for i in range(7) if i == 0 or first << i <= _MOST_SIMULATIONS)
