@@ -1,8 +1,9 @@
-"""Factories that a user names as `module:attribute`."""
+"""What others add: factories that a user names as `module:attribute`, and entry points of installed packages."""
 
 import difflib
 import importlib
 from collections.abc import Iterable
+from importlib.metadata import entry_points
 from typing import Any
 
 from mzprobe.errors import UsageError
@@ -37,6 +38,11 @@ def load_attribute(name: str, *, called: bool = True) -> Any:
             f"{name}: module '{module_name}' has no {what} '{attribute}'{nearest(attribute, vars(module))}"
         )
     return factory
+
+
+def plugged(group: str) -> list[Any]:
+    """What installed packages offer: the objects of a group's entry points, by their names."""
+    return [point.load() for point in sorted(entry_points(group=group), key=lambda point: point.name)]
 
 
 def raised(reason: BaseException) -> str:

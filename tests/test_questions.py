@@ -9,11 +9,12 @@ import pytest
 
 from mzprobe.claims import all_claims, judge_run, read_tables
 from mzprobe.config import SearchConfig
+from mzprobe.errors import UsageError
 from mzprobe.figures import draw_run
 from mzprobe.probes.question import Question, plugged_questions, resolved
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.settings import OURS
+from mzprobe.settings import OURS, QUESTIONS, load_study
 from mzprobe.tables import read_table
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "question"
@@ -26,7 +27,7 @@ def plugged(monkeypatch):
     import mzprobe_calibration
 
     point = SimpleNamespace(name="calibration", load=lambda: mzprobe_calibration.QUESTION)
-    monkeypatch.setattr("mzprobe.probes.question.entry_points", lambda **_: [point])
+    monkeypatch.setattr("mzprobe._plugins.entry_points", lambda group: [point] if group == QUESTIONS else [])
     yield mzprobe_calibration.QUESTION
     for name in [name for name in sys.modules if name.startswith("mzprobe_calibration")]:
         del sys.modules[name]
@@ -70,6 +71,16 @@ def test_a_question_of_another_package_is_asked_drawn_and_judged(plugged, agent,
     assert all_claims()[-1].name == "value-beats-a-constant"
     (finding,) = (one for one in judge_run(read_tables("tiny", analyses=tmp_path / "analyses")) if one.cells)
     assert [cell.label for cell in finding.cells] == ["step 20", "step 40"]
+
+
+def test_a_study_has_a_section_for_it(plugged, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('preset = "cartpole"\nseeds = [0]\n[steps]\ncalibration = [0]\n[calibration]\nrollouts = 3\n')
+    study, _ = load_study(str(path))
+    assert study.probes() == {"calibration": (plugged.config(rollouts=3), (0,))}
+    path.write_text('preset = "cartpole"\nseeds = [0]\n[calibratoin]\nrollouts = 3\n')
+    with pytest.raises(UsageError, match="calibratoin"):
+        load_study(str(path))
 
 
 def test_its_price_is_what_it_does_at_most(plugged, agent):

@@ -5,10 +5,9 @@ What is called may be named as `module:attribute` instead, and is imported when 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from mzprobe._plugins import load_attribute
+from mzprobe._plugins import load_attribute, plugged
 from mzprobe.settings import QUESTIONS, ProbeConfig
 
 if TYPE_CHECKING:
@@ -85,4 +84,4 @@ def resolved(given: Any) -> Any:
 
 def plugged_questions() -> list[Question]:
     """The questions of installed packages, by the names of their entry points."""
-    return [point.load() for point in sorted(entry_points(group=QUESTIONS), key=lambda point: point.name)]
+    return plugged(QUESTIONS)

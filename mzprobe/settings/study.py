@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
+from mzprobe._plugins import plugged
 from mzprobe.config import Config, NonNegative, NonNegativeInt, PositiveInt, RunConfig, preset_with, validated
 from mzprobe.errors import UsageError
 from mzprobe.names import check_name
 from mzprobe.settings.probes import (
+    QUESTIONS,
     CrossConfig,
     EquivalenceConfig,
     HorizonConfig,
@@ -114,7 +116,7 @@ class StudyConfig(Config):
 
     def probes(self) -> dict[str, tuple[ProbeConfig, tuple[int, ...]]]:
         """The probes that have a section, in order: settings and training steps by name."""
-        named = {name: getattr(self, name) for name in StepsConfig.model_fields}
+        named = {name: getattr(self, name) for name in type(self.steps).model_fields}
         return {name: (given, getattr(self.steps, name)) for name, given in named.items() if given is not None}
 
 
@@ -127,6 +129,17 @@ class StudyRun:
     config: RunConfig
 
 
+def study_model() -> type[StudyConfig]:
+    """A study's configuration, with a section for every question of an installed package too."""
+    theirs = {question.name: question.config for question in plugged(QUESTIONS)}
+    if not theirs:
+        return StudyConfig
+    of_steps: dict[str, Any] = dict.fromkeys(theirs, (tuple[NonNegativeInt, ...], ()))
+    steps: Any = create_model("StepsConfig", __base__=StepsConfig, **of_steps)
+    sections: dict[str, Any] = {name: (config | None, None) for name, config in theirs.items()}
+    return create_model("StudyConfig", __base__=StudyConfig, steps=(steps, steps()), **sections)
+
+
 def load_study(name: str) -> tuple[StudyConfig, RunConfig]:
     """A study (a shipped name or a path of a TOML file) and its preset with its overrides.
 
@@ -135,7 +148,7 @@ def load_study(name: str) -> tuple[StudyConfig, RunConfig]:
     Raises:
         UsageError: if the study, a key or a value is wrong.
     """
-    study = validated(StudyConfig, read_toml(name, "presets/studies"), name)
+    study = validated(study_model(), read_toml(name, "presets/studies"), name)
     return study, preset_with(study.preset, list(study.overrides.items()), name)
 
 

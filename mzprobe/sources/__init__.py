@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from mzprobe._plugins import load_attribute, nearest
+from mzprobe._plugins import load_attribute, nearest, plugged
 from mzprobe.agents import Agent
 from mzprobe.compute import Compute
 from mzprobe.errors import UsageError
@@ -26,8 +25,7 @@ def sources() -> dict[str, Source]:
     found: dict[str, Source] = {"own": Own()}
     for adapter in (MuZeroGeneral(), MichaelNny(), JimOhman()):
         found[adapter.name] = FileSource(adapter)
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        made = _source_of(point.load())
+    for made in map(_source_of, plugged(GROUP)):
         found[made.name] = made
     return found
 
