@@ -12,7 +12,9 @@ from mzprobe.behaviour import BehaviourPolicy, PriorPolicy
 from mzprobe.compute import Compute
 from mzprobe.config import SearchConfig
 from mzprobe.envs import Environment
+from mzprobe.envs.core import bytes_of
 from mzprobe.networks import MuZeroNetwork
+from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.networks.rows import search_rows
 from mzprobe.search.models import AdvisedModel, LeafValue, Model, PlanningModel, Prior, planning_in
@@ -20,7 +22,10 @@ from mzprobe.stored import StoredTargets
 
 PriorAt = Literal["latent", "state"]  # where the policy network is asked: unrolled, or encoded anew
 
-SEARCHES = 1 << 13  # trees that are grown at a time, at most
+TREES = 1 << 13  # that are grown at a time, at most: more make nothing faster
+_NUMBERS = 80  # bytes that a prefix of a sequence takes beside state, latent and A children
+_EDGE = 40  # bytes of an edge of a search tree
+_PREFIXES = 8  # that a sequence takes, about, as those of all share theirs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +87,7 @@ class Agent:
             model=self.planning_in(self.plan_in),
             config=self.search,
             temperature=self.temperature,
-            trees=min(SEARCHES, self.compute.batch_size),
+            trees=self.trees(self.search.simulations),
         )
 
     @cached_property
@@ -90,6 +95,24 @@ class Agent:
         """pi_theta and v at observations."""
         A = self.environment.spec.num_actions
         return Evaluator(self.network, num_actions=A, device=self.compute.device)
+
+    @cached_property
+    def position_bytes(self) -> int:
+        """Bytes that a position takes: a state and its latent, as they are at a start."""
+        states = self.environment.reset([0])
+        latents = engine_for(self.network, device=self.compute.device).represent(self.environment.observe(states))
+        return bytes_of(states) + latents.nbytes
+
+    @property
+    def sequences(self) -> int:
+        """Action sequences that a probe holds at a time; no number depends on it."""
+        prefix = self.position_bytes + _NUMBERS + 8 * self.environment.spec.num_actions
+        return max(1, self.compute.memory // (_PREFIXES * prefix))
+
+    def trees(self, simulations: int) -> int:
+        """Trees of so many simulations that are grown at a time; no number depends on it."""
+        node = self.position_bytes + _EDGE * self.environment.spec.num_actions
+        return min(TREES, max(1, self.compute.memory // ((simulations + 1) * node)))
 
     @property
     def prior(self) -> PriorPolicy:

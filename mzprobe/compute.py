@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 from mzprobe.threads import limited_threads
 
-BATCH_SIZE = 1 << 16  # sequences held at a time, unless a caller says otherwise
+MEMORY = 1 << 28  # bytes held at a time, about, unless a caller says otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """Of these `batch_size` is for memory alone: no number depends on it."""
+    """Of these `memory` changes no number."""
 
     device: str = "cpu"  # of the network
     threads: int = 1  # of torch and of the BLAS of numpy
-    batch_size: int = BATCH_SIZE  # sequences, and trees, held at a time
+    memory: int = MEMORY  # bytes of states, latents and trees that are held at a time, about
     rows: int | None = None  # of a call of the network by torch in a search; None for those of the device
 
     def limited(self) -> AbstractContextManager[None]:

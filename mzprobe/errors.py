@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from mzprobe.lines import one_line
 
 _NO_MEMORY = (
-    "there is not enough memory for this: ask for less at a time (--batch-size, --processes, training.replay_capacity "
+    "there is not enough memory for this: ask for less at a time (--memory, --processes, training.replay_capacity "
     "and the sizes of the network say how much), or run it where there is more"
 )
 

@@ -1,6 +1,7 @@
 """What does not fit is refused before it is begun, in one sentence that says how much it would take."""
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def spelled(size: int) -> str:
             return f"{number:.3g} {unit}"
         number /= 1024
     return f"{number:.3g} EiB"
+
+
+def size_of(text: str) -> int:
+    """Bytes that a text says, such as 512MiB, 1.5 GB or 1000.
+
+    Raises:
+        UsageError: if it says none.
+    """
+    matched = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT]?)(i?)B?)?\s*", text, re.IGNORECASE)
+    size = 0.0
+    if matched:
+        power = " KMGT".index(matched[2].upper() or " ")
+        size = float(matched[1]) * (1024 if matched[3] else 1000) ** power
+    if not 1 <= size <= _NOTHING_KNOWN:
+        raise UsageError(f"{text} is no amount of memory: give one such as --memory 512MiB")
+    return int(size)
 
 
 def _physical() -> list[int]:

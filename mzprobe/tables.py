@@ -217,11 +217,12 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What two records do not share, such as `settings (states)`; nothing where their numbers belong together.
 
     A run may have been taken further, so `training.steps` does not count. A dataset may have been moved: where both
-    records have its SHA-256, that counts in the place of `dataset.path`.
+    records have its SHA-256, that counts in the place of `dataset.path`. Tables of before do not say their device.
     """
     known = bool(old.get("dataset") and new.get("dataset"))
     ignored = {"training.steps", "dataset.path"} if known else {"training.steps"}
-    for part in ("settings", "config", *(["dataset"] if known else []), "versions"):
+    optional = [part for part in ("dataset", "compute") if old.get(part) and new.get(part)]
+    for part in ("settings", "config", *optional, "versions"):
         before, after = (_flat(_complete(part, record.get(part, {}))) for record in (old, new))
         names = sorted({name for name in {*before, *after} if before.get(name) != after.get(name)} - ignored)
         if names:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mzprobe.agents import Agent, Origin
 from mzprobe.checkpoints import spec_record, write_checkpoint
-from mzprobe.compute import BATCH_SIZE, Compute
+from mzprobe.compute import MEMORY, Compute
 from mzprobe.config import SearchConfig
 
 
@@ -30,7 +30,7 @@ def made_agent(
     simulations=8,
     temperature=1.0,
     unroll_steps=3,
-    batch_size=BATCH_SIZE,
+    memory=MEMORY,
 ):
     """An agent in memory.
 
@@ -42,7 +42,7 @@ def made_agent(
         simulations: N of the behaviour policy.
         temperature: T of the behaviour policy.
         unroll_steps: K.
-        batch_size: sequences and trees held at a time.
+        memory: bytes held at a time, about.
     """
     given = {
         "environment": environment,
@@ -51,7 +51,7 @@ def made_agent(
         "temperature": temperature,
         "unroll": unroll_steps,
         "origin": Origin(run="made", training_step=step, environment_steps=0, environment=spec_record(environment)),
-        "compute": Compute(batch_size=batch_size),
+        "compute": Compute(memory=memory),
     }
     return Agent(**given) if policy is None else ScriptedAgent(**given, script=policy)
 

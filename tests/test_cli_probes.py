@@ -7,7 +7,7 @@ import pytest
 from agents import forged
 
 from mzprobe.checkpoints import RECORD, WEIGHTS, read_checkpoint, steps_of
-from mzprobe.compute import BATCH_SIZE
+from mzprobe.compute import MEMORY
 from mzprobe.envs import CartPole
 from mzprobe.probes.runner import run_probe
 from mzprobe.tables import read_table, write_table
@@ -132,18 +132,18 @@ def test_the_device_is_passed_on(run_cli, agent, monkeypatch):
 
 
 @EVERY_COMMAND
-def test_the_batch_size_is_passed_on_and_changes_no_number(run_cli, agent, tmp_path, command, monkeypatch):
+def test_the_memory_is_passed_on_and_changes_no_number(run_cli, agent, tmp_path, command, monkeypatch):
     asked = []
 
     def run(probe_run, **options):
-        asked.append(probe_run.compute.batch_size)
+        asked.append(probe_run.compute.memory)
         return run_probe(probe_run, **options)
 
     monkeypatch.setattr("mzprobe.probes.runner.run_probe", run)
     arguments, table, _ = COMMANDS[command]
-    for out, given in (("one", ["--batch-size", 1]), ("all", [])):
+    for out, given in (("one", ["--memory", "1KiB"]), ("all", [])):
         assert run_cli(command, agent, *arguments, "--step", 40, "--out", out, *given)[0] == 0
-    assert asked == [1, BATCH_SIZE]
+    assert asked == [1024, MEMORY]
     one, whole = (read_table(tmp_path / out / "tiny" / table / "seed-0.parquet") for out in ("one", "all"))
     assert one.frame.equals(whole.frame)
     assert one.record["commands"]["40"].replace("--out one", "--out all") == whole.record["commands"]["40"]
@@ -224,7 +224,7 @@ def test_processes_side_by_side_measure_what_one_does(run_cli, two_agents, tmp_p
         (["eval-planning", "--horizon", 0], "horizon is not valid"),
         (["eval-planning", "--set", "temperature=-1"], "temperature is not valid"),
         (["eval-online", "--episodes", -3], "episodes is not valid"),
-        (["eval-online", "--batch-size", 0], "--batch-size"),
+        (["eval-online", "--memory", "0"], "--memory 512MiB"),
         (["eval-online", "--processes", 0], "--processes"),
         (["eval-online", "--set", "states=3"], "there is no configuration key states"),
         (["cross-matrix", "--set", "polices=3"], "there is no configuration key polices: the keys are seed, states"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mzprobe.behaviour import draw_episode_numbers
 from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.compute import MEMORY
 from mzprobe.envs import random_mdp
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.probes.cross import UNITS, measure_cross
@@ -28,7 +29,7 @@ SAMPLED = ENUMERATED.model_copy(update={"enumerate_up_to": 0, "sequences": 7})
 MODES = pytest.mark.parametrize("config", [ENUMERATED, SAMPLED], ids=["enumerated", "sampled"])
 
 
-def checkpoints(seed, *, num_actions=2, zeros=False, batch_size=1 << 16):
+def checkpoints(seed, *, num_actions=2, zeros=False, memory=MEMORY):
     """Three checkpoints of an agent in a random MDP: other wrong models, other policies."""
     env = random_mdp(seed, num_states=6, num_actions=num_actions, terminal_fraction=0.3)
     return [
@@ -37,7 +38,7 @@ def checkpoints(seed, *, num_actions=2, zeros=False, batch_size=1 << 16):
             wrong_network(seed + 10 * step, 6, num_actions),
             policy=random_policy(seed + 100 * step, 6, num_actions, zeros=zeros),
             step=step,
-            batch_size=batch_size,
+            memory=memory,
         )
         for step in (0, 20, 40)
     ]
@@ -109,10 +110,10 @@ def test_the_diagonal_is_the_horizon_probe_at_its_last_h(config, trained_agents,
 
 @MODES
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-@pytest.mark.parametrize("batch_size", [1, 20, 1 << 16])
-def test_columns_asked_one_by_one_have_the_bytes_of_those_asked_together(config, order, batch_size):
+@pytest.mark.parametrize("memory", [1, 60_000, MEMORY])
+def test_columns_asked_one_by_one_have_the_bytes_of_those_asked_together(config, order, memory):
     whole = measure_cross(checkpoints(1)[1], config, checkpoints(1))
-    agents = checkpoints(1, batch_size=batch_size)
+    agents = checkpoints(1, memory=memory)
     parts = [measure_cross(agents[1], config, [agents[column]]) for column in order]
     joined = pd.concat(parts).sort_values(["policy_step", "policy_temperature", "state"], ignore_index=True)
     pd.testing.assert_frame_equal(joined, whole, check_exact=True)

@@ -66,19 +66,19 @@ def test_training_runs_on_cuda_and_resumes(tmp_path, keys):
         ("equivalence", EquivalenceConfig(states=4, episodes=2, horizon=3)),
     ],
 )
-def test_a_probe_on_cuda_gives_the_same_bytes_whatever_the_batch_size(probe, config, agent, tmp_path):
+def test_a_probe_on_cuda_gives_the_same_bytes_whatever_the_memory(probe, config, agent, tmp_path):
     tables = [
         run_probe(
             ProbeRun(
                 probe=PROBES[probe],
                 agent=agent,
                 config=config,
-                analyses=tmp_path / str(batch_size),
+                analyses=tmp_path / str(memory),
                 command="test",
-                compute=Compute(device="cuda", batch_size=batch_size),
+                compute=Compute(device="cuda", memory=memory),
             )
         )
-        for batch_size in (3, 1000)
+        for memory in (10_000, 10_000_000)
     ]
     assert tables[0].read_bytes() == tables[1].read_bytes()
     assert read_table(tables[0]).frame.notna().any(axis=None)

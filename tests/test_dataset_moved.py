@@ -178,8 +178,8 @@ def test_a_table_goes_on_with_an_agent_whose_dataset_was_moved(tmp_path, agents)
 def test_the_record_of_a_run_without_a_dataset_says_nothing_of_one(tmp_path, agent):
     record = read_table(probed(agent, tmp_path / "analyses", steps=(0,))).record
     assert set(record) == {
-        *("probe", "run", "seed", "settings", "source", "config", "environment", "versions", "machine"),
-        *("commands", "checkpoints", "beyond_support"),
+        *("probe", "run", "seed", "settings", "source", "config", "environment", "versions", "compute"),
+        *("machine", "commands", "checkpoints", "beyond_support"),
     }
 
 
@@ -204,3 +204,9 @@ def test_everything_else_still_counts():
     assert differing(old, other) == "config (dataset.share)"
     assert differing(old, other | {"config": old["config"], "dataset": {"sha256": "2"}}) == "dataset (sha256)"
     assert differing(old, {"config": {"dataset": {"path": "b", "share": 0.5}}}) == "config (dataset.path)"
+
+
+def test_numbers_of_two_kinds_of_devices_are_not_mixed():
+    on_cpu, on_cuda = ({"compute": {"device": device}} for device in ("cpu", "cuda"))
+    assert differing(on_cpu, on_cuda) == "compute (device)"
+    assert differing(on_cpu, on_cpu) == differing({}, on_cuda) == differing(on_cpu, {}) == ""

@@ -84,9 +84,9 @@ MEASURES = {
 def test_tables_do_not_depend_on_how_simulators_come_back(question):
     measure, config = MEASURES[question]
     frames = []
-    for options, batch_size in (({}, 64), ({"snapshots": False, "simulators": 3}, 7)):
+    for options, memory in (({}, 1 << 28), ({"snapshots": False, "simulators": 3}, 10_000)):
         network = random_network(1, observation_size=8, num_actions=4)
-        agent = made_agent(LunarLander(time_limit=25, **options), network, simulations=4, batch_size=batch_size)
+        agent = made_agent(LunarLander(time_limit=25, **options), network, simulations=4, memory=memory)
         frames.append(measure(agent, config, *([[agent]] if question == "cross" else [])))
     assert len(frames[0]) > 0
     pd.testing.assert_frame_equal(frames[0], frames[1], check_exact=True)

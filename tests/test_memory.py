@@ -2,15 +2,21 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from agents import made_agent
+from models import random_network
 from stored_tables import store
 
 import mzprobe.memory as memory
 from mzprobe.behaviour import draw_episode_numbers
 from mzprobe.config import TrainingConfig, load_preset
+from mzprobe.envs import CartPole
+from mzprobe.envs.core import bytes_of
+from mzprobe.envs.history import HistoryEnvironment
 from mzprobe.errors import UsageError
-from mzprobe.memory import refuse_more_than_fits, spelled
+from mzprobe.memory import refuse_more_than_fits, size_of, spelled
 from mzprobe.search.tree import new_forest
 from mzprobe.tables import look_at, read_table, table_path
 from mzprobe.training.replay import Replay
@@ -143,3 +149,35 @@ def test_under_a_tight_limit_reading_a_table_ends(tmp_path):
     path = table_path(tmp_path, "made", "horizon", 0)
     done = subprocess.run([sys.executable, "-c", TIGHT, path], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() in ("200000", "no memory"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1000", 1000), ("1KiB", 1024), ("1.5 GB", 1.5e9), ("512MiB", 512 << 20), ("2g", 2e9), ("3 B", 3)],
+)
+def test_an_amount_of_memory_is_read(text, size):
+    assert size_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "0", "1.5.5M", "1e400", "9999999TiB", "12 parsecs", "nan"])
+def test_what_is_no_amount_of_memory_is_refused(text):
+    with pytest.raises(UsageError, match="is no amount of memory"):
+        size_of(text)
+
+
+def test_states_say_how_large_they_are():
+    states = CartPole().reset([0, 1, 2])
+    assert bytes_of(states) == states.position.nbytes + states.done.nbytes
+    assert bytes_of(HistoryEnvironment(CartPole(), 2).reset([0])) == 33 + 2 * 5 * 4
+    assert bytes_of(SimpleNamespace(nbytes=7)) == 7
+    assert bytes_of((b"abc", [b"d"], 5)) == 4
+
+
+def test_an_agent_holds_what_its_memory_allows():
+    agent = made_agent(CartPole(), random_network(0, observation_size=4, num_actions=2), memory=10**6)
+    assert agent.position_bytes == 33 + 4 * agent.network.latent
+    assert agent.sequences == 10**6 // (8 * (agent.position_bytes + 96))
+    assert agent.trees(9) == 10**6 // (10 * (agent.position_bytes + 80))
+    assert agent.policy.trees == agent.trees(8)
+    little = made_agent(CartPole(), agent.network, memory=1)
+    assert (little.sequences, little.trees(50)) == (1, 1)

@@ -39,7 +39,7 @@ def table_of(agent, out, workers):
 
 def asked(agent, count, on_progress):
     path = steps_of(agent)[-1]
-    workers = Workers(source=Own(), checkpoint=path, compute=Compute(batch_size=64), count=count)
+    workers = Workers(source=Own(), checkpoint=path, compute=Compute(), count=count)
     return measure_planning(load_agent(read_checkpoint(path)), CONFIG, players=workers, on_progress=on_progress)
 
 
@@ -99,7 +99,7 @@ if __name__ == "__main__":
         print(*(process.pid for process in multiprocessing.active_children()), flush=True)
 
     path = Path(sys.argv[1])
-    workers = Workers(source=Own(), checkpoint=path, compute=Compute(batch_size=64), count=2)
+    workers = Workers(source=Own(), checkpoint=path, compute=Compute(), count=2)
     config = PlanningConfig(episodes=200, simulations=(128,), horizon=64)
     measure_planning(load_agent(read_checkpoint(path)), config, players=workers, on_progress=told)
 """

@@ -8,7 +8,7 @@ import torch
 from models import TorchNetwork
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
-from mzprobe.compute import BATCH_SIZE, Compute
+from mzprobe.compute import MEMORY, Compute
 from mzprobe.networks import MLPNetwork
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
@@ -72,9 +72,9 @@ def by_torch(loaded, network=TorchNetwork):
     return dataclasses.replace(loaded, network=twin.eval())
 
 
-def measured(path, question, batch_size, network):
+def measured(path, question, memory, network):
     """The rows of a checkpoint by a network that torch runs."""
-    agents = [by_torch(load_agent(read_checkpoint(p), compute=Compute(batch_size=batch_size)), network) for p in path]
+    agents = [by_torch(load_agent(read_checkpoint(p), compute=Compute(memory=memory)), network) for p in path]
     probe = PROBES[question.split()[0]]
     others = [agents] if probe.pair else []
     return probe.measure(agents[-1], CONFIGS[question], *others)
@@ -87,19 +87,19 @@ def parquet(frame):
 
 
 @QUESTIONS
-def test_the_batch_size_changes_no_byte_of_a_table(agent, tmp_path, question):
+def test_the_memory_changes_no_byte_of_a_table(agent, tmp_path, question):
     whole = table_of(agent, tmp_path / "whole", question)
-    for batch_size in (1, 7, 64):
-        assert table_of(agent, tmp_path / str(batch_size), question, compute=Compute(batch_size=batch_size)) == whole
+    for memory in (1, 15_000, 150_000):
+        assert table_of(agent, tmp_path / str(memory), question, compute=Compute(memory=memory)) == whole
     assert table_of(agent, tmp_path / "again", question) == whole
 
 
 @QUESTIONS
-def test_the_batch_size_changes_no_byte_of_what_torch_measures(agent, question):
+def test_the_memory_changes_no_byte_of_what_torch_measures(agent, question):
     path = steps_of(agent)[1:]
-    whole = parquet(measured(path, question, BATCH_SIZE, TorchNetwork))
-    for batch_size in (1, 7, 64):
-        assert parquet(measured(path, question, batch_size, TorchNetwork)) == whole
+    whole = parquet(measured(path, question, MEMORY, TorchNetwork))
+    for memory in (1, 15_000, 150_000):
+        assert parquet(measured(path, question, memory, TorchNetwork)) == whole
 
 
 def test_a_root_is_searched_by_torch_to_the_same_bits_in_any_batch(agent):
@@ -118,7 +118,7 @@ def test_a_root_is_searched_by_torch_to_the_same_bits_in_any_batch(agent):
 @QUESTIONS
 def test_torch_measures_what_the_kernels_measure_but_for_rounding(agent, question):
     path = steps_of(agent)[1:]
-    torch_rows, kernel_rows = (measured(path, question, BATCH_SIZE, kind) for kind in (TorchNetwork, MLPNetwork))
+    torch_rows, kernel_rows = (measured(path, question, MEMORY, kind) for kind in (TorchNetwork, MLPNetwork))
     assert len(torch_rows) == len(kernel_rows) > 0
     for column in torch_rows.columns:
         if torch_rows[column].dtype == float:

@@ -104,7 +104,7 @@ def test_progress_goes_from_nothing_to_all_within_every_checkpoint(agent, tmp_pa
         PROBES[name],
         CONFIGS[name],
         steps=STEPS,
-        compute=Compute(batch_size=1),
+        compute=Compute(memory=1),
         on_progress=lambda done, total: told.append((done, total)),
     )
     shares = [done for done, _ in told]
@@ -121,7 +121,7 @@ def test_an_interrupted_probe_goes_on_to_the_bytes_of_an_unbroken_one(agent, tmp
         if done >= stop:
             raise KeyboardInterrupt
 
-    options = {"probe": PROBES[name], "config": CONFIGS[name], "steps": STEPS, "compute": Compute(batch_size=1)}
+    options = {"probe": PROBES[name], "config": CONFIGS[name], "steps": STEPS, "compute": Compute(memory=1)}
     with pytest.raises(KeyboardInterrupt):
         probed(agent, tmp_path, on_progress=interrupt, **options)
     path = asked(agent, tmp_path, **options).path()

@@ -160,7 +160,7 @@ def run(agent, out, **options):
 
 def test_a_table_is_the_same_bytes_in_whatever_portions_and_leaves_step_0_out(agent, tmp_path):
     whole = run_probe(run(agent, tmp_path / "whole")).read_bytes()
-    portions = run_probe(run(agent, tmp_path / "portions", compute=Compute(batch_size=3))).read_bytes()
+    portions = run_probe(run(agent, tmp_path / "portions", compute=Compute(memory=50_000))).read_bytes()
     run_probe(run(agent, tmp_path / "turns", steps=(40,)))
     assert run_probe(run(agent, tmp_path / "turns")).read_bytes() == whole == portions
     with pytest.raises(UsageError, match="step 0 of seed 0 has kept no positions"):

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from mzprobe.cli.options import (
     AgentPath,
     Allow,
-    BatchSize,
     Checkpoints,
     Device,
     DryRun,
     Given,
+    Memory,
     Out,
     Overwrite,
     Processes,
@@ -48,7 +48,7 @@ class Question:
     checkpoints: Checkpoints = Path("checkpoints")
     device: Device = "cpu"
     processes: Processes = 1
-    batch_size: BatchSize = None
+    memory: Memory = None
     overwrite: Overwrite = False
     source: SourceName = None
     agent: Given = None
@@ -58,10 +58,11 @@ class Question:
     def answer(self, name: str, settings: dict[str, Any]) -> None:
         """Asks a probe of all agents at the path, with settings where they are given; prints the tables' paths."""
         from mzprobe.checkpoints import newest_run
-        from mzprobe.compute import BATCH_SIZE, Compute
+        from mzprobe.compute import MEMORY, Compute
         from mzprobe.config import validated, with_overrides
         from mzprobe.console import console
         from mzprobe.locks import tidy
+        from mzprobe.memory import size_of
         from mzprobe.probes.registry import PROBES
         from mzprobe.probes.runner import ProbeRun
         from mzprobe.sources import find_source
@@ -78,7 +79,8 @@ class Question:
         agents = source.agents(path)
         if source.name != "own":
             _introduce(source, agents[0])
-        compute = Compute(device=self.device, batch_size=self.batch_size or BATCH_SIZE)
+        memory = MEMORY if self.memory is None else size_of(self.memory)
+        compute = Compute(device=self.device, memory=memory)
         runs = [
             ProbeRun(
                 probe=probe,
@@ -147,7 +149,7 @@ def _recorded(arguments: Sequence[str], further: Sequence[str]) -> str:
     """The command as a table keeps it: with the path that was found, without options that change no byte."""
     kept, skip = ["mzprobe"], False
     for argument in arguments:
-        option = argument.partition("=")[0] in ("--batch-size", "--processes")
+        option = argument.partition("=")[0] in ("--memory", "--processes")
         if not option and not skip:
             kept.append(argument)
         skip = option and "=" not in argument

@@ -44,9 +44,9 @@ Allow = Annotated[
     list[str] | None,
     typer.Option("--allow", metavar="MODULE", help="Run this module's code where a file names it; may be given again."),
 ]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(min=1, max=MOST, help="Sequences and trees held at a time, to bound memory; changes no number."),
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="Held at a time, about: 1GiB; changes no number.  [default: 256MiB]"),
 ]
 
 

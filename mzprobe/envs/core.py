@@ -98,6 +98,18 @@ def concatenate(parts: Sequence[AnyStates]) -> AnyStates:
     return parts[0] if len(parts) == 1 else type(parts[0]).concatenate(parts)
 
 
+def bytes_of(states: Any) -> int:
+    """Bytes that a batch of states takes: its `nbytes` where it has them, else those of the arrays and bytes in it."""
+    own = getattr(states, "nbytes", None)
+    if own is not None:
+        return int(own)
+    if isinstance(states, bytes):
+        return len(states)
+    if isinstance(states, tuple | list):
+        return sum(map(bytes_of, states))
+    return sum(map(bytes_of, vars(states).values())) if hasattr(states, "__dict__") else 0
+
+
 def replayed(environment: Environment, seeds: Int64, actions: Int64, lengths: Int64) -> Any:
     """The states that actions lead to from starts, without their ends in between.
 

@@ -64,9 +64,7 @@ def measure_cross(
     with agent.compute.limited():
         sample, generator = draw_states(agent, config)
         uniforms = None if sequences is None else generator.random((config.states, sequences, h))
-        parts = portions(
-            config.states, A**h if sequences is None else sequences * len(others), agent.compute.batch_size
-        )
+        parts = portions(config.states, A**h if sequences is None else sequences * len(others), agent.sequences)
         for done, chosen in enumerate(parts):
             tree = PrefixTree(environment, agent.network, sample.states.take(chosen), device=agent.compute.device)
             draws = None if uniforms is None else uniforms[chosen]

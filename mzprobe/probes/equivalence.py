@@ -78,7 +78,7 @@ def measure_equivalence(
         sample, generator = _states(agent, config)
         S = len(sample.states)
         uniforms = None if m is None else generator.random((S, m, largest))
-        for chosen in portions(S, A**largest if m is None else m, agent.compute.batch_size):
+        for chosen in portions(S, A**largest if m is None else m, agent.sequences):
             on_progress(chosen[0] / S)
             tree = PrefixTree(environment, agent.network, sample.states.take(chosen), device=agent.compute.device)
             draws = None if uniforms is None else uniforms[chosen]

@@ -17,12 +17,11 @@ from scipy.special import ndtr, stdtrit
 from mzprobe import libm
 from mzprobe.agents import Agent
 from mzprobe.behaviour import Policy
-from mzprobe.compute import BATCH_SIZE
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes import cost
 from mzprobe.probes.cost import Cost
-from mzprobe.probes.prefixes import Level, PrefixTree, portions, walk
+from mzprobe.probes.prefixes import SEQUENCES, Level, PrefixTree, portions, walk
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, largest_horizon
 from mzprobe.settings import HorizonConfig
@@ -74,7 +73,7 @@ def measure_horizon(
             sequences=sampled(config, agent.environment.spec.num_actions, h),
             generator=generator,
             device=agent.compute.device,
-            batch_size=agent.compute.batch_size,
+            batch_size=agent.sequences,
             on_progress=on_progress,
         )
     return agent.label(frame)
@@ -103,7 +102,7 @@ def score_horizon(
     generator: np.random.Generator,
     exact_to: int | None = None,
     device: torch.device | str = "cpu",
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = SEQUENCES,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> pd.DataFrame:
     """Scores the model against the truth for h = 1..horizon on the given states.

@@ -97,7 +97,7 @@ def _searching(agent: Agent, config: ImprovementConfig, cell: Cell) -> Behaviour
         model=agent.planning_in(cell.model, prior=cell.prior, leaf=rollout if cell.leaf == "rollout" else "value"),
         config=agent.search.model_copy(update={"simulations": cell.simulations}),
         temperature=0.0,
-        trees=agent.policy.trees,
+        trees=agent.trees(cell.simulations),
     )
 
 

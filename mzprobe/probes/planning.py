@@ -186,7 +186,7 @@ def _searching(
                 model=planned,
                 config=agent.search.model_copy(update={"simulations": N, "ties": config.ties}),
                 temperature=temperature,
-                trees=agent.policy.trees,
+                trees=agent.trees(N),
             ),
         )
 

@@ -25,6 +25,7 @@ from mzprobe.search.mcts import actions_from_uniforms
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+SEQUENCES = 1 << 16  # held at a time, unless a caller says otherwise
 LARGEST = 1 << 22  # sequences of one state that are still tried
 
 

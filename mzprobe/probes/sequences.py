@@ -15,12 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from mzprobe.agents import Agent
-from mzprobe.compute import BATCH_SIZE
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes import cost
 from mzprobe.probes.cost import Cost
-from mzprobe.probes.prefixes import PrefixTree, portions, walk_all
+from mzprobe.probes.prefixes import SEQUENCES, PrefixTree, portions, walk_all
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states
 from mzprobe.settings import SequencesConfig
@@ -73,7 +72,7 @@ def measure_sequences(
             sample,
             length=config.length,
             device=agent.compute.device,
-            batch_size=agent.compute.batch_size,
+            batch_size=agent.sequences,
             on_progress=on_progress,
         )
     return agent.label(frame)
@@ -96,7 +95,7 @@ def score_sequences(
     *,
     length: int,
     device: torch.device | str = "cpu",
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = SEQUENCES,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> pd.DataFrame:
     """Scores all A^length sequences from the given states.
