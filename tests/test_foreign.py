@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import sys
 from pathlib import Path
 
 import foreign_networks
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import mzprobe
+from mzprobe.compute import Compute
 from mzprobe.envs import CartPole
 from mzprobe.errors import CheckpointError, UsageError
 from mzprobe.networks.engine import ChainEngine, TorchEngine, engine_for
@@ -17,6 +19,7 @@ from mzprobe.sources import find_source, open_agent, sources
 from mzprobe.sources.archives import read_archive
 from mzprobe.sources.foreign import FileSource
 from mzprobe.sources.looking import described, support_said
+from mzprobe.sources.muzero_general import MuZeroGeneral
 from mzprobe.sources.returns import returns_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -171,10 +174,39 @@ def test_an_unknown_game_is_asked_for(tmp_path):
         open_agent(file, given=["environment.name=cartpole", "temperature=1"])
 
 
-def test_code_that_a_user_names_is_not_run_by_a_file(tmp_path):
+def test_a_file_s_word_runs_no_code_and_a_user_s_does(tmp_path, monkeypatch):
+    class Naming(MuZeroGeneral):
+        def describe(self, tree, *, source):
+            described = super().describe(tree, source=source)
+            environment = described.facts.environment.model_copy(update={"name": "mine:make"})
+            return described._replace(facts=described.facts.model_copy(update={"environment": environment}))
+
+    (tmp_path / "mine.py").write_text("from mzprobe.envs import CartPole as make\n")
+    monkeypatch.syspath_prepend(tmp_path)
     file = foreign_networks.write(tmp_path / "file", "muzero-general")
-    with pytest.raises(UsageError, match="--allow somewhere"):
-        open_agent(file, given=["environment.name=somewhere:make"])
+    for asked in (lambda source: source.origin(file), lambda source: source.load(file, compute=Compute())):
+        with pytest.raises(UsageError, match="names code to run, 'mine:make'"):
+            asked(FileSource(Naming()))
+    assert "mine" not in sys.modules
+    assert open_agent(file, given=["environment.name=mine:make"]).environment.spec.name == "cartpole"
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "run"),
+    [
+        ("cartpole.checkpoint", 6000, "cartpole"),
+        ("CartPole-v1_train_steps_44800", 44800, "CartPole-v1"),
+        ("LunarLander_224000", 224000, "LunarLander"),
+        ("model-900.checkpoint", 900, "model"),
+        ("run1900.checkpoint", 900, "run1900"),
+        ("900", 900, "saves"),
+        ("a b!.checkpoint", 3, "a-b"),
+    ],
+)
+def test_a_run_is_named_by_the_file_without_its_step(tmp_path, name, step, run):
+    (tmp_path / "saves").mkdir()
+    file = foreign_networks.write(tmp_path / "saves" / name, "muzero-general", training_step=step)
+    assert find_source(file).origin(file).run == f"muzero-general-{run}"
 
 
 BROKEN = {
@@ -227,6 +259,7 @@ def test_several_checkpoints_of_an_agent_are_found_by_step(tmp_path):
     assert open_agent(tmp_path, step=100).temperature == 1.0
     with pytest.raises(UsageError, match="choose among 100, 900"):
         open_agent(tmp_path, step=5)
+    assert {source.origin(path).run for path in source.checkpoints(tmp_path).values()} == {"muzero-general-model"}
     foreign_networks.write(tmp_path / "again.checkpoint", "muzero-general", training_step=100)
     with pytest.raises(UsageError, match="both of training step 100"):
         open_agent(tmp_path)

@@ -88,3 +88,16 @@ def test_a_damaged_file_gets_one_sentence(run_cli, file):
     code, _, said = run_cli("eval-online", str(file), "--source", "muzero-general")
     assert code == 2
     assert len(said.strip().splitlines()) == 1
+
+
+def test_a_folder_of_an_agent_s_files_is_asked_of_pairs(run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mzprobe.probes.cost._SECONDS", 0.01)
+    for step in (300, 6000):
+        foreign_networks.write(tmp_path / f"model-{step}.checkpoint", "muzero-general", training_step=step)
+    code, out, said = run_cli("cross-matrix", str(tmp_path), "--states", 2, "--horizon", 2, *FEW)
+    assert code == 0, said
+    rows = read_table(tmp_path / out.strip().splitlines()[-1]).frame
+    assert set(zip(rows["training_step"], rows["policy_step"], strict=True)) == {
+        (x, y) for x in (300, 6000) for y in (300, 6000)
+    }

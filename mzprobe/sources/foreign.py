@@ -144,7 +144,7 @@ class FileSource:
         by_checkpoint = {"training_step", "environment_steps", "temperature"}
         return Origin(
             source=self.name,
-            run=self._run(checkpoint),
+            run=self._run(checkpoint, facts.training_step),
             training_step=facts.training_step,
             environment_steps=facts.environment_steps,
             environment=spec_record(_environment(facts)),
@@ -157,10 +157,9 @@ class FileSource:
             differences=described.differences,
         )
 
-    def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:
-        """As in the protocol."""
+    def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:  # noqa: ARG002
+        """As in the protocol; what a file names is not run at all."""
         facts = self.described(checkpoint).facts
-        refuse_code(facts.model_dump(), allow=allow, source=checkpoint)
         environment = _environment(facts)
         network = self.adapter.network(read_archive(checkpoint), source=checkpoint)
         if isinstance(network, torch.nn.Module):
@@ -186,6 +185,7 @@ class FileSource:
         if not self.adapter.recognises(tree):
             raise CheckpointError(f"{checkpoint} is no checkpoint of {self.adapter.of}: give another file")
         described = self.adapter.describe(tree, source=checkpoint)
+        refuse_code(described.facts.model_dump(), allow=(), source=checkpoint)  # what is given is the user's own word
         facts = with_overrides(described.facts, self.given)
         for key, value in (("environment.name", facts.environment.name), ("temperature", facts.temperature)):
             if value in ("", None):
@@ -206,9 +206,10 @@ class FileSource:
         except (OSError, MzprobeError):
             return False
 
-    def _run(self, checkpoint: Path) -> str:
-        """A name for the agent's tables: of a file, or of the folder that its checkpoints share."""
-        return _UNFIT.sub("-", f"{self.name}-{checkpoint.stem}").strip("-.")
+    def _run(self, checkpoint: Path, step: int | None) -> str:
+        """A name for the agent's tables: that of the file without its training step, or else of the folder."""
+        of_agent = re.sub(rf"[^A-Za-z0-9]*([a-z]*_?steps?[_-]?)?(?<!\d){step}$", "", checkpoint.stem)
+        return _UNFIT.sub("-", f"{self.name}-{of_agent or checkpoint.absolute().parent.name}").strip("-.")
 
 
 def _environment(facts: Facts) -> Environment:

@@ -1,7 +1,7 @@
 """Reading a pickle without running anything that it names.
 
 A pickle is a program whose instructions call what it names. Here a name means one of a few harmless things, which
-`Names` holds, or an `Inert` record of what would have been made: nothing is imported, and no code of the file's choice
+`MAKERS` holds, or an `Inert` record of what would have been made: nothing is imported, and no code of the file's choice
 runs. What could fill the memory or reach objects of this process is refused before the first instruction runs.
 """
 
