@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,14 +182,14 @@ def play_episodes(
     episode: list[Int64] = []
     time: list[Int64] = []
     starts, numbers = environment.reset(seeds), uniforms[:, : environment.spec.time_limit]
-    for t, alive, states, outcome in _steps(environment, policy, starts, numbers, on_step=on_step):
+    for step in steps_of_episodes(environment, policy, starts, numbers, on_step=on_step):
         if keep_states:
-            kept.append(states)
-            episode.append(alive)
-            time.append(np.full(len(alive), t))
-        returns[alive] += outcome.reward
-        lengths[alive] += 1
-        terminated[alive] = outcome.terminated
+            kept.append(step.states)
+            episode.append(step.alive)
+            time.append(np.full(len(step.alive), step.time))
+        returns[step.alive] += step.outcome.reward
+        lengths[step.alive] += 1
+        terminated[step.alive] = step.outcome.terminated
     none = np.zeros(0, np.int64)
     return Episodes(
         returns=returns,
@@ -201,18 +201,35 @@ def play_episodes(
     )
 
 
-def _steps(
+class EpisodeStep(NamedTuple):
+    """One step of those of B episodes that have not ended before."""
+
+    time: int
+    alive: Int64  # [n], which episodes
+    states: Any  # n states that they are in
+    actions: Int64  # [n]
+    following: Any  # n states that they lead to
+    outcome: Outcome
+
+
+def steps_of_episodes(
     environment: Environment,
     policy: Policy,
     states: Any,
     uniforms: Float64,
     *,
     first: Int64 | None = None,
-    on_step: Callable[[], None],
-) -> Iterator[tuple[int, Int64, Any, Outcome]]:
+    on_step: Callable[[], None] = lambda: None,
+) -> Iterator[EpisodeStep]:
     """Every step from B states until all have ended or the numbers `[B, T]` are used up.
 
-    Gives the step, which of the B take it, the states they take it in and what comes of it.
+    Args:
+        environment: where.
+        policy: who acts.
+        states: B states.
+        uniforms: `[B, T]` numbers in [0, 1), one an action, as in `play_episodes`.
+        first: `[B]`, actions to begin with, in the place of the policy's.
+        on_step: called before every step; what it raises ends it.
     """
     alive = np.arange(len(states))
     for t in range(uniforms.shape[1]):
@@ -222,7 +239,7 @@ def _steps(
         else:
             actions = actions_from_uniforms(policy.distribution(states), uniforms[alive, t])
         following, outcome = environment.step(states, actions)
-        yield t, alive, states, outcome
+        yield EpisodeStep(t, alive, states, actions, following, outcome)
         remaining = np.flatnonzero(~outcome.terminated)
         if not len(remaining):
             return
@@ -261,8 +278,8 @@ def discounted_returns(
             parts.append(discounted_returns(environment, policy, here, uniforms=numbers, first=begun, on_step=on_step))
         return np.concatenate(parts)
     returns, discount = np.zeros(B), 1.0
-    for _, alive, _, outcome in _steps(environment, policy, states, uniforms, first=first, on_step=on_step):
-        returns[alive] += discount * outcome.reward
+    for step in steps_of_episodes(environment, policy, states, uniforms, first=first, on_step=on_step):
+        returns[step.alive] += discount * step.outcome.reward
         discount *= environment.spec.gamma
     return returns
 

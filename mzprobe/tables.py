@@ -74,6 +74,27 @@ def table_bytes(table: Table) -> bytes:
     return buffer.getvalue()
 
 
+def continued(path: Path, record: Mapping[str, Any], *, remedy: str) -> Table | None:
+    """The table that is there, to be continued or kept; None where there is none.
+
+    Args:
+        path: of the table.
+        record: what it would be made with now.
+        remedy: where it was made otherwise.
+
+    Raises:
+        UsageError: if it was.
+        MzprobeError: if it cannot be read.
+    """
+    if not path.exists():
+        return None
+    old = read_table(path)
+    unlike = differing(old.record, record)
+    if unlike:
+        raise UsageError(f"{path} was made with other {unlike}: {remedy}")
+    return old
+
+
 def rounded(table: Table, bits: int) -> Table:
     """A table whose floats keep `bits` significant binary digits, half to even, so that it is some times smaller.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe import envs
-from mzprobe.behaviour import Policy, RandomPolicy, draw_episode_numbers, play_episodes
+from mzprobe.behaviour import Policy, RandomPolicy, draw_episode_numbers, play_episodes, steps_of_episodes
 from mzprobe.checkpoints import Checkpoint, read_checkpoint
 from mzprobe.compute import Compute
 from mzprobe.config import load_preset
@@ -26,7 +26,6 @@ from mzprobe.files import canonical_json
 from mzprobe.lines import unsayable
 from mzprobe.locks import held, tidy
 from mzprobe.provenance import versions
-from mzprobe.search.mcts import actions_from_uniforms
 from mzprobe.seeding import numpy_generator
 from mzprobe.sources.own import load_agent
 from mzprobe.threads import limited_threads
@@ -278,27 +277,19 @@ def record_episodes(environment: Environment, policy: Policy, *, seeds: Int64, u
         seeds: `[E]`, of the starts.
         uniforms: `[E, time limit]` numbers in [0, 1), one an action.
     """
-    E = len(seeds)
-    alive = np.arange(E)
-    states = environment.reset(seeds)
+    E, starts = len(seeds), environment.reset(seeds)
     terminated = np.zeros(E, np.bool_)
-    seen, seen_by = [environment.observe(states)], [alive]  # time step by time step, and whose
+    seen, seen_by = [environment.observe(starts)], [np.arange(E)]  # time step by time step, and whose
     acted: list[Int64] = []
     rewarded: list[Float64] = []
     acted_by: list[Int64] = []
-    for t in range(environment.spec.time_limit):
-        actions = actions_from_uniforms(policy.distribution(states), uniforms[alive, t])
-        states, outcome = environment.step(states, actions)
-        acted.append(actions)
-        rewarded.append(outcome.reward)
-        acted_by.append(alive)
-        seen.append(environment.observe(states))
-        seen_by.append(alive)
-        terminated[alive] = outcome.terminated
-        remaining = np.flatnonzero(~outcome.terminated)
-        alive, states = alive[remaining], states.take(remaining)
-        if not len(alive):
-            break
+    for step in steps_of_episodes(environment, policy, starts, uniforms[:, : environment.spec.time_limit]):
+        acted.append(step.actions)
+        rewarded.append(step.outcome.reward)
+        acted_by.append(step.alive)
+        seen.append(environment.observe(step.following))
+        seen_by.append(step.alive)
+        terminated[step.alive] = step.outcome.terminated
     columns = (_by_episode(seen, seen_by), _by_episode(acted, acted_by), _by_episode(rewarded, acted_by))
     return [
         Recorded(observations=observations, actions=actions, rewards=rewards, terminated=bool(ended))

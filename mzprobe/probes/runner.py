@@ -22,7 +22,7 @@ from mzprobe.provenance import machine, versions
 from mzprobe.settings import ProbeConfig
 from mzprobe.sources.core import Source
 from mzprobe.sources.own import Own
-from mzprobe.tables import Table, differing, read_table, table_path, write_table
+from mzprobe.tables import Table, continued, differing, table_path, write_table
 
 # A study takes the folder too, but overwrites nothing.
 _OTHER_TABLE = "choose another folder for tables, remove it, or replace it with a probe's --overwrite"
@@ -173,14 +173,16 @@ def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, A
     record = next(iter(records.values()))
     for step, own in records.items():
         _refuse_other_agents(chosen[step], record, own)
-    if not path.exists():
-        return path, record, {}
     try:
-        old = _continued(path, run.probe, record, origins)
+        old = continued(path, record, remedy=_OTHER_TABLE)
+        if old is not None:
+            _refuse_other_rows(path, old, run.probe, origins)
     except MzprobeError:
-        if run.overwrite:
-            return path, record, {}
-        raise
+        if not run.overwrite:
+            raise
+        old = None
+    if old is None:
+        return path, record, {}
     for part in ("commands", "checkpoints", "beyond_support"):
         record[part] = old.record.get(part, {})  # the last is none of an older mzprobe's
     if "bits" in old.record:
@@ -188,12 +190,8 @@ def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, A
     return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
 
 
-def _continued(path: Path, probe: Question, record: dict[str, Any], origins: Mapping[int, Origin]) -> Table:
-    """The table that is there, to be continued; refused where it was made otherwise."""
-    old = read_table(path)
-    unlike = differing(old.record, record)
-    if unlike:
-        raise UsageError(f"{path} was made with other {unlike}: {_OTHER_TABLE}")
+def _refuse_other_rows(path: Path, old: Table, probe: Question, origins: Mapping[int, Origin]) -> None:
+    """Refuses to add to a table of other columns, or of other weights of a step that is asked for."""
     columns = sorted({*old.frame.columns} ^ {*probe.units})
     if columns:
         raise UsageError(f"{path} was made with other columns ({', '.join(columns)}): {_OTHER_TABLE}")
@@ -201,7 +199,6 @@ def _continued(path: Path, probe: Question, record: dict[str, Any], origins: Map
         known = old.record["checkpoints"].get(str(step))
         if known is not None and known != origin.weights_sha256:
             raise UsageError(f"{path} holds step {step} of other weights: {_OTHER_TABLE}")
-    return old
 
 
 def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
-from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.errors import MzprobeError
 from mzprobe.files import read_bytes, remove_leftovers
 from mzprobe.locks import held
 from mzprobe.probes.sampling import AGENT_UNITS
 from mzprobe.provenance import versions
-from mzprobe.tables import Table, differing, read_table, table_path, write_table
+from mzprobe.tables import Table, continued, table_path, write_table
 from mzprobe.training.clock import FILE, PARTS
 from mzprobe.values import whole
 
@@ -73,14 +73,9 @@ def write_timing(agent: Path, analyses: Path, *, command: str) -> Path | None:
 
 
 def _write(path: Path, table: Table) -> None:
-    if path.exists():
-        old = read_table(path)
-        unlike = differing(old.record, table.record)
-        if unlike:
-            raise UsageError(f"{path} was made with other {unlike}: choose another folder for tables, or remove it")
-        if old.record == table.record and old.frame.equals(table.frame):
-            return
-    write_table(path, table)
+    old = continued(path, table.record, remedy="choose another folder for tables, or remove it")
+    if old is None or old.record != table.record or not old.frame.equals(table.frame):
+        write_table(path, table)
 
 
 def timing_rows(source: Path) -> pd.DataFrame:
