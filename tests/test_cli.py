@@ -115,7 +115,7 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
         (["train", "--seed", "-1"], "--seed"),
         (["train", "--seed", "x"], "--seed"),
         (["train", "--seed", str(2**63)], "--seed"),
-        (["eval-online", "checkpoints", "--memory", "much"], "--memory 512MiB"),
+        (["eval-online", "--memory", "much"], "--memory 512MiB"),
         (["collect", "cartpole", "--out", "a", "--episodes", str(2**31)], "--episodes"),
         (["collect", "cartpole", "--out", "a", "--seed", str(2**63)], "--seed"),
         (["train", "--steps", "-1"], "--steps"),

@@ -68,6 +68,7 @@ class Question:
         from mzprobe.sources import find_source
 
         check_device(self.device)
+        compute = Compute(device=self.device, memory=MEMORY if self.memory is None else size_of(self.memory))
         probe, path = PROBES[name], self.path
         values = with_overrides(probe.config(), self.overrides or []).model_dump()
         given = {key: value for key, value in settings.items() if value not in (None, [])}
@@ -79,8 +80,6 @@ class Question:
         agents = source.agents(path)
         if source.name != "own":
             _introduce(source, agents[0])
-        memory = MEMORY if self.memory is None else size_of(self.memory)
-        compute = Compute(device=self.device, memory=memory)
         runs = [
             ProbeRun(
                 probe=probe,
