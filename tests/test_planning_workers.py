@@ -87,10 +87,11 @@ PARENT = """
 import sys
 from pathlib import Path
 from mzprobe.checkpoints import read_checkpoint
+from mzprobe.compute import Compute
 from mzprobe.probes.planning import measure_planning
 from mzprobe.probes.planning_workers import Workers
-from mzprobe.sources.own import load_agent
 from mzprobe.settings import PlanningConfig
+from mzprobe.sources.own import Own, load_agent
 
 if __name__ == "__main__":
     import multiprocessing
@@ -121,7 +122,9 @@ def test_processes_end_with_a_parent_that_is_killed(agent, tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         children = []
         while len(children) < 2:
-            children = [int(pid) for pid in parent.stdout.readline().split()]
+            line = parent.stdout.readline()
+            assert line, "it ended by itself"
+            children = [int(pid) for pid in line.split()]
         assert all(map(running, children))
         parent.kill()
         parent.wait()
