@@ -178,17 +178,17 @@ def test_a_file_s_word_runs_no_code_and_a_user_s_does(tmp_path, monkeypatch):
     class Naming(MuZeroGeneral):
         def describe(self, tree, *, source):
             described = super().describe(tree, source=source)
-            environment = described.facts.environment.model_copy(update={"name": "mine:make"})
+            environment = described.facts.environment.model_copy(update={"name": "own_makers:make"})
             return described._replace(facts=described.facts.model_copy(update={"environment": environment}))
 
-    (tmp_path / "mine.py").write_text("from mzprobe.envs import CartPole as make\n")
+    (tmp_path / "own_makers.py").write_text("from mzprobe.envs import CartPole as make\n")
     monkeypatch.syspath_prepend(tmp_path)
     file = foreign_networks.write(tmp_path / "file", "muzero-general")
     for asked in (lambda source: source.origin(file), lambda source: source.load(file, compute=Compute())):
-        with pytest.raises(UsageError, match="names code to run, 'mine:make'"):
+        with pytest.raises(UsageError, match="names code to run, 'own_makers:make'"):
             asked(FileSource(Naming()))
-    assert "mine" not in sys.modules
-    assert open_agent(file, given=["environment.name=mine:make"]).environment.spec.name == "cartpole"
+    assert "own_makers" not in sys.modules
+    assert open_agent(file, given=["environment.name=own_makers:make"]).environment.spec.name == "cartpole"
 
 
 @pytest.mark.parametrize(
