@@ -43,9 +43,7 @@ class Origin:
     config: Mapping[str, Any] = field(default_factory=dict)  # that trained it, as its own code keeps it
     dataset: Mapping[str, Any] = field(default_factory=dict)  # the SHA-256 of what it learned from, where known
     beyond_support: Mapping[str, Any] | None = None  # its targets that the support did not hold, where counted
-    facts: Mapping[str, str] = field(
-        default_factory=dict
-    )  # of `config` that its file does not hold: where they are from
+    facts: Mapping[str, str] = field(default_factory=dict)  # that its file does not hold: where each is from
     returned: float | None = None  # undiscounted, in the environment's units, as its own code or its authors say
     returned_where: str = ""  # they say it
     differences: tuple[str, ...] = ()  # between the environment that it was trained in and the one it is asked in

@@ -95,7 +95,7 @@ def test_its_price_is_what_it_does_at_most(plugged, agent):
 
 
 def test_a_question_may_be_changed_by_whoever_asks_it(agent, tmp_path):
-    question = dataclasses.replace(PROBES["online"], trees=None)
+    question = dataclasses.replace(PROBES["online"], plays=False)
     assert isinstance(question, Question)
     assert question.side_by_side(question.config()) == 64
 

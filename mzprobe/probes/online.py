@@ -65,15 +65,11 @@ def _cost(agent: Agent, config: OnlineConfig, _: int) -> Cost:
     return acting + cost.prior_episodes(agent, config.episodes) * 2
 
 
-def _episodes(config: OnlineConfig) -> int:
-    return config.episodes
-
-
 QUESTION = Question(
     config=OnlineConfig,
     units=UNITS,
     measure=measure_online,
     cost=_cost,
     masks=True,
-    trees=_episodes,
+    plays=True,
 )

@@ -194,14 +194,10 @@ def _cost(agent: Agent, config: OperatorsConfig, _: int) -> Cost:
     return total
 
 
-def _episodes(config: OperatorsConfig) -> int:
-    return config.episodes
-
-
 QUESTION = Question(
     config=OperatorsConfig,
     units=UNITS,
     measure=measure_operators,
     cost=_cost,
-    trees=_episodes,
+    plays=True,
 )

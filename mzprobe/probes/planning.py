@@ -216,10 +216,6 @@ def _cost(agent: Agent, config: PlanningConfig, _: int) -> Cost:
     return total
 
 
-def _episodes(config: PlanningConfig) -> int:
-    return config.episodes
-
-
 def _kind(config: PlanningConfig) -> str:
     """Value leaves have tables of their own."""
     return "value" if config.leaf == "value" else ""
@@ -232,6 +228,6 @@ QUESTION = Question(
     shared=True,
     cost=_cost,
     masks=True,
-    trees=_episodes,
+    plays=True,
     kind=_kind,
 )

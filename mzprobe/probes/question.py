@@ -42,7 +42,7 @@ class Question:
     file: str = ""  # that a checkpoint must hold; those without it are left out, unless asked for
     without: str = ""  # what is said of one without it
     masks: bool = False  # whether it leaves out what is illegal, where an environment says what is
-    trees: Callable[[Any], int] | None = None  # by settings: searches side by side, for an estimate of its time
+    plays: bool = False  # whether it plays its `episodes` side by side, and searches in no more trees than those
     kind: Callable[[Any], str] | None = None  # by settings: what distinguishes tables, at the end of their name
     figures: tuple[QuestionFigure, ...] = ()
     claims: Sequence[Any] | str = ()  # of `mzprobe.claims.Claim`
@@ -59,7 +59,8 @@ class Question:
 
     def side_by_side(self, config: ProbeConfig) -> int:
         """Searches that it runs side by side, for an estimate of its time."""
-        return TREES if self.trees is None else self.trees(config)
+        side_by_side: int = getattr(config, "episodes") if self.plays else TREES  # noqa: B009 - of those settings alone
+        return side_by_side
 
     def table(self, config: ProbeConfig) -> str:
         """Name of the tables for some settings."""

@@ -139,7 +139,9 @@ class FileSource:
 
     def origin(self, checkpoint: Path) -> Origin:
         """As in the protocol."""
-        described = self.described(checkpoint)
+        return self._origin(checkpoint, self.described(checkpoint))
+
+    def _origin(self, checkpoint: Path, described: Described) -> Origin:
         facts = described.facts
         by_checkpoint = {"training_step", "environment_steps", "temperature"}
         return Origin(
@@ -159,9 +161,10 @@ class FileSource:
 
     def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:  # noqa: ARG002
         """As in the protocol; what a file names is not run at all."""
-        facts = self.described(checkpoint).facts
-        environment = _environment(facts)
-        network = self.adapter.network(read_archive(checkpoint), source=checkpoint)
+        tree = read_archive(checkpoint)
+        described = self._described(tree, checkpoint)
+        facts, environment = described.facts, _environment(described.facts)
+        network = self.adapter.network(tree, source=checkpoint)
         if isinstance(network, torch.nn.Module):
             network.eval().requires_grad_(False).to(compute.device)
         _refuse_other_shape(network, environment, checkpoint, compute.device)
@@ -171,7 +174,7 @@ class FileSource:
             search=facts.search,
             temperature=facts.temperature or 0.0,
             unroll=facts.unroll,
-            origin=self.origin(checkpoint),
+            origin=self._origin(checkpoint, described),
             compute=replace(compute, rows=_ROWS),
         )
 
@@ -181,7 +184,9 @@ class FileSource:
         Raises:
             MzprobeError: if the file cannot be read, is not one of the adapter's, or does not say what must be known.
         """
-        tree = read_archive(checkpoint)
+        return self._described(read_archive(checkpoint), checkpoint)
+
+    def _described(self, tree: Any, checkpoint: Path) -> Described:
         if not self.adapter.recognises(tree):
             raise CheckpointError(f"{checkpoint} is no checkpoint of {self.adapter.of}: give another file")
         described = self.adapter.describe(tree, source=checkpoint)
