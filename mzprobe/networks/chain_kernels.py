@@ -4,7 +4,7 @@ A row has the same bits in whatever batch, and on whatever processor with fused 
 sums are those of `mlp_kernels`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,6 +159,22 @@ def _act(room: Room, i: int, action: int) -> None:
         room.x[L + a, i] = np.float32(1) if a == action else np.float32(0)
 
 
+@borrowing
+def _load(rows: Float32, first: int, count: int, x: Float32) -> None:
+    """Lanes of x from rows `first .. first + count - 1`, `[B, n]`; what x has below stays."""
+    for i in range(count):
+        for j in range(rows.shape[1]):
+            x[j, i] = rows[first + i, j]
+
+
+@borrowing
+def _store(x: Float32, rows: NDArray[Any], first: int, count: int) -> None:
+    """Rows `first .. first + count - 1` from lanes of x."""
+    for i in range(count):
+        for j in range(rows.shape[1]):
+            rows[first + i, j] = x[j, i]
+
+
 @kernel
 def represent_chains(weights: ChainWeights, observations: Float32, latents: Float32) -> None:
     """h_theta: observations `[B, size]`; latents `[B, L]` are filled in place."""
@@ -167,31 +183,24 @@ def represent_chains(weights: ChainWeights, observations: Float32, latents: Floa
     room, seen = _room(weights, lanes), np.zeros((size, lanes), np.float32)
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
-        for i in range(count):
-            for j in range(size):
-                seen[j, i] = observations[first + i, j]
+        _load(observations, first, count, seen)
         _represent(weights, seen, room)
-        for i in range(count):
-            for j in range(latents.shape[1]):
-                latents[first + i, j] = room.z[j, i]
+        _store(room.z, latents, first, count)
 
 
 @kernel
 def step_chains(weights: ChainWeights, latents: Float32, actions: Int64, following: Float32, rewards: Float64) -> None:
     """g_theta: latents `[B, L]`, actions `[B]`; the next latents and rewards `[B]` are filled in place."""
-    B, L = latents.shape
+    B = len(latents)
     room = _room(weights, lanes_of(B))
     lanes = room.row.size
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
+        _load(latents, first, count, room.x)
         for i in range(count):
-            for j in range(L):
-                room.x[j, i] = latents[first + i, j]
             _act(room, i, actions[first + i])
         _step(weights, room, rewards[first : first + count])
-        for i in range(count):
-            for j in range(L):
-                following[first + i, j] = room.z[j, i]
+        _store(room.z, following, first, count)
 
 
 @kernel
@@ -204,9 +213,7 @@ def roll_chains(weights: ChainWeights, latents: Float32, actions: Int64, rewards
     now = np.empty(lanes)
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
-        for i in range(count):
-            for j in range(L):
-                room.z[j, i] = latents[first + i, j]
+        _load(latents, first, count, room.z)
         for t in range(T):
             for j in range(L):
                 room.x[j] = room.z[j]
@@ -220,21 +227,16 @@ def roll_chains(weights: ChainWeights, latents: Float32, actions: Int64, rewards
 @kernel
 def predict_chains(weights: ChainWeights, latents: Float32, prior: Float64, value: Float64, atoms: Float32) -> None:
     """f_theta: latents `[B, L]`; prior `[B, A]`, value `[B]` and its distribution `[B, atoms]` are filled in place."""
-    B, L = latents.shape
+    B = len(latents)
     room = _room(weights, lanes_of(B))
     lanes = room.row.size
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
-        for i in range(count):
-            for j in range(L):
-                room.z[j, i] = latents[first + i, j]
+        _load(latents, first, count, room.z)
         _run(weights.policy, weights.activation, room.z, room, room.policy)
         softmax_lanes(room.policy, room.row, room.powers)
         _run(weights.value, weights.activation, room.z, room, room.atoms)
         softmax_lanes(room.atoms, room.row, room.powers)
         mean_atoms(room.atoms, weights.axis, room.row, value[first : first + count])
-        for i in range(count):
-            for a in range(prior.shape[1]):
-                prior[first + i, a] = room.policy[a, i]
-            for j in range(atoms.shape[1]):
-                atoms[first + i, j] = room.atoms[j, i]
+        _store(room.policy, prior, first, count)
+        _store(room.atoms, atoms, first, count)
