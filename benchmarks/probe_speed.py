@@ -29,7 +29,7 @@ from mzprobe.probes.equivalence import measure_equivalence
 from mzprobe.probes.horizon import measure_horizon
 from mzprobe.probes.online import measure_online
 from mzprobe.probes.planning import leaf_of
-from mzprobe.probes.search_error import measure_search
+from mzprobe.probes.search_error import measure_search_error
 from mzprobe.probes.sequences import measure_sequences
 from mzprobe.settings import (
     EquivalenceConfig,
@@ -45,7 +45,7 @@ from mzprobe.training.trainer import Trainer
 
 TRAINED = 20 if SMALLEST else 2000  # training steps
 PARTS = {
-    "search": ("distribution", "searches"),
+    "search_error": ("distribution", "searches"),
     "network": ("represent", "dynamics", "predict"),
     "truth": ("reset", "step", "observe", "terminal", "rewards_along"),
 }
@@ -159,7 +159,7 @@ def main() -> None:
         report("sequences, 100 states, all 256 of length 8", measure_sequences, agent, SequencesConfig(), parts=True)
         report("online, 100 episodes of both policies", measure_online, agent, OnlineConfig(), parts=True)
         report("equivalence, 100 states, k to 20, 64 sequences", own_head, agent, EquivalenceConfig(), parts=True)
-        report("search, 200 states, N to 128, both priors", measure_search, agent, SearchErrorConfig(), parts=False)
+        report("search error, 200 states, N to 128", measure_search_error, agent, SearchErrorConfig(), parts=False)
         for model in ("learned", "true"):
             for prior in ("policy", "uniform"):
                 planning_cell(agent, model, prior)

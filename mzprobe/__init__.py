@@ -47,7 +47,7 @@ _HOMES = {
     "measure_operators": "mzprobe.probes.operators",
     "measure_online": "mzprobe.probes.online",
     "measure_planning": "mzprobe.probes.planning",
-    "measure_search": "mzprobe.probes.search_error",
+    "measure_search_error": "mzprobe.probes.search_error",
     "measure_sequences": "mzprobe.probes.sequences",
     "measure_targets": "mzprobe.probes.targets",
     "score_horizon": "mzprobe.probes.horizon",

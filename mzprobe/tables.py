@@ -23,6 +23,7 @@ from mzprobe.seals import table_sha256
 _RECORD, _SEAL = b"mzprobe", b"mzprobe_sha256"  # keys of the schema's metadata
 _ROOM = 1 << 26  # bytes; more than reading takes beside the table itself
 _AGAIN = "remove it and run its probe again"
+FORMER = {"search_error": "search"}  # what questions were called, and their folders are, in tables of before
 TABLE_NAME = re.compile(r"seed-(\d+)\.parquet")  # of its file
 
 
@@ -36,8 +37,9 @@ class Table:
 
 
 def table_path(analyses: Path, run: str, probe: str, seed: int) -> Path:
-    """Where the table of a probe of an agent lies."""
-    return analyses / run / probe / f"seed-{seed}.parquet"
+    """Where the table of a probe of an agent lies: in the folder of before, if that alone has it."""
+    path, former = (analyses / run / name / f"seed-{seed}.parquet" for name in (probe, FORMER.get(probe, probe)))
+    return former if former.exists() and not path.exists() else path
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -177,7 +179,9 @@ def read_run(analyses: Path, run: str, probe: str) -> Table | None:
     Raises:
         UsageError: if agents were measured with other settings, configurations or versions.
     """
-    paths = sorted((analyses / run / probe).glob("seed-*.parquet"), key=lambda p: (len(p.name), p.name))
+    folders = (analyses / run / name for name in (FORMER.get(probe, probe), probe))
+    found = {path.name: path for folder in folders for path in folder.glob("seed-*.parquet")}
+    paths = [found[name] for name in sorted(found, key=lambda name: (len(name), name))]
     if not paths:
         return None
     tables = [read_table(path) for path in paths]

@@ -7,7 +7,7 @@ from pathlib import Path
 from mzprobe.checkpoints import RECORD, SEED_NAME, STEP_NAME, read_checkpoint, step_of
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import there
-from mzprobe.tables import TABLE_NAME, look_at
+from mzprobe.tables import FORMER, TABLE_NAME, look_at
 from mzprobe.training.resume import is_state, read_state
 
 _DATASET = Path("data") / "metadata.json"
@@ -102,7 +102,8 @@ def _refuse_other_seed(path: Path, agent: Path, seed: int) -> None:
 def _table(path: Path) -> bool:
     table, sealed = look_at(path)
     run, probe = table.record["run"], table.record["probe"]
-    if path.parent.name.startswith(probe) and path.parent.parent.name != run:  # else it lies by itself
+    in_a_run = path.parent.name.startswith((probe, FORMER.get(probe, probe)))  # else it lies by itself
+    if in_a_run and path.parent.parent.name != run:
         raise MzprobeError(f"{path} is a table of run {run}: rename {path.parent.parent}, or move it back")
     return sealed
 

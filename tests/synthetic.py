@@ -66,7 +66,7 @@ class World:
                 cell |= {"tv": 0.0 if x == y else 0.4, "own_temperature": True}
                 yield from (cell | {"state": s, "end_within": s == 1} for s in range(2))
 
-    def _search(self):
+    def _search_error(self):
         for N in SIMULATIONS:
             for prior, sign in (("policy", -1), ("uniform", 1)):
                 numbers = {

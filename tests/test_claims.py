@@ -92,7 +92,7 @@ def test_a_table_that_lacks_what_is_compared_gives_no_data(claim):
         "horizon": frame["training_step"].eq(0),
         "sequences": frame["training_step"].eq(0),
         "cross": frame["training_step"].eq(500) & frame.get("policy_step", frame["training_step"]).eq(500),
-        "search": frame["prior"].eq("policy") if "prior" in frame else None,
+        "search_error": frame["prior"].eq("policy") if "prior" in frame else None,
         "planning": frame["model"].eq("none") if "model" in frame else None,
         "improvement": frame["training_step"].eq(0),
         "targets": frame["age"].eq(10) if "age" in frame else None,

@@ -23,7 +23,7 @@ COMMANDS = (
     "eval-horizon",
     "eval-sequences",
     "cross-matrix",
-    "eval-search",
+    "eval-search-error",
     "eval-planning",
     "collect",
     "figures",
@@ -224,7 +224,7 @@ def test_train_probe_and_draw_from_start_to_end(run_cli, tiny_arguments, tmp_pat
         ("fig2-online", "eval-online"),
         ("fig4-sequences", "eval-sequences"),
         ("fig5-cross", "cross-matrix"),
-        ("fig6-search", "eval-search"),
+        ("fig6-search", "eval-search-error"),
         ("fig7-planning", "eval-planning"),
     ]
     assert out.splitlines() == ["run cartpole, the newest under checkpoints", *(f"{name} written" for name in names)]
@@ -302,7 +302,7 @@ def test_tensorboard_that_is_not_installed_is_a_wrong_request(refused, monkeypat
 
 ALL_PROBES = """
 [steps]
-search = [20]
+search_error = [20]
 planning = [40]
 [online]
 episodes = 2
@@ -315,7 +315,7 @@ length = 3
 [cross]
 states = 3
 horizon = 2
-[search]
+[search_error]
 states = 3
 simulations = [2, 4]
 horizon = 3

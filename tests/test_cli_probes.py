@@ -18,9 +18,9 @@ COMMANDS = {
     "eval-horizon": (["--states", 4, "--horizon", 2, "--set", "episodes=1"], "horizon", 8),
     "eval-sequences": (["--states", 4, "--length", 3, "--set", "episodes=1"], "sequences", 32),
     "cross-matrix": (["--states", 4, "--horizon", 2, "--set", "episodes=1"], "cross", 8),
-    "eval-search": (
+    "eval-search-error": (
         ["--states", 4, "--simulations", 2, "--simulations", 5, "--horizon", 3, "--set", "episodes=1"],
-        "search",
+        "search_error",
         16,
     ),
     "eval-planning": (["--episodes", 2, "--simulations", 3, "--horizon", 2], "planning", 18),
@@ -195,8 +195,8 @@ def test_a_run_is_asked_agent_by_agent(run_cli, two_agents):
 
 @pytest.mark.slow
 def test_processes_side_by_side_measure_what_one_does(run_cli, two_agents, tmp_path):
-    arguments, table, _ = COMMANDS["eval-search"]
-    ask = ["eval-search", two_agents, *arguments, *STEPS, "--out"]
+    arguments, table, _ = COMMANDS["eval-search-error"]
+    ask = ["eval-search-error", two_agents, *arguments, *STEPS, "--out"]
     assert run_cli(*ask, "one")[0] == 0
     code, out, said = run_cli(*ask, "two", "--processes", 2)
     assert code == 0, said
@@ -216,8 +216,8 @@ def test_processes_side_by_side_measure_what_one_does(run_cli, two_agents, tmp_p
     ("arguments", "said"),
     [
         (["eval-horizon", "--states", 0], "eval-horizon: states is not valid: Input should be greater than or equal"),
-        (["eval-search", "--simulations", 0], "eval-search: simulations is not valid"),
-        (["eval-search", "--simulations", 2, "--simulations", 0], "eval-search: simulations is not valid"),
+        (["eval-search-error", "--simulations", 0], "eval-search-error: simulations is not valid"),
+        (["eval-search-error", "--simulations", 2, "--simulations", 0], "eval-search-error: simulations is not valid"),
         (["eval-planning", "--set", "simulations=[]"], "simulations is not valid"),
         (["eval-planning", "--simulations", "x"], "--simulations"),
         (["eval-planning", "--leaf", "nonsense"], "leaf is not valid: Input should be 'rollout' or 'value'"),
@@ -232,7 +232,7 @@ def test_processes_side_by_side_measure_what_one_does(run_cli, two_agents, tmp_p
         (["eval-sequences", "--length", 40, "--dry-run"], "ask for shorter ones"),
         (["eval-sequences", "--length", 20000], "about 10^6021 action sequences a state are too many to hold"),
         (["eval-horizon", "--horizon", 40, "--set", "enumerate_up_to=99999999999999"], "lower enumerate_up_to"),
-        (["eval-search"], "has no checkpoint at step 2000: choose with --step among 0, 20, 40"),
+        (["eval-search-error"], "has no checkpoint at step 2000: choose with --step among 0, 20, 40"),
         (["eval-online", "--step", 5], "has no checkpoint at step 5: choose with --step among 0, 20, 40"),
     ],
 )

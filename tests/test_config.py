@@ -251,7 +251,7 @@ def test_a_study_of_ones_own_overrides_its_preset(tmp_path):
         ('seeds = [0]\n[overrides]\n"training.stepps" = 7', r"did you mean training\.steps"),
         ("seeds = [0]\n[horizon]\nstate = 7", r"did you mean horizon\.states"),
         ("seeds = [0]\n[planning]\nleaf = 'net'", r"planning\.leaf is not valid: Input should be 'rollout' or 'value'"),
-        ("seeds = [0]\n[search]\nsimulations = [0]", r"search\.simulations is not valid"),
+        ("seeds = [0]\n[search_error]\nsimulations = [0]", r"search_error\.simulations is not valid"),
         ("seeds = [0]\n[steps]\nsearch = [-1]", r"steps\.search is not valid"),
         ("seeds = [0]\n[steps]\nreturns = [1]", r"no configuration key steps\.returns: "),
     ],

@@ -67,7 +67,7 @@ BY_HAND = {
         EquivalenceConfig(states=5, episodes=1, horizon=2),
         Cost(states=5, searches=515, simulations={VALUE: 4120}, environment_steps=530, model_steps=255),
     ),
-    "search": (  # two priors, 7 simulations of 4 steps each, and searches of 2 and of 7 for the regularised policy
+    "search_error": (  # two priors, 7 simulations of 4 steps, and searches of 2 and of 7 for the regularised policy
         SearchErrorConfig(states=5, episodes=1, simulations=(2, 7), horizon=4),
         Cost(
             states=5,
@@ -244,7 +244,7 @@ def test_a_probe_does_all_that_it_costs_where_nothing_ends_and_every_action_is_t
     uniform = TabularNetwork(env.transitions, [[0.0, 0.0]] * 4)
     agent = made_agent(env, uniform, temperature=0.5)
     cost, found = foretold(name, counting(agent, work)), done(name, agent, work)
-    if name == "search":  # trajectories that begin deeper in the tree take fewer steps
+    if name == "search_error":  # trajectories that begin deeper in the tree take fewer steps
         assert cost.pop("environment_steps") > found.pop("environment_steps") > 7
     if "sampled" in name:  # samples may coincide, and share what they do
         assert all(found[part] <= cost[part] for part in cost)

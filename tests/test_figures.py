@@ -30,7 +30,7 @@ MISSING = [
     ("fig2-online", "mzprobe eval-online checkpoints/golden"),
     ("fig4-sequences", "mzprobe eval-sequences checkpoints/golden"),
     ("fig5-cross", "mzprobe cross-matrix checkpoints/golden"),
-    ("fig6-search", "mzprobe eval-search checkpoints/golden"),
+    ("fig6-search", "mzprobe eval-search-error checkpoints/golden"),
     ("fig7-planning", "mzprobe eval-planning checkpoints/golden"),
 ]
 

@@ -6,7 +6,7 @@ import pytest
 from drawings import band, golden, legend_of, looks, numbers, points
 from matplotlib.colors import to_hex
 
-from mzprobe.figures.search_error import QUANTITIES, aggregate_search, draw_search
+from mzprobe.figures.search_error import QUANTITIES, aggregate_search_error, draw_search_error
 from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
 from mzprobe.figures.style import BLUE, ORANGE, rendered
 
@@ -42,7 +42,7 @@ def sequences():
 
 @pytest.fixture
 def search():
-    return aggregate_search(golden("search"))
+    return aggregate_search_error(golden("search_error"))
 
 
 # Figure 4
@@ -185,7 +185,7 @@ def test_quantities_of_the_search_are_those_worked_by_hand(search):
 
 
 def test_a_panel_shows_each_quantity(search):
-    panels = draw_search(search, title="Golden").axes
+    panels = draw_search_error(search, title="Golden").axes
     for i, axes in zip(range(len(QUANTITIES)), panels, strict=True):
         for line, prior in zip(axes.lines, ("policy", "uniform"), strict=True):
             assert points(line) == {n: pytest.approx(SEARCH[prior, n][i][0]) for n in (1, 2)}
@@ -195,12 +195,12 @@ def test_a_panel_shows_each_quantity(search):
 
 
 def test_the_priors_differ_in_colour_dashes_and_marker(search):
-    for axes in draw_search(search, title="Golden").axes:
+    for axes in draw_search_error(search, title="Golden").axes:
         assert looks(axes) == {"policy prior": (BLUE, "-", "o"), "uniform prior": (ORANGE, "--", "s")}
 
 
 def test_figure_6_names_its_quantities_units_and_step(search):
-    figure = draw_search(search, title="Golden")
+    figure = draw_search_error(search, title="Golden")
     assert figure.get_suptitle() == "Golden, step 2K, 2 agents"
     divergences = [r"TV$[\pi_\theta, \hat{\pi}]$", r"KL$[\pi_\theta, \hat{\pi}]$"]
     titles = [axes.get_title() for axes in figure.axes]
@@ -223,11 +223,13 @@ def grid_of(figure):
 
 
 def test_errors_stand_above_where_the_search_goes(search):
-    assert grid_of(draw_search(search, title="Golden")) == [(row, column) for row in (0, 1) for column in range(3)]
+    assert grid_of(draw_search_error(search, title="Golden")) == [
+        (row, column) for row in (0, 1) for column in range(3)
+    ]
 
 
 def test_tree_paths_have_one_axis_of_errors_in_both_panels(search):
-    path, matched, trajectory = draw_search(search, title="Golden").axes[:3]
+    path, matched, trajectory = draw_search_error(search, title="Golden").axes[:3]
     assert path.get_ylim() == matched.get_ylim() != trajectory.get_ylim()
 
 
@@ -241,10 +243,10 @@ def test_tree_paths_have_one_axis_of_errors_in_both_panels(search):
     ],
 )
 def test_a_table_of_before_has_no_panel_of_what_it_did_not_measure(missing, places):
-    cells = aggregate_search(golden("search").drop(columns=missing))
+    cells = aggregate_search_error(golden("search_error").drop(columns=missing))
     known = [quantity for quantity in QUANTITIES if quantity not in missing]
     assert list(cells["quantity"].unique()) == known
-    figure = draw_search(cells, title="Golden")
+    figure = draw_search_error(cells, title="Golden")
     assert grid_of(figure) == places
     for quantity, axes in zip(known, figure.axes, strict=True):
         i = QUANTITIES.index(quantity)
@@ -258,7 +260,7 @@ def test_a_table_of_before_has_no_panel_of_what_it_did_not_measure(missing, plac
 
 def test_several_steps_have_two_rows_of_panels_each(search):
     later = search.assign(training_step=4000, mean=search["mean"] * 10)
-    figure = draw_search(pd.concat([search, later]), title="Golden")
+    figure = draw_search_error(pd.concat([search, later]), title="Golden")
     assert figure.get_suptitle() == "Golden, 2 agents"
     assert [axes.get_title().splitlines()[0] for axes in figure.axes] == ["Step 2K"] * 6 + ["Step 4K"] * 6
     assert [bool(axes.get_xlabel()) for axes in figure.axes] == [False] * 9 + [True] * 3
@@ -268,9 +270,9 @@ def test_several_steps_have_two_rows_of_panels_each(search):
 
 
 def test_distances_from_the_regularised_policy_are_dotted_beside_those_from_the_visits():
-    table = golden("search")
-    cells = aggregate_search(table.assign(tv_regularised=table["tv"] / 2, kl_regularised=table["kl"] / 4))
-    figure = draw_search(cells, title="Golden")
+    table = golden("search_error")
+    cells = aggregate_search_error(table.assign(tv_regularised=table["tv"] / 2, kl_regularised=table["kl"] / 4))
+    figure = draw_search_error(cells, title="Golden")
     panels = dict(zip(QUANTITIES, figure.axes, strict=True))
     for quantity, share in (("tv", 1 / 2), ("kl", 1 / 4)):
         plain, _, dotted, _ = panels[quantity].lines
@@ -282,14 +284,14 @@ def test_distances_from_the_regularised_policy_are_dotted_beside_those_from_the_
 
 
 def test_a_prior_that_was_not_measured_has_no_line(search):
-    figure = draw_search(search[search["prior"] == "uniform"], title="Golden")
+    figure = draw_search_error(search[search["prior"] == "uniform"], title="Golden")
     assert [len(axes.lines) for axes in figure.axes] == [1] * 6
     assert legend_of(figure) == ["uniform prior"]
 
 
 def test_the_legend_names_a_prior_that_only_a_later_step_has(search):
     later = search.assign(training_step=4000)
-    figure = draw_search(pd.concat([search[search["prior"] == "uniform"], later]), title="Golden")
+    figure = draw_search_error(pd.concat([search[search["prior"] == "uniform"], later]), title="Golden")
     assert legend_of(figure) == ["policy prior", "uniform prior"]
 
 
@@ -300,7 +302,7 @@ def test_the_legend_names_a_prior_that_only_a_later_step_has(search):
     ("probe", "aggregate", "draw"),
     [
         ("sequences", aggregate_sequences, draw_sequences),
-        ("search", aggregate_search, draw_search),
+        ("search_error", aggregate_search_error, draw_search_error),
     ],
 )
 def test_a_single_agent_is_drawn_without_a_band_or_a_warning(probe, aggregate, draw):

@@ -305,7 +305,7 @@ def test_an_agent_in_memory_answers_every_question_that_asks_no_other():
     assert mzprobe.measure_online(agent, mzprobe.OnlineConfig(episodes=2))["environment_steps"].isna().all()
     few = {"simulations": (3,), "horizon": 3}
     assert len(mzprobe.measure_sequences(agent, mzprobe.SequencesConfig(**sizes, length=2)))
-    assert len(mzprobe.measure_search(agent, mzprobe.SearchErrorConfig(**sizes, **few)))
+    assert len(mzprobe.measure_search_error(agent, mzprobe.SearchErrorConfig(**sizes, **few)))
     assert len(mzprobe.measure_planning(agent, mzprobe.PlanningConfig(episodes=2, **few)))
     assert len(mzprobe.measure_improvement(agent, mzprobe.ImprovementConfig(**sizes, **few, steps=4)))
     assert len(mzprobe.measure_cross(agent, mzprobe.CrossConfig(**sizes), [agent]))

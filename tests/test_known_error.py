@@ -12,7 +12,7 @@ from mzprobe.probes.cross import measure_cross
 from mzprobe.probes.equivalence import measure_equivalence
 from mzprobe.probes.horizon import measure_horizon
 from mzprobe.probes.sampling import rollout_seed, sample_states
-from mzprobe.probes.search_error import measure_search
+from mzprobe.probes.search_error import measure_search_error
 from mzprobe.probes.sequences import measure_sequences
 from mzprobe.search import Rollout
 from mzprobe.seeding import numpy_generator
@@ -110,7 +110,7 @@ def walked(agent, state, *, prior, simulations, rollout):
 @GAMMAS
 def test_a_reward_too_large_by_a_tenth_gives_a_search_the_error_of_its_lengths(gamma, num_actions):
     agent = too_large(endless(gamma, num_actions=num_actions))
-    rows = measure_search(agent, SearchErrorConfig(**STATES, simulations=(1, 4, 20), horizon=5, seed=3))
+    rows = measure_search_error(agent, SearchErrorConfig(**STATES, simulations=(1, 4, 20), horizon=5, seed=3))
     sample = sample_states(agent.environment, agent.policy, **STATES, generator=numpy_generator(0, "probe", 3))
     rollout = Rollout(horizon=5, seed=rollout_seed(agent, 3))
     assert len(rows) == 2 * 3 * 5
@@ -130,21 +130,25 @@ def test_a_reward_too_large_by_a_tenth_gives_a_search_the_error_of_its_lengths(g
 
 @GAMMAS
 def test_a_reward_too_large_by_a_tenth_gives_every_trajectory_the_error_of_the_horizon(gamma):
-    rows = measure_search(too_large(endless(gamma)), SearchErrorConfig(**STATES, simulations=(1, 4, 20), horizon=5))
+    rows = measure_search_error(
+        too_large(endless(gamma)), SearchErrorConfig(**STATES, simulations=(1, 4, 20), horizon=5)
+    )
     assert rows["path_length"].nunique() > 3
     assert_all(rows, trajectory_error=summed(5, gamma))
 
 
 @GAMMAS
 def test_a_reward_too_large_by_a_tenth_is_the_same_at_equal_depth_whatever_prior_searched(gamma):
-    rows = measure_search(too_large(endless(gamma)), SearchErrorConfig(**STATES, simulations=(1, 4, 20), horizon=5))
+    rows = measure_search_error(
+        too_large(endless(gamma)), SearchErrorConfig(**STATES, simulations=(1, 4, 20), horizon=5)
+    )
     policy, uniform = (rows[rows["prior"] == prior].reset_index(drop=True) for prior in PRIORS)
     assert (policy["path_error"] - uniform["path_error"]).abs().max() > 0.01  # one goes deeper
     assert_all(policy, matched_error=uniform["matched_error"])
 
 
 def test_without_a_discount_a_path_is_wrong_by_a_tenth_of_its_length():
-    rows = measure_search(too_large(endless(1.0)), SearchErrorConfig(**STATES, simulations=(1, 4, 20), horizon=5))
+    rows = measure_search_error(too_large(endless(1.0)), SearchErrorConfig(**STATES, simulations=(1, 4, 20), horizon=5))
     assert_all(rows, path_error=TENTH * rows["path_length"], step_error=TENTH)
 
 

@@ -62,7 +62,7 @@ def test_a_question_that_needs_what_a_file_does_not_hold_says_so(run_cli, file):
 
 def test_a_probe_whose_step_is_another_takes_the_only_one_there_is(run_cli, file, tmp_path):
     few = ["--states", 2, "--simulations", 2, "--horizon", 2]
-    code, _, said = run_cli("eval-search", str(file), *few, *FEW, "--out", str(tmp_path / "out"))
+    code, _, said = run_cli("eval-search-error", str(file), *few, *FEW, "--out", str(tmp_path / "out"))
     assert code == 0, said
 
 

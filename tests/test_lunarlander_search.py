@@ -11,7 +11,7 @@ from mzprobe.envs import LunarLander, box2d_memory, make
 from mzprobe.probes.cross import measure_cross
 from mzprobe.probes.horizon import measure_horizon
 from mzprobe.probes.planning import measure_planning
-from mzprobe.probes.search_error import measure_search
+from mzprobe.probes.search_error import measure_search_error
 from mzprobe.probes.sequences import measure_sequences
 from mzprobe.search import Rollout, TrueModel, search
 from mzprobe.settings import CrossConfig, HorizonConfig, PlanningConfig, SearchErrorConfig, SequencesConfig
@@ -75,7 +75,7 @@ MEASURES = {
     "horizon sampled": (measure_horizon, HorizonConfig(**STATES, horizon=4, enumerate_up_to=0, sequences=5)),
     "sequences": (measure_sequences, SequencesConfig(**STATES, length=2)),
     "cross": (measure_cross, CrossConfig(**STATES, horizon=2)),
-    "search": (measure_search, SearchErrorConfig(**STATES, simulations=(2, 6), horizon=8)),
+    "search_error": (measure_search_error, SearchErrorConfig(**STATES, simulations=(2, 6), horizon=8)),
     "planning": (measure_planning, PlanningConfig(episodes=2, simulations=(3,), horizon=8)),
 }
 

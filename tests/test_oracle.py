@@ -15,7 +15,7 @@ from mzprobe.probes.equivalence import measure_equivalence
 from mzprobe.probes.horizon import measure_horizon
 from mzprobe.probes.improvement import measure_improvement
 from mzprobe.probes.planning import cells, measure_planning
-from mzprobe.probes.search_error import measure_search
+from mzprobe.probes.search_error import measure_search_error
 from mzprobe.probes.sequences import measure_sequences
 from mzprobe.settings import (
     CrossConfig,
@@ -121,7 +121,7 @@ def test_an_oracle_is_value_equivalent_for_its_own_values(environment, enumerate
 @ENVIRONMENTS
 def test_an_oracle_scores_0_along_every_simulated_trajectory(environment):
     config = SearchErrorConfig(**STATES, simulations=(1, 4, 20), horizon=5)
-    rows = measure_search(oracle_agent(environment), config)
+    rows = measure_search_error(oracle_agent(environment), config)
     assert_knows(rows, ["path_error", "trajectory_error"])
     assert (rows["path_length"] > 1).any()
     assert (rows["tv"] > 0).all()
@@ -133,7 +133,7 @@ def test_an_oracle_scores_0_on_any_table(seed, num_actions, length):
     agent = oracle_agent(tabular(seed, num_actions), seed=seed)
     assert (measure_horizon(agent, HorizonConfig(**STATES, horizon=length))[HORIZON_ERRORS] == 0).all(axis=None)
     assert (measure_sequences(agent, SequencesConfig(**STATES, length=length))["error"] == 0).all()
-    rows = measure_search(agent, SearchErrorConfig(**STATES, simulations=(9,), horizon=length))
+    rows = measure_search_error(agent, SearchErrorConfig(**STATES, simulations=(9,), horizon=length))
     assert (rows[["path_error", "trajectory_error"]] == 0).all(axis=None)
 
 

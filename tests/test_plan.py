@@ -41,7 +41,7 @@ def test_a_plan_takes_time(tiny_config):
 
 
 def test_a_plan_of_a_step_without_a_checkpoint_is_refused(tiny_config):
-    study = STUDY.model_copy(update={"steps": StepsConfig(search=(20,), online=(21,))})
+    study = STUDY.model_copy(update={"steps": StepsConfig(search_error=(20,), online=(21,))})
     with pytest.raises(UsageError, match="the study's probe online looks at step 21, where there will be no checkp"):
         list(planned(study, runs(tiny_config())))
 
@@ -81,12 +81,12 @@ def test_a_dry_run_of_a_study_writes_nothing_and_says_what_there_is_to_do(run_cl
 
 
 def test_a_study_that_cannot_be_done_says_so_in_one_line_and_does_nothing(run_cli, study_file, tmp_path):
-    path = study_file("seeds = [0]\nsearch.states = 5")
+    path = study_file("seeds = [0]\nsearch_error.states = 5")
     for further in ([], ["--dry-run"]):
         code, out, said = run_cli("study", path, *further)
         assert (code, out) == (2, "")
         (line,) = said.splitlines()
-        assert line.startswith("error: the study's probe search looks at step 2000")
+        assert line.startswith("error: the study's probe search_error looks at step 2000")
     assert [file.name for file in tmp_path.iterdir()] == ["mine.toml"]
 
 

@@ -31,7 +31,7 @@ agent = mzprobe.load_agent(checkpoint)
 for rows in (
     mzprobe.measure_horizon(agent, mzprobe.HorizonConfig(states=5, episodes=2)),
     mzprobe.measure_equivalence(agent, mzprobe.EquivalenceConfig(states=3, episodes=2, horizon=4), [agent]),
-    mzprobe.measure_search(agent, mzprobe.SearchErrorConfig(states=5, episodes=2, simulations=(2, 30))),
+    mzprobe.measure_search_error(agent, mzprobe.SearchErrorConfig(states=5, episodes=2, simulations=(2, 30))),
 ):
     print(hashlib.sha256(rows.to_csv().encode()).hexdigest())
 """

@@ -36,7 +36,7 @@ CONFIGS = {
     "cross sampled": CrossConfig(states=9, episodes=2, horizon=5, enumerate_up_to=0, sequences=8),
     "equivalence": EquivalenceConfig(states=9, episodes=2, horizon=4),
     "equivalence sampled": EquivalenceConfig(states=9, episodes=2, horizon=5, enumerate_up_to=0, sequences=8),
-    "search": SearchErrorConfig(states=9, episodes=2, simulations=(2, 5), horizon=4),
+    "search_error": SearchErrorConfig(states=9, episodes=2, simulations=(2, 5), horizon=4),
     "improvement": ImprovementConfig(states=9, episodes=2, simulations=(3,), horizon=3, steps=12),
     "operators": OperatorsConfig(episodes=9, states=2, simulations=(3,), steps=12),
     "planning": PlanningConfig(episodes=8, simulations=(3,), horizon=3),

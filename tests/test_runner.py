@@ -33,7 +33,7 @@ CONFIGS = {
     "horizon": SMALL,
     "sequences": SequencesConfig(states=3, episodes=1, length=3),
     "cross": CrossConfig(states=3, episodes=1, horizon=2),
-    "search": SearchErrorConfig(states=3, episodes=1, simulations=(2,), horizon=2),
+    "search_error": SearchErrorConfig(states=3, episodes=1, simulations=(2,), horizon=2),
     "planning": PlanningConfig(episodes=2, simulations=(2,), leaf="value"),
     "equivalence": EquivalenceConfig(states=3, episodes=1, horizon=2),
     "improvement": ImprovementConfig(states=3, episodes=1, simulations=(2,), horizon=2, steps=5),
@@ -299,10 +299,10 @@ def test_a_step_without_a_checkpoint_lists_those_there_are(agent, tmp_path):
 
 def test_the_search_probe_looks_at_step_2000_unless_told(agent, tmp_path):
     with pytest.raises(UsageError, match="has no checkpoint at step 2000: choose with --step among 0, 20, 40"):
-        probed(agent, tmp_path, PROBES["search"], CONFIGS["search"])
+        probed(agent, tmp_path, PROBES["search_error"], CONFIGS["search_error"])
     later = shutil.copytree(agent, tmp_path / "later" / "tiny" / "seed-0")
     forged(later, read_checkpoint(steps_of(agent)[1]), training_step=2000)
-    table = read_table(probed(later, tmp_path, PROBES["search"], CONFIGS["search"]))
+    table = read_table(probed(later, tmp_path, PROBES["search_error"], CONFIGS["search_error"]))
     assert set(table.frame["training_step"]) == {2000}
 
 

@@ -18,7 +18,7 @@ from mzprobe.config import SearchConfig
 from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.probes.sampling import rollout_seed, sample_states
-from mzprobe.probes.search_error import UNITS, matched, measure_search, trace
+from mzprobe.probes.search_error import UNITS, matched, measure_search_error, trace
 from mzprobe.search import Rollout, search
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import SearchErrorConfig
@@ -48,7 +48,7 @@ def test_a_row_is_the_mean_over_the_trajectories_of_a_search_of_n_simulations(se
     env = random_mdp(seed, num_states=6, num_actions=num_actions, terminal_fraction=0.3, time_limit=6)
     agent = made_agent(env, wrong_network(seed, 6, num_actions), simulations=4)
     config = SearchErrorConfig(states=4, episodes=2, simulations=simulations, horizon=horizon, seed=3)
-    rows = measure_search(agent, config)
+    rows = measure_search_error(agent, config)
     assert list(rows.columns) == list(UNITS)
     sample = sample_states(env, agent.policy, states=4, episodes=2, generator=numpy_generator(0, "probe", 3))
     rollout = Rollout(horizon=horizon, seed=rollout_seed(agent, 3))
@@ -119,7 +119,7 @@ def test_every_trajectory_of_a_kept_tree_is_scored_by_itself():
 def test_a_trajectory_runs_to_the_horizon_whatever_part_of_it_lies_in_the_tree():
     # One action, real reward 1, predicted 3: each step is wrong by 2, and the tree is a chain.
     agent = made_agent(one_state([1.0], actions=1), TabularNetwork([[0]], [[3.0]]))
-    rows = measure_search(agent, SearchErrorConfig(states=1, simulations=(1, 2, 3, 5), horizon=3))
+    rows = measure_search_error(agent, SearchErrorConfig(states=1, simulations=(1, 2, 3, 5), horizon=3))
     by_n = rows[rows["prior"] == "policy"].set_index("simulations")
     path = [2.0, 3.0, 3.5, 3.5, 3.5]  # by simulation; the horizon cuts the last two
     assert by_n["path_error"].tolist() == pytest.approx([np.mean(path[:n]) for n in (1, 2, 3, 5)])
@@ -133,7 +133,7 @@ def test_errors_are_of_magnitude_before_they_are_averaged():
     # Action 0 is predicted 1 too high, action 1 as much too low; neither brings more in the model.
     env = one_state([0.0, 2.0], actions=2)
     agent = made_agent(env, TabularNetwork([[0, 0]], [[1.0, 1.0]]))
-    rows = measure_search(agent, SearchErrorConfig(states=1, simulations=(2,), horizon=1))
+    rows = measure_search_error(agent, SearchErrorConfig(states=1, simulations=(2,), horizon=1))
     assert rows["path_error"].tolist() == [1.0, 1.0]
     assert rows["trajectory_error"].tolist() == [1.0, 1.0]
 
@@ -147,7 +147,7 @@ def test_the_policy_is_compared_with_one_more_than_the_visits(simulations, visit
     policy = (0.8, 0.2)
     network = TabularNetwork([[0, 0]], [[0.0, 0.0]], [np.log(policy)])
     agent = made_agent(one_state([0.0, 0.0], actions=2), network)
-    rows = measure_search(agent, SearchErrorConfig(states=1, simulations=(simulations,), horizon=2))
+    rows = measure_search_error(agent, SearchErrorConfig(states=1, simulations=(simulations,), horizon=2))
     own = rows[rows["prior"] == "policy"].iloc[0]
     pi_hat = [(1 + n) / (2 + simulations) for n in visits]
     assert own["tv"] == pytest.approx(abs(policy[0] - pi_hat[0]))
@@ -158,7 +158,7 @@ def test_the_policy_network_is_compared_whatever_prior_searched():
     # A uniform prior and equal values visit both actions alike: pi_hat is uniform, pi_theta is not.
     network = TabularNetwork([[0, 0]], [[0.0, 0.0]], [np.log([0.75, 0.25])])
     agent = made_agent(one_state([0.0, 0.0], actions=2), network)
-    rows = measure_search(agent, SearchErrorConfig(states=1, simulations=(2, 6), horizon=1))
+    rows = measure_search_error(agent, SearchErrorConfig(states=1, simulations=(2, 6), horizon=1))
     own = rows[rows["prior"] == "uniform"]
     assert own["tv"].tolist() == pytest.approx([0.25, 0.25])
     assert own["kl"].tolist() == pytest.approx([0.75 * math.log(1.5) + 0.25 * math.log(0.5)] * 2)
@@ -169,7 +169,7 @@ def test_the_policy_network_is_compared_with_the_regularised_policy_too():
     policy = np.array([0.75, 0.25])
     network = TabularNetwork([[0, 0]], [[0.0, 1.0]], [np.log(policy)])
     agent = made_agent(one_state([0.0, 1.0], actions=2), network)
-    rows = measure_search(agent, SearchErrorConfig(states=1, simulations=(4, 30), horizon=1))
+    rows = measure_search_error(agent, SearchErrorConfig(states=1, simulations=(4, 30), horizon=1))
     for row in rows.itertuples():
         searched = policy if row.prior == "policy" else np.array([0.5, 0.5])
         N = row.simulations
@@ -182,7 +182,7 @@ def test_the_policy_network_is_compared_with_the_regularised_policy_too():
 def test_where_the_model_sees_no_difference_the_regularised_policy_is_the_prior_of_the_search():
     network = TabularNetwork([[0, 0]], [[0.0, 0.0]], [np.log([0.75, 0.25])])
     agent = made_agent(one_state([0.0, 0.0], actions=2), network)
-    rows = measure_search(agent, SearchErrorConfig(states=1, simulations=(2, 6), horizon=1)).set_index("prior")
+    rows = measure_search_error(agent, SearchErrorConfig(states=1, simulations=(2, 6), horizon=1)).set_index("prior")
     assert rows.loc["policy", "tv_regularised"].tolist() == pytest.approx([0, 0], abs=1e-7)
     assert rows.loc["uniform", "tv_regularised"].tolist() == pytest.approx([0.25, 0.25])
 
@@ -191,7 +191,7 @@ def test_what_follows_a_terminal_state_counts_as_the_models_alone():
     # The truth ends after one step of reward 1; the model predicts 1 for ever.
     env = TabularEnvironment([[1], [1]], [[1.0], [0.0]], [False, True], starts=[0], gamma=0.5, time_limit=5, name="end")
     agent = made_agent(env, TabularNetwork([[1], [1]], [[1.0], [1.0]]))
-    rows = measure_search(agent, SearchErrorConfig(states=1, simulations=(1, 2), horizon=3))
+    rows = measure_search_error(agent, SearchErrorConfig(states=1, simulations=(1, 2), horizon=3))
     assert rows["path_error"].tolist() == pytest.approx([0, 0.25] * 2)
     assert rows["trajectory_error"].tolist() == pytest.approx([0.75, 0.75] * 2)
 
@@ -202,15 +202,15 @@ def test_what_follows_a_terminal_state_counts_as_the_models_alone():
 def test_the_first_simulations_do_not_depend_on_those_that_follow(agent):
     loaded = load_agent(read_checkpoint(steps_of(agent)[2]))
     base = SearchErrorConfig(states=4, episodes=2, simulations=(2, 5, 9), horizon=4)
-    whole = measure_search(loaded, base)
+    whole = measure_search_error(loaded, base)
     for N in base.simulations:
-        alone = measure_search(loaded, base.model_copy(update={"simulations": (N,)}))
+        alone = measure_search_error(loaded, base.model_copy(update={"simulations": (N,)}))
         expected = whole[whole["simulations"] == N].reset_index(drop=True)
         pd.testing.assert_frame_equal(alone, expected, check_exact=True)
 
 
 def test_a_measured_checkpoint_has_both_priors_and_every_n(agent):
-    rows = measure_search(
+    rows = measure_search_error(
         load_agent(read_checkpoint(steps_of(agent)[1])), SearchErrorConfig(states=5, simulations=(4, 2, 4))
     )
     assert rows.groupby(["prior", "simulations"]).size().to_dict() == {

@@ -76,7 +76,7 @@ def test_an_agent_is_trained_and_asked_all_questions_of_the_study(task, tmp_path
     assert last == {
         "train": (40, 40),
         **dict.fromkeys(PROBES, (3, 3)),
-        "search": (1, 1),
+        "search_error": (1, 1),
         "planning": (2, 2),
         "targets": (2, 2),
     }
@@ -84,7 +84,12 @@ def test_an_agent_is_trained_and_asked_all_questions_of_the_study(task, tmp_path
         name: set(read_table(tmp_path / "analyses" / "tiny" / name / "seed-0.parquet").frame["training_step"])
         for name in PROBES
     }
-    assert steps == {**{name: {0, 20, 40} for name in PROBES}, "search": {20}, "planning": {0, 40}, "targets": {20, 40}}
+    assert steps == {
+        **{name: {0, 20, 40} for name in PROBES},
+        "search_error": {20},
+        "planning": {0, 40},
+        "targets": {20, 40},
+    }
 
 
 def test_a_probe_reports_each_checkpoint_and_now_and_then_between(monkeypatch):
@@ -101,7 +106,7 @@ def test_a_probe_reports_each_checkpoint_and_now_and_then_between(monkeypatch):
     assert list(dict.fromkeys(done for done in said if done == int(done))) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("phase", ["online", "horizon", "sequences", "cross", "search", "planning"])
+@pytest.mark.parametrize("phase", ["online", "horizon", "sequences", "cross", "search_error", "planning"])
 def test_an_agent_that_is_stopped_in_a_probe_goes_on_to_the_same_tables(
     task, tmp_path, phase, whole_tables, monkeypatch
 ):
@@ -147,7 +152,7 @@ def whole_tables(tmp_path_factory, tiny_config):
     [
         ({"steps": StepsConfig(horizon=(20, 30))}, 30, "horizon"),
         ({"steps": StepsConfig(horizon=(60,))}, 60, "horizon"),
-        ({"search": SearchErrorConfig()}, 2000, "search"),
+        ({"search_error": SearchErrorConfig()}, 2000, "search_error"),
         ({"planning": PlanningConfig(), "steps": StepsConfig(planning=(41,))}, 41, "planning"),
     ],
 )

@@ -7,10 +7,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from drawings import golden
 from stored_tables import store, table_of
 
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.tables import differing, read_run, read_table, write_table
+from mzprobe.tables import differing, read_run, read_table, table_path, write_table
 
 
 @pytest.fixture
@@ -71,3 +72,16 @@ def test_tables_of_a_run_are_joined_in_order_of_seed(tmp_path, table):
 )
 def test_what_two_records_do_not_share_is_named(old, new, said):
     assert differing(old, new) == said
+
+
+def test_what_a_question_was_called_is_read_and_continued_where_it_lies(tmp_path):
+    frame = golden("search_error")
+    store(tmp_path, frame, probe="search")
+    assert table_path(tmp_path, "made", "search_error", 0) == tmp_path / "made" / "search" / "seed-0.parquet"
+    assert len(read_run(tmp_path, "made", "search_error").frame) == len(frame)
+
+    newer = frame[frame["seed"] == 0].iloc[:1]
+    path = tmp_path / "made" / "search_error" / "seed-0.parquet"
+    write_table(path, table_of(newer, probe="search_error"))
+    assert table_path(tmp_path, "made", "search_error", 0) == path
+    assert len(read_run(tmp_path, "made", "search_error").frame) == 1 + (frame["seed"] == 1).sum()

@@ -166,7 +166,7 @@ CLAIMS = (
         section="4",
         sentence="With the policy prior, the search's visits stay closer to it: in total variation.",
         effect="total variation with the uniform prior minus that with the policy's",
-        probe="search",
+        probe="search_error",
         measure=effects.prior_lowers("tv"),
     ),
     Claim(
@@ -174,7 +174,7 @@ CLAIMS = (
         section="4",
         sentence="With the policy prior, the search's visits stay closer to it: in KL divergence.",
         effect="KL divergence with the uniform prior minus that with the policy's, nats",
-        probe="search",
+        probe="search_error",
         measure=effects.prior_lowers("kl"),
     ),
     Claim(
@@ -182,7 +182,7 @@ CLAIMS = (
         section="4",
         sentence="With the policy prior, the model is less wrong about what the search simulates, rollouts included.",
         effect="error with the uniform prior minus that with the policy's, discounted reward",
-        probe="search",
+        probe="search_error",
         measure=effects.prior_lowers("trajectory_error"),
     ),
     Claim(
@@ -190,7 +190,7 @@ CLAIMS = (
         section="4",
         sentence="With the policy prior, the model is less wrong about paths in the tree, at equal depth.",
         effect="error at matched depth with the uniform prior minus that with the policy's, discounted reward",
-        probe="search",
+        probe="search_error",
         measure=effects.prior_lowers("matched_error"),
     ),
     Claim(

@@ -20,7 +20,7 @@ from mzprobe.figures.online import aggregate_online, draw_online
 from mzprobe.figures.operators import aggregate_operators, draw_operators
 from mzprobe.figures.output import Drawn, title_of, write_figure
 from mzprobe.figures.planning import aggregate_planning, draw_planning
-from mzprobe.figures.search_error import aggregate_search, draw_search
+from mzprobe.figures.search_error import aggregate_search_error, draw_search_error
 from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
 from mzprobe.figures.targets import aggregate_targets, draw_targets
 from mzprobe.locks import folder_held
@@ -73,10 +73,10 @@ PLANS = (
     ),
     Plan(
         name="fig6-search",
-        probe="search",
-        command="mzprobe eval-search",
-        aggregate=aggregate_search,
-        draw=draw_search,
+        probe="search_error",
+        command="mzprobe eval-search-error",
+        aggregate=aggregate_search_error,
+        draw=draw_search_error,
     ),
     Plan(
         name="fig7-planning",

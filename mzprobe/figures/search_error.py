@@ -43,7 +43,7 @@ _LINES: dict[str, dict[str, Any]] = {
 }
 
 
-def aggregate_search(frame: pd.DataFrame) -> pd.DataFrame:
+def aggregate_search_error(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of `QUANTITIES`, by training step, prior and simulations.
 
     A quantity that a table of an older mzprobe does not have is left out.
@@ -55,7 +55,7 @@ def aggregate_search(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[columns]
 
 
-def draw_search(cells: pd.DataFrame, *, title: str) -> Figure:
+def draw_search_error(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: two rows of panels a training step, one line a prior, band of one standard error.
 
     The upper row has the errors, the lower one where the search goes; what the aggregate does not have has no panel.
@@ -64,7 +64,7 @@ def draw_search(cells: pd.DataFrame, *, title: str) -> Figure:
     are dotted beside those from the visits.
 
     Args:
-        cells: what `aggregate_search` gives.
+        cells: what `aggregate_search_error` gives.
         title: of the environment.
     """
     steps = np.sort(cells["training_step"].unique())

@@ -50,7 +50,7 @@ UNITS = {
 }
 
 
-def measure_search(
+def measure_search_error(
     agent: Agent, config: SearchErrorConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
     """The probe on one checkpoint: searches at sampled states with both priors; columns as in `UNITS`."""
@@ -237,7 +237,7 @@ def _cost(agent: Agent, config: SearchErrorConfig, _: int) -> Cost:
 QUESTION = Question(
     config=SearchErrorConfig,
     units=UNITS,
-    measure=measure_search,
+    measure=measure_search_error,
     cost=_cost,
     steps=(2000,),
 )

@@ -126,8 +126,8 @@ class SearchErrorConfig(StatesConfig):
     with the policy prior and with a uniform one. Without --step it looks at step 2000, as the paper does.
     """
 
-    question: ClassVar[str] = "search"
-    command: ClassVar[str] = "eval-search"
+    question: ClassVar[str] = "search_error"
+    command: ClassVar[str] = "eval-search-error"
     example: ClassVar[str] = "checkpoints/cartpole --step 2000"
 
     simulations: Simulations | None = None

@@ -31,13 +31,13 @@ _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class StepsConfig(Config):
-    """The training steps that each probe of a study looks at; none means all, for `search` step 2000 as the paper's."""
+    """The training steps that each probe of a study looks at; none means all, for `search_error` the paper's 2000."""
 
     online: tuple[NonNegativeInt, ...] = ()
     horizon: tuple[NonNegativeInt, ...] = ()
     sequences: tuple[NonNegativeInt, ...] = ()
     cross: tuple[NonNegativeInt, ...] = ()
-    search: tuple[NonNegativeInt, ...] = ()
+    search_error: tuple[NonNegativeInt, ...] = ()
     planning: tuple[NonNegativeInt, ...] = ()
     equivalence: tuple[NonNegativeInt, ...] = ()
     improvement: tuple[NonNegativeInt, ...] = ()
@@ -82,7 +82,7 @@ class StudyConfig(Config):
     horizon: HorizonConfig | None = None
     sequences: SequencesConfig | None = None
     cross: CrossConfig | None = None
-    search: SearchErrorConfig | None = None
+    search_error: SearchErrorConfig | None = None
     planning: PlanningConfig | None = None
     equivalence: EquivalenceConfig | None = None
     improvement: ImprovementConfig | None = None
