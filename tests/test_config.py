@@ -252,7 +252,7 @@ def test_a_study_of_ones_own_overrides_its_preset(tmp_path):
         ("seeds = [0]\n[horizon]\nstate = 7", r"did you mean horizon\.states"),
         ("seeds = [0]\n[planning]\nleaf = 'net'", r"planning\.leaf is not valid: Input should be 'rollout' or 'value'"),
         ("seeds = [0]\n[search_error]\nsimulations = [0]", r"search_error\.simulations is not valid"),
-        ("seeds = [0]\n[steps]\nsearch = [-1]", r"steps\.search is not valid"),
+        ("seeds = [0]\n[steps]\nsearch_error = [-1]", r"steps\.search_error is not valid"),
         ("seeds = [0]\n[steps]\nreturns = [1]", r"no configuration key steps\.returns: "),
     ],
 )
@@ -262,7 +262,7 @@ def test_a_study_that_cannot_be_run_is_refused_by_its_key(tmp_path, text, said):
 
 
 def test_the_probes_of_a_study_are_those_that_have_a_section(tmp_path):
-    text = "seeds = [0]\n[steps]\nonline = [3]\nsearch = [4]\n[planning]\n[online]\nepisodes = 3"
+    text = "seeds = [0]\n[steps]\nonline = [3]\nsearch_error = [4]\n[planning]\n[online]\nepisodes = 3"
     study, _ = load_study(study_file(tmp_path, text))
     assert study.probes() == {"online": (OnlineConfig(episodes=3), (3,)), "planning": (PROBES["planning"].config(), ())}
     assert list(study.probes()) == ["online", "planning"]
