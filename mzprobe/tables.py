@@ -256,7 +256,9 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _complete(part: str, values: Any) -> Any:
-    """A configuration with the keys that an older mzprobe did not have yet, as that would have done."""
+    """A part of a record with the keys that an older mzprobe did not have yet, as that would have done."""
+    if part == "compute":
+        return {"precision": "highest", **values}
     try:
         return of_record(values, "").model_dump(mode="json") if part == "config" else values
     except UsageError:

@@ -210,3 +210,11 @@ def test_numbers_of_two_kinds_of_devices_are_not_mixed():
     on_cpu, on_cuda = ({"compute": {"device": device}} for device in ("cpu", "cuda"))
     assert differing(on_cpu, on_cuda) == "compute (device)"
     assert differing(on_cpu, on_cpu) == differing({}, on_cuda) == differing(on_cpu, {}) == ""
+
+
+def test_numbers_of_two_precisions_are_not_mixed():
+    before, full, rounded = (
+        {"compute": {"device": "cuda", **one}} for one in ({}, {"precision": "highest"}, {"precision": "high"})
+    )
+    assert differing(full, rounded) == differing(before, rounded) == "compute (precision)"
+    assert differing(before, full) == ""

@@ -44,7 +44,7 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
   mzprobe eval-horizon checkpoints/cartpole     Figure 3: value prediction error by horizon
   mzprobe eval-sequences checkpoints/cartpole   Figure 4: the same, of likely and unlikely action sequences
   mzprobe cross-matrix checkpoints/cartpole     Figure 5: the model of one step, the policy of another
-  mzprobe eval-search-error checkpoints/cartpole      Figure 6: where the search goes, and how wrong the model is there
+  mzprobe eval-search-error checkpoints/cartpole Figure 6: where the search goes, how wrong the model is there
   mzprobe eval-planning checkpoints/cartpole    Figure 7: planning in the learned and in the true model
   mzprobe eval-equivalence checkpoints/cartpole Beyond the paper: order-k value equivalence
   mzprobe eval-improvement checkpoints/cartpole Beyond the paper: does search act better than its prior?

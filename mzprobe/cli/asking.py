@@ -19,6 +19,7 @@ from mzprobe.cli.options import (
     Memory,
     Out,
     Overwrite,
+    Precision,
     Processes,
     Set,
     SourceName,
@@ -47,6 +48,7 @@ class Question:
     overrides: Set = None
     checkpoints: Checkpoints = Path("checkpoints")
     device: Device = "cpu"
+    precision: Precision = "highest"
     processes: Processes = 1
     memory: Memory = None
     overwrite: Overwrite = False
@@ -68,7 +70,8 @@ class Question:
         from mzprobe.sources import find_source
 
         check_device(self.device)
-        compute = Compute(device=self.device, memory=MEMORY if self.memory is None else size_of(self.memory))
+        memory = MEMORY if self.memory is None else size_of(self.memory)
+        compute = Compute(device=self.device, precision=self.precision, memory=memory)
         probe, path = PROBES[name], self.path
         values = with_overrides(probe.config(), self.overrides or []).model_dump()
         given = {key: value for key, value in settings.items() if value not in (None, [])}

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,10 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; may be given again and again."),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")]
+Precision = Annotated[
+    Literal["highest", "high", "medium"],
+    typer.Option("--precision", help="Of matrix products by torch; less is faster on some GPUs, with other numbers."),
+]
 Checkpoints = Annotated[Path, typer.Option("--checkpoints", help="Folder of all checkpoints.")]
 Analyses = Annotated[Path, typer.Option("--analyses", help="Folder of all tables.")]
 Datasets = Annotated[Path, typer.Option("--datasets", help="Folder of all datasets.")]

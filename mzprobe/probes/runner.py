@@ -214,7 +214,7 @@ def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:
         "config": dict(first.config),
         "environment": dict(first.environment),
         "versions": versions(environment),
-        "compute": {"device": run.compute.device.partition(":")[0]},  # numbers of another do not belong with these
+        "compute": run.compute.record(),
         "machine": machine(environment, network=first.network, device=run.compute.device),
         "commands": {},  # by training step
         "checkpoints": {},  # by training step, the SHA-256 of the weights
