@@ -136,6 +136,19 @@ class Episodes:
     states: Any  # all states that were acted in, time step by time step, where kept
     episode: Int64  # the episode of each
     time: Int64  # the time step of each
+    rewards: Float64  # after each, environment units
+
+    def discounted(self, gamma: float) -> Float64:
+        """Discounted returns from every state that was kept to the end of its episode: less than V^pi where it was cut.
+
+        Args:
+            gamma: a step's discount.
+        """
+        found, following = np.zeros(len(self.rewards)), np.zeros(len(self.returns))
+        for time in np.unique(self.time)[::-1]:
+            rows = np.flatnonzero(self.time == time)
+            found[rows] = following[self.episode[rows]] = self.rewards[rows] + gamma * following[self.episode[rows]]
+        return found
 
 
 def play_episodes(
@@ -181,12 +194,14 @@ def play_episodes(
     kept: list[Any] = []
     episode: list[Int64] = []
     time: list[Int64] = []
+    rewards: list[Float64] = []
     starts, numbers = environment.reset(seeds), uniforms[:, : environment.spec.time_limit]
     for step in steps_of_episodes(environment, policy, starts, numbers, on_step=on_step):
         if keep_states:
             kept.append(step.states)
             episode.append(step.alive)
             time.append(np.full(len(step.alive), step.time))
+            rewards.append(step.outcome.reward)
         returns[step.alive] += step.outcome.reward
         lengths[step.alive] += 1
         terminated[step.alive] = step.outcome.terminated
@@ -198,6 +213,7 @@ def play_episodes(
         states=concatenate(kept) if kept else None,
         episode=np.concatenate(episode) if episode else none,
         time=np.concatenate(time) if time else none,
+        rewards=np.concatenate(rewards) if rewards else np.zeros(0),
     )
 
 
@@ -320,6 +336,7 @@ def _joined(parts: list[Episodes]) -> Episodes:
         states=concatenate(kept) if kept else None,
         episode=np.concatenate([part.episode + first for part, first in zip(parts, before, strict=True)]),
         time=np.concatenate([part.time for part in parts]),
+        rewards=np.concatenate([part.rewards for part in parts]),
     )
 
 

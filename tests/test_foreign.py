@@ -21,6 +21,7 @@ from mzprobe.sources.foreign import FileSource
 from mzprobe.sources.looking import described, support_said
 from mzprobe.sources.muzero_general import MuZeroGeneral
 from mzprobe.sources.returns import returns_of
+from mzprobe.sources.verifying import TOLERANCE, differences
 
 GOLDEN = Path(__file__).parent / "golden"
 OBSERVED = {"muzero-general": (4, 2), "michaelnny": (20, 2), "jimohman": (8, 4)}
@@ -42,17 +43,10 @@ def test_networks_say_what_the_originals_say(name, engine, tmp_path):
     observations, actions = foreign_networks.inputs(*OBSERVED[name])
     with np.load(GOLDEN / f"foreign_{name.replace('-', '_')}.npz") as golden:
         said = dict(golden)
-    runs = engine(network)
-    latents = runs.represent(observations)
-    following, reward = runs.dynamics(latents, actions)
-    policy, value = runs.predict(latents)
+    found = differences(engine(network), {"observations": observations, "actions": actions, **said})
     assert len(observations) == 1000
-    logits = said["policy"] - said["policy"].max(axis=1, keepdims=True)
-    said["policy"] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    for key, found in {"latents": latents[:, :6], "following": following[:, :6], "policy": policy}.items():
-        assert found.numpy() == pytest.approx(said[key], rel=1e-5, abs=1e-5)
-    for key, found in {"reward": reward, "value": value}.items():
-        assert found.numpy() == pytest.approx(said[key], rel=1e-5, abs=1e-5 * float(np.abs(said[key]).max()))
+    assert list(found) == ["latents", "following", "reward", "policy", "value"]
+    assert max(found.values()) < TOLERANCE
     ends = torch.where(torch.eye(network.support.atoms).bool(), 0.0, -1000.0)
     assert network.support.scalar(ends).numpy() == pytest.approx(said["ends"], rel=1e-5)
 
@@ -270,10 +264,13 @@ def test_an_agent_that_plays_like_chance_is_seen(tmp_path):
     agent = open_agent(file, given=["search.simulations=2"])
     returns = returns_of(agent, episodes=6)
     assert returns.agent.shape == returns.chance.shape == (6,)
-    better = dataclasses.replace(returns, agent=returns.chance + 100)
-    assert not better.plays_like_chance
-    assert dataclasses.replace(returns, agent=returns.chance).plays_like_chance
-    assert "atoms, values from -117.4 to 117.4" in support_said(agent, episodes=2)
+    for more, like_chance in ((100, False), (0, True)):
+        played = dataclasses.replace(returns.episodes, returns=returns.chance + more)
+        assert dataclasses.replace(returns, episodes=played).plays_like_chance == like_chance
+    head, truth = support_said(agent, returns.episodes)
+    assert "atoms, values from -117.4 to 117.4" in head
+    longest = returns.episodes.lengths.max()
+    assert truth == f"true values: from 1 to {(1 - 0.997**longest) / 0.003:.4g}; 0% lie outside the support"
 
 
 def test_a_source_of_one_s_own_is_named_by_its_module(tmp_path, monkeypatch):

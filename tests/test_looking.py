@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import foreign_networks
+import numpy as np
 import pytest
 
 from mzprobe.tables import read_table
@@ -101,3 +104,70 @@ def test_a_folder_of_an_agent_s_files_is_asked_of_pairs(run_cli, tmp_path, monke
     assert set(zip(rows["training_step"], rows["policy_step"], strict=True)) == {
         (x, y) for x in (300, 6000) for y in (300, 6000)
     }
+
+
+@pytest.fixture
+def numbers(tmp_path):
+    """What the original's own code says of the file's network, with its inputs."""
+    observations, actions = foreign_networks.inputs(4, 2)
+    with np.load(Path(__file__).parent / "golden" / "foreign_muzero_general.npz") as golden:
+        return {"observations": observations, "actions": actions, **golden}
+
+
+def stored(path, numbers):
+    np.savez(path, **numbers)
+    return str(path)
+
+
+def test_an_adapter_is_verified_by_what_its_own_code_says(run_cli, file, numbers, tmp_path):
+    asked = ["verify-source", str(file), "--episodes", 3, *FEW, "--numbers"]
+    _, out, _ = run_cli(*asked, stored(tmp_path / "theirs.npz", numbers))
+    lines = out.splitlines()
+    assert lines[0].endswith("is recognised by muzero-general alone")
+    assert [line.partition(" differ by ")[0] for line in lines[2:7]] == [
+        f"ok: {name}" for name in ("latents", "following", "reward", "policy", "value")
+    ]
+    assert lines[7].partition("returns ")[0] in ("ok: ", "FAILED: ")
+    wrong = {**numbers, "value": numbers["value"] * 1.001}
+    code, out, said = run_cli(*asked, stored(tmp_path / "wrong.npz", wrong))
+    assert [line for line in out.splitlines() if line.startswith("FAILED: value differ by 1.0e-03")]
+    assert (code, "does not read" in said) == (1, True)
+
+
+def test_an_adapter_that_sees_another_s_file_is_told(run_cli, file, tmp_path, monkeypatch):
+    (tmp_path / "greedy.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from mzprobe.sources.muzero_general import MuZeroGeneral\n"
+        "@dataclass(frozen=True)\n"
+        "class Greedy(MuZeroGeneral):\n"
+        "    name: str = 'greedy'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code, out, _ = run_cli("verify-source", str(file), "--source", "greedy:Greedy", "--episodes", 2, *FEW)
+    assert code == 1
+    assert "FAILED" in out.splitlines()[0]
+    assert "recognised by greedy, and by muzero-general too" in out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda n: {"value": n["value"]}, "lacks observations, actions"),
+        (lambda n: {key: n[key] for key in ("observations", "actions")}, "lacks all of latents"),
+        (lambda n: n | {"actions": n["actions"] + 1}, "actions [B] below 2"),
+        (lambda n: n | {"observations": n["observations"][:, :3]}, "must hold observations [B, 4]"),
+        (lambda n: n | {"value": n["value"][:5]}, "must hold value as 1000 rows of finite numbers"),
+        (lambda n: n | {"reward": n["reward"] * np.nan}, "must hold reward as 1000 rows of finite numbers"),
+    ],
+)
+def test_numbers_of_another_kind_are_refused(run_cli, file, numbers, tmp_path, change, sentence):
+    path = stored(tmp_path / "other.npz", change(numbers))
+    code, _, said = run_cli("verify-source", str(file), "--numbers", path, *FEW)
+    assert (code, sentence in said) == (2, True), said
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no arrays"])
+def test_a_file_without_arrays_is_refused(run_cli, file, tmp_path, content):
+    (tmp_path / "theirs.npz").write_bytes(content)
+    code, _, said = run_cli("verify-source", str(file), "--numbers", str(tmp_path / "theirs.npz"), *FEW)
+    assert (code, "holds no arrays: write one" in said) == (2, True), said

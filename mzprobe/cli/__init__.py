@@ -12,7 +12,7 @@ from mzprobe import __version__
 from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
 from mzprobe.cli.drawing import compare, draw, judge
-from mzprobe.cli.looking import look, sources
+from mzprobe.cli.looking import look, sources, verify_source
 from mzprobe.cli.options import (
     LAST_SEED,
     Allow,
@@ -64,6 +64,7 @@ Agents of other code are asked in the same way; whose a checkpoint is, and wheth
 \b
   mzprobe look cartpole.checkpoint
   mzprobe sources
+  mzprobe verify-source toy.pth --source my_module:Toy   is an adapter of your own right?
 
 Or all of it, for a shipped study:
 
@@ -177,6 +178,7 @@ def train(
 
 add_commands(app)
 app.command(epilog="Example: mzprobe look checkpoints/cartpole/seed-0")(look)
+app.command(epilog="Example: mzprobe verify-source toy.pth --source my_module:Toy --numbers theirs.npz")(verify_source)
 app.command(epilog="Example: mzprobe sources")(sources)
 app.command(epilog="Example: mzprobe pack cartpole --out shipped")(pack)
 app.command(epilog="Example: mzprobe verify checkpoints analyses")(verify)

@@ -1,19 +1,26 @@
-"""`mzprobe look` and `mzprobe sources`: whose agent is this, and does it play as it should?"""
+"""`mzprobe look`, `verify-source` and `sources`: whose agent is this, is it read rightly, does it play as it should?"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mzprobe.cli.options import Allow, Device, Given, SourceName, Step, check_device
 
+if TYPE_CHECKING:
+    from mzprobe.agents import Agent
+    from mzprobe.sources.core import Source
+
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint of any known code, or an agent's folder.")]
+Played = Annotated[int, typer.Option(min=2, help="Episodes that it plays, and chance from the same starts.")]
+
 
 def look(
-    path: Annotated[Path, typer.Argument(help="A checkpoint of any known code, or an agent's folder.")],
+    path: Checkpoint,
     step: Step = None,
     source: SourceName = None,
     agent: Given = None,
-    episodes: Annotated[int, typer.Option(min=2, help="Episodes that it plays, and chance from the same starts.")] = 20,
+    episodes: Played = 20,
     device: Device = "cpu",
     allow: Allow = None,
 ) -> None:
@@ -22,24 +29,12 @@ def look(
     Its search plays whole episodes, always the most visited action, and random play from the same starts. An agent that
     plays like chance was read wrongly, or is asked in another environment than its own: exit 1.
     """
-    from mzprobe.compute import Compute
     from mzprobe.console import console, errors
-    from mzprobe.errors import MzprobeError, UsageError
-    from mzprobe.sources import open_agent
+    from mzprobe.errors import MzprobeError
     from mzprobe.sources.looking import described, support_said
     from mzprobe.sources.returns import returns_of
 
-    check_device(device)
-    if step is not None and len(step) > 1:
-        raise UsageError("look at one training step at a time: give --step once")
-    opened = open_agent(
-        path,
-        step=step[0] if step else None,
-        source=source,
-        given=agent or (),
-        compute=Compute(device=device),
-        allow=allow or (),
-    )
+    opened = _opened(path, step, _source(path, source, agent), device, allow)
     for line in described(opened):
         console.print(line)
     errors.print(f"{episodes} episodes of its search, and of chance")
@@ -49,12 +44,78 @@ def look(
     console.print(f"returns: {mean:.4g} (from {low:.4g} to {high:.4g}), chance {chance:.4g}")
     if opened.origin.returned is not None:
         console.print(f"returns said: {opened.origin.returned:.4g}, {opened.origin.returned_where}")
-    console.print(support_said(opened))
+    for line in support_said(opened, returns.episodes):
+        console.print(line)
     if returns.plays_like_chance:
         raise MzprobeError(
             f"{path} plays like chance ({mean:.4g} against {chance:.4g}): it is read wrongly, or its environment is "
             "another"
         )
+
+
+def verify_source(
+    path: Checkpoint,
+    step: Step = None,
+    source: SourceName = None,
+    agent: Given = None,
+    numbers: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Arrays (.npz) of the original's own code: observations, actions, value, .."),
+    ] = None,
+    episodes: Played = 20,
+    device: Device = "cpu",
+    allow: Allow = None,
+) -> None:
+    """Test an adapter on a checkpoint: is it recognised, is its network whole, are its numbers right, does it play?
+
+    Numbers are compared where the original's own code has written some. They are observations and actions, and of
+    latents, following (latents), reward, policy (logits) and value what is known; docs/adapters.md shows how to write
+    them. Exits with 1 if anything fails.
+    """
+    from mzprobe.console import console, errors
+    from mzprobe.errors import MzprobeError
+    from mzprobe.sources.returns import returns_of
+    from mzprobe.sources.verifying import Finding, compared, played, read_numbers, recognised
+
+    found = _source(path, source, agent)
+    failed = 0
+
+    def say(finding: Finding) -> None:
+        nonlocal failed
+        failed += not finding.kept
+        console.print(f"{'ok' if finding.kept else 'FAILED'}: {finding.said}")
+
+    say(recognised(path, found))
+    opened = _opened(path, step, found, device, allow)  # tests the network's shapes, and that rows are their own
+    say(Finding(True, f"its network fits {opened.environment.spec.name}, and no row depends on another"))
+    if numbers is None:
+        errors.print("no numbers of the original's own code to compare with: give them with --numbers")
+    else:
+        for finding in compared(opened, read_numbers(numbers, opened)):
+            say(finding)
+    errors.print(f"{episodes} episodes of its search, and of chance")
+    say(played(returns_of(opened, episodes=episodes)))
+    if failed:
+        raise MzprobeError(f"{failed} of these failed: the adapter {found.name} does not read {path} as it should")
+
+
+def _source(path: Path, source: str | None, agent: list[str] | None) -> "Source":
+    from mzprobe.sources import find_source
+
+    return find_source(path, source=source, given=agent or ())
+
+
+def _opened(path: Path, step: list[int] | None, source: "Source", device: str, allow: list[str] | None) -> "Agent":
+    """One agent at one training step."""
+    from mzprobe.compute import Compute
+    from mzprobe.errors import UsageError
+    from mzprobe.sources import open_agent
+
+    check_device(device)
+    if step is not None and len(step) > 1:
+        raise UsageError("look at one training step at a time: give --step once")
+    one = step[0] if step else None
+    return open_agent(path, step=one, source=source, compute=Compute(device=device), allow=allow or ())
 
 
 def sources() -> None:

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 from mzprobe.agents import Agent, Origin
-from mzprobe.behaviour import draw_episode_numbers, play_episodes
+from mzprobe.behaviour import Episodes
 from mzprobe.networks import TrainableNetwork
 from mzprobe.networks.engine import engine_for
-from mzprobe.seeding import numpy_generator
 
 _LAST = 0.5  # probability of an outermost atom from which a value counts as saturated
 
@@ -41,22 +40,27 @@ def assumed(origin: Origin) -> Iterator[str]:
         yield f"differs: {difference}"
 
 
-def support_said(agent: Agent, *, episodes: int = 5) -> str:
-    """Whether values saturate the support, at states that the agent visits."""
+def support_said(agent: Agent, episodes: Episodes) -> Iterator[str]:
+    """Whether values saturate the support, and whether the truth lies outside of it.
+
+    Args:
+        agent: whose support it is.
+        episodes: what it played, with their states.
+    """
     if not isinstance(agent.network, TrainableNetwork):
-        return "support: none that is known"
+        yield "support: none that is known"
+        return
     support = agent.network.support
-    generator = numpy_generator(agent.origin.seed, "probe", 0)
-    seeds, uniforms = draw_episode_numbers(generator, episodes, agent.environment.spec.time_limit)
     with agent.compute.limited():
-        played = play_episodes(agent.environment, agent.prior, seeds=seeds, uniforms=uniforms, keep_states=True)
         engine = engine_for(agent.network, device=agent.compute.device)
-        atoms = engine.value_distribution(engine.represent(agent.environment.observe(played.states))).cpu()
+        atoms = engine.value_distribution(engine.represent(agent.environment.observe(episodes.states))).cpu()
     share = float(np.mean((atoms[:, [0, -1]].amax(dim=1) > _LAST).numpy()))
     low, high = (float(support.decoded(torch.tensor(end))) for end in (support.minimum, support.maximum))
-    return (
-        f"support: {support.atoms} atoms, values from {low:.4g} to {high:.4g}; {share:.0%} of its values lie at an end"
-    )
+    of_values = f"{share:.0%} of its values lie at an end"
+    yield f"support: {support.atoms} atoms, values from {low:.4g} to {high:.4g}; {of_values}"
+    true = episodes.discounted(agent.environment.spec.gamma)
+    beyond = float(np.mean((true < low) | (true > high)))
+    yield f"true values: from {true.min():.4g} to {true.max():.4g}; {beyond:.0%} lie outside the support"
 
 
 def _network(agent: Agent) -> str:

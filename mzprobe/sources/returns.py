@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe.agents import Agent
-from mzprobe.behaviour import Policy, RandomPolicy, draw_episode_numbers, play_episodes
+from mzprobe.behaviour import Episodes, Policy, RandomPolicy, draw_episode_numbers, play_episodes
 from mzprobe.seeding import numpy_generator
 
 EPISODES = 20
@@ -17,8 +17,13 @@ _ERRORS = 3  # standard errors by which it must be better than chance
 class Returns:
     """Undiscounted returns of an agent's search at T = 0, and of random play from the same starts."""
 
-    agent: NDArray[np.float64]  # [E]
+    episodes: Episodes  # E of the agent, with their states
     chance: NDArray[np.float64]  # [E]
+
+    @property
+    def agent(self) -> NDArray[np.float64]:
+        """`[E]`."""
+        return self.episodes.returns
 
     @property
     def plays_like_chance(self) -> bool:
@@ -34,9 +39,10 @@ def returns_of(agent: Agent, *, episodes: int = EPISODES, seed: int = 0) -> Retu
     generator = numpy_generator(agent.origin.seed, "probe", seed)
     seeds, uniforms = draw_episode_numbers(generator, episodes, environment.spec.time_limit)
 
-    def played(policy: Policy) -> NDArray[np.float64]:
-        return play_episodes(environment, policy, seeds=seeds, uniforms=uniforms).returns
+    def played(policy: Policy, *, keep_states: bool) -> Episodes:
+        return play_episodes(environment, policy, seeds=seeds, uniforms=uniforms, keep_states=keep_states)
 
     with agent.compute.limited():
-        chance = played(RandomPolicy(environment=environment))
-        return Returns(agent=played(replace(agent.policy, temperature=0.0)), chance=chance)
+        chance = played(RandomPolicy(environment=environment), keep_states=False).returns
+        own = played(replace(agent.policy, temperature=0.0), keep_states=True)
+    return Returns(episodes=own, chance=chance)
