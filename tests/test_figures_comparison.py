@@ -388,9 +388,7 @@ def test_a_study_without_any_table_is_refused_with_the_command_that_makes_them(d
 def test_variants_that_were_measured_in_other_ways_are_not_compared(write, draw):
     write("online", "b", online_table("b"))
     write("online", "a", online_table("a"), settings={"episodes": 3})
-    with pytest.raises(
-        UsageError, match=r"online tables of variants b and a were made with other settings \(episodes\)"
-    ):
+    with pytest.raises(UsageError, match=r"online tables of b and a were made with other settings \(episodes\)"):
         draw()
 
 

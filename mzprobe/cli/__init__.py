@@ -11,7 +11,8 @@ from rich.console import Console
 from mzprobe import __version__
 from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
-from mzprobe.cli.drawing import compare, draw, judge
+from mzprobe.cli.comparing import compare
+from mzprobe.cli.drawing import draw, draw_variants, judge
 from mzprobe.cli.looking import look, sources, verify_source
 from mzprobe.cli.options import (
     LAST_SEED,
@@ -51,6 +52,7 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
   mzprobe eval-operators checkpoints/cartpole   Beyond the paper: which search rule acts and teaches best?
   mzprobe eval-targets checkpoints/cartpole     Beyond the paper: are stored value targets true by now?
   mzprobe figures cartpole                      draw the figures whose tables exist
+  mzprobe compare cartpole mine                 any runs beside each other, one figure a question
   mzprobe claims cartpole                       do the paper's claims hold for them?
   mzprobe verify checkpoints analyses           is all of it as it was written?
 
@@ -206,10 +208,13 @@ def figures(
     if run is not None and (run.endswith(".toml") or run in shipped("presets/studies")):
         settings, _ = load_study(run)
         if settings.variants:
-            compare(run, study_runs(run, settings), analyses, out)
+            draw_variants(run, study_runs(run, settings), analyses, out)
             return
         run = Path(run).stem
     draw(_run_or_newest(run, checkpoints, console), analyses, out)
+
+
+app.command(epilog="Example: mzprobe compare cartpole muzero-general-cartpole --name two-codes")(compare)
 
 
 @app.command(epilog="Example: mzprobe claims cartpole-quick")

@@ -15,19 +15,19 @@ def draw(run: str, analyses: Path, out: Path) -> None:
     """Draws the figures of a run."""
     from mzprobe.figures import draw_run
 
-    _say_drawn(draw_run(run, analyses=analyses, figures=out))
+    say_drawn(draw_run(run, analyses=analyses, figures=out))
 
 
-def compare(study: str, runs: "Sequence[StudyRun]", analyses: Path, out: Path) -> None:
+def draw_variants(study: str, runs: "Sequence[StudyRun]", analyses: Path, out: Path) -> None:
     """Draws the figures that compare the variants of a study."""
     from mzprobe.figures import draw_comparison
     from mzprobe.study.dataset import dataset_return
 
     by_variant, reference = {run.variant: run.name for run in runs}, dataset_return(analyses, Path(study).stem)
-    _say_drawn(draw_comparison(study, by_variant, analyses=analyses, figures=out, reference=reference))
+    say_drawn(draw_comparison(study, by_variant, analyses=analyses, figures=out, reference=reference))
 
 
-def _say_drawn(done: "Sequence[Drawn]") -> None:
+def say_drawn(done: "Sequence[Drawn]") -> None:
     """Says of each file whether it is new, and of each figure without a table how to make that."""
     from mzprobe.console import console, errors
 

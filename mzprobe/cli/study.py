@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mzprobe.cli.drawing import compare, draw, judge
+from mzprobe.cli.drawing import draw, draw_variants, judge
 from mzprobe.cli.options import Allow, Analyses, Checkpoints, Datasets, DryRun, Figures, allowed
 from mzprobe.errors import Interrupted
 
@@ -85,7 +85,7 @@ def study(
                 on_report=show,
             )
     if settings.variants:
-        compare(name, runs, analyses, out)
+        draw_variants(name, runs, analyses, out)
         return
     draw(run, analyses, out)
     if not {claim.probe for claim in all_claims()}.isdisjoint(settings.probes()):

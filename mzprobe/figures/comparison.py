@@ -31,6 +31,8 @@ class Comparison:
     with_reference: bool = False  # whether it shows what the variants learned from
 
 
+_AGAIN = "remove those of one and run the study again"
+
 COMPARISONS = (
     Comparison(
         name="learning",
@@ -70,7 +72,7 @@ def draw_comparison(
         InUse: if another command goes on writing there.
     """
     stem, remedy = Path(study).stem, f"mzprobe study {study}"
-    compared = {comparison: _tables(analyses, runs, comparison.table) for comparison in COMPARISONS}
+    compared = {comparison: tables_alike(analyses, runs, comparison.table, remedy=_AGAIN) for comparison in COMPARISONS}
     compared = {comparison: tables for comparison, tables in compared.items() if tables}
     if not compared:
         raise UsageError(f"there are no tables of the runs of study {study} under {analyses}: make them with {remedy}")
@@ -92,43 +94,51 @@ def _draw_all(
         for variant in runs:
             if variant not in tables:
                 done.append(Drawn(what=f"{comparison.name}, variant {variant}", status="missing", remedy=remedy))
-        frames: list[pd.DataFrame | None] = [_joined(tables)]
+        frames: list[pd.DataFrame | None] = [joined(tables, "variant")]
         if comparison.other:
-            further = _tables(analyses, runs, comparison.other)
-            frames.append(_joined(further) if further else None)
+            further = tables_alike(analyses, runs, comparison.other, remedy=_AGAIN)
+            frames.append(joined(further, "variant") if further else None)
         cells = comparison.aggregate(*frames)
         order = list(runs)
         cells = cells.sort_values("variant", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
         title = f"{folder.name} ({title_of(next(iter(tables.values())))})"
         shown = {"reference": reference} if comparison.with_reference else {}
         figure = comparison.draw(cells, title=title, **shown)
-        made = _provenance(tables)
+        made = provenance(tables)
         done += write_figure(figure, cells, made=made, folder=folder, name=comparison.name)
     return done
 
 
-def _tables(analyses: Path, runs: Mapping[str, str], name: str) -> dict[str, Table]:
-    """The table of each variant that has one."""
-    found = {variant: read_run(analyses, run, name) for variant, run in runs.items()}
-    tables = {variant: table for variant, table in found.items() if table is not None}
-    records = {variant: {**table.record["agents"][0], "config": {}, "dataset": {}} for variant, table in tables.items()}
-    for variant, record in records.items():
+def tables_alike(analyses: Path, runs: Mapping[str, str], name: str, *, remedy: str) -> dict[str, Table]:
+    """The table of each run that has one.
+
+    Args:
+        analyses: folder of all tables.
+        runs: their names, by what they are called beside each other.
+        name: of the tables.
+        remedy: where they were made in different ways.
+
+    Raises:
+        UsageError: if they were: with other settings, or by other versions.
+    """
+    found = {label: read_run(analyses, run, name) for label, run in runs.items()}
+    tables = {label: table for label, table in found.items() if table is not None}
+    records = {label: {**table.record["agents"][0], "config": {}, "dataset": {}} for label, table in tables.items()}
+    for label, record in records.items():
         first = next(iter(records))
         unlike = differing(records[first], record)
         if unlike:
-            raise UsageError(
-                f"the {name} tables of variants {first} and {variant} were made with other {unlike}: remove those of "
-                "one and run the study again"
-            )
+            raise UsageError(f"the {name} tables of {first} and {label} were made with other {unlike}: {remedy}")
     return tables
 
 
-def _joined(tables: Mapping[str, Table]) -> pd.DataFrame:
-    """The rows of all variants, which the column `variant` tells apart."""
-    return pd.concat([table.frame.assign(variant=variant) for variant, table in tables.items()], ignore_index=True)
+def joined(tables: Mapping[str, Table] | Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
+    """The rows of all tables, which a column tells apart."""
+    frames = {label: one.frame if isinstance(one, Table) else one for label, one in tables.items()}
+    return pd.concat([frame.assign(**{column: label}) for label, frame in frames.items()], ignore_index=True)
 
 
-def _provenance(tables: Mapping[str, Table]) -> str:
+def provenance(tables: Mapping[str, Table]) -> str:
     """Comment lines of a CSV: what made its numbers."""
     commands = dict.fromkeys(command for table in tables.values() for command in commands_of(table))
     made = [f"# command: {command}" for command in commands]

@@ -98,21 +98,22 @@ def start_at_zero(axes: Axes, cells: pd.DataFrame) -> None:
 
 
 def panel_rows(
-    count: int, *, xlabel: str, columns: int = 3, height: float = 1.9, sharex: bool = True
+    count: int, *, xlabel: str, columns: int = 3, height: float = 1.9, sharex: bool = True, sharey: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels that share their axes, in even rows of at most `columns`.
+    """A figure of `count` panels, in even rows of at most `columns`.
 
     Args:
         count: of panels.
         xlabel: below the lowest panel of each column.
         columns: most in a row.
         height: of a row, in inches.
-        sharex: whether they share the x axis too.
+        sharex: whether they share the x axis.
+        sharey: whether they share the y axis.
     """
     rows = math.ceil(count / columns)
     columns = math.ceil(count / rows)
     figure = Figure(figsize=(WIDTH, height * rows + 0.9), layout="constrained")
-    grid = list(figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False).flat)
+    grid = list(figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).flat)
     for unused in grid[count:]:
         unused.remove()
     for panel in grid[count - columns : count]:  # those with none below

@@ -1,0 +1,56 @@
+"""`mzprobe compare`: any runs or agents beside each other."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mzprobe.cli.options import Analyses
+
+if TYPE_CHECKING:
+    from mzprobe.figures.beside import Run
+
+
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Names of runs, or paths of agents whose tables are there; two or more.")
+    ],
+    analyses: Analyses = Path("analyses"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of all figures.")] = Path("figures"),
+    name: Annotated[str | None, typer.Option(help="Folder of these figures; the names of the runs by default.")] = None,
+) -> None:
+    """Draw any runs or agents in one figure a question, from their tables, and returns as paired differences.
+
+    Each is shown at the last training step of its table. Where episodes begin in the same states, the returns of each
+    run minus those of the first are drawn too, start by start.
+    """
+    from mzprobe.cli.drawing import say_drawn
+    from mzprobe.errors import UsageError
+    from mzprobe.figures.beside import draw_beside
+    from mzprobe.names import check_name
+
+    chosen = list(dict.fromkeys(_run_of(given, analyses) for given in runs))
+    if len(chosen) < 2:
+        raise UsageError("one run compares with no other: name two or more")
+    folder = name or "-and-".join(run.label.replace(", seed ", "-seed-") for run in chosen)
+    check_name(folder, "a folder of figures", "give a name without slashes, and no dot in front, with --name")
+    say_drawn(draw_beside(chosen, analyses=analyses, folder=out / folder))
+
+
+def _run_of(given: str, analyses: Path) -> "Run":
+    """A run by its name, or that of an agent at a path: of ours, the seed of its folder alone."""
+    from mzprobe.errors import UsageError
+    from mzprobe.figures.beside import Run
+    from mzprobe.files import there
+
+    if (analyses / given).is_dir() and Path(given).name == given:
+        return Run(given)
+    path = Path(given)
+    if not there(path):
+        raise UsageError(f"there is no run {given} under {analyses}, and no agent at that path: give one of either")
+    from mzprobe.sources import find_source
+
+    source = find_source(path)
+    agents = source.agents(path)
+    origin = source.origin(next(iter(source.checkpoints(agents[0]).values())))
+    return Run(origin.run, origin.seed if len(agents) == 1 and source.name == "own" else None)

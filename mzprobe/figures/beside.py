@@ -1,0 +1,337 @@
+"""Figures that put any runs beside each other: one a question, a line a run, each at its last training step."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mzprobe.errors import UsageError
+from mzprobe.figures.comparison import joined, provenance, tables_alike
+from mzprobe.figures.equivalence import aggregate_equivalence
+from mzprobe.figures.horizon import aggregate_horizon
+from mzprobe.figures.improvement import aggregate_improvement
+from mzprobe.figures.online import aggregate_online
+from mzprobe.figures.operators import aggregate_operators
+from mzprobe.figures.output import Drawn, title_of, write_figure
+from mzprobe.figures.planning import aggregate_planning
+from mzprobe.figures.search_error import aggregate_search_error
+from mzprobe.figures.sequences import aggregate_sequences
+from mzprobe.figures.style import (
+    PANEL_TITLE,
+    agents_in_words,
+    draw_mean,
+    figure_style,
+    legend_below,
+    panel_rows,
+    simulations_axis,
+    start_at_zero,
+    thousands,
+    variant_looks,
+)
+from mzprobe.locks import folder_held
+from mzprobe.stats import over_agents
+from mzprobe.tables import Table
+
+
+class Run(NamedTuple):
+    """What is put beside others: the agents of a run, or one of them."""
+
+    name: str
+    seed: int | None = None
+
+    @property
+    def label(self) -> str:
+        """In legends and tables."""
+        return self.name if self.seed is None else f"{self.name}, seed {self.seed}"
+
+
+class Panel(NamedTuple):
+    """A part of a question's aggregate: the rows that have these entries."""
+
+    title: str
+    where: Mapping[str, Any]
+    ylabel: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """How runs are put beside each other in one question."""
+
+    table: str  # of the question; names the files too
+    aggregate: Callable[[pd.DataFrame], pd.DataFrame]  # the question's own
+    x: str  # column of the aggregate
+    xlabel: str
+    panels: tuple[Panel, ...]
+    paired: bool = False  # whether its rows are episodes, which begin alike for all agents of an environment
+
+
+_ERROR, _RETURN = "Value prediction error\n(discounted reward)", "Return (undiscounted reward)"
+_N = "Simulations per step, N"
+_POLICY_NAMES = {"behaviour": "search", "prior": "policy network,\nsampled", "greedy": "policy network,\ngreedy"}
+_POLICIES = list(_POLICY_NAMES)
+_APART = 0.15  # of two runs' marks at a policy's place
+_UNITS = {"seed": "agents", "episode": "episodes"}
+_OWN = {"gamma": "gamma {:g}", "time_limit": "{} steps"}  # of an environment, said where runs differ in it
+_SEARCHES = {  # model and prior, and where that is asked
+    "Learned model, policy prior": {"model": "learned", "prior": "policy", "prior_at": "latent"},
+    "Learned model, uniform prior": {"model": "learned", "prior": "uniform"},
+    "True model, policy prior": {"model": "true", "prior": "policy", "prior_at": "state"},
+    "True model, uniform prior": {"model": "true", "prior": "uniform"},
+}
+_PLANNING = tuple(Panel(title, where, _RETURN) for title, where in _SEARCHES.items())
+_IMPROVEMENT = tuple(
+    Panel(title, {key: where[key] for key in ("model", "prior")} | {"leaf": "value"}, "Improvement (discounted reward)")
+    for title, where in _SEARCHES.items()
+)
+
+VIEWS = (
+    View(
+        table="online",
+        aggregate=aggregate_online,
+        x="policy",
+        xlabel="Who acts",
+        panels=(Panel("", {}, _RETURN),),
+        paired=True,
+    ),
+    View(
+        table="horizon",
+        aggregate=aggregate_horizon,
+        x="h",
+        xlabel="h, and step k",
+        panels=(
+            Panel("Over h steps", {"quantity": "error"}, _ERROR),
+            Panel("The same, median state", {"quantity": "median"}, _ERROR),
+            Panel("Of step k alone", {"quantity": "step_error"}, "$|\\mathrm{E}[u_k - r_k]|$ (reward)"),
+        ),
+    ),
+    View(
+        table="sequences",
+        aggregate=aggregate_sequences,
+        x="rank",
+        xlabel="Rank by probability under the behaviour policy",
+        panels=(
+            Panel("Error", {"quantity": "rank_error"}, _ERROR),
+            Panel("Probability", {"quantity": "probability"}, "Probability"),
+        ),
+    ),
+    View(
+        table="search_error",
+        aggregate=aggregate_search_error,
+        x="simulations",
+        xlabel="Simulations, N",
+        panels=tuple(
+            Panel(f"{title}, {prior} prior", {"quantity": quantity, "prior": prior}, ylabel)
+            for quantity, title, ylabel in (
+                ("trajectory_error", "Simulated trajectories", _ERROR),
+                ("tv", "Visits against the prior", "Total variation"),
+            )
+            for prior in ("policy", "uniform")
+        ),
+    ),
+    *(
+        View(table=table, aggregate=aggregate_planning, x="simulations", xlabel=_N, panels=_PLANNING, paired=True)
+        for table in ("planning", "planning-value")
+    ),
+    View(
+        table="equivalence",
+        aggregate=aggregate_equivalence,
+        x="k",
+        xlabel="Order k (environment steps)",
+        panels=(Panel("Order-k Bellman error", {"quantity": "error"}, "Discounted reward"),),
+    ),
+    View(
+        table="improvement",
+        aggregate=aggregate_improvement,
+        x="simulations",
+        xlabel="Simulations, N",
+        panels=_IMPROVEMENT,
+    ),
+    View(
+        table="operators",
+        aggregate=aggregate_operators,
+        x="simulations",
+        xlabel="Simulations, N",
+        panels=(
+            Panel("PUCT", {"quantity": "return", "rule": "puct"}, _RETURN),
+            Panel("PUCT", {"quantity": "fidelity", "rule": "puct"}, "Probability of a best action"),
+            Panel("PUCT", {"quantity": "regret", "rule": "puct"}, "Regret (discounted reward)"),
+        ),
+    ),
+)
+
+
+def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path) -> list[Drawn]:
+    """Draws every question that two runs or more have been asked, each as PNG, SVG and CSV, and differences of pairs.
+
+    A run is shown at the last training step of its table. Episodes of runs in the same environment begin in the same
+    states: of these there is a second figure, each run's return minus that of the first, start by start. States that a
+    policy visits are its own; errors at them are put beside each other and not paired.
+
+    Args:
+        runs: two or more, the first of which others are compared with.
+        analyses: folder of all tables.
+        folder: of the figures.
+
+    Raises:
+        UsageError: if no two of them have been asked the same, or they were asked in different ways or environments.
+        InUse: if another command goes on writing there.
+    """
+    done: list[Drawn] = []
+    with folder_held(folder):
+        for view in VIEWS:
+            tables = {run: table for run, table in _tables(runs, view.table, analyses).items() if table is not None}
+            if len(tables) > 1:
+                done += _draw_view(view, tables, folder)
+    if not done:
+        raise UsageError(
+            f"no two of {', '.join(run.label for run in runs)} have a table of the same question under {analyses}: ask "
+            "them with the same probe, such as mzprobe eval-horizon"
+        )
+    return done
+
+
+def paired_differences(view: View, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Returns of every run minus those of the first, of the same agents' numbers and the same starts.
+
+    One row a run and cell: the mean difference, and its standard error over agents (`over`), or over episodes where
+    there is one agent. A run without an agent of a number that the first has, too, has no row.
+
+    Args:
+        view: of a question whose rows are episodes.
+        frames: its tables by run, the first of which others are compared with.
+    """
+    (first, of_first), *others = frames.items()
+    keys = list(dict.fromkeys(key for panel in view.panels for key in panel.where))
+    shown = [*keys, view.x]
+    found = []
+    for label, frame in others:
+        both = frame.merge(of_first, on=["seed", "episode", *shown], suffixes=("", "_of_first"))
+        both = both.assign(difference=both["return"] - both["return_of_first"])
+        agents = len(both["seed"].unique())
+        unit = "seed" if agents > 1 else "episode"
+        cells = over_agents(both, by=shown, column="difference", agent=unit)
+        cells = cells.rename(columns={"agents": "units"}).assign(over=_UNITS[unit], agents=agents, against=first)
+        found.append(cells.assign(run=label))
+    return pd.concat(found, ignore_index=True)
+
+
+def _draw_view(view: View, tables: Mapping[Run, Table], folder: Path) -> list[Drawn]:
+    frames = {run.label: _last(table.frame) for run, table in tables.items()}
+    records = [table.record["agents"][0] for table in tables.values()]
+    made, title = provenance({run.label: table for run, table in tables.items()}), _title(tables)
+    cells = joined({label: _last(view.aggregate(frame)) for label, frame in frames.items()}, "run")
+    labels = dict(zip(frames, _labels(cells, frames, records), strict=True))
+    figure = _draw(view, cells, labels, title=title)
+    done = write_figure(figure, cells, made=made, folder=folder, name=view.table)
+    cells = paired_differences(view, frames) if view.paired and _begin_alike(records) else cells.iloc[:0]
+    if len(cells):
+        others = {label: labels[label] for label in cells["run"].unique()}
+        figure = _draw(view, cells, others, title=title, against=f"minus {next(iter(frames))}")
+        done += write_figure(figure, cells, made=made, folder=folder, name=f"{view.table}-paired")
+    return done
+
+
+def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: str, against: str = "") -> Figure:
+    looks = variant_looks(labels)
+    with figure_style():
+        shown = [panel for panel in view.panels if len(_rows(cells, panel.where))]
+        alike = len({panel.ylabel for panel in shown}) == 1
+        columns = 3 if len(shown) == 3 else 2
+        figure, panels = panel_rows(len(shown), xlabel=view.xlabel, columns=columns, height=2.2, sharey=alike)
+        for panel, axes in zip(shown, panels, strict=True):
+            rows = _rows(cells, panel.where)
+            for place, (label, look) in enumerate(looks.items()):
+                own = rows[rows["run"] == label]
+                if view.x == "policy":
+                    shift = _APART * (place - (len(looks) - 1) / 2)
+                    _draw_categories(axes, own, look | {"label": labels[label]}, shift=shift)
+                else:
+                    draw_mean(axes, own, view.x, **look | {"label": labels[label]})
+            axes.set_title(panel.title, fontsize=PANEL_TITLE)
+            axes.set_ylabel(f"{panel.ylabel}\n{against}".strip(), fontsize=8)
+            axes.grid(axis="y")
+            if against:
+                axes.axhline(0, color="0.6", linewidth=0.6)
+            start_at_zero(axes, rows)
+        if view.x == "simulations":
+            simulations_axis(panels[0], cells[cells["simulations"] > 0]["simulations"].to_numpy())
+        elif view.x != "policy":
+            panels[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        figure.suptitle(f"{title}, {view.table}", fontsize=10)
+        legend_below(figure, labels.values(), columns=2)
+    return figure
+
+
+def _draw_categories(axes: Axes, cells: pd.DataFrame, look: Mapping[str, Any], *, shift: float) -> None:
+    """Means at the policies' places, runs beside each other, with bars of one standard error."""
+    places = np.array([_POLICIES.index(policy) for policy in cells["policy"]]) + shift
+    style = {"color": look["colour"], "marker": look["marker"], "label": look["label"], "markersize": 4}
+    axes.errorbar(places, cells["mean"], yerr=cells["standard_error"], linestyle="", capsize=2, **style)
+    axes.set_xticks(range(len(_POLICIES)), [_POLICY_NAMES[policy] for policy in _POLICIES])
+
+
+def _tables(runs: Sequence[Run], name: str, analyses: Path) -> dict[Run, Table | None]:
+    """The table of each run, of the agents that are shown."""
+    by_label = {run.label: run.name for run in runs}
+    found = tables_alike(analyses, by_label, name, remedy="ask one of them again with --overwrite")
+    tables = {run: found.get(run.label) for run in runs}
+    return {run: table if table is None or run.seed is None else _of_seed(table, run) for run, table in tables.items()}
+
+
+def _of_seed(table: Table, run: Run) -> Table | None:
+    agents = [record for record in table.record["agents"] if record["seed"] == run.seed]
+    frame = table.frame[table.frame["seed"] == run.seed]
+    return replace(table, frame=frame, record={"agents": agents}) if agents else None
+
+
+def _last(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the last training step, and of a model's own value head."""
+    last: pd.DataFrame = frame[frame["training_step"] == frame["training_step"].max()]
+    return last[last["value_step"] == last["training_step"]] if "value_step" in last else last
+
+
+def _rows(cells: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows with these entries that have a number."""
+    kept: pd.DataFrame = cells[cells["mean"].notna()]
+    for column, entry in where.items():
+        kept = kept[kept[column] == entry]
+    return kept[kept["simulations"] > 0] if "simulations" in kept else kept
+
+
+def _title(tables: Mapping[Run, Table]) -> str:
+    titles = {run: title_of(table) for run, table in tables.items()}
+    if len(set(titles.values())) > 1:
+        said = ", ".join(f"{run.label} in {title}" for run, title in titles.items())
+        raise UsageError(f"runs in different environments do not compare ({said}): name those of one")
+    return next(iter(titles.values()))
+
+
+def _labels(
+    cells: pd.DataFrame, frames: Mapping[str, pd.DataFrame], records: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """What a legend says of each run: its step, its agents, and what its environment has of its own."""
+    specs = [record["environment"] for record in records]
+    several = [key for key in _OWN if len({spec[key] for spec in specs}) > 1]
+    for (label, frame), spec in zip(frames.items(), specs, strict=True):
+        own = [_OWN[key].format(spec[key]) for key in several]
+        step = f"step {thousands(int(frame['training_step'].iloc[0]))}"
+        agents = agents_in_words(cells[cells["run"] == label])
+        yield f"{label} ({', '.join([step, agents, *own])})"
+
+
+def _begin_alike(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether episodes of the same number begin in the same states, and may last as long."""
+
+    def of(record: Mapping[str, Any]) -> tuple[Any, ...]:
+        options = dict(record["config"].get("environment", {}).get("options", {}))
+        for said_elsewhere in ("gamma", "time_limit"):
+            options.pop(said_elsewhere, None)
+        return record["environment"]["time_limit"], sorted(options.items())
+
+    return all(of(record) == of(records[0]) for record in records)

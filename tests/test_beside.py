@@ -1,0 +1,139 @@
+"""Any runs beside each other: what is drawn is each run's own aggregate, and pairs are paired by their starts."""
+
+import pandas as pd
+import pytest
+from drawings import golden, legend_of
+from stored_tables import store, table_of
+
+from mzprobe.errors import UsageError
+from mzprobe.figures.beside import VIEWS, Run, draw_beside, paired_differences
+from mzprobe.settings import OURS
+from mzprobe.tables import write_table
+
+BY_TABLE = {view.table: view for view in VIEWS}
+CARTPOLE = {
+    "name": "cartpole",
+    "source": "s",
+    "observation_shape": [4],
+    "num_actions": 2,
+    "gamma": 0.9,
+    "time_limit": 9,
+}
+
+
+def returns_of(*rows):
+    """An online table: (seed, episode, return) of the search."""
+    frame = pd.DataFrame(rows, columns=["seed", "episode", "return"])
+    return frame.assign(policy="behaviour", training_step=5, temperature=1.0, length=1, terminated=True)
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """Draws two stored runs; gives the CSVs that came of it by name."""
+
+    def draw(*runs):
+        given = [Run(run) if isinstance(run, str) else run for run in runs]
+        draw_beside(given, analyses=tmp_path, folder=tmp_path / "out")
+        return {path.stem: pd.read_csv(path, comment="#") for path in (tmp_path / "out").glob("*.csv")}
+
+    return draw
+
+
+@pytest.mark.parametrize("name", [view.table for view in VIEWS])
+def test_a_run_beside_itself_is_its_own_aggregate_twice(tmp_path, drawn, name):
+    probe = name.removesuffix("-value")
+    for run in ("one", "other"):
+        store(tmp_path, golden(probe), probe=probe, run=run, folder=name)
+    cells = drawn("one", "other")[name]
+    alone = BY_TABLE[name].aggregate(golden(probe))
+    alone = alone[alone["training_step"] == alone["training_step"].max()]
+    if name == "equivalence":  # the model's own value head
+        alone = alone[alone["value_step"] == alone["training_step"]]
+    for run in ("one", "other"):
+        own = cells[cells["run"] == run]
+        assert own["mean"].tolist() == pytest.approx(alone["mean"].tolist(), nan_ok=True)
+
+
+def test_every_question_but_three_has_a_view():
+    questions = {settings.question for settings in OURS}
+    assert questions - {view.table for view in VIEWS} == {"cross", "targets"}  # of several checkpoints; of a buffer
+
+
+def test_differences_are_of_the_same_agent_and_start_worked_by_hand():
+    first = returns_of((0, 0, 10.0), (0, 1, 20.0), (1, 0, 30.0), (1, 1, 40.0))
+    other = returns_of((0, 0, 11.0), (0, 1, 23.0), (1, 0, 34.0), (1, 1, 40.0), (2, 0, 99.0))
+    cell = paired_differences(BY_TABLE["online"], {"a": first, "b": other}).iloc[0]
+    assert cell["mean"] == 2.0  # agents 2 and 2: (1 + 3) / 2 and (4 + 0) / 2
+    assert cell["standard_error"] == 0.0
+    assert (cell["units"], cell["over"], cell["agents"], cell["against"], cell["run"]) == (2, "agents", 2, "a", "b")
+
+
+def test_of_one_agent_the_error_is_over_its_episodes():
+    first, other = returns_of((0, 0, 10.0), (0, 1, 20.0)), returns_of((0, 0, 12.0), (0, 1, 26.0))
+    cell = paired_differences(BY_TABLE["online"], {"a": first, "b": other}).iloc[0]
+    assert (cell["mean"], cell["standard_error"], cell["over"], cell["agents"]) == (4.0, 2.0, "episodes", 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "config", "paired"),
+    [
+        ({}, {}, True),
+        ({"gamma": 0.5}, {"environment": {"options": {"gamma": 0.5}}}, True),
+        ({"time_limit": 8}, {}, False),
+        ({}, {"environment": {"options": {"wind": 1}}}, False),
+    ],
+)
+def test_only_runs_that_begin_alike_and_may_last_as_long_are_paired(tmp_path, drawn, spec, config, paired):
+    store(tmp_path, returns_of((0, 0, 1.0)), probe="online", run="a", environment=CARTPOLE)
+    store(tmp_path, returns_of((0, 0, 2.0)), probe="online", run="b", environment=CARTPOLE | spec, config=config)
+    assert ("online-paired" in drawn("a", "b")) == paired
+
+
+def test_the_latest_step_of_each_is_shown_and_said(tmp_path, drawn, monkeypatch):
+    early = returns_of((0, 0, 1.0)).assign(training_step=500)
+    store(tmp_path, early, probe="online", run="a", environment=CARTPOLE)
+    late = pd.concat([early, returns_of((0, 0, 3.0)).assign(training_step=2000)])
+    store(tmp_path, late, probe="online", run="b", environment=CARTPOLE | {"gamma": 0.5})
+    figures = []
+    monkeypatch.setattr("mzprobe.figures.beside.write_figure", lambda figure, *_, **__: figures.append(figure) or [1])
+    drawn("a", "b")
+    assert legend_of(figures[0]) == ["a (step 0.5K, 1 agent, gamma 0.9)", "b (step 2K, 1 agent, gamma 0.5)"]
+
+
+def test_one_agent_of_a_run_can_be_put_beside_another(tmp_path, drawn):
+    store(tmp_path, returns_of((0, 0, 1.0), (1, 0, 3.0)), probe="online", run="a", environment=CARTPOLE)
+    cells = drawn(Run("a", 0), Run("a", 1))["online"]
+    assert dict(zip(cells["run"], cells["mean"], strict=True)) == {"a, seed 0": 1.0, "a, seed 1": 3.0}
+    assert not (tmp_path / "out" / "online-paired.csv").exists()  # they begin in other states
+
+
+def test_what_does_not_compare_is_refused(tmp_path, drawn):
+    store(tmp_path, returns_of((0, 0, 1.0)), probe="online", run="a")
+    with pytest.raises(UsageError, match="no two of a, b have a table of the same question"):
+        drawn("a", "b")
+    other = table_of(returns_of((0, 0, 1.0)), probe="online", run="b", settings={"episodes": 7})
+    write_table(tmp_path / "b" / "online" / "seed-0.parquet", other)
+    with pytest.raises(UsageError, match=r"online tables of a and b were made with other settings \(episodes\)"):
+        drawn("a", "b")
+    lander = table_of(returns_of((0, 0, 1.0)), probe="online", run="c", environment=CARTPOLE | {"name": "lunarlander"})
+    write_table(tmp_path / "c" / "online" / "seed-0.parquet", lander)
+    with pytest.raises(UsageError, match=r"different environments do not compare \(a in CartPole, c in Lunar Lander\)"):
+        drawn("a", "c")
+
+
+def test_the_command_takes_names_and_paths(tmp_path, run_cli, agent, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store(tmp_path / "analyses", returns_of((0, 0, 1.0)), probe="online", run="tiny")
+    store(tmp_path / "analyses", returns_of((0, 0, 2.0)), probe="online", run="b")
+    code, out, said = run_cli("compare", str(agent), "b", "--name", "two")
+    assert code == 0, said
+    assert "figures/two/online-paired.csv written" in out.replace("\\", "/")
+    assert "tiny, seed 0" in (tmp_path / "figures" / "two" / "online.csv").read_text()
+    for arguments, sentence in (
+        (["b"], "one run compares with no other"),
+        (["b", "b"], "one run compares with no other"),
+        (["b", "c"], "there is no run c under analyses"),
+        (["b", "tiny", "--name", "../x"], "give a name without slashes"),
+    ):
+        code, _, said = run_cli("compare", *arguments)
+        assert (code, sentence in said) == (2, True), said
