@@ -333,4 +333,26 @@ FAULTS = (
         new='update={"simulations": max(simulations), "rule": "regularised"}',
         test="tests/test_search_error.py::test_the_policy_network_is_compared_with_the_regularised_policy_too",
     ),
+    # Figures
+    Fault(
+        what="returns are paired by the number of the episode, of whatever agent",
+        file="mzprobe/figures/beside.py",
+        old='on=["seed", "episode", *shown]',
+        new='on=["episode", *shown]',
+        test="tests/test_beside.py::test_differences_are_of_the_same_agent_and_start_worked_by_hand",
+    ),
+    Fault(
+        what="runs whose episodes may last longer are paired all the same",
+        file="mzprobe/figures/beside.py",
+        old='return record["environment"]["time_limit"], sorted(options.items())',
+        new="return 0, sorted(options.items())",
+        test="tests/test_beside.py::test_only_runs_that_begin_alike_and_may_last_as_long_are_paired",
+    ),
+    Fault(
+        what="returns from a state on are not discounted when they are held against the support",
+        file="mzprobe/behaviour.py",
+        old="self.rewards[rows] + gamma * following[self.episode[rows]]",
+        new="self.rewards[rows] + following[self.episode[rows]]",
+        test="tests/test_foreign.py::test_an_agent_that_plays_like_chance_is_seen",
+    ),
 )
