@@ -109,6 +109,7 @@ def spec_record(environment: Environment) -> dict[str, Any]:
         "name": spec.name,
         "source": spec.source,
         "observation_shape": list(spec.observation_shape),
+        **({} if spec.observation_dtype == "float32" else {"observation_dtype": spec.observation_dtype}),
         "num_actions": spec.num_actions,
         "gamma": spec.gamma,
         "time_limit": spec.time_limit,

@@ -17,7 +17,7 @@ Int64 = NDArray[np.int64]
 class Recorded:
     """One recorded episode of T steps."""
 
-    observations: Float32  # [T + 1, *shape]
+    observations: NDArray[Any]  # [T + 1, *shape], of the environment's dtype
     actions: Int64  # [T]
     rewards: Float64  # [T], environment units
     terminated: bool  # else truncated
@@ -62,7 +62,9 @@ def checked(
         cut = int(truncations.argmax()) + 1
         raise ValueError(f"goes on after it was truncated at step {cut} of {T}, as if several episodes were one")
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
-        seen, rewarded = observations.astype(np.float32), rewards.astype(np.float64)
+        seen, rewarded = observations.astype(spec.observation_dtype), rewards.astype(np.float64)
+    if spec.observation_dtype != "float32" and not np.array_equal(seen, observations):
+        raise ValueError(f"has observations that are not {spec.observation_dtype}")
     for name, values in (("observations", seen), ("rewards", rewarded)):
         if not np.isfinite(values).all():
             raise ValueError(f"has {name} that are not finite")

@@ -118,7 +118,7 @@ class DatasetWriter:
     def _metadata(self) -> dict[str, Any]:
         """What Minari wants to know of a dataset."""
         import minari
-        from gymnasium.spaces import Box, Discrete
+        from gymnasium.spaces import Discrete
         from minari.serialization import serialize_space
 
         size = sum(path.stat().st_size for path in (self.folder / DATA).rglob("*") if path.is_file())
@@ -130,7 +130,7 @@ class DatasetWriter:
             "total_steps": self.steps,
             "data_format": "arrow",
             "jpeg_encoding": False,
-            "observation_space": serialize_space(Box(-np.inf, np.inf, self.spec.observation_shape, np.float32)),
+            "observation_space": serialize_space(_box(self.spec)),
             "action_space": serialize_space(Discrete(self.spec.num_actions)),
             "algorithm_name": self.algorithm,
             "description": f"Episodes in {self.spec.name} ({self.spec.source}), recorded by: {command}",
@@ -185,9 +185,17 @@ def dataset_id(name: str) -> str:
     return known if re.search(r".-v\d+$", known) else f"{known}-v0"
 
 
+def _box(spec: EnvironmentSpec) -> Any:
+    """The space of a spec's observations."""
+    from gymnasium.spaces import Box
+
+    low, high = {"float32": (-np.inf, np.inf), "uint8": (0, 255), "bool": (False, True)}[spec.observation_dtype]
+    return Box(low, high, spec.observation_shape, np.dtype(spec.observation_dtype).type)
+
+
 def _write_arrow(path: Path, episode: Recorded, flags: Mapping[str, Any]) -> None:
     """One episode in the columns of Minari's Arrow storage: a row an observation, the last one padded."""
-    flat = np.ascontiguousarray(episode.observations, np.float32).reshape(len(episode.observations), -1)
+    flat = np.ascontiguousarray(episode.observations).reshape(len(episode.observations), -1)
     columns = {
         "observations": pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1]),
         "actions": np.pad(np.asarray(episode.actions, np.int64), (0, 1)),

@@ -11,7 +11,7 @@ from pickle import PicklingError
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from mzprobe.envs.core import Environment, Int64, concatenate, legal_actions
 from mzprobe.envs.validation import kind_of, valid_spec
@@ -131,7 +131,7 @@ def _same(seen: _Look, expected: _Look, where: str) -> None:
             raise _Broken(f"{where}, {name}{list(first)} is {pair}")
 
 
-def _typed(value: object, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+def _typed(value: object, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> None:
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != dtype:
         seen = kind_of(value) if isinstance(value, np.ndarray) else type(value).__name__
         raise _Broken(f"{name} is {seen}, not {np.dtype(dtype)} {list(shape)}")
@@ -157,7 +157,7 @@ def _types_and_shapes(case: _Case) -> None:
         if len(states) != _BATCH:
             raise _Broken(f"len(states) after {t} steps is {len(states)}, not {_BATCH}")
         shape = (_BATCH, *env.spec.observation_shape)
-        _typed(env.observe(states), f"observation after {t} steps", shape, np.float32)
+        _typed(env.observe(states), f"observation after {t} steps", shape, env.spec.observation_dtype)
         _typed(env.terminal(states), f"terminal after {t} steps", (_BATCH,), np.bool_)
 
 

@@ -7,7 +7,7 @@ end truncated).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
+ObservationType = Literal["float32", "uint8", "bool"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class EnvironmentSpec:
     time_limit: int  # steps after which an episode is truncated
     action_meanings: tuple[str, ...]  # length A
     source: str  # what the dynamics equal, with its version
+    observation_dtype: ObservationType = "float32"  # images: uint8, of which networks see shares of 255; bool: 0 and 1
 
 
 class Outcome(NamedTuple):
@@ -75,8 +77,8 @@ class Environment(Protocol):
         """Applies integer actions `[B]`; gives new states and leaves the given ones as they were."""
         ...
 
-    def observe(self, states: Any) -> Float32:
-        """Observations, float32 `[B, *observation_shape]`."""
+    def observe(self, states: Any) -> NDArray[Any]:
+        """Observations `[B, *observation_shape]`, of the dtype that the spec says."""
         ...
 
     def terminal(self, states: Any) -> Bool:

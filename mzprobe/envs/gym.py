@@ -60,6 +60,7 @@ def gym_environment(
     spec = EnvironmentSpec(
         name=name,
         observation_shape=first.shape,
+        observation_dtype=first.dtype,
         num_actions=int(actions.n),
         gamma=gamma,
         time_limit=limit,

@@ -46,7 +46,7 @@ class GymSimulator:
             self._reader = Reader(self.env.observation_space)
         except ValueError as reason:
             raise UsageError(f"{self.name} has {reason}") from None
-        self.shape = self._reader.shape
+        self.shape, self.dtype = self._reader.shape, self._reader.dtype
         self.info: Any = {}  # of the last reset or step
         self._first_action = int(getattr(self.env.action_space, "start", 0))
         self.seed, self.steps = 0, 0  # where it is

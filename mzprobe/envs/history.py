@@ -57,6 +57,8 @@ class HistoryEnvironment:
             raise ValueError(
                 f"a history takes at least 1 observation of one axis, not {length} of shape {spec.observation_shape}"
             )
+        if spec.observation_dtype != "float32":
+            raise ValueError(f"a history takes observations of float32, not of {spec.observation_dtype}")
         self.environment = environment
         self.length = length
         self._spec = replace(

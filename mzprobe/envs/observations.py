@@ -8,6 +8,7 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim, flatten
 from numpy.typing import NDArray
 
+from mzprobe.envs.core import ObservationType
 from mzprobe.envs.validation import kind_of
 
 EXACT = 1 << 24  # float32 holds every integer up to here
@@ -32,21 +33,24 @@ class Reader:
             self.shape: tuple[int, ...] = tuple(space.shape) if self._box else (flatdim(space),)
         except (NotImplementedError, ValueError):
             raise ValueError(f"observations {space}, which Gymnasium cannot flatten") from None
+        self.dtype: ObservationType = "uint8" if self._box and space.dtype == np.uint8 else "float32"
         self.usual: np.dtype[Any] | None = None  # of a `Box`: one that was compared, and that float32 holds
         self._wide: np.dtype[Any] | None = None  # one that was compared, and that it may not hold
 
     def read(self, seen: Any) -> NDArray[Any]:
-        """A copy of what is shown; what float32 cannot hold at all is infinite in it.
+        """A copy of what is shown, which `dtype` holds; what float32 cannot hold at all is infinite in it.
 
         Raises:
-            ValueError: saying what is not as the space says, or which integer float32 would round.
+            ValueError: saying what is not as the space says, or which integer would be another one.
         """
         if self._box:
             array = np.array(seen)
             dtype = array.dtype  # by `is`, as None equals float64
             if array.shape != self.shape or (dtype is not self.usual and dtype is not self._wide):
                 self._compare(array)
-            return array if dtype is self.usual else _held(array)
+            if dtype is self.usual:
+                return array
+            return _held(array) if self.dtype == "float32" else _bytes(array)
         wrong = misfit(self._space, seen)
         if wrong is not None:
             raise ValueError(wrong)
@@ -58,7 +62,7 @@ class Reader:
         wrong = misfit(self._space, array)
         if wrong is not None:
             raise ValueError(wrong)
-        if np.can_cast(array.dtype, np.float32):
+        if np.can_cast(array.dtype, self.dtype):
             self.usual = array.dtype
         else:
             self._wide = array.dtype
@@ -109,6 +113,13 @@ def _no(space: Any, seen: Any) -> str:
 def _short(seen: Any) -> str:
     text = " ".join(repr(seen).split())
     return text if len(text) <= 60 else f"a {type(seen).__name__}"
+
+
+def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """As uint8, unless that changes a number."""
+    if array.size and (array.max() > np.iinfo(np.uint8).max or array.min() < 0):
+        raise ValueError(f"numbers from {array.min()} to {array.max()}, not uint8 as its space says")
+    return array.astype(np.uint8)
 
 
 def _held(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Any, Protocol, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Outcome
 from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seeds, valid_spec
@@ -41,7 +41,7 @@ class Simulator(Protocol):
         ...
 
     def observe(self) -> ArrayLike:
-        """The observation where it is, `[*observation_shape]`; float32 holds it."""
+        """The observation where it is, `[*observation_shape]`; the specification's dtype holds it."""
         ...
 
     def save(self) -> Any:
@@ -59,7 +59,7 @@ class SimulatorStates:
 
     seed: Int64  # [B], of the start
     actions: tuple[bytes, ...]  # B histories, a byte an action
-    observation: Float32  # [B, *observation_shape]
+    observation: NDArray[Any]  # [B, *observation_shape]
     done: Bool  # [B], whether the state is terminal
 
     def __post_init__(self) -> None:
@@ -283,7 +283,7 @@ class SimulatorEnvironment:
             UsageError: if an observation is not finite, or not of the shape that the specification says.
         """
         numbers = valid_seeds(seeds)
-        observations = np.empty((len(numbers), *self._spec.observation_shape), np.float32)
+        observations = np.empty((len(numbers), *self._spec.observation_shape), self._spec.observation_dtype)
         for b, seed in enumerate(numbers.tolist()):
             live = self.pool.take(seed, b"")
             seen = live.simulator.observe()
@@ -350,7 +350,7 @@ class SimulatorEnvironment:
             self.pool.put(live, history + bytes(sequence[: t + 1]), ended=ended)
         return rewards
 
-    def observe(self, states: SimulatorStates) -> Float32:
+    def observe(self, states: SimulatorStates) -> NDArray[Any]:
         """What was observed when the states were reached, `[B, *observation_shape]`."""
         return states.observation.copy()  # writable, as torch likes it
 
@@ -360,7 +360,8 @@ class SimulatorEnvironment:
 
     def _confirm(self, live: Live, states: SimulatorStates, b: int) -> None:
         """What depends on the process, on other copies or on chance shows here at the latest."""
-        if np.asarray(live.simulator.observe(), np.float32).tobytes() != states.observation[b].tobytes():
+        seen = np.asarray(live.simulator.observe(), states.observation.dtype)
+        if seen.tobytes() != states.observation[b].tobytes():
             steps, seed = len(states.actions[b]), states.seed[b]
             raise UsageError(
                 f"{self._spec.name} is not deterministic: seed {seed} and the same {steps} actions led to another "

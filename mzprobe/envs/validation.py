@@ -1,11 +1,11 @@
 """What environments refuse: an inconsistent spec, seeds or actions that are not what they should be."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mzprobe.envs.core import EnvironmentSpec, Int64
+from mzprobe.envs.core import EnvironmentSpec, Int64, ObservationType
 
 
 def valid_spec(spec: EnvironmentSpec) -> EnvironmentSpec:
@@ -24,6 +24,8 @@ def valid_spec(spec: EnvironmentSpec) -> EnvironmentSpec:
         raise ValueError(f"action_meanings must name {spec.num_actions} actions, not {len(spec.action_meanings)}")
     if any(size < 1 for size in spec.observation_shape):
         raise ValueError(f"observation_shape must hold sizes of at least 1, not {spec.observation_shape}")
+    if spec.observation_dtype not in get_args(ObservationType):
+        raise ValueError(f"observation_dtype must be float32, uint8 or bool, not {spec.observation_dtype}")
     return spec
 
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import CheckFailed
+from mzprobe.inputs import as_tensor
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
 
 
@@ -23,7 +24,7 @@ def check_network(network: MuZeroNetwork, spec: EnvironmentSpec, *, device: str 
     """
     generator = torch.Generator().manual_seed(seed)
     B, A = 6, spec.num_actions
-    observations = torch.randn(B, *spec.observation_shape, generator=generator).to(device)
+    observations = as_tensor(_observations(B, spec, generator), device=device)
     actions = torch.randint(A, (B,), generator=generator).to(device)
     kept = observations.clone()
     latents = network.represent(observations)
@@ -51,6 +52,17 @@ def check_network(network: MuZeroNetwork, spec: EnvironmentSpec, *, device: str 
     )
     if isinstance(network, TrainableNetwork):
         _check_unroll(network, observations, actions)
+
+
+def _observations(B: int, spec: EnvironmentSpec, generator: torch.Generator) -> Tensor:
+    """Of the environment's dtype, drawn."""
+    drawn = torch.randn(B, *spec.observation_shape, generator=generator)
+    match spec.observation_dtype:
+        case "uint8":
+            return torch.randint(256, drawn.shape, generator=generator, dtype=torch.uint8)
+        case "bool":
+            return drawn > 0
+    return drawn
 
 
 def _outputs(network: MuZeroNetwork, observations: Tensor, actions: Tensor) -> tuple[Tensor, ...]:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mzprobe.inputs import as_floats, as_tensor
 from mzprobe.networks.chain_kernels import predict_chains, represent_chains, roll_chains, step_chains
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
 from mzprobe.networks.fully_connected import FullyConnected
@@ -74,7 +75,7 @@ class TorchEngine:
     @torch.inference_mode()
     def represent(self, observations: Any) -> Tensor:
         """As in the protocol."""
-        given = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
+        given = as_tensor(observations, device=self.device)
         (latents,) = self._call(lambda o: (self.network.represent(o),), given)
         return latents
 
@@ -119,7 +120,7 @@ class KernelEngine:
 
     def represent(self, observations: Any) -> Tensor:
         """As in the protocol."""
-        given = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
+        given = as_floats(observations).reshape(len(observations), -1)
         latents = np.empty((len(given), self.weights.representation.w2.shape[1]), np.float32)
         represent_all(self.weights, given, latents)
         return torch.from_numpy(latents)
@@ -161,7 +162,7 @@ class ChainEngine:
 
     def represent(self, observations: Any) -> Tensor:
         """As in the protocol."""
-        given = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
+        given = as_floats(observations).reshape(len(observations), -1)
         latents = np.empty((len(given), self.weights.dynamics[-1].b.size), np.float32)
         represent_chains(self.weights, given, latents)
         return torch.from_numpy(latents)

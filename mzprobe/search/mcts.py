@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mzprobe import libm
 from mzprobe._kernel import kernel
 from mzprobe.config import SearchConfig
+from mzprobe.inputs import as_floats
 from mzprobe.networks.mlp import MLPNetwork, MLPWeights
 from mzprobe.search.fused import fused_search
 from mzprobe.search.lots import root_keys
@@ -170,7 +171,7 @@ def _fused_search(
     model: LearnedModel, weights: MLPWeights, roots: Any, forest: Forest, selection: Selection, legal: Bool
 ) -> None:
     assert isinstance(model.network, MLPNetwork)
-    observations = np.ascontiguousarray(roots, np.float32).reshape(len(roots), -1)
+    observations = as_floats(roots).reshape(len(roots), -1)
     horizon, from_root, keys = -1, True, np.zeros(0, np.uint64)
     if model.leaf != "value":
         horizon, from_root = model.leaf.horizon, model.leaf.counted_from == "root"

@@ -104,7 +104,7 @@ def read_numbers(path: Path, agent: Agent) -> dict[str, NDArray[Any]]:
     for name, array in numbers.items():
         if len(np.atleast_1d(array)) != B or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
             raise UsageError(f"{path} must hold {name} as {B} rows of finite numbers")
-    return numbers | {"observations": observations.astype(np.float32), "actions": actions.astype(np.int64)}
+    return numbers | {"observations": observations.astype(spec.observation_dtype), "actions": actions.astype(np.int64)}
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from mzprobe.config import TrainingConfig
+from mzprobe.inputs import as_floats
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks import MLPNetwork, TrainableNetwork
 from mzprobe.networks.engine import runs_in_kernels
@@ -164,7 +165,7 @@ class _FusedStep:
         """Fills `gradients`; gives the losses and the value at the roots `[B]`."""
         B = len(batch.observations)
         root_values = np.empty(B, np.float32)
-        flat = batch._replace(observations=batch.observations.reshape(B, -1))
+        flat = batch._replace(observations=as_floats(batch.observations).reshape(B, -1))
         numbers = fused_gradient(
             self.weights,
             self.gradients,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mzprobe.config import TrainingConfig
+from mzprobe.inputs import as_tensor
 from mzprobe.networks.core import TrainableNetwork, Unroll
 from mzprobe.networks.support import Support
 from mzprobe.training.targets import Batch
@@ -53,7 +54,9 @@ class Objective:
 
     def losses(self, network: TrainableNetwork, batch: Batch, device: torch.device) -> tuple[list[Tensor], Tensor]:
         """The weighted loss of each term, and v_theta at the roots `[B]`, environment units, without gradient."""
-        window = Window(*(torch.from_numpy(array).to(device) for array in batch))
+        observations, *others = batch
+        moved = (torch.from_numpy(array).to(device) for array in others)
+        window = Window(as_tensor(observations, device=device), *moved)
         unroll = network.unroll(window.observations, window.actions)
         losses = [term.weight * term.loss(unroll, window, network.support).sum() for term in self.terms]
         return losses, network.support.scalar(unroll.value_logits[0].detach())

@@ -73,7 +73,7 @@ class Reanalyser:
         self._evaluate = Evaluator(bootstrap, num_actions=model.num_actions, device=device)
 
     def search_targets(
-        self, observations: Float32, *, states: Any = None, legal: Bool | None = None
+        self, observations: NDArray[Any], *, states: Any = None, legal: Bool | None = None
     ) -> tuple[Float64, Float64]:
         """Policy targets `[M, A]` of fresh searches, and root values `[M]`.
 
@@ -98,7 +98,7 @@ class Reanalyser:
             return np.concatenate(policies), self.evaluate_targets(observations)
         return np.concatenate(policies), np.concatenate(values)
 
-    def evaluate_targets(self, observations: Float32) -> Float64:
+    def evaluate_targets(self, observations: NDArray[Any]) -> Float64:
         """Values `[M]` of the target network, or of the one that is searched in where there is none; no search."""
         return self._evaluate(observations)[1]
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mzprobe import libm
 from mzprobe.config import TrainingConfig
+from mzprobe.envs.core import ObservationType
 from mzprobe.errors import MzprobeError
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.stored import StoredTargets
@@ -37,7 +38,7 @@ SMALLEST_PRIORITY = 1e-3  # environment units; what the model predicts perfectly
 class Episode:
     """A finished episode of T steps; the last state is recorded too."""
 
-    observations: Float32  # [T + 1, *shape]
+    observations: NDArray[Any]  # [T + 1, *shape], of the environment's dtype
     actions: Int64  # [T]
     rewards: Float64  # [T], environment units
     policies: Float64  # [T + 1, A], the search's target; the last row counts only if truncated
@@ -63,6 +64,7 @@ class Replay:
     Args:
         config: capacity, what is kept, priorities, targets.
         observation_shape: of one observation.
+        observation_dtype: of its entries.
         num_actions: A.
         gamma: discount.
         masked: whether the legal actions of each position are kept.
@@ -76,14 +78,15 @@ class Replay:
         config: TrainingConfig,
         *,
         observation_shape: tuple[int, ...],
+        observation_dtype: ObservationType = "float32",
         num_actions: int,
         gamma: float,
         masked: bool = False,
     ) -> None:
         capacity = config.replay_capacity
-        numbers = math.prod(observation_shape) + num_actions
-        what = f"training.replay_capacity={capacity} with observations of {list(observation_shape)} numbers"
-        refuse_more_than_fits(capacity * (4 * numbers + 48 + masked * num_actions), what=what)
+        seen = math.prod(observation_shape) * np.dtype(observation_dtype).itemsize
+        what = f"training.replay_capacity={capacity} with observations of {list(observation_shape)} {observation_dtype}"
+        refuse_more_than_fits(capacity * (seen + 48 + (4 + masked) * num_actions), what=what)
         self.config = config
         self.gamma = gamma
         self.head = 0  # slot of the next episode
@@ -91,7 +94,7 @@ class Replay:
         self.positions = 0  # that can be sampled
         self.cursor = 0  # slot after the last one whose targets were made anew
         self.episodes: list[Kept] = []  # oldest first
-        self.observations = np.zeros((capacity, *observation_shape), np.float32)
+        self.observations = np.zeros((capacity, *observation_shape), observation_dtype)
         self.actions = np.zeros(capacity, np.int64)
         self.rewards = np.zeros(capacity, np.float32)
         self.policies = np.zeros((capacity, num_actions), np.float32)

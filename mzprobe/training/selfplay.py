@@ -37,12 +37,12 @@ class SelfPlay:
         self.search = search
         self.generator = generator
         E, T = environments, spec.time_limit
-        numbers = math.prod(spec.observation_shape) + 2 * spec.num_actions
+        seen = math.prod(spec.observation_shape) * np.dtype(spec.observation_dtype).itemsize
         what = f"training.environments={E} with episodes of up to {T:,} steps"
-        refuse_more_than_fits(E * T * (4 * numbers + 24), what=what)
+        refuse_more_than_fits(E * T * (seen + 8 * spec.num_actions + 24), what=what)
         self.seeds = generator.integers(2**31, size=E)
         self.lengths = np.zeros(E, np.int64)
-        self.observations = np.zeros((E, T + 1, *spec.observation_shape), np.float32)
+        self.observations = np.zeros((E, T + 1, *spec.observation_shape), spec.observation_dtype)
         self.actions = np.zeros((E, T), np.int64)
         self.rewards = np.zeros((E, T))
         self.policies = np.zeros((E, T + 1, spec.num_actions))

@@ -1,7 +1,7 @@
 """Training targets as pure functions (the paper, section 2.2; MuZero, appendix G and its pseudocode)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     The weights hold all factors of the loss but those of its terms.
     """
 
-    observations: Float32  # [B, *shape], at k = 0
+    observations: NDArray[Any]  # [B, *shape], at k = 0, of the environment's dtype
     actions: Int64  # [K, B], the action that leads from k to k + 1
     rewards: Float32  # [K, B], environment units
     values: Float32  # [K + 1, B], environment units

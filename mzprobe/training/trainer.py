@@ -298,6 +298,7 @@ class Trainer:
         return Replay(
             training,
             observation_shape=spec.observation_shape,
+            observation_dtype=spec.observation_dtype,
             num_actions=spec.num_actions,
             gamma=spec.gamma,
             masked=hasattr(self.environment, "legal"),
