@@ -31,6 +31,7 @@ docs: $(VENV)/.installed-docs
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/env_speed.py
+	$(BIN)/python benchmarks/minatar_speed.py
 	$(BIN)/python benchmarks/search_speed.py
 	$(BIN)/python benchmarks/search_rules.py
 	$(BIN)/python benchmarks/search_visits.py

@@ -10,6 +10,7 @@ from mzprobe.envs.cartpole import CartPole
 from mzprobe.envs.check import check_env
 from mzprobe.envs.core import Environment, EnvironmentSpec, Outcome, States, concatenate
 from mzprobe.envs.lunarlander import LunarLander
+from mzprobe.envs.minatar import MinAtarBreakout
 from mzprobe.envs.tabular import TabularEnvironment, random_mdp
 from mzprobe.errors import MzprobeError, UsageError
 
@@ -18,6 +19,7 @@ __all__ = [
     "Environment",
     "EnvironmentSpec",
     "LunarLander",
+    "MinAtarBreakout",
     "Outcome",
     "States",
     "TabularEnvironment",
@@ -31,6 +33,7 @@ __all__ = [
 _REGISTRY: dict[str, Callable[..., Environment]] = {
     "cartpole": CartPole,
     "lunarlander": LunarLander,
+    "minatar-breakout": MinAtarBreakout,
     "tabular": random_mdp,
 }
 

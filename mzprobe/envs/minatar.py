@@ -1,0 +1,236 @@
+"""MinAtar's Breakout (Young and Tian 2019) without sticky actions, thousands of states at a time.
+
+The board is 10 by 10. A ball flies along diagonals, turns back at walls, at bricks and at the paddle, which moves along
+the lowest row. A brick that is hit goes and pays 1; where none is left, three new rows stand as soon as the ball comes
+down to the paddle. The episode ends where the ball meets the lowest row beside the paddle.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mzprobe._kernel import inlined, kernel
+from mzprobe.envs.core import Bool, EnvironmentSpec, Float64, Int64, Outcome
+from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seeds, valid_spec
+
+SIZE = 10
+_ROWS = 3  # of bricks, below a free one
+_BRICKS = (1 << _ROWS * SIZE) - 1  # a bit each, row by row from the upper left
+_PADDLE, _BALL, _TRAIL, _BRICK, _STRIKE = range(5)  # channels
+CHANNELS = ("paddle", "ball", "trail", "brick", "strike")
+
+_X, _Y, _LAST_X, _LAST_Y, _RIGHT, _DOWN, _AT, _STRUCK = range(8)  # columns of a state's small numbers
+
+Small = NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class BreakoutStates:
+    """A batch of boards; the arrays become read-only."""
+
+    numbers: Small  # [B, 8]: ball x and y, those a step ago, whether it flies right and down, paddle x, strike
+    bricks: Int64  # [B], a bit each
+    done: Bool  # [B], whether the ball is lost
+
+    def __post_init__(self) -> None:
+        for array in (self.numbers, self.bricks, self.done):
+            array.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.done)
+
+    def take(self, indices: ArrayLike) -> Self:
+        """Selects, repeats or reorders: integer indices `[M]` give `M` states."""
+        rows = integers(indices, "indices")
+        return type(self)(self.numbers[rows], self.bricks[rows], self.done[rows])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Joins batches in order."""
+        return cls(
+            np.concatenate([part.numbers for part in parts]),
+            np.concatenate([part.bricks for part in parts]),
+            np.concatenate([part.done for part in parts]),
+        )
+
+
+@inlined
+def _advance(
+    x: int, y: int, right: int, down: int, at: int, struck: int, bricks: int, action: int
+) -> tuple[int, int, int, int, int, int, int, float, bool]:
+    """One step of one board, in the order of a state's numbers; then bricks, reward, and whether the ball is lost."""
+    # Without branches, most of which would be guessed wrongly: bits are and-ed, and one of two numbers is chosen.
+    at = min(max(at + int(action == 2) - int(action == 1), 0), SIZE - 1)
+    next_x, next_y = x + 2 * right - 1, y + 2 * down - 1
+    side = int(next_x < 0) | int(next_x >= SIZE)
+    next_x = x if side else next_x
+    right ^= side
+    top, bottom = int(next_y < 0), int(next_y == SIZE - 1)
+    place = ((next_y - 1) * SIZE + next_x) & 31  # of a brick, where there are any
+    hit = int(next_y >= 1) & int(next_y <= _ROWS) & (bricks >> place) & 1
+    pays = hit & (1 - struck)  # else it flies through: a brick is safe until the ball has been at a free place
+    bricks ^= pays << place
+    bricks = _BRICKS if bottom & int(bricks == 0) else bricks
+    flat = bottom & int(x == at)
+    corner = bottom & (1 - flat) & int(next_x == at)
+    right ^= corner
+    back = pays | flat | corner
+    down ^= top | back
+    next_y = 0 if top else y if back else next_y
+    reward, lost = float(pays), bottom & (1 - flat) & (1 - corner) == 1
+    return next_x, next_y, right, down, at, hit, bricks, reward, lost
+
+
+@kernel
+def _step_batch(numbers: Small, bricks: Int64, done: Bool, actions: Int64) -> tuple[Small, Int64, Bool, Float64]:
+    """Steps every board that has not ended; gives the next ones and rewards `[B]`."""
+    following, left = np.empty_like(numbers), np.empty_like(bricks)
+    ended, rewards = np.empty_like(done), np.empty(actions.shape[0])
+    for i in range(actions.shape[0]):
+        if done[i]:
+            following[i], left[i], ended[i], rewards[i] = numbers[i], bricks[i], True, 0.0
+            continue
+        x, y = int(numbers[i, _X]), int(numbers[i, _Y])
+        next_x, next_y, right, down, at, hit, left[i], rewards[i], ended[i] = _advance(
+            x,
+            y,
+            int(numbers[i, _RIGHT]),
+            int(numbers[i, _DOWN]),
+            int(numbers[i, _AT]),
+            int(numbers[i, _STRUCK]),
+            bricks[i],
+            actions[i],
+        )
+        following[i, _X], following[i, _Y] = next_x, next_y
+        following[i, _LAST_X], following[i, _LAST_Y] = x, y
+        following[i, _RIGHT], following[i, _DOWN] = right, down
+        following[i, _AT], following[i, _STRUCK] = at, hit
+    return following, left, ended, rewards
+
+
+@kernel
+def _rewards_along(numbers: Small, bricks: Int64, done: Bool, actions: Int64) -> Float64:
+    """Rewards `[B, T]` along actions `[B, T]`."""
+    rewards = np.zeros(actions.shape)
+    for i in range(actions.shape[0]):
+        x, y = int(numbers[i, _X]), int(numbers[i, _Y])
+        right, down = int(numbers[i, _RIGHT]), int(numbers[i, _DOWN])
+        at, struck = int(numbers[i, _AT]), int(numbers[i, _STRUCK])
+        left, lost = bricks[i], done[i]
+        for t in range(actions.shape[1]):
+            if lost:
+                break
+            x, y, right, down, at, struck, left, rewards[i, t], lost = _advance(
+                x, y, right, down, at, struck, left, actions[i, t]
+            )
+    return rewards
+
+
+@kernel
+def _observe(numbers: Small, bricks: Int64, seen: Bool) -> None:
+    """Writes boards into `seen`, `[B, 10, 10, channels]`, all False before."""
+    for i in range(numbers.shape[0]):
+        board = numbers[i]
+        seen[i, SIZE - 1, board[_AT], _PADDLE] = True
+        seen[i, board[_Y], board[_X], _BALL] = True
+        seen[i, board[_LAST_Y], board[_LAST_X], _TRAIL] = True
+        left = bricks[i]
+        for row in range(_ROWS):
+            for column in range(SIZE):
+                seen[i, 1 + row, column, _BRICK] = left & 1
+                left >>= 1
+        if seen.shape[3] > _STRIKE and board[_STRUCK]:
+            seen[i, :, :, _STRIKE] = True
+
+
+class MinAtarBreakout:
+    """Breakout on a board of 10 by 10: reward 1 a brick.
+
+    States, observations, rewards and ends equal those of the package MinAtar 1.0.15 without sticky actions, for the
+    same seed and actions. Its observations leave out one bit of the state: whether the ball has met a brick in the
+    last step, after which it flies through the next one.
+
+    Args:
+        gamma: discount, in (0, 1].
+        time_limit: steps after which whoever plays calls the episode truncated; MinAtar's have no end of their own.
+        strike: whether that bit is observed too, as a fifth channel.
+
+    Raises:
+        ValueError: if the discount or the time limit is out of range.
+    """
+
+    def __init__(self, gamma: float = 0.997, time_limit: int = 2500, *, strike: bool = False) -> None:
+        self.channels = CHANNELS if strike else CHANNELS[:-1]
+        self._spec = valid_spec(
+            EnvironmentSpec(
+                name="minatar-breakout",
+                observation_shape=(SIZE, SIZE, len(self.channels)),
+                observation_dtype="bool",
+                num_actions=3,
+                gamma=gamma,
+                time_limit=time_limit,
+                action_meanings=("nothing", "left", "right"),
+                source=f"MinAtar 1.0.15 breakout without sticky actions{', strike observed' if strike else ''}",
+            )
+        )
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """Names, shapes and constants."""
+        return self._spec
+
+    def reset(self, seeds: ArrayLike) -> BreakoutStates:
+        """Starts fresh episodes: seeds `[B]`, each the start of MinAtar's environment after `seed(seed)`.
+
+        The ball comes from the left or from the right: there are two starts.
+
+        Raises:
+            ValueError: if the seeds are not a list of integers >= 0.
+        """
+        numbers = valid_seeds(seeds)
+        from_right = np.array([_side(seed) for seed in numbers.tolist()], np.int8).reshape(-1)
+        x = from_right * (SIZE - 1)
+        y, one, none = (np.full(len(numbers), value, np.int8) for value in (_ROWS, 1, 0))
+        paddle = np.full(len(numbers), SIZE // 2 - 1, np.int8)
+        board = np.stack([x, y, x, y, 1 - from_right, one, paddle, none], axis=1).astype(np.int8)
+        return BreakoutStates(board, np.full(len(numbers), _BRICKS), np.zeros(len(numbers), np.bool_))
+
+    def step(self, states: BreakoutStates, actions: ArrayLike) -> tuple[BreakoutStates, Outcome]:
+        """Applies actions `[B]` (0 nothing, 1 left, 2 right); an ended board stays as it is, with reward 0.
+
+        Raises:
+            ValueError: if there is not one action a state, or an action is none of these.
+        """
+        chosen = valid_actions(actions, batch=len(states), num_actions=3)
+        numbers, bricks, done, reward = _step_batch(states.numbers, states.bricks, states.done, chosen)
+        return BreakoutStates(numbers, bricks, done), Outcome(reward=reward, terminated=done)
+
+    def rewards_along(self, states: BreakoutStates, actions: ArrayLike) -> Float64:
+        """Rewards along action sequences `[B, T]`, `[B, T]`: what as many calls of `step` give, in one.
+
+        Raises:
+            ValueError: if there is not one sequence a state, or an action is none of those of `step`.
+        """
+        table = np.asarray(actions)
+        if table.ndim != 2 or len(table) != len(states):
+            raise ValueError(f"{len(states)} states need one action sequence each, not {kind_of(table)}")
+        chosen = valid_actions(table.ravel(), batch=table.size, num_actions=3).reshape(table.shape)
+        return _rewards_along(states.numbers, states.bricks, states.done, chosen)
+
+    def observe(self, states: BreakoutStates) -> Bool:
+        """The board, `[B, 10, 10, channels]`."""
+        seen = np.zeros((len(states), *self._spec.observation_shape), np.bool_)
+        _observe(states.numbers, states.bricks, seen)
+        return seen
+
+    def terminal(self, states: BreakoutStates) -> Bool:
+        """Whether the ball is lost, bool `[B]`."""
+        return states.done
+
+
+def _side(seed: int) -> int:
+    """0 where the ball comes from the left, 1 from the right: what MinAtar draws after `seed(seed)`."""
+    return int(np.random.RandomState(seed % 2**32).randint(2))
