@@ -203,6 +203,7 @@ def test_other_environments_and_searches(bare):
         {"num_simulations": 0},
         {"gumbel_scale": -1},
         {"num_unroll_steps": "K"},
+        {"max_depth": "deep"},
     ],
 )
 def test_settings_that_are_none_are_refused(bare, config):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mzprobe.config import MOST
 from mzprobe.errors import CheckpointError
 from mzprobe.files import read_bytes
 from mzprobe.networks.normed import NormedChain, NormedFullyConnected
@@ -110,7 +111,7 @@ class Mujax:
         said, config = tree.metadata, tree.metadata["config"]
         if said["algo"] != "gmz":
             raise CheckpointError(f"{source} is of Stochastic MuZero, whose model draws lots: give one of mujax's gmz")
-        depth, score = config.get("max_depth"), said.get("score")
+        score = said.get("score")
         environment, differences = _environment(said, 1 - 1 / _number(config, "effective_horizon", 1, math.inf, source))
         facts = {
             "environment": environment,
@@ -127,8 +128,9 @@ class Mujax:
             "unroll": config.get("num_unroll_steps"),
             "training_step": count(said, "step", source=source),
         }
-        if depth is not None:
-            differences = (*differences, f"its search went no deeper than {depth}, this one has no limit")
+        if config.get("max_depth") is not None:
+            depth = _number(config, "max_depth", 1, MOST, source)
+            differences = (*differences, f"its search went no deeper than {depth:g}, this one has no limit")
         limited = ("environment.options.time_limit",) if "time_limit" in environment["options"] else ()
         return Described(
             facts=facts_of(facts, source=source),

@@ -94,7 +94,7 @@ def _tensorstore() -> Any:
 def _opened(tensorstore: Any, folder: Path, context: Any) -> Any:
     if not (folder / "manifest.ocdbt").is_file():
         raise damaged(folder, "it has no manifest.ocdbt")
-    base = {"driver": "file", "path": f"{folder.absolute()}/"}
+    base = {"driver": "file", "path": f"{folder.absolute().as_posix()}/"}
     return tensorstore.KvStore.open({"driver": "ocdbt", "base": base}, context=context).result(_SECONDS)
 
 
