@@ -28,6 +28,11 @@ def inverse_transform(y: Tensor) -> Tensor:
     return torch.sign(y) * (q * q + 2 * q)
 
 
+def symlog(x: Tensor) -> Tensor:
+    """sign(x) log(|x| + 1), any shape."""
+    return torch.sign(x) * torch.log1p(torch.abs(x))
+
+
 class Axis(NamedTuple):
     """A support as kernels take it."""
 
@@ -79,7 +84,8 @@ class Support:
 
         What lies outside the support is moved to its end.
         """
-        place = (transform(scalars * self.reward_scale).clamp(self.minimum, self.maximum) - self.minimum) / self.spacing
+        inside = self.transformed(scalars * self.reward_scale).clamp(self.minimum, self.maximum)
+        place = (inside - self.minimum) / self.spacing
         low = place.floor().clamp(max=self.atoms - 2)
         share = (place - low).unsqueeze(-1)
         index = low.long().clamp(0, self.atoms - 2).unsqueeze(-1)  # a NaN stays inside, and in the share
@@ -102,8 +108,8 @@ class Support:
         points = self.points(p)
         total = p.cumsum(dim=1)[:, -1]
         mean = (p * points).cumsum(dim=1)[:, -1] / total
-        of_atoms = (p * inverse_transform(points)).cumsum(dim=1)[:, -1] / total
-        return (inverse_transform(mean) - of_atoms) / self.reward_scale
+        of_atoms = (p * self.restored(points)).cumsum(dim=1)[:, -1] / total
+        return (self.restored(mean) - of_atoms) / self.reward_scale
 
     def scalar(self, logits: Tensor) -> Tensor:
         """Logits `[..., atoms]` -> scalars `[...]`, environment units: h^-1 of the mean, over the scale.
@@ -120,4 +126,25 @@ class Support:
 
     def decoded(self, transformed: Tensor) -> Tensor:
         """Transformed numbers `[...]` -> scalars `[...]`, environment units."""
-        return inverse_transform(transformed) / self.reward_scale
+        return self.restored(transformed) / self.reward_scale
+
+    def transformed(self, scaled: Tensor) -> Tensor:
+        """h: scaled numbers `[...]` -> transformed units."""
+        return transform(scaled)
+
+    def restored(self, transformed: Tensor) -> Tensor:
+        """h^-1: transformed numbers `[...]` -> scaled ones."""
+        return inverse_transform(transformed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymlogSupport(Support):
+    """Atoms in the units of symlog, which stands in the place of h (Hafner et al. 2023, Eq. 9 and 10)."""
+
+    def transformed(self, scaled: Tensor) -> Tensor:
+        """As in `Support`."""
+        return symlog(scaled)
+
+    def restored(self, transformed: Tensor) -> Tensor:
+        """As in `Support`."""
+        return torch.sign(transformed) * torch.expm1(torch.abs(transformed))

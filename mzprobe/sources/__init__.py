@@ -14,6 +14,7 @@ from mzprobe.sources.core import Source
 from mzprobe.sources.foreign import FileSource
 from mzprobe.sources.jimohman import JimOhman
 from mzprobe.sources.michaelnny import MichaelNny
+from mzprobe.sources.mujax import Mujax, RunFolders
 from mzprobe.sources.muzero_general import MuZeroGeneral
 from mzprobe.sources.own import Own
 
@@ -25,6 +26,7 @@ def sources() -> dict[str, Source]:
     found: dict[str, Source] = {"own": Own()}
     for adapter in (MuZeroGeneral(), MichaelNny(), JimOhman()):
         found[adapter.name] = FileSource(adapter)
+    found["mujax"] = FileSource(Mujax(), layout=RunFolders())
     for made in map(_source_of, plugged(GROUP)):
         found[made.name] = made
     return found

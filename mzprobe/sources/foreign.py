@@ -1,4 +1,4 @@
-"""Agents that other code trained: one file a checkpoint, whose layout an adapter knows.
+"""Agents that other code trained: checkpoints whose place on disk a layout knows, and what is in them an adapter.
 
 What a file does not say, such as the discount, is that of the configuration which its authors published, and is said to
 be so; whoever knows better gives it (`--agent KEY=VALUE`).
@@ -23,14 +23,11 @@ from mzprobe.config import MOST, Config, EnvironmentConfig, NonNegative, NonNega
 from mzprobe.envs import Environment
 from mzprobe.envs.history import HistoryEnvironment
 from mzprobe.errors import CheckFailed, CheckpointError, MzprobeError, UsageError
-from mzprobe.files import read_bytes, sha256
 from mzprobe.networks import MuZeroNetwork, check_network
 from mzprobe.networks.fully_connected import Chain
-from mzprobe.sources.archives import is_archive, read_archive
+from mzprobe.sources.layouts import ARCHIVES, Layout
 from mzprobe.trust import refuse_code
 
-_HEAD = 64  # bytes that tell an archive
-_FILE = "give the file of a checkpoint"
 _ROWS = 256  # of a call of a network in a search
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -65,7 +62,7 @@ class Described(NamedTuple):
 
 
 class Adapter(Protocol):
-    """Knows the checkpoints of one code base. What a file holds is a tree of containers, numbers and arrays."""
+    """Knows the checkpoints of one code base by what lies in them: containers, numbers and arrays, as a rule."""
 
     @property
     def name(self) -> str:
@@ -105,10 +102,11 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True)
 class FileSource:
-    """The checkpoints of an adapter: a file, or a folder with files of one agent at several training steps."""
+    """The checkpoints of an adapter: one, or a folder with those of one agent at several training steps."""
 
     adapter: Adapter
     given: tuple[str, ...] = ()  # KEY=VALUE, facts that a user knows better
+    layout: Layout = ARCHIVES
 
     @property
     def name(self) -> str:
@@ -151,7 +149,7 @@ class FileSource:
             environment_steps=facts.environment_steps,
             environment=spec_record(_environment(facts)),
             network=self.name,
-            weights_sha256=sha256(read_bytes(checkpoint, error=CheckpointError, remedy=_FILE)),
+            weights_sha256=self.layout.digest(checkpoint),
             config={**facts.model_dump(mode="json", exclude=by_checkpoint), "given": list(self.given)},
             facts=described.sources,
             returned=described.returned,
@@ -161,7 +159,7 @@ class FileSource:
 
     def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:  # noqa: ARG002
         """As in the protocol; what a file names is not run at all."""
-        tree = read_archive(checkpoint)
+        tree = self.layout.read(checkpoint)
         described = self._described(tree, checkpoint)
         facts, environment = described.facts, _environment(described.facts)
         network = self.adapter.network(tree, source=checkpoint)
@@ -184,7 +182,7 @@ class FileSource:
         Raises:
             MzprobeError: if the file cannot be read, is not one of the adapter's, or does not say what must be known.
         """
-        return self._described(read_archive(checkpoint), checkpoint)
+        return self._described(self.layout.read(checkpoint), checkpoint)
 
     def _described(self, tree: Any, checkpoint: Path) -> Described:
         if not self.adapter.recognises(tree):
@@ -199,22 +197,17 @@ class FileSource:
         return described._replace(facts=facts, sources={**described.sources, **said})
 
     def _files(self, path: Path) -> list[Path]:
-        if path.is_file():
-            return [path] if self._is_one(path) else []
-        return [file for file in sorted(path.iterdir()) if self._is_one(file)] if path.is_dir() else []
+        return [file for file in self.layout.found(path) if self._is_one(file)]
 
     def _is_one(self, file: Path) -> bool:
         try:
-            with file.open("rb") as opened:
-                head = opened.read(_HEAD)
-            return is_archive(head) and self.adapter.recognises(read_archive(file))
+            return self.adapter.recognises(self.layout.read(file))
         except (OSError, MzprobeError):
             return False
 
     def _run(self, checkpoint: Path, step: int | None) -> str:
-        """A name for the agent's tables: that of the file without its training step, or else of the folder."""
-        of_agent = re.sub(rf"[^A-Za-z0-9]*([a-z]*_?steps?[_-]?)?(?<!\d){step}$", "", checkpoint.stem)
-        return _UNFIT.sub("-", f"{self.name}-{of_agent or checkpoint.absolute().parent.name}").strip("-.")
+        """A name for the agent's tables."""
+        return _UNFIT.sub("-", f"{self.name}-{self.layout.agent_of(checkpoint, step)}").strip("-.")
 
 
 def _environment(facts: Facts) -> Environment:
@@ -253,6 +246,18 @@ def chain_of(weights: dict[str, NDArray[Any]], *names: str, source: object) -> C
         if following.shape[1] != weight.shape[0]:
             raise CheckpointError(f"{source} has layers {', '.join(names)} that do not fit each other")
     return [(weight, bias) for weight, bias in layers]
+
+
+def facts_of(said: dict[str, Any], *, source: object) -> Facts:
+    """Facts as a checkpoint says them.
+
+    Raises:
+        CheckpointError: if one is not what it should be.
+    """
+    try:
+        return Facts(**said)
+    except ValueError:
+        raise CheckpointError(f"{source} has settings that are none: give another checkpoint") from None
 
 
 def count(tree: dict[str, Any], key: str, *, source: object) -> int:

@@ -11,7 +11,7 @@ from mzprobe.errors import CheckpointError
 from mzprobe.networks.fully_connected import Chain, FullyConnected, LatentScale
 from mzprobe.networks.support import Support
 from mzprobe.sources.archives import arrays_of, field_of
-from mzprobe.sources.foreign import Described, Facts, chain_of, count
+from mzprobe.sources.foreign import Described, chain_of, count, facts_of
 
 _CHAINS = {
     "representation": ("representation_head.fc1", "representation_head.out"),
@@ -52,11 +52,11 @@ class JimOhman:
             facts["temperature"] = temperatures[0]
         sources = {"temperature": "eval_temperatures of its config; its actors played at several temperatures at once"}
         if named != "LunarLander-v2":
-            return Described(facts=_facts(facts, source), sources=sources)
+            return Described(facts=facts_of(facts, source=source), sources=sources)
         limit = field_of(config, "max_episode_steps") or 1000
         facts["environment"] = {"name": "lunarlander", "options": {"gamma": gamma, "time_limit": limit}}
         return Described(
-            facts=_facts(facts, source),
+            facts=facts_of(facts, source=source),
             sources=sources,
             differences=(_DIFFERENCE,),
             returned=280.0,
@@ -75,13 +75,6 @@ class JimOhman:
         support = Support(minimum=low, maximum=high, atoms=atoms)
         scale = LatentScale(rectified=True)
         return FullyConnected(chains, support=support, activation="relu", scale=scale, rewards="step")
-
-
-def _facts(facts: dict[str, Any], source: object) -> Facts:
-    try:
-        return Facts(**facts)
-    except ValueError:
-        raise CheckpointError(f"{source} has settings that are none: give another checkpoint") from None
 
 
 def _chains(tree: Any, source: object) -> dict[str, Chain]:
