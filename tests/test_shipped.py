@@ -111,6 +111,7 @@ def test_the_table_of_claims_in_the_results_is_that_of_the_tables():
     rows = [line for line in section.splitlines() if line.startswith("|")]
     assert rows[2:] == [row_of(*both) for both in zip(found, calm, strict=True)]
     counts = {verdict: [one.verdict for one in found].count(verdict) for verdict in ("holds", "fails", "undecided")}
-    said = "Of {} claims {holds} hold, {fails} fails and {undecided} are undecided".format(len(found), **counts)
+    fail = "fails" if counts["fails"] == 1 else "fail"
+    said = "Of {} claims {holds} hold, {fails} {} and {undecided} are undecided".format(len(found), fail, **counts)
     for page in (section, (ROOT / "README.md").read_text("utf-8")):
         assert said in " ".join(page.split())
