@@ -16,7 +16,8 @@ def file(tmp_path, monkeypatch):
 def test_the_sources_are_listed_with_what_they_were_compared_with(run_cli):
     code, out, _ = run_cli("sources")
     assert code == 0
-    assert [line.partition(":")[0] for line in out.splitlines()] == ["own", "muzero-general", "michaelnny", "jimohman"]
+    named = ["own", "muzero-general", "michaelnny", "jimohman", "lightzero", "lightzero-0.0"]
+    assert [line.partition(":")[0] for line in out.splitlines()] == named
     assert "compared with its models.py in double precision" in out
 
 

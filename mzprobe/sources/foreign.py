@@ -59,7 +59,7 @@ class Described(NamedTuple):
 
     facts: Facts
     sources: dict[str, str]  # of facts that are not in the file, by key: where they are from
-    differences: tuple[str, ...] = ()  # between the environment that it was trained in and that of `facts`
+    differences: tuple[str, ...] = ()  # between how it was trained and `facts`
     returned: float | None = None  # undiscounted, in the environment's units, as the file or its authors say
     returned_where: str = ""  # they say it
 
@@ -213,7 +213,8 @@ class FileSource:
 
     def _run(self, checkpoint: Path, step: int | None) -> str:
         """A name for the agent's tables: that of the file without its training step, or else of the folder."""
-        of_agent = re.sub(rf"[^A-Za-z0-9]*([a-z]*_?steps?[_-]?)?(?<!\d){step}$", "", checkpoint.stem)
+        stem = Path(checkpoint.name.removesuffix(".tar")).stem  # of NAME.pth.tar as well
+        of_agent = re.sub(rf"[^A-Za-z0-9]*([a-z]*_?steps?[_-]?)?(?<!\d){step}$", "", stem)
         return _UNFIT.sub("-", f"{self.name}-{of_agent or checkpoint.absolute().parent.name}").strip("-.")
 
 
