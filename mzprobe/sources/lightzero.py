@@ -91,7 +91,7 @@ class LightZero:
         facts |= {"environment": game.environment, "search": {"simulations": game.simulations}}
         return Described(
             facts=Facts(**facts),
-            sources={**sources, "environment": game.file, "search": game.file},
+            sources={**sources, "environment": f"{game.file}, its discount from {_POLICY}", "search": game.file},
             differences=(*game.differences, _SEARCH),
         )
 
