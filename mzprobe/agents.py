@@ -46,7 +46,7 @@ class Origin:
     facts: Mapping[str, str] = field(default_factory=dict)  # that its file does not hold: where each is from
     returned: float | None = None  # undiscounted, in the environment's units, as its own code or its authors say
     returned_where: str = ""  # they say it
-    differences: tuple[str, ...] = ()  # between the environment that it was trained in and the one it is asked in
+    differences: tuple[str, ...] = ()  # between how it was trained and how it is asked
 
 
 @dataclass(frozen=True, kw_only=True)

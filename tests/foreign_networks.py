@@ -6,15 +6,17 @@ import torch
 from mzprobe.sources.pickles import Inert
 
 ROWS = 1000
+OBSERVED = {"muzero-general": (4, 2), "michaelnny": (20, 2), "jimohman": (8, 4)}  # numbers observed, and actions
 
 
-def _numbers(seed, *shape):
+def numbers(seed, *shape):
+    """Normal draws."""
     return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape).astype(np.float32)
 
 
 def linear(seed, outputs, inputs):
     """A weight and a bias."""
-    return 1.5 * _numbers(seed, outputs, inputs) / np.sqrt(inputs).astype(np.float32), _numbers(seed + 1, outputs)
+    return 1.5 * numbers(seed, outputs, inputs) / np.sqrt(inputs).astype(np.float32), numbers(seed + 1, outputs)
 
 
 def _layers(sizes):
@@ -122,7 +124,12 @@ def write(path, name, **changed):
     tree = {**trees()[name], **changed}
     if name == "jimohman" and "config" not in changed:
         tree["config"] = Config()
-    for key in ("weights", "network"):
+    return save(path, tree)
+
+
+def save(path, tree):
+    """Saves a tree with tensors in the place of the arrays among its weights."""
+    for key in ("weights", "network", "model", "target_model"):
         if key in tree:
             tree[key] = {part: torch.from_numpy(array) for part, array in tree[key].items()}
     torch.save(tree, path)
@@ -131,4 +138,4 @@ def write(path, name, **changed):
 
 def inputs(observation, actions):
     """Observations `[ROWS, observation]` and actions `[ROWS]`."""
-    return _numbers(1000, ROWS, observation), np.arange(ROWS) % actions
+    return numbers(1000, ROWS, observation), np.arange(ROWS) % actions

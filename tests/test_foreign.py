@@ -3,6 +3,7 @@ import itertools
 import sys
 from pathlib import Path
 
+import foreign_composed
 import foreign_networks
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ from mzprobe.sources.returns import returns_of
 from mzprobe.sources.verifying import TOLERANCE, differences
 
 GOLDEN = Path(__file__).parent / "golden"
-OBSERVED = {"muzero-general": (4, 2), "michaelnny": (20, 2), "jimohman": (8, 4)}
+OBSERVED = foreign_networks.OBSERVED
 NAMES = pytest.mark.parametrize("name", OBSERVED)
+COMPOSED = foreign_composed.SOURCES
 
 
 @pytest.fixture
@@ -35,16 +37,22 @@ def file(tmp_path, name):
     return foreign_networks.write(tmp_path / f"{name}.checkpoint", name)
 
 
-@pytest.mark.parametrize("engine", [ChainEngine, TorchEngine])
-@NAMES
-def test_networks_say_what_the_originals_say(name, engine, tmp_path):
-    file = foreign_networks.write(tmp_path / "file", name)
-    network = sources()[name].adapter.network(read_archive(file), source=file)
-    observations, actions = foreign_networks.inputs(*OBSERVED[name])
-    with np.load(GOLDEN / f"foreign_{name.replace('-', '_')}.npz") as golden:
+@pytest.mark.parametrize(
+    ("layout", "engine"),
+    [*itertools.product(OBSERVED, (ChainEngine, TorchEngine)), *((layout, TorchEngine) for layout in COMPOSED)],
+)
+def test_networks_say_what_the_originals_say(layout, engine, tmp_path):
+    if layout in COMPOSED:
+        file = foreign_networks.save(tmp_path / "file", foreign_composed.tree(layout))
+        (observations, actions), rows = foreign_composed.inputs(layout), foreign_composed.ROWS.get(layout, 1000)
+    else:
+        file = foreign_networks.write(tmp_path / "file", layout)
+        (observations, actions), rows = foreign_networks.inputs(*OBSERVED[layout]), 1000
+    network = sources()[COMPOSED.get(layout, layout)].adapter.network(read_archive(file), source=file)
+    with np.load(GOLDEN / f"foreign_{layout.replace('-', '_').replace('.', '_')}.npz") as golden:
         said = dict(golden)
     found = differences(engine(network), {"observations": observations, "actions": actions, **said})
-    assert len(observations) == 1000
+    assert len(observations) == len(said["value"]) == rows
     assert list(found) == ["latents", "following", "reward", "policy", "value"]
     assert max(found.values()) < TOLERANCE
     ends = torch.where(torch.eye(network.support.atoms).bool(), 0.0, -1000.0)
@@ -192,6 +200,7 @@ def test_a_file_s_word_runs_no_code_and_a_user_s_does(tmp_path, monkeypatch):
         ("CartPole-v1_train_steps_44800", 44800, "CartPole-v1"),
         ("LunarLander_224000", 224000, "LunarLander"),
         ("model-900.checkpoint", 900, "model"),
+        ("iteration_900.pth.tar", 900, "iteration"),
         ("run1900.checkpoint", 900, "run1900"),
         ("900", 900, "saves"),
         ("a b!.checkpoint", 3, "a-b"),

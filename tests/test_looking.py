@@ -19,7 +19,7 @@ def file(tmp_path, monkeypatch):
 def test_the_sources_are_listed_with_what_they_were_compared_with(run_cli):
     code, out, _ = run_cli("sources")
     assert code == 0
-    names = ["own", "muzero-general", "michaelnny", "jimohman", "mujax"]
+    names = ["own", "muzero-general", "michaelnny", "jimohman", "lightzero", "lightzero-0.0", "mujax"]
     assert [line.partition(":")[0] for line in out.splitlines()] == names
     assert "compared with its models.py in double precision" in out
 

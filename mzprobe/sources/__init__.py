@@ -13,6 +13,7 @@ from mzprobe.files import there
 from mzprobe.sources.core import Source
 from mzprobe.sources.foreign import FileSource
 from mzprobe.sources.jimohman import JimOhman
+from mzprobe.sources.lightzero import EARLIER, LightZero
 from mzprobe.sources.michaelnny import MichaelNny
 from mzprobe.sources.mujax import Mujax, RunFolders
 from mzprobe.sources.muzero_general import MuZeroGeneral
@@ -24,7 +25,7 @@ GROUP = "mzprobe.sources"  # of entry points: a Source, or an Adapter of files
 def sources() -> dict[str, Source]:
     """All sources by name: ours, and those of installed packages."""
     found: dict[str, Source] = {"own": Own()}
-    for adapter in (MuZeroGeneral(), MichaelNny(), JimOhman()):
+    for adapter in (MuZeroGeneral(), MichaelNny(), JimOhman(), LightZero(), EARLIER):
         found[adapter.name] = FileSource(adapter)
     found["mujax"] = FileSource(Mujax(), layout=RunFolders())
     for made in map(_source_of, plugged(GROUP)):

@@ -56,7 +56,7 @@ class Described(NamedTuple):
 
     facts: Facts
     sources: dict[str, str]  # of facts that are not in the file, by key: where they are from
-    differences: tuple[str, ...] = ()  # between the environment that it was trained in and that of `facts`
+    differences: tuple[str, ...] = ()  # between how it was trained and `facts`
     returned: float | None = None  # undiscounted, in the environment's units, as the file or its authors say
     returned_where: str = ""  # they say it
 

@@ -59,7 +59,8 @@ class Archives:
 
     def agent_of(self, checkpoint: Path, step: int | None) -> str:
         """As in the protocol: the file's name without its training step, or else that of the folder."""
-        of_agent = re.sub(rf"[^A-Za-z0-9]*([a-z]*_?steps?[_-]?)?(?<!\d){step}$", "", checkpoint.stem)
+        stem = Path(checkpoint.name.removesuffix(".tar")).stem  # of NAME.pth.tar as well
+        of_agent = re.sub(rf"[^A-Za-z0-9]*([a-z]*_?steps?[_-]?)?(?<!\d){step}$", "", stem)
         return of_agent or checkpoint.absolute().parent.name
 
 

@@ -1,18 +1,22 @@
-"""Checkpoints of muzero-general (werner-duvaud): `model.checkpoint`, fully connected networks.
+"""Checkpoints of muzero-general (werner-duvaud): `model.checkpoint`, with either of its networks.
 
-Formulas are those of its `models.py`: ELU between layers, the reward read from the next latent before that is scaled, a
-latent's range of less than 1e-5 made wider by that. Constants are those of `games/cartpole.py` and
-`games/lunarlander.py`, since a checkpoint holds weights and counters alone.
+Formulas are those of its `models.py`. Fully connected networks have ELU between layers, read the reward from the next
+latent before that is scaled, and make a latent's range of less than 1e-5 wider by that; residual ones are put together
+in `muzero_general_residual`, and no game is known here that it plays with them. Constants are those of
+`games/cartpole.py` and `games/lunarlander.py`, since a checkpoint holds weights and counters alone.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mzprobe.networks.composed import Composed
 from mzprobe.networks.fully_connected import Chain, FullyConnected, LatentScale
 from mzprobe.networks.support import Support
 from mzprobe.sources.archives import arrays_of
 from mzprobe.sources.foreign import Described, Facts, chain_of, count, places
+from mzprobe.sources.layers import Layers
+from mzprobe.sources.muzero_general_residual import MARK, residual
 
 _CHAINS = {
     "representation": "representation_network",
@@ -58,7 +62,7 @@ class MuZeroGeneral:
 
     name: str = "muzero-general"
     of: str = "muzero-general"
-    verified: str = "its models.py in double precision, fully connected networks"
+    verified: str = "its models.py in double precision, both of its networks"
 
     def recognises(self, tree: Any) -> bool:
         """As in the protocol."""
@@ -66,7 +70,8 @@ class MuZeroGeneral:
 
     def describe(self, tree: Any, *, source: object) -> Described:
         """As in the protocol; the game follows from the sizes of observation and policy."""
-        game, step = _game(_chains(tree, source)), count(tree, "training_step", source=source)
+        game = None if _is_residual(tree) else _game(_chains(tree, source))
+        step = count(tree, "training_step", source=source)
         facts = {
             "search": {"simulations": 50, "normalisation_floor": 1e-8},  # it divides by whatever range there is
             "training_step": step,
@@ -84,14 +89,20 @@ class MuZeroGeneral:
             returned_where="in its latest test game, by the file",
         )
 
-    def network(self, tree: Any, *, source: object) -> FullyConnected:
+    def network(self, tree: Any, *, source: object) -> FullyConnected | Composed:
         """As in the protocol."""
+        if _is_residual(tree):
+            return residual(Layers(arrays_of(tree["weights"], source=source, what="weights"), source))
         chains = _chains(tree, source)
         game, atoms = _game(chains), len(chains["value"][-1][1])
         support = Support(
             minimum=-(atoms // 2), maximum=atoms // 2, atoms=atoms, reward_scale=1.0 if game is None else game.scale
         )
         return FullyConnected(chains, support=support, activation="elu", scale=_SCALE, rewards="unscaled")
+
+
+def _is_residual(tree: Any) -> bool:
+    return f"{MARK}.weight" in tree["weights"]
 
 
 def _chains(tree: Any, source: object) -> dict[str, Chain]:

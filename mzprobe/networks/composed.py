@@ -1,0 +1,92 @@
+"""Networks as other code writes them that are no plain chains: shared trunks, residual latents, planes."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mzprobe.networks.core import TrainableNetwork
+from mzprobe.networks.support import Support
+
+Encoding = Literal["one-hot", "share"]
+
+
+class Composed(TrainableNetwork):
+    """A network of six modules of torch; latents are vectors `[B, L]` or planes `[B, C, H, W]`.
+
+    Args:
+        representation: observations `[B, *shape]` -> latents.
+        dynamics: latents with the action behind them, along dimension 1 -> what the next latents are made from.
+        reward: the next latents, before they are scaled -> logits `[B, atoms]`.
+        trunk: latents -> what both heads read.
+        policy: of that, logits `[B, A]`.
+        value: of that, logits `[B, atoms]`.
+        support: of both scalar heads.
+        num_actions: A.
+        encoding: of an action a: A entries or planes, one of them 1, or a single one of a / A.
+        residual: whether the latents are added to what `dynamics` gives.
+        following: what happens to that, and gives the next latents.
+        scale: of latents, after the representation and after the dynamics.
+    """
+
+    def __init__(
+        self,
+        *,
+        representation: nn.Module,
+        dynamics: nn.Module,
+        reward: nn.Module,
+        trunk: nn.Module,
+        policy: nn.Module,
+        value: nn.Module,
+        support: Support,
+        num_actions: int,
+        encoding: Encoding = "one-hot",
+        residual: bool = False,
+        following: nn.Module | None = None,
+        scale: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.support, self.num_actions = support, num_actions
+        self.encoding, self.residual = encoding, residual
+        self.representation, self.step, self.reward = representation, dynamics, reward
+        self.trunk, self.policy, self.value = trunk, policy, value
+        self.following = nn.Identity() if following is None else following
+        self.scale = nn.Identity() if scale is None else scale
+
+    def represent(self, observations: Tensor) -> Tensor:
+        """As in the protocol."""
+        return self.scale(self.representation(observations))
+
+    def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """As in `TrainableNetwork`."""
+        return self.scale(self._unscaled(latents, actions))
+
+    def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:  # noqa: ARG002
+        """As in `TrainableNetwork`; the next latents, which may be scaled, are not what this head reads."""
+        logits: Tensor = self.reward(self._unscaled(latents, actions))
+        return logits
+
+    def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """As in `TrainableNetwork`."""
+        read = self.trunk(latents)
+        return self.policy(read), self.value(read)
+
+    def dynamics(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """As in the protocol."""
+        unscaled = self._unscaled(latents, actions)
+        return self.scale(unscaled), self.support.scalar(self.reward(unscaled))
+
+    def _unscaled(self, latents: Tensor, actions: Tensor) -> Tensor:
+        made = self.step(torch.cat((latents, self._encoded(latents, actions)), dim=1))
+        following: Tensor = self.following(made + latents if self.residual else made)
+        return following
+
+    def _encoded(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """Actions `[B]` as entries `[B, E]`, or planes `[B, E, H, W]` of the latents' size."""
+        if self.encoding == "one-hot":
+            chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)
+        else:
+            chosen = (actions.to(latents.dtype) / self.num_actions).unsqueeze(1)
+        planes = latents.shape[2:]
+        return chosen.view(*chosen.shape, *(1 for _ in planes)).expand(*chosen.shape, *planes)
