@@ -221,4 +221,11 @@ FAULTS = (
         new="replay.actions[first + t : first + t + 1]",
         test="tests/test_plan_in.py::test_stored_positions_are_found_again",
     ),
+    Fault(
+        what="an untried action below the root knows nothing of the mean above",
+        file="mzprobe/search/rules/puct.py",
+        old="total, count = of_parent, 1",
+        new="total, count = 0.0, 0",
+        test="tests/test_search.py::test_the_kernels_equal_the_plain_search_bit_for_bit",
+    ),
 )

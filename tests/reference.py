@@ -25,7 +25,9 @@ class Node:
         self.q = [0.0] * len(self.prior)
 
 
-def reference_search(start, expand, *, simulations, gamma, c1, c2, floor, noise=None, fraction=0.0, key=None):
+def reference_search(
+    start, expand, *, simulations, gamma, c1, c2, floor, noise=None, fraction=0.0, key=None, untried="least"
+):
     """MCTS of one root; gives its node and all nodes in the order of their expansion.
 
     Args:
@@ -39,6 +41,7 @@ def reference_search(start, expand, *, simulations, gamma, c1, c2, floor, noise=
         noise: root noise, one number an action, or None.
         fraction: its share.
         key: of the root's lots, by which ties are drawn; None takes the lowest action.
+        untried: what an untried action is worth: `least`, or EfficientZero's `mean`.
     """
     root = Node(*start())
     if noise is not None:
@@ -47,9 +50,13 @@ def reference_search(start, expand, *, simulations, gamma, c1, c2, floor, noise=
     low, high = float("inf"), float("-inf")
     for _ in range(simulations):
         scale = 1.0 / max(high - low, floor)
-        path, node = [], root
+        path, node, mean = [], root, None
         while True:
-            action = best_action(node, low, scale, c1, c2, key)
+            tried = [q for q, n in zip(node.q, node.edge_visits, strict=True) if n > 0]
+            tried = tried if mean is None else [mean, *tried]
+            mean = sum(tried) / len(tried) if tried else 0.0
+            worth = min(max((mean - low) * scale, 0.0), 1.0) if untried == "mean" and low <= high else 0.0
+            action = best_action(node, low, scale, c1, c2, key, worth)
             path.append((node, action))
             if action not in node.children:
                 break
@@ -71,15 +78,14 @@ def reference_search(start, expand, *, simulations, gamma, c1, c2, floor, noise=
     return root, nodes
 
 
-def best_action(node, low, scale, c1, c2, key):
+def best_action(node, low, scale, c1, c2, key, untried=0.0):
     """argmax_a of Q' + P sqrt(N) / (1 + n) (c1 + log((N + c2 + 1) / c2)); ties by lot, or to the lowest action."""
     N = np.float64(node.visits)
     exploration = float(np.sqrt(N) * (c1 + np.log((N + c2 + 1) / c2)))
     scores = []
     for prior, n, q in zip(node.prior, node.edge_visits, node.q, strict=True):
         score = prior * exploration / (1 + n)
-        if n > 0:
-            score += (q - low) * scale
+        score += (q - low) * scale if n > 0 else untried
         scores.append(score)
     if key is None:
         return scores.index(max(scores))

@@ -48,6 +48,7 @@ def assert_equals_reference(model, roots, config, *, noise_seed=None):
             noise=noise[b],
             fraction=config.dirichlet_fraction,
             key=tie_key([root]) if config.ties == "lot" else None,
+            untried=config.untried,
         )
         assert_same_tree(result, b, node, nodes)
 
@@ -67,13 +68,14 @@ def assert_equals_reference(model, roots, config, *, noise_seed=None):
     scale=st.sampled_from([1e-12, 1.0, 1e9]),
     ties=st.booleans(),
     rule=st.sampled_from(["lot", "lowest"]),
+    untried=st.sampled_from(["least", "mean"]),
     noise_seed=st.none() | st.integers(0, 1000),
 )
 def test_the_kernels_equal_the_plain_search_bit_for_bit(
-    seed, num_actions, simulations, gamma, c1, c2, floor, scale, ties, rule, noise_seed
+    seed, num_actions, simulations, gamma, c1, c2, floor, scale, ties, rule, untried, noise_seed
 ):
     model = random_tabular_model(seed, 6, num_actions, gamma=gamma, scale=scale, ties=ties)
-    config = SearchConfig(simulations=simulations, c1=c1, c2=c2, normalisation_floor=floor, ties=rule)
+    config = SearchConfig(simulations=simulations, c1=c1, c2=c2, normalisation_floor=floor, ties=rule, untried=untried)
     assert_equals_reference(model, [0, 5, 2], config, noise_seed=noise_seed)
 
 
@@ -86,6 +88,19 @@ def test_root_noise_is_mixed_into_the_root_prior_alone(fraction):
     np.testing.assert_array_equal(result.prior, (1 - fraction) * model.prior[[1, 2]] + fraction * noise)
     plain = {tuple(row) for row in model.prior}
     assert {tuple(row) for row in result.tree.prior[:, 1:].reshape(-1, 3)} <= plain
+
+
+def test_an_untried_action_is_worth_the_mean_of_those_tried_by_hand():
+    """All actions pay 1 here, and there is less further down: those of prior 0.2 are tried soon by the mean of 1."""
+    prior = np.array([[0.6, 0.2, 0.2], [1 / 3] * 3])
+    rewards = np.array([[1.0, 1.0, 1.0], [-1.0, 0.0, 0.0]])
+    model = TabularModel(np.ones((2, 3), int), rewards, prior, np.zeros(2), gamma=0.5)
+    counts = {}
+    for untried in ("least", "mean"):
+        config = SearchConfig(simulations=6, untried=untried)
+        counts[untried] = search(model, [0], config=config).visit_counts[0].tolist()
+    assert counts["least"] == [6, 0, 0]
+    assert min(counts["mean"]) > 0
 
 
 def same_everywhere(num_actions, states=1):

@@ -91,6 +91,9 @@ class SearchConfig(Config):
     """Gumbel: visits that are added to the most of a node, in the weight of Q against the prior."""
     c_scale: NonNegative = 0.1
     """Gumbel: factor on that weight."""
+    untried: Literal["least", "mean"] = "least"
+    """PUCT: what an action is worth before it is tried: the least that the tree has seen (MuZero), or a mean of the
+    actions tried beside it and above (EfficientZero, Ye et al. 2021)."""
     normalisation_floor: Positive = 0.01
     """Smallest divisor when Q is scaled by the tree's range; in the unit in which the network sees rewards, that is
     after `network.reward_scale`, so that it means the same in any unit of the environment's."""

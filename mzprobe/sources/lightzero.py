@@ -17,10 +17,8 @@ from mzprobe.sources.lightzero_networks import IMAGES, NORMED, VECTORS, Encoder,
 
 _POLICY = "lzero/policy/muzero.py"
 _OTHERS = ("dynamics_network.lstm.", "chance_encoder.", "afterstate_")  # weights of its other algorithms
-_SEARCH = (
-    "its own search takes an untried action to be worth the mean of the tried ones, here it is worth the least that "
-    "was seen, so that an agent whose policy is not yet good plays worse"
-)
+_COUNTED = "its own search leaves the visit that expanded a node out of N(s), and draws the first action there by lot"
+_SEARCH = {"untried": "mean"}  # `lzero/mcts`: an untried action is worth the mean of the tried ones
 _UNSEEN = {
     "simplex": "LightZero 0.1 and 0.2, where a softmax of eights follows it; older ones need --source lightzero-0.0",
     "plain": "LightZero up to 0.0.5, where nothing follows it; younger ones need no --source",
@@ -76,23 +74,23 @@ class LightZero:
     def describe(self, tree: Any, *, source: object) -> Described:
         """As in the protocol; the game follows from the sizes of observation and policy."""
         layers = _layers(tree, source)
-        facts: dict[str, Any] = {"temperature": 0.25, "unroll": 5}
+        facts: dict[str, Any] = {"temperature": 0.25, "unroll": 5, "search": _SEARCH}
         for key, counter in (("training_step", "last_iter"), ("environment_steps", "last_step")):
             if counter in tree:
                 facts[key] = count(tree, counter, source=source)
         sources = dict.fromkeys(("search", "temperature", "unroll"), _POLICY)
         if not layers.has(VECTORS):
-            return Described(facts=Facts(**facts), sources=sources, differences=(_SEARCH,))
+            return Described(facts=Facts(**facts), sources=sources, differences=(_COUNTED,))
         if not layers.has(NORMED):
             sources["representation"] = _UNSEEN[self.encoder]
         game = _GAMES.get((layers.inputs(VECTORS), layers.width("prediction_network.fc_policy_head")))
         if game is None:
-            return Described(facts=Facts(**facts), sources=sources, differences=(_SEARCH,))
-        facts |= {"environment": game.environment, "search": {"simulations": game.simulations}}
+            return Described(facts=Facts(**facts), sources=sources, differences=(_COUNTED,))
+        facts |= {"environment": game.environment, "search": {"simulations": game.simulations, **_SEARCH}}
         return Described(
             facts=Facts(**facts),
             sources={**sources, "environment": f"{game.file}, its discount from {_POLICY}", "search": game.file},
-            differences=(*game.differences, _SEARCH),
+            differences=(*game.differences, _COUNTED),
         )
 
     def network(self, tree: Any, *, source: object) -> Composed:

@@ -60,6 +60,7 @@ def selection_for(
         table=table,
         noise=none if by_gumbel else noise,
         fraction=config.dirichlet_fraction,
+        mean=config.untried == "mean",
         considered=considered,
         scores=scores,
         visit_offset=config.c_visit,

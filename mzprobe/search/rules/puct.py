@@ -4,10 +4,10 @@ At a node it picks the largest (the paper's Eq. 2; MuZero, appendix B)
 
     Q'(s, a) + P(s, a) sqrt(N(s)) / (1 + N(s, a)) * (c1 + log((N(s) + c2 + 1) / c2))
 
-where Q'(s, a) is r + gamma V(child) scaled by the smallest and largest Q seen in the tree, 0 for an unvisited action,
-and N(s) counts the visit that expanded s. Among scores that are equal but for rounding, a lot of root, node and action
-decides (`lots.py`): with the lowest action, as the plain rule has it, a uniform prior would leave the same actions for
-last at every node.
+where Q'(s, a) is r + gamma V(child) scaled by the smallest and largest Q seen in the tree, 0 for an unvisited action
+(or what EfficientZero takes it to be worth, `mean_of_tried`), and N(s) counts the visit that expanded s. Among scores
+that are equal but for rounding, a lot of root, node and action decides (`lots.py`): with the lowest action, as the
+plain rule has it, a uniform prior would leave the same actions for last at every node.
 """
 
 from functools import lru_cache
@@ -57,8 +57,14 @@ def puct_walk(forest: Forest, b: int, selection: Selection) -> tuple[int, int]:
     low = forest.bounds[b, 0]
     scale = 1.0 / max(forest.bounds[b, 1] - low, selection.floor)
     node = 0
+    mean = 0.0
     while True:
-        chosen = puct_choice(forest, b, node, low, scale, selection)
+        untried = 0.0
+        if selection.mean:
+            mean = mean_of_tried(forest, b, node, mean)
+            if np.isfinite(low):
+                untried = min(max((mean - low) * scale, 0.0), 1.0)
+        chosen = puct_choice(forest, b, node, low, scale, untried, selection)
         following = forest.edges[b, node, chosen].child
         if following < 0:
             return node, chosen
@@ -66,8 +72,29 @@ def puct_walk(forest: Forest, b: int, selection: Selection) -> tuple[int, int]:
 
 
 @inlined
-def puct_choice(forest: Forest, b: int, node: int, low: float, scale: float, selection: Selection) -> int:
-    """The action to try next at a node, where the tree's smallest Q is `low` and `scale` 1 over their range."""
+def mean_of_tried(forest: Forest, b: int, node: int, of_parent: float) -> float:
+    """What EfficientZero takes an untried action to be worth (Ye et al. 2021, its published code): a mean of Q.
+
+    At the root of the actions tried there, below it of these and of what it was at the parent; 0 where there are none.
+    """
+    total, count = of_parent, 1
+    if node == 0:
+        total, count = 0.0, 0
+    for a in range(forest.edges.shape[2]):
+        if forest.edges[b, node, a].visits > 0:
+            total += forest.edges[b, node, a].q
+            count += 1
+    return total / count if count > 0 else 0.0
+
+
+@inlined
+def puct_choice(
+    forest: Forest, b: int, node: int, low: float, scale: float, untried: float, selection: Selection
+) -> int:
+    """The action to try next at a node, where the tree's smallest Q is `low` and `scale` 1 over their range.
+
+    An untried action has the scaled Q `untried`.
+    """
     exploration = selection.table[forest.nodes[b, node].visits]
     best = -np.inf
     chosen = 0
@@ -77,6 +104,8 @@ def puct_choice(forest: Forest, b: int, node: int, low: float, scale: float, sel
             score = forest.edges[b, node, a].prior * exploration / (1 + n)
             if n > 0:
                 score += (forest.edges[b, node, a].q - low) * scale
+            else:
+                score += untried
             if wins(selection, b, node, a, score, chosen, best):
                 chosen = a
             best = max(best, score)

@@ -25,6 +25,7 @@ class Selection(NamedTuple):
     table: Float64  # [N + 2], PUCT: weight of the prior by N(s)
     noise: Float64  # [B, A], PUCT: of the root priors; [0, A] for none
     fraction: float  # PUCT: share of the noise in the root prior
+    mean: bool  # PUCT: whether an untried action is worth a mean of those tried, else the least seen
     considered: Int32  # [A + 1, N], Gumbel: visits of the root's actions that may be tried, by how many are legal
     scores: Float64  # [B, A], Gumbel: Gumbel numbers, to which the roots' log-priors are added
     visit_offset: float  # Gumbel: c_visit
