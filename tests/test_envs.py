@@ -103,8 +103,8 @@ def test_an_empty_batch_passes_through():
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        ([0, 4], r"actions must lie in 0\.\.[13], not 4"),
-        ([-1, 0], r"actions must lie in 0\.\.[13], not -1"),
+        ([0, 4], r"actions must lie in 0\.\.[123], not 4"),
+        ([-1, 0], r"actions must lie in 0\.\.[123], not -1"),
         ([0], "2 states, 1 actions"),
         ([0.0, 1.0], "actions must be integers"),
         ([[0, 1]], "actions must be integers of shape"),
@@ -302,7 +302,7 @@ def test_make_imports_a_factory(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cartpool", {}, "no environment 'cartpool', did you mean 'cartpole'.*cartpole, lunarlander, tabular"),
+        ("cartpool", {}, "no environment 'cartpool', did you mean 'cartpole'.*cartpole, lunarlander, minatar-breakout, tabular"),
         ("xyz", {}, "no environment 'xyz'; known are"),
         ("cartpole", {"gama": 0.9}, "no option 'gama', did you mean 'gamma'"),
         ("cartpole", {"gamma": 2.0}, r"gamma=2\.0: gamma must lie in \(0, 1\]"),
