@@ -302,7 +302,7 @@ def test_make_imports_a_factory(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cartpool", {}, "no environment 'cartpool', did you mean 'cartpole'.*cartpole, lunarlander, minatar-breakout, tabular"),
+        ("cartpool", {}, "no environment 'cartpool', did you mean 'cartpole'.*cartpole, lunarlander, minatar-br"),
         ("xyz", {}, "no environment 'xyz'; known are"),
         ("cartpole", {"gama": 0.9}, "no option 'gama', did you mean 'gamma'"),
         ("cartpole", {"gamma": 2.0}, r"gamma=2\.0: gamma must lie in \(0, 1\]"),
