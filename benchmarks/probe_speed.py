@@ -45,7 +45,7 @@ from mzprobe.training.trainer import Trainer
 
 TRAINED = 20 if SMALLEST else 2000  # training steps
 PARTS = {
-    "search_error": ("distribution", "searches"),
+    "search": ("distribution", "searches"),
     "network": ("represent", "dynamics", "predict"),
     "truth": ("reset", "step", "observe", "terminal", "rewards_along"),
 }
