@@ -119,10 +119,14 @@ def tables_alike(analyses: Path, runs: Mapping[str, str], name: str, *, remedy: 
         remedy: where they were made in different ways.
 
     Raises:
-        UsageError: if they were: with other settings, or by other versions.
+        UsageError: if they were: with other settings, or by other versions; or are of different environments.
     """
     found = {label: read_run(analyses, run, name) for label, run in runs.items()}
     tables = {label: table for label, table in found.items() if table is not None}
+    titles = {label: title_of(table) for label, table in tables.items()}
+    if len(set(titles.values())) > 1:
+        said = ", ".join(f"{label} in {title}" for label, title in titles.items())
+        raise UsageError(f"runs in different environments do not compare ({said}): name those of one")
     records = {label: {**table.record["agents"][0], "config": {}, "dataset": {}} for label, table in tables.items()}
     for label, record in records.items():
         first = next(iter(records))
