@@ -13,6 +13,7 @@ from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
 from mzprobe.cli.comparing import compare
 from mzprobe.cli.drawing import draw, draw_variants, judge
+from mzprobe.cli.inspecting import inspect
 from mzprobe.cli.looking import look, sources, verify_source
 from mzprobe.cli.options import (
     LAST_SEED,
@@ -51,6 +52,7 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
   mzprobe eval-improvement checkpoints/cartpole Beyond the paper: does search act better than its prior?
   mzprobe eval-operators checkpoints/cartpole   Beyond the paper: which search rule acts and teaches best?
   mzprobe eval-targets checkpoints/cartpole     Beyond the paper: are stored value targets true by now?
+  mzprobe eval-inspect checkpoints/cartpole     Beyond the paper: single states, their trees and sequences, kept whole
   mzprobe figures cartpole                      draw the figures whose tables exist
   mzprobe compare cartpole mine                 any runs beside each other, one figure a question
   mzprobe claims cartpole                       do the paper's claims hold for them?
@@ -66,6 +68,7 @@ Agents of other code are asked in the same way; whose a checkpoint is, and wheth
 \b
   mzprobe look cartpole.checkpoint
   mzprobe sources
+  mzprobe inspect cartpole.checkpoint           single states: what is searched, predicted and true there
   mzprobe verify-source toy.pth --source my_module:Toy   is an adapter of your own right?
 
 Or all of it, for a shipped study:
@@ -180,6 +183,7 @@ def train(
 
 add_commands(app)
 app.command(epilog="Example: mzprobe look checkpoints/cartpole/seed-0")(look)
+app.command(epilog="Example: mzprobe inspect checkpoints/cartpole/seed-0 --step 2000 --state worst")(inspect)
 app.command(epilog="Example: mzprobe verify-source toy.pth --source my_module:Toy --numbers theirs.npz")(verify_source)
 app.command(epilog="Example: mzprobe sources")(sources)
 app.command(epilog="Example: mzprobe pack cartpole --out shipped")(pack)

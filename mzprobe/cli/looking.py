@@ -34,7 +34,7 @@ def look(
     from mzprobe.sources.looking import described, support_said
     from mzprobe.sources.returns import returns_of
 
-    opened = _opened(path, step, _source(path, source, agent), device, allow)
+    opened = opened_agent(path, step, source_of(path, source, agent), device, allow)
     for line in described(opened):
         console.print(line)
     errors.print(f"{episodes} episodes of its search, and of chance")
@@ -77,7 +77,7 @@ def verify_source(
     from mzprobe.sources.returns import returns_of
     from mzprobe.sources.verifying import Finding, compared, played, read_numbers, recognised
 
-    found = _source(path, source, agent)
+    found = source_of(path, source, agent)
     failed = 0
 
     def say(finding: Finding) -> None:
@@ -86,7 +86,7 @@ def verify_source(
         console.print(f"{'ok' if finding.kept else 'FAILED'}: {finding.said}")
 
     say(recognised(path, found))
-    opened = _opened(path, step, found, device, allow)  # tests the network's shapes, and that rows are their own
+    opened = opened_agent(path, step, found, device, allow)  # tests the network's shapes, and that rows are their own
     say(Finding(True, f"its network fits {opened.environment.spec.name}, and no row depends on another"))
     if numbers is None:
         errors.print("no numbers of the original's own code to compare with: give them with --numbers")
@@ -99,13 +99,13 @@ def verify_source(
         raise MzprobeError(f"{failed} of these failed: the adapter {found.name} does not read {path} as it should")
 
 
-def _source(path: Path, source: str | None, agent: list[str] | None) -> "Source":
+def source_of(path: Path, source: str | None, agent: list[str] | None) -> "Source":
     from mzprobe.sources import find_source
 
     return find_source(path, source=source, given=agent or ())
 
 
-def _opened(path: Path, step: list[int] | None, source: "Source", device: str, allow: list[str] | None) -> "Agent":
+def opened_agent(path: Path, step: list[int] | None, source: "Source", device: str, allow: list[str] | None) -> "Agent":
     """One agent at one training step."""
     from mzprobe.compute import Compute
     from mzprobe.errors import UsageError

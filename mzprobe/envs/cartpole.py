@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 
 from mzprobe._kernel import inlined, kernel
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Outcome
+from mzprobe.envs.scenes import cartpole_drawing
+from mzprobe.envs.shapes import Drawing
 from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seeds, valid_spec
 
 _GRAVITY = 9.8  # m / s^2
@@ -201,3 +203,10 @@ class CartPole:
     def terminal(self, states: CartPoleStates) -> Bool:
         """Whether the cart has left the track or the pole has fallen, bool `[B]`."""
         return states.done
+
+    def draw(self, states: CartPoleStates) -> list[Drawing]:
+        """What they look like."""
+        return [
+            cartpole_drawing(float(x), float(theta), track=_POSITION_LIMIT, pole=2 * _LENGTH)
+            for x, theta in states.position[:, [0, 2]]
+        ]

@@ -74,6 +74,8 @@ class HistoryEnvironment:
             self.legal = partial(_of_inner, own.legal)
         if hasattr(own, "rewards_along"):
             self.rewards_along = partial(_of_inner, own.rewards_along)
+        if hasattr(own, "draw"):
+            self.draw = partial(_of_inner, own.draw)
 
     @property
     def spec(self) -> EnvironmentSpec:

@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 from mzprobe.envs import box2d_memory, lander_hidden
 from mzprobe.envs.core import EnvironmentSpec
+from mzprobe.envs.scenes import lander_drawing
+from mzprobe.envs.shapes import Drawing
 from mzprobe.envs.simulators import SimulatorEnvironment
 from mzprobe.errors import UsageError
 
@@ -225,3 +227,18 @@ class LunarLander(SimulatorEnvironment):
             source="Gymnasium LunarLander-v3 without engine dispersion" + full * ", with what it does not observe",
         )
         super().__init__(spec, partial(LanderSimulator, snapshots=snapshots, full=full), simulators=simulators)
+
+    def draw(self, states: Any) -> list[Drawing]:
+        """What they look like, as far as it is observed: the ground is not."""
+        return [
+            lander_drawing(
+                x * _HALF_WIDTH,
+                y * _HALF_HEIGHT,
+                angle,
+                left=left > 0,
+                right=right > 0,
+                half_width=_HALF_WIDTH,
+                half_height=_HALF_HEIGHT,
+            )
+            for x, y, _, _, angle, _, left, right in self.observe(states)[:, :8].tolist()
+        ]

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mzprobe._kernel import inlined, kernel
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float64, Int64, Outcome
+from mzprobe.envs.scenes import board_pixels
+from mzprobe.envs.shapes import Pixels
 from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seeds, valid_spec
 
 SIZE = 10
@@ -229,6 +231,10 @@ class MinAtarBreakout:
     def terminal(self, states: BreakoutStates) -> Bool:
         """Whether the ball is lost, bool `[B]`."""
         return states.done
+
+    def draw(self, states: BreakoutStates) -> list[Pixels]:
+        """What they look like, a pixel a place of the board."""
+        return board_pixels(self.observe(states))
 
 
 def _side(seed: int) -> int:

@@ -60,23 +60,39 @@ UNITS = {
 def measure_horizon(
     agent: Agent, config: HorizonConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
-    """The probe on one checkpoint: samples states and scores them; columns as in `UNITS`."""
-    h = largest_horizon(config.horizon, agent)
+    """The probe on one checkpoint: samples states and scores them; columns as in `UNITS`.
+
+    Raises:
+        UsageError: if how far the model was unrolled is not known and no horizon is given.
+    """
+    largest_horizon(config.horizon, agent)
     with agent.compute.limited():
         sample, generator = draw_states(agent, config)
-        frame = score_horizon(
-            agent.environment,
-            agent.network,
-            agent.policy,
-            sample,
-            horizon=h,
-            sequences=sampled(config, agent.environment.spec.num_actions, h),
-            generator=generator,
-            device=agent.compute.device,
-            batch_size=agent.sequences,
-            on_progress=on_progress,
-        )
-    return agent.label(frame)
+        return agent.label(score_agent(agent, config, sample, generator, on_progress=on_progress))
+
+
+def score_agent(
+    agent: Agent,
+    config: HorizonConfig,
+    sample: Sample,
+    generator: np.random.Generator,
+    *,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> pd.DataFrame:
+    """`score_horizon` of an agent's own policy, as far as the settings say."""
+    h = largest_horizon(config.horizon, agent)
+    return score_horizon(
+        agent.environment,
+        agent.network,
+        agent.policy,
+        sample,
+        horizon=h,
+        sequences=sampled(config, agent.environment.spec.num_actions, h),
+        generator=generator,
+        device=agent.compute.device,
+        batch_size=agent.sequences,
+        on_progress=on_progress,
+    )
 
 
 def sampled(config: HorizonConfig, num_actions: int, horizon: int) -> int | None:

@@ -15,6 +15,7 @@ _OURS = (
     "improvement",
     "targets",
     "operators",
+    "inspect",
 )
 
 

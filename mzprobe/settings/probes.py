@@ -180,6 +180,34 @@ class OperatorsConfig(ProbeConfig):
     """T, steps after which the return of a decision is cut; without it, the time limit, from whatever state."""
 
 
+class InspectConfig(HorizonConfig):
+    """Beyond the paper: what happens at the states where the model is most wrong, and elsewhere?
+
+    Of the states that eval-horizon draws with the same settings a few are kept whole: what they look like, rewards
+    along the likeliest, the best and the worst action sequence, predicted and true, and the search trees in both
+    models.
+    """
+
+    question: ClassVar[str] = "inspect"
+    command: ClassVar[str] = "eval-inspect"
+    example: ClassVar[str] = "checkpoints/cartpole --step 2000"
+
+    chosen: tuple[Literal["worst", "median", "random"], ...] = ("worst", "median", "random")
+    """States that are kept: of the largest error at the largest h, of the median one, and one drawn by lot."""
+    at: tuple[NonNegativeInt, ...] = ()
+    """Further states, by their index in the table of eval-horizon."""
+    length: PositiveInt | None = None
+    """Length of the action sequences; without one, the largest up to the horizon that has at most 1024 of them."""
+    simulations: PositiveInt | None = None
+    """N of the searches; without it, the agent's own."""
+    nodes: PositiveInt = 30
+    """Nodes of a tree that are kept, the most visited ones; those below the root always are."""
+    rollouts: Annotated[int, Field(ge=2, le=MOST)] = 4
+    """R, episodes of the behaviour policy after each action: the true value of an action is their mean."""
+    steps: PositiveInt | None = None
+    """T, steps after which such an episode is cut; without it, the time limit of the environment."""
+
+
 class TargetsConfig(ProbeConfig):
     """Beyond the paper: are the value targets that the agent learns from true by now?
 
@@ -243,6 +271,7 @@ OURS: tuple[type[ProbeConfig], ...] = (
     ImprovementConfig,
     OperatorsConfig,
     TargetsConfig,
+    InspectConfig,
 )
 
 

@@ -17,6 +17,7 @@ from mzprobe.settings.probes import (
     EquivalenceConfig,
     HorizonConfig,
     ImprovementConfig,
+    InspectConfig,
     OnlineConfig,
     OperatorsConfig,
     PlanningConfig,
@@ -43,6 +44,7 @@ class StepsConfig(Config):
     improvement: tuple[NonNegativeInt, ...] = ()
     targets: tuple[NonNegativeInt, ...] = ()
     operators: tuple[NonNegativeInt, ...] = ()
+    inspect: tuple[NonNegativeInt, ...] = ()
 
 
 class StudyDataset(Config):
@@ -88,6 +90,7 @@ class StudyConfig(Config):
     improvement: ImprovementConfig | None = None
     targets: TargetsConfig | None = None
     operators: OperatorsConfig | None = None
+    inspect: InspectConfig | None = None
 
     @model_validator(mode="after")
     def _returns_are_a_range(self) -> Self:

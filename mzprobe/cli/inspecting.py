@@ -1,0 +1,141 @@
+"""`mzprobe inspect`: what happens at single states of an agent, in the terminal."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mzprobe.cli.looking import Checkpoint, opened_agent, source_of
+from mzprobe.cli.options import Allow, Device, Given, SourceName, Step
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.tree import Tree
+
+    from mzprobe.envs.core import EnvironmentSpec
+
+_WIDTH = 60  # columns of a drawing
+
+State = Annotated[
+    list[str] | None,
+    typer.Option(help="worst, median, random, or its index in the table of eval-horizon; may be given again."),
+]
+
+
+def inspect(
+    path: Checkpoint,
+    state: State = None,
+    step: Step = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the states, as of eval-horizon's.")] = 0,
+    states: Annotated[int, typer.Option(min=1, help="S, states of which these are some.")] = 200,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes that they are drawn from.")] = 20,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Largest h; by default the unroll length.")] = None,
+    length: Annotated[int | None, typer.Option(min=1, help="Of the action sequences.")] = None,
+    simulations: Annotated[int | None, typer.Option(min=1, help="N of the searches; by default the agent's.")] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes shown of each tree, the most visited ones.")] = 12,
+    source: SourceName = None,
+    agent: Given = None,
+    device: Device = "cpu",
+    allow: Allow = None,
+) -> None:
+    """Show what an agent sees, searches and predicts at single states, and what is true there.
+
+    Of each state: what it looks like, the true return of every action, the search trees in the learned and in the true
+    model, and the likeliest, the best and the worst action sequence, reward by reward. Without --state it is the one of
+    the largest error. The states are those of eval-horizon with the same settings; eval-inspect keeps them in a table.
+    """
+    from mzprobe.config import validated
+    from mzprobe.console import console, errors
+    from mzprobe.probes.inspect import measure_inspect
+    from mzprobe.settings import InspectConfig
+
+    opened = opened_agent(path, step, source_of(path, source, agent), device, allow)
+    asked = state or ["worst"]
+    given = {
+        "seed": seed,
+        "states": states,
+        "episodes": episodes,
+        "horizon": horizon,
+        "length": length,
+        "simulations": simulations,
+        "nodes": nodes,
+        "chosen": [name for name in asked if not name.isdecimal()],
+        "at": [int(name) for name in asked if name.isdecimal()],
+    }
+    config = validated(InspectConfig, given, "inspect")
+    errors.print(f"{states} states of {episodes} episodes, and their errors")
+    frame = measure_inspect(opened, config)
+    for _, rows in frame.groupby("state", sort=False):
+        _show_state(rows, opened.environment.spec, console)
+
+
+def _show_state(rows: "pd.DataFrame", spec: "EnvironmentSpec", console: Any) -> None:
+    """One state: its head, its trees, its sequences."""
+    from mzprobe.probes.inspect import SEQUENCE_PARTS
+
+    first = rows.iloc[0]
+    console.print(
+        f"\nstate {first['state']} ({first['chosen']}), step {first['time']} of episode {first['episode']}: "
+        f"error {first['error']:.4g}"
+    )
+    if len(seen := json.dumps(_rounded(json.loads(first["observation"])))) < 1000:
+        console.print(f"observation: {seen}")
+    console.print(f"true return: {first['true_return']:.4g} ± {first['true_return_error']:.2g} by the agent's policy")
+    for part, own in rows.groupby("part", sort=False):
+        console.print()
+        if part in SEQUENCE_PARTS:
+            console.print(_sequence(str(part), own, spec))
+        else:
+            console.print(_tree(str(part), own, spec))
+
+
+def _tree(model: str, rows: "pd.DataFrame", spec: "EnvironmentSpec") -> "Tree":
+    """A search tree, each node with N, Q, P, v, and the reward in the truth beside the predicted one."""
+    from rich.tree import Tree
+
+    shown: dict[int, Tree] = {}
+    for row in rows.to_dict("records"):
+        if row["parent"] < 0:
+            said = f"tree in the {model} model: N {row['visits']:.0f}, value {row['q']:.4g}, v {row['leaf_value']:.4g}"
+            shown[row["node"]] = Tree(said)
+            continue
+        said = (
+            f"{spec.action_meanings[row['action']]}: N {row['visits']:.0f}, Q {row['q']:.4g}, P {row['prior']:.3f}, "
+            f"v {row['leaf_value']:.4g}, r {row['reward']:.4g} (predicted {row['predicted_reward']:.4g})"
+        )
+        if row["visits"] == 0:
+            said = f"{spec.action_meanings[row['action']]}: not tried, P {row['prior']:.3f}"
+        if not math.isnan(row["true_return"]):
+            said += f", true return {row['true_return']:.4g} ± {row['true_return_error']:.2g}"
+        if row["terminal"]:
+            said += ", an end"
+        shown[row["node"]] = shown[row["parent"]].add(said)
+    return shown[0]
+
+
+def _sequence(name: str, rows: "pd.DataFrame", spec: "EnvironmentSpec") -> Any:
+    """An action sequence, a row a step."""
+    from rich.table import Table
+
+    last = rows.iloc[-1]
+    title = {"likeliest": "the likeliest sequence", "best": "the best sequence", "worst": "the worst predicted sequence"}
+    table = Table(
+        title=f"{title[name]}: probability {last['probability']:.3g}, true {last['value']:.4g}, "
+        f"predicted {last['predicted_value']:.4g}",
+        title_justify="left",
+        box=None,
+    )
+    for column in ("step", "action", "reward", "predicted", "true sum", "predicted sum", "latent distance"):
+        table.add_column(column, justify="left" if column == "action" else "right")
+    for row in rows.iloc[1:].to_dict("records"):
+        numbers = [row[key] for key in ("reward", "predicted_reward", "value", "predicted_value", "latent_distance")]
+        action = spec.action_meanings[row["action"]] + (", an end" if row["terminal"] else "")
+        table.add_row(str(row["depth"]), action, *(f"{number:.4g}" for number in numbers))
+    return table
+
+
+def _rounded(seen: Any) -> Any:
+    """Numbers of an observation, to four digits."""
+    return [_rounded(one) for one in seen] if isinstance(seen, list) else float(f"{float(seen):.4g}")

@@ -1,0 +1,317 @@
+"""What happens at single states: those where the model is most wrong, and others to compare them with.
+
+The states are among those of Figure 3, chosen by their error at the largest horizon. Of each the table keeps what it
+looks like and what is observed; the trees that the agent's search grows there in the learned and in the true model,
+folded to their most visited nodes; and the steps of three action sequences: the likeliest under pi^MuZero (Eq. 6), the
+one of the largest true return, and the one whose value is predicted worst. A row is a node, with the truth beside it.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from mzprobe.agents import Agent
+from mzprobe.behaviour import action_values
+from mzprobe.envs.core import legal_actions
+from mzprobe.errors import UsageError
+from mzprobe.pictures import pictures_of, svg_of
+from mzprobe.probes import cost
+from mzprobe.probes.cost import Cost
+from mzprobe.probes.horizon import cost_of_horizon, score_agent
+from mzprobe.probes.prefixes import PrefixTree, walk_all
+from mzprobe.probes.question import Question
+from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, largest_horizon
+from mzprobe.search.mcts import search
+from mzprobe.search.models import Model
+from mzprobe.search.tree import UNTRIED, Tree
+from mzprobe.settings import InspectConfig
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_SEQUENCES = 1024  # tried for each state, at most, unless a length is asked for
+SEQUENCE_PARTS = ("likeliest", "best", "worst")
+
+UNITS = {
+    **AGENT_UNITS,
+    **STATE_UNITS,
+    "chosen": "name; why the state is here: worst, median, random or asked",
+    "error": "discounted reward; the state's at the largest h, as in the table of eval-horizon",
+    "part": "name; tree in the learned or true model, or the likeliest, best or worst sequence",
+    "node": "index; in its part, 0 is the state itself",
+    "parent": "index; -1 at the state",
+    "depth": "environment steps; from the state",
+    "action": "index; that leads here, -1 at the state",
+    "visits": "count; N(s, a) of that action",
+    "q": "discounted reward; Q(s, a) of it, of the state the search's own value",
+    "prior": "1; P(s, a) of it",
+    "leaf_value": "discounted reward; v of the node as the model gave it",
+    "reward": "reward; r of the action in the truth",
+    "predicted_reward": "reward; u of it in the learned model, unrolled from the state",
+    "value": "discounted reward; of the true rewards on the way here",
+    "predicted_value": "discounted reward; of the predicted ones",
+    "latent_distance": "1; Euclidean, of the unrolled latent from the real state's, encoded anew",
+    "terminal": "bool; whether the real episode has ended here",
+    "true_return": "discounted reward; of an action in the state and pi^MuZero from then on; at node 0 of pi^MuZero",
+    "true_return_error": "discounted reward; its standard error over R episodes",
+    "probability": "1; of the whole sequence under pi^MuZero, at its last node",
+    "observation": "JSON; what is observed in the state, at node 0 of its first part",
+    "picture": "SVG; what it looks like, there too",
+}
+
+
+def measure_inspect(
+    agent: Agent, config: InspectConfig, *, on_progress: Callable[[float], None] = lambda _: None
+) -> pd.DataFrame:
+    """The probe on one checkpoint: a row a node of what is kept; columns as in `UNITS`.
+
+    Raises:
+        UsageError: if a state is asked for that is not drawn, or nothing is.
+    """
+    with agent.compute.limited():
+        sample, generator = draw_states(agent, config)
+        scored = score_agent(agent, config, sample, generator, on_progress=lambda share: on_progress(share / 2))
+        errors = scored.loc[scored["h"] == scored["h"].max(), "error"].to_numpy(np.float64)
+        lot = int(generator.integers(len(errors)))
+        names, states = chosen_states(errors, config, lot)
+        here = sample.take(states)
+        on_progress(0.5)
+        whole = _Inspected(agent, config, here)
+        uniforms = generator.random((config.rollouts, agent.environment.spec.time_limit))
+        returns = _true_returns(agent, config, here, uniforms, lambda: on_progress(0.6))
+        frames = [
+            frame.assign(
+                state=states[i], episode=here.episode[i], time=here.time[i], chosen=names[i], error=errors[states[i]]
+            )
+            for i in range(len(states))
+            for frame in whole.parts(i, *(numbers[i] for numbers in returns))
+        ]
+    return agent.label(pd.concat(frames, ignore_index=True))[list(UNITS)]
+
+
+def chosen_states(errors: Float64, config: InspectConfig, lot: int) -> tuple[list[str], Int64]:
+    """Why states are kept, and which, each once.
+
+    Args:
+        errors: `[S]`, at the largest horizon.
+        config: which are asked for.
+        lot: the state drawn by lot.
+
+    Raises:
+        UsageError: if a state is asked for that there is not, or nothing is.
+    """
+    beyond = [state for state in config.at if state >= len(errors)]
+    if beyond:
+        raise UsageError(f"there is no state {beyond[0]}: {len(errors)} are drawn, 0 to {len(errors) - 1}")
+    order = np.argsort(errors, kind="stable")
+    by_name = {"worst": int(order[-1]), "median": int(order[(len(order) - 1) // 2]), "random": lot}
+    found: dict[int, str] = {}
+    for name in config.chosen:
+        found.setdefault(by_name[name], name)
+    for state in config.at:
+        found.setdefault(state, "asked")
+    if not found:
+        raise UsageError("no state is asked for: choose some, or name one by its index")
+    return list(found.values()), np.array(list(found), np.int64)
+
+
+class _Inspected:
+    """What is kept of some states: their trees and sequences, walked in the truth and in the model."""
+
+    def __init__(self, agent: Agent, config: InspectConfig, sample: Sample) -> None:
+        self.agent, self.nodes = agent, config.nodes
+        environment, states, A = agent.environment, sample.states, agent.environment.spec.num_actions
+        self.prefixes = PrefixTree(environment, agent.network, states, device=agent.compute.device)
+        self.prefixes.follow(*np.divmod(np.arange(len(states) * A), A))  # every action, tried by a search or not
+        self.trees = {model: self._searched(model, config, states) for model in agent.models}
+        length = sequence_length(agent, config)
+        policy = agent.policy
+        ends, weight = walk_all(self.prefixes, lambda at: policy.distribution(at)[None], len(states), length=length)
+        self.sequences = [list(self._sequences(ends[i], weight[0, i], length)) for i in range(len(states))]
+        self.observations = environment.observe(states)
+        pictures = pictures_of(environment, states)
+        self.distances = self._latent_distances()
+        label = f"a state of {environment.spec.name}"
+        self.pictures = [""] * len(states) if pictures is None else [svg_of(one, label=label) for one in pictures]
+
+    def parts(self, i: int, returns: Float64, errors: Float64) -> Iterator[pd.DataFrame]:
+        """The rows of one state, part by part.
+
+        Args:
+            i: which state.
+            returns: `[A + 1]`, true returns of the actions, and of the policy.
+            errors: `[A + 1]`, their standard errors.
+        """
+        frames = [self._tree(i, model, tree, at) for model, (tree, at) in self.trees.items()]
+        frames += [self._steps(chain) for chain in self.sequences[i]]
+        for first, frame in enumerate(frames):
+            below = np.where(frame["depth"] == 1, frame["action"], np.where(frame["depth"] == 0, len(returns) - 1, -1))
+            known = below >= 0
+            shown = (frame["node"] == 0) & (first == 0)
+            seen = json.dumps(np.asarray(self.observations[i]).tolist())
+            yield frame.assign(
+                true_return=np.where(known, returns[below], np.nan),
+                true_return_error=np.where(known, errors[below], np.nan),
+                observation=np.where(shown, seen, ""),
+                picture=np.where(shown, self.pictures[i], ""),
+            )
+
+    def _searched(self, model: Model, config: InspectConfig, states: Any) -> tuple[Tree, Int64]:
+        """The agent's search in a model, and the prefix where each node `[S, M]` stands."""
+        environment, planned = self.agent.environment, self.agent.planning_in(model)
+        settings = self.agent.search
+        if config.simulations is not None:
+            settings = settings.model_copy(update={"simulations": config.simulations})
+        legal = legal_actions(environment, states)
+        tree = search(planned, planned.roots(environment, states), config=settings, legal=legal, keep_tree=True).tree
+        assert tree is not None
+        S, M = tree.parent.shape
+        at = np.zeros((S, M), np.int64)
+        at[:, 0] = np.arange(S)
+        for slot in range(1, M):
+            parents = at[np.arange(S), tree.parent[:, slot]]
+            at[:, slot] = self.prefixes.follow(parents, tree.parent_action[:, slot].astype(np.int64))
+        return tree, at
+
+    def _tree(self, i: int, model: Model, tree: Tree, at: Int64) -> pd.DataFrame:
+        """The most visited nodes of a state's tree, and all below its root."""
+        visits, parent, action = tree.visits[i], tree.parent[i], tree.parent_action[i]
+        order = np.argsort(-visits, kind="stable")  # a parent comes before its children
+        kept = np.sort(np.unique([*order[: self.nodes], *np.flatnonzero(parent == 0), 0]))
+        untried = np.flatnonzero(tree.child[i, 0] == UNTRIED)  # in the state itself: what the search has left alone
+        beside = self.prefixes.follow(np.full(len(untried), i), untried)
+        above = np.concatenate([parent[kept], np.zeros(len(untried), np.int64)])
+        taken = np.concatenate([action[kept], untried])
+        edge = (i, np.maximum(above, 0), np.maximum(taken, 0))
+        root = above < 0
+        visits = np.where(root, tree.edge_visits[i, 0].sum(), tree.edge_visits[edge]).astype(np.float64)
+        nothing = np.full(len(untried), np.nan)
+        return self._rows(
+            model,
+            np.concatenate([at[i, kept], beside]),
+            parent=np.where(root, -1, np.searchsorted(kept, above)),
+            action=np.where(root, -1, taken),
+            visits=visits,
+            q=np.where(root, tree.value_sum[i, 0] / tree.visits[i, 0], np.where(visits > 0, tree.q[edge], np.nan)),
+            prior=np.where(root, 1.0, tree.prior[edge]),
+            leaf_value=np.concatenate([tree.value[i, kept], nothing]),
+            probability=np.full(len(root), np.nan),
+        )
+
+    def _steps(self, chain: "_Chain") -> pd.DataFrame:
+        """The prefixes of a sequence, one after the other."""
+        nothing = np.full(len(chain.at), np.nan)
+        return self._rows(
+            chain.name,
+            chain.at,
+            parent=np.arange(len(chain.at)) - 1,
+            action=np.concatenate([[-1], chain.actions]),
+            visits=nothing,
+            q=nothing,
+            prior=nothing,
+            leaf_value=nothing,
+            probability=np.concatenate([nothing[1:], [chain.probability]]),
+        )
+
+    def _rows(self, part: str, at: Int64, **columns: NDArray[Any]) -> pd.DataFrame:
+        prefixes = self.prefixes
+        first = prefixes.length[at] == 0
+        return pd.DataFrame(
+            {
+                "part": part,
+                "node": np.arange(len(at)),
+                "depth": prefixes.length[at],
+                **columns,
+                "reward": np.where(first, np.nan, prefixes.reward[at]),
+                "predicted_reward": np.where(first, np.nan, prefixes.predicted_reward[at]),
+                "value": prefixes.value[at],
+                "predicted_value": prefixes.predicted[at],
+                "latent_distance": self.distances[at],
+                "terminal": prefixes.terminal[at],
+            }
+        )
+
+    def _sequences(self, ends: Int64, weight: Float64, length: int) -> "Iterator[_Chain]":
+        """The likeliest, the best and the worst of all A^length sequences."""
+        prefixes, A = self.prefixes, self.prefixes.child.shape[1]
+        value, predicted = prefixes.value[ends], prefixes.predicted[ends]
+        # The last of a lexical order is the largest, and among equal ones the likeliest; then the first in order.
+        place = -np.arange(len(ends))
+        keys = (weight, value, np.abs(predicted - value))
+        for name, key in zip(SEQUENCE_PARTS, keys, strict=True):
+            index = int(np.lexsort((place, weight, key))[-1])
+            actions = np.array(np.unravel_index(index, (A,) * length), np.int64)
+            at = [int(prefixes.root[ends[index]])]
+            for action in actions:
+                at.append(int(prefixes.child[at[-1], action]))
+            yield _Chain(name, np.array(at), actions, float(weight[index]))
+
+    def _latent_distances(self) -> Float64:
+        """Of every prefix: between its latent and its real state's."""
+        prefixes = self.prefixes
+        encoded = prefixes.engine.represent(self.agent.environment.observe(prefixes.states))
+        apart = (prefixes.latents - encoded).flatten(1).double()
+        return np.asarray(torch.linalg.vector_norm(apart, dim=1).cpu().numpy(), np.float64)
+
+
+class _Chain(NamedTuple):
+    """An action sequence."""
+
+    name: str
+    at: Int64  # [length + 1], prefixes, the state itself first
+    actions: Int64  # [length]
+    probability: float
+
+
+class _Returns(NamedTuple):
+    mean: Float64  # [S, A + 1], of each action, and of the policy
+    standard_error: Float64
+
+
+def _true_returns(
+    agent: Agent, config: InspectConfig, sample: Sample, uniforms: Float64, on_step: Callable[[], None]
+) -> _Returns:
+    """Returns of every action and then pi^MuZero, and of pi^MuZero, over R episodes, which see the same numbers."""
+    S, R = len(sample.states), config.rollouts
+    repeated = sample.states.take(np.repeat(np.arange(S), R))
+    numbers = np.tile(uniforms[:, : config.steps or agent.environment.spec.time_limit], (S, 1))
+    by_action = action_values(agent.environment, agent.policy, repeated, uniforms=numbers, on_step=on_step)
+    own = agent.policy.distribution(sample.states)
+    returns = by_action.reshape(S, R, -1)
+    policy = (returns * own[:, None]).sum(axis=2, keepdims=True)
+    all_of_them = np.concatenate([returns, policy], axis=2)
+    return _Returns(all_of_them.mean(axis=1), all_of_them.std(axis=1, ddof=1) / np.sqrt(R))
+
+
+def sequence_length(agent: Agent, config: InspectConfig) -> int:
+    """Length of the sequences: the one asked for, else the largest up to h that has few enough of them."""
+    if config.length is not None:
+        return config.length
+    A, most = agent.environment.spec.num_actions, largest_horizon(config.horizon, agent)
+    return max(length for length in range(1, most + 1) if length == 1 or A**length <= _SEQUENCES)
+
+
+def _cost(agent: Agent, config: InspectConfig, _: int) -> Cost:
+    S, A = len(config.chosen) + len(config.at), agent.environment.spec.num_actions
+    nodes, edges = cost.prefixes(S, A, sequence_length(agent, config), None)
+    N = config.simulations or agent.search.simulations
+    settings = agent.search.model_copy(update={"simulations": N})
+    total = cost_of_horizon(agent, config, 1) + cost.own_searches(agent, nodes) + cost.tree(S, nodes, edges)
+    for model in get_args(Model):
+        if model in agent.models:
+            total += cost.searches(S, settings, (model, 0)) + cost.tree(0, 0, S * N)
+    steps = S * config.rollouts * A * (config.steps or agent.environment.spec.time_limit)
+    return total + cost.own_searches(agent, steps) + Cost(environment_steps=steps)
+
+
+QUESTION = Question(
+    config=InspectConfig,
+    units=UNITS,
+    measure=measure_inspect,
+    cost=_cost,
+)
