@@ -7,6 +7,7 @@ from mzprobe.settings import (
     EquivalenceConfig,
     HorizonConfig,
     ImprovementConfig,
+    InspectConfig,
     OnlineConfig,
     OperatorsConfig,
     PlanningConfig,
@@ -36,6 +37,7 @@ def study_of_all_probes(*seeds):
         improvement=ImprovementConfig(states=2, episodes=1, simulations=(2,), horizon=2, steps=5),
         operators=OperatorsConfig(episodes=1, states=2, simulations=(2,), steps=5),
         targets=TargetsConfig(steps=5),
+        inspect=InspectConfig(states=2, episodes=1, horizon=2, rollouts=2, steps=5),
     )
 
 

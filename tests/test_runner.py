@@ -19,6 +19,7 @@ from mzprobe.settings import (
     EquivalenceConfig,
     HorizonConfig,
     ImprovementConfig,
+    InspectConfig,
     OnlineConfig,
     OperatorsConfig,
     PlanningConfig,
@@ -37,6 +38,7 @@ CONFIGS = {
     "planning": PlanningConfig(episodes=2, simulations=(2,), leaf="value"),
     "equivalence": EquivalenceConfig(states=3, episodes=1, horizon=2),
     "improvement": ImprovementConfig(states=3, episodes=1, simulations=(2,), horizon=2, steps=5),
+    "inspect": InspectConfig(states=3, episodes=1, horizon=2, rollouts=2, steps=5),
     "operators": OperatorsConfig(episodes=2, states=2, simulations=(2,), steps=5),
 }
 SAMPLED_CROSS = CrossConfig(states=3, episodes=1, horizon=3, enumerate_up_to=0, sequences=5)

@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from mzprobe.envs.core import EnvironmentSpec
-
-_WIDTH = 60  # columns of a drawing
 
 State = Annotated[
     list[str] | None,
@@ -120,9 +117,9 @@ def _sequence(name: str, rows: "pd.DataFrame", spec: "EnvironmentSpec") -> Any:
     from rich.table import Table
 
     last = rows.iloc[-1]
-    title = {"likeliest": "the likeliest sequence", "best": "the best sequence", "worst": "the worst predicted sequence"}
+    title = {"worst": "the worst predicted"}.get(name, f"the {name}")
     table = Table(
-        title=f"{title[name]}: probability {last['probability']:.3g}, true {last['value']:.4g}, "
+        title=f"{title} sequence: probability {last['probability']:.3g}, true {last['value']:.4g}, "
         f"predicted {last['predicted_value']:.4g}",
         title_justify="left",
         box=None,

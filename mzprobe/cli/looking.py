@@ -100,6 +100,7 @@ def verify_source(
 
 
 def source_of(path: Path, source: str | None, agent: list[str] | None) -> "Source":
+    """Whose checkpoint it is."""
     from mzprobe.sources import find_source
 
     return find_source(path, source=source, given=agent or ())

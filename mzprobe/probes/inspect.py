@@ -8,7 +8,7 @@ one of the largest true return, and the one whose value is predicted worst. A ro
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -301,12 +301,12 @@ def _cost(agent: Agent, config: InspectConfig, _: int) -> Cost:
     nodes, edges = cost.prefixes(S, A, sequence_length(agent, config), None)
     N = config.simulations or agent.search.simulations
     settings = agent.search.model_copy(update={"simulations": N})
-    total = cost_of_horizon(agent, config, 1) + cost.own_searches(agent, nodes) + cost.tree(S, nodes, edges)
-    for model in get_args(Model):
-        if model in agent.models:
-            total += cost.searches(S, settings, (model, 0)) + cost.tree(0, 0, S * N)
-    steps = S * config.rollouts * A * (config.steps or agent.environment.spec.time_limit)
-    return total + cost.own_searches(agent, steps) + Cost(environment_steps=steps)
+    played = S * config.rollouts * A * (config.steps or agent.environment.spec.time_limit)
+    total = cost_of_horizon(agent, config, 1) + cost.own_searches(agent, nodes + S + played)
+    total += cost.tree(S, nodes, edges) + Cost(environment_steps=played, model_steps=S + edges)
+    for model in agent.models:  # every simulation is walked, and each node encoded anew
+        total += cost.searches(S, settings, (model, 0)) + cost.tree(0, S * N, S * N) + Cost(model_steps=S * N)
+    return total
 
 
 QUESTION = Question(
