@@ -3,7 +3,19 @@
 import numpy as np
 import torch
 
-ROLES = ("network", "play", "replay", "evaluation", "probe", "claims", "dataset", "reanalyse", "collect", "audit")
+ROLES = (
+    "network",
+    "play",
+    "replay",
+    "evaluation",
+    "probe",
+    "claims",
+    "dataset",
+    "reanalyse",
+    "collect",
+    "audit",
+    "watch",
+)
 
 
 def sequence(seed: int, role: str, *keys: int) -> np.random.SeedSequence:

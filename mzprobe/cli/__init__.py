@@ -28,6 +28,7 @@ from mzprobe.cli.options import (
     learn_from,
 )
 from mzprobe.cli.pack import pack
+from mzprobe.cli.playing import play
 from mzprobe.cli.probes import add_commands
 from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
 from mzprobe.cli.study import study
@@ -68,6 +69,7 @@ Agents of other code are asked in the same way; whose a checkpoint is, and wheth
 \b
   mzprobe look cartpole.checkpoint
   mzprobe sources
+  mzprobe play cartpole.checkpoint              watch it play, beside what its model dreams
   mzprobe inspect cartpole.checkpoint           single states: what is searched, predicted and true there
   mzprobe verify-source toy.pth --source my_module:Toy   is an adapter of your own right?
 
@@ -184,6 +186,7 @@ def train(
 add_commands(app)
 app.command(epilog="Example: mzprobe look checkpoints/cartpole/seed-0")(look)
 app.command(epilog="Example: mzprobe inspect checkpoints/cartpole/seed-0 --step 2000 --state worst")(inspect)
+app.command(epilog="Example: mzprobe play checkpoints/cartpole/seed-0 --step 2000 --out episode.gif")(play)
 app.command(epilog="Example: mzprobe verify-source toy.pth --source my_module:Toy --numbers theirs.npz")(verify_source)
 app.command(epilog="Example: mzprobe sources")(sources)
 app.command(epilog="Example: mzprobe pack cartpole --out shipped")(pack)

@@ -1,0 +1,83 @@
+"""Frames in a file: a GIF, or an MP4 where the extra is there."""
+
+import io
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mzprobe.envs.shapes import Pixels
+from mzprobe.errors import UsageError
+from mzprobe.files import there, write_file
+
+SUFFIXES = (".gif", ".mp4")
+
+
+def check_video(path: Path, *, overwrite: bool) -> None:
+    """Refuses a file that could not be written, before there are frames.
+
+    Raises:
+        UsageError: if its kind is unknown, its extra is missing, its folder is not there, or it is there already.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path}: an episode is written as {' or '.join(SUFFIXES)}, give the file such an end")
+    if path.suffix == ".mp4":
+        _ffmpeg()
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}, make it first")
+    if there(path) and not overwrite:
+        raise UsageError(f"{path} is there already: give another name, or --overwrite")
+
+
+def write_video(path: Path, frames: Iterable[Pixels], *, fps: float) -> None:
+    """Writes frames `[H, W, 3]` of one size; the file appears when it is whole.
+
+    Args:
+        path: ends in .gif or .mp4.
+        frames: one or more.
+        fps: frames a second.
+    """
+    write_file(path, _as_gif(frames, fps) if path.suffix == ".gif" else _as_mp4(frames, fps))
+
+
+def _as_gif(frames: Iterable[Pixels], fps: float) -> bytes:
+    # One palette for all, or colours would flicker: that of the first frame, to which all others are brought.
+    images = (Image.fromarray(np.ascontiguousarray(frame)) for frame in frames)
+    first = next(images).quantize(colors=64)
+    rest = (image.quantize(palette=first, dither=Image.Dither.NONE) for image in images)
+    written = io.BytesIO()
+    first.save(
+        written,
+        format="GIF",
+        save_all=True,
+        append_images=rest,
+        duration=max(20, round(1000 / fps)),
+        loop=0,
+        disposal=1,
+    )
+    return written.getvalue()
+
+
+def _as_mp4(frames: Iterable[Pixels], fps: float) -> bytes:
+    every = iter(frames)
+    first = next(every)
+    height, width = first.shape[0] // 2 * 2, first.shape[1] // 2 * 2  # as the codec wants them
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "episode.mp4"
+        writer = _ffmpeg().write_frames(str(path), (width, height), fps=fps, macro_block_size=2)
+        writer.send(None)
+        for frame in (first, *every):
+            writer.send(np.ascontiguousarray(frame[:height, :width]))
+        writer.close()
+        return path.read_bytes()
+
+
+def _ffmpeg() -> Any:
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        raise UsageError("an .mp4 needs ffmpeg: pip install 'mzprobe[video]', or write a .gif") from None
+    return imageio_ffmpeg
