@@ -75,6 +75,7 @@ _ERROR, _RETURN = "Value prediction error\n(discounted reward)", "Return (undisc
 _N = "Simulations per step, N"
 _POLICY_NAMES = {"behaviour": "search", "prior": "policy network,\nsampled", "greedy": "policy network,\ngreedy"}
 _POLICIES = list(_POLICY_NAMES)
+_LABEL = 45  # characters of which two stand beside each other
 _APART = 0.15  # of two runs' marks at a policy's place
 _UNITS = {"seed": "agents", "episode": "episodes"}
 _OWN = {"gamma": "gamma {:g}", "time_limit": "{} steps"}  # of an environment, said where runs differ in it
@@ -264,7 +265,7 @@ def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: 
         elif view.x != "policy":
             panels[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         figure.suptitle(f"{title}, {view.table}", fontsize=10)
-        legend_below(figure, labels.values(), columns=2)
+        legend_below(figure, labels.values(), columns=2 if max(map(len, labels.values())) <= _LABEL else 1)
     return figure
 
 

@@ -14,6 +14,7 @@ from matplotlib import style, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 STYLE: Any = {
     "figure.dpi": 100,
@@ -57,6 +58,15 @@ def rendered(figure: Figure, suffix: str) -> bytes:
     metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
     with figure_style():
         figure.savefig(buffer, format=suffix, metadata=metadata)
+    return in_few_colours(buffer.getvalue()) if suffix == "png" else buffer.getvalue()
+
+
+def in_few_colours(png: bytes) -> bytes:
+    """A PNG with a palette of 256 colours, which nobody tells from the original: a third of its bytes."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        dpi = image.info["dpi"]
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True, dpi=dpi)
     return buffer.getvalue()
 
 
