@@ -54,14 +54,14 @@ FAULTS = (
     ),
     Fault(
         what="a product of one row leaves out the end of the row",
-        file="mzprobe/networks/products.py",
+        file="mzprobe/networks/fused/products.py",
         old="places = [values[4], last] if twice else [values[4]]",
         new="places = [values[4]]",
         test="tests/test_rows.py::test_both_ways_of_evaluating_agree_with_the_network",
     ),
     Fault(
         what="a padded lane spoils its neighbour",
-        file="mzprobe/networks/products.py",
+        file="mzprobe/networks/fused/products.py",
         old="builder.sub(out.shape[1], j) if part else None",
         new="None",
         test="tests/test_products.py::test_nothing_beside_a_product_is_touched",
@@ -75,7 +75,7 @@ FAULTS = (
     ),
     Fault(
         what="the compiled softmax is not normalised",
-        file="mzprobe/networks/mlp_kernels.py",
+        file="mzprobe/networks/fused/mlp_kernels.py",
         old="total[i] = np.float32(1) / total[i]",
         new="total[i] = np.float32(1)",
         test="tests/test_arithmetic.py::test_the_fused_softmax_equals_torch",
@@ -103,7 +103,7 @@ FAULTS = (
     ),
     Fault(
         what="a reward scale is not undone by the fused search",
-        file="mzprobe/networks/mlp_kernels.py",
+        file="mzprobe/networks/fused/mlp_kernels.py",
         old="(q * q + 2 * q) / axis.reward_scale",
         new="(q * q + 2 * q)",
         test="tests/test_search.py::test_the_fused_path_undoes_the_reward_scale",

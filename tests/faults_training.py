@@ -193,7 +193,7 @@ FAULTS = (
     ),
     Fault(
         what="a reward head of transitions never sees the latent after in kernels",
-        file="mzprobe/networks/mlp_kernels.py",
+        file="mzprobe/networks/fused/mlp_kernels.py",
         old="        step[inputs:],\n",
         new="        np.zeros((inputs - A, lanes), np.float32),\n",
         test="tests/test_search.py::test_the_fused_path_equals_the_general_path",

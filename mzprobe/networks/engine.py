@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mzprobe.inputs import as_floats, as_tensor
-from mzprobe.networks.chain_kernels import predict_chains, represent_chains, roll_chains, step_chains
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
 from mzprobe.networks.fully_connected import FullyConnected
-from mzprobe.networks.mlp import MLPNetwork, MLPWeights
-from mzprobe.networks.mlp_kernels import predict_all, represent_all, roll_all, step_all, value_atoms_all
+from mzprobe.networks.fused.chain_kernels import predict_chains, represent_chains, roll_chains, step_chains
+from mzprobe.networks.fused.mlp_kernels import predict_all, represent_all, roll_all, step_all, value_atoms_all
+from mzprobe.networks.fused.weights import MLPWeights
+from mzprobe.networks.mlp import MLPNetwork
 from mzprobe.networks.rows import ROWS, by_rows
 from mzprobe.networks.support import Axis
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mzprobe.networks.chain_kernels import ELU, RELU, ChainWeights, Linear
 from mzprobe.networks.core import TrainableNetwork
+from mzprobe.networks.fused.chain_kernels import ELU, RELU, ChainWeights, Linear
 from mzprobe.networks.support import Support
 
 Chain = Sequence[tuple[Tensor, Tensor]]  # weight [outputs, inputs] and bias [outputs] of each linear layer

@@ -1,17 +1,14 @@
 """A network of small perceptrons, for vector observations."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mzprobe.networks.core import TrainableNetwork, minmax_scale
+from mzprobe.networks.fused.weights import Layers, MLPWeights
 from mzprobe.networks.support import Support
-
-Array = NDArray[np.float32]
 
 
 class MLPNetwork(TrainableNetwork):
@@ -92,28 +89,9 @@ class MLPNetwork(TrainableNetwork):
             self.value_head,
         )
 
-    def weights(self) -> "MLPWeights":
+    def weights(self) -> MLPWeights:
         """The parameters as numpy views, for the fused CPU kernels; they follow the training in place."""
         return MLPWeights(*(body.layers() for body in self.perceptrons()))
-
-
-class Layers(NamedTuple):
-    """One perceptron's parameters, float32, as `x @ w + b` takes them."""
-
-    w1: Array  # [inputs, H]
-    b1: Array  # [H]
-    w2: Array  # [H, outputs]
-    b2: Array  # [outputs]
-
-
-class MLPWeights(NamedTuple):
-    """All parameters of an `MLPNetwork`."""
-
-    representation: Layers
-    dynamics: Layers
-    reward: Layers
-    policy: Layers
-    value: Layers
 
 
 class Perceptron(nn.Module):

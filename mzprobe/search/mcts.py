@@ -10,7 +10,8 @@ from mzprobe import libm
 from mzprobe._kernel import kernel
 from mzprobe.config import SearchConfig
 from mzprobe.inputs import as_floats
-from mzprobe.networks.mlp import MLPNetwork, MLPWeights
+from mzprobe.networks.fused.weights import MLPWeights
+from mzprobe.networks.mlp import MLPNetwork
 from mzprobe.search.fused import fused_search
 from mzprobe.search.lots import root_keys
 from mzprobe.search.models import LearnedModel, PlanningModel

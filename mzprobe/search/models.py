@@ -13,7 +13,8 @@ from mzprobe.envs.core import Environment, concatenate, legal_actions
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
 from mzprobe.networks.engine import engine_for, runs_in_kernels
 from mzprobe.networks.evaluate import Evaluator
-from mzprobe.networks.mlp import MLPNetwork, MLPWeights
+from mzprobe.networks.fused.weights import MLPWeights
+from mzprobe.networks.mlp import MLPNetwork
 from mzprobe.search.rollouts import Rollout, RolloutArena, discounted, rolled_out
 
 Bool = NDArray[np.bool_]

@@ -12,7 +12,7 @@ from mzprobe.inputs import as_floats
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks import MLPNetwork, TrainableNetwork
 from mzprobe.networks.engine import runs_in_kernels
-from mzprobe.networks.mlp import Layers, MLPWeights
+from mzprobe.networks.fused.weights import Layers, MLPWeights
 from mzprobe.training.fused import COVERED, fused_gradient
 from mzprobe.training.objective import Objective, muzero_objective
 from mzprobe.training.optimiser import AdamW

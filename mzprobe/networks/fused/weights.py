@@ -1,0 +1,27 @@
+"""Weights of an `MLPNetwork` as its kernels take them."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+class Layers(NamedTuple):
+    """One perceptron's parameters, float32, as `x @ w + b` takes them."""
+
+    w1: Array  # [inputs, H]
+    b1: Array  # [H]
+    w2: Array  # [H, outputs]
+    b2: Array  # [outputs]
+
+
+class MLPWeights(NamedTuple):
+    """All parameters of an `MLPNetwork`."""
+
+    representation: Layers
+    dynamics: Layers
+    reward: Layers
+    policy: Layers
+    value: Layers
