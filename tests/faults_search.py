@@ -34,8 +34,8 @@ FAULTS = (
     Fault(
         what="the floor of the normalisation is in the environment's unit",
         file="mzprobe/search/models.py",
-        old="return 1 / network.support.reward_scale",
-        new="return 1.0",
+        old="else 1 / support.reward_scale",
+        new="else 1.0",
         test="tests/test_search.py::test_the_floor_has_no_unit_of_its_own",
     ),
     Fault(

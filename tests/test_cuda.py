@@ -32,7 +32,7 @@ def test_search_on_cuda_gives_the_visits_of_the_cpu(leaf):
     config = SearchConfig(simulations=25)
     here = search(LearnedModel(network, num_actions=3, gamma=0.99, leaf=leaf), observations, config=config)
     there = search(
-        LearnedModel(network.to("cuda"), num_actions=3, gamma=0.99, leaf=leaf, device="cuda"),
+        LearnedModel(network.to("cuda"), num_actions=3, gamma=0.99, leaf=leaf, compute=Compute(device="cuda")),
         observations,
         config=config,
     )
@@ -52,7 +52,7 @@ def test_training_runs_on_cuda_and_resumes(tmp_path, keys):
     config = load_preset("cartpole", ["training.steps=5", "training.evaluation_episodes=1", *keys])
     for steps in (5, 8):
         further = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
-        trainer = Trainer(further, seed=0, run="cuda", out=tmp_path, command="test", device="cuda")
+        trainer = Trainer(further, seed=0, run="cuda", out=tmp_path, command="test", compute=Compute(device="cuda"))
         trainer.train()
         assert (trainer.folder / f"step-{steps:07d}").is_dir()
 

@@ -16,7 +16,7 @@ from mzprobe.envs.validation import valid_spec
 from mzprobe.errors import UsageError
 from mzprobe.inputs import as_floats, as_tensor
 from mzprobe.networks import build, check_network
-from mzprobe.networks.engine import KernelEngine, TorchEngine
+from mzprobe.networks.engine import TorchEngine
 from mzprobe.training.replay import Replay
 
 SHAPE = (6, 5, 1)
@@ -100,7 +100,7 @@ def test_both_engines_and_the_learner_see_the_same(config):
     environment = make(config.environment.name, **config.environment.options)
     network = build(NetworkConfig(), environment.spec, torch.Generator().manual_seed(0))
     seen = environment.observe(environment.reset(range(5)))
-    inside, outside = (engine(network).represent(seen) for engine in (KernelEngine, TorchEngine))
+    inside, outside = (engine.represent(seen) for engine in (network.kernel_engine(), TorchEngine(network)))
     assert inside.numpy() == pytest.approx(outside.numpy(), abs=1e-6)
     check_network(network, environment.spec)
 

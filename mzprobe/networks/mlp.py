@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mzprobe.networks.core import TrainableNetwork, minmax_scale
-from mzprobe.networks.fused.weights import Layers, MLPWeights
+from mzprobe.networks.fused.engines import KernelEngine
+from mzprobe.networks.fused.weights import FusedWeights, Layers, MLPWeights
 from mzprobe.networks.support import Support
 
 
@@ -92,6 +93,15 @@ class MLPNetwork(TrainableNetwork):
     def weights(self) -> MLPWeights:
         """The parameters as numpy views, for the fused CPU kernels; they follow the training in place."""
         return MLPWeights(*(body.layers() for body in self.perceptrons()))
+
+    def kernel_engine(self) -> KernelEngine | None:
+        """Its engine on the CPU; None for a subclass, which may compute anything."""
+        return KernelEngine(FusedWeights(self.weights(), self.support)) if type(self) is MLPNetwork else None
+
+    @property
+    def kept_per_step(self) -> int:
+        """As in `TrainableNetwork`."""
+        return 2 * self.latent + self.representation.w1.shape[1]
 
 
 class Perceptron(nn.Module):

@@ -99,7 +99,7 @@ def fused_search(
             if horizon < 0:
                 value_block(weights, axis, block, v[:count])
             else:
-                _roll_out(weights, axis, gamma, keys[first:], slot, horizon - depth[:count, slot], block, v)
+                _roll_block_out(weights, axis, gamma, keys[first:], slot, horizon - depth[:count, slot], block, v)
             if slot == 0:
                 plant(forest, first, v[:count], selection, legal)
                 continue
@@ -109,7 +109,7 @@ def fused_search(
 
 
 @kernel
-def _roll_out(
+def _roll_block_out(
     weights: MLPWeights,
     axis: Axis,
     gamma: float,

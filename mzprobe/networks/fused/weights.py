@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mzprobe.networks.support import Support
+
 Array = NDArray[np.float32]
 
 
@@ -25,3 +27,10 @@ class MLPWeights(NamedTuple):
     reward: Layers
     policy: Layers
     value: Layers
+
+
+class FusedWeights(NamedTuple):
+    """A network that the fused paths know: they read these arrays, or train them, in place."""
+
+    weights: MLPWeights
+    support: Support
