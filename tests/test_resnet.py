@@ -8,7 +8,7 @@ import torch
 
 import mzprobe
 from mzprobe.compute import Compute
-from mzprobe.config import MLPConfig, ResNetConfig, SearchConfig, load_preset
+from mzprobe.config import MLPConfig, ResNetConfig, SearchConfig, TrainingConfig, load_preset
 from mzprobe.envs import CartPole, make
 from mzprobe.errors import CheckFailed, UsageError
 from mzprobe.networks import build, check_network
@@ -16,6 +16,8 @@ from mzprobe.networks.engine import TorchEngine, engine_for, placed
 from mzprobe.networks.resnet import scale_planes
 from mzprobe.search import LearnedModel, search
 from mzprobe.threads import limited_threads
+from mzprobe.training.learner import Learner
+from mzprobe.training.targets import Batch
 
 BRICKS = make("minatar-breakout").spec
 SMALL = {"channels": 4, "head_channels": 2, "head_hidden": 8}
@@ -36,7 +38,8 @@ def resnet(spec=BRICKS, *, seed=0, heads=True, **options):
     with torch.no_grad():
         for name, x in network.state_dict().items():
             if heads and x.is_floating_point():
-                x += 0.2 * torch.rand(x.shape, generator=generator) * (1 if "var" in name else 2 * torch.rand(()) - 1)
+                drawn = torch.rand(x.shape, generator=generator)
+                x += 0.2 * (drawn if "var" in name else 2 * drawn - 1)
     return network
 
 
@@ -225,6 +228,43 @@ def test_bfloat16_is_coarser_and_comes_back_as_float32():
         assert x.dtype == torch.float32
         assert not torch.equal(x, y)
         torch.testing.assert_close(x, y, rtol=0.1, atol=0.1)
+
+
+def batch_of(B, K):
+    rng, ones = np.random.default_rng(0), np.ones((K + 1, B), np.float32)
+    return Batch(
+        observations=images_of(BRICKS, B),
+        actions=rng.integers(3, size=(K, B)),
+        rewards=rng.random((K, B), dtype=np.float32),
+        values=rng.random((K + 1, B), dtype=np.float32),
+        policies=np.full((K + 1, B, 3), 1 / 3, np.float32),
+        reward_weights=ones[:K],
+        value_weights=ones,
+        policy_weights=ones,
+    )
+
+
+def test_the_learner_takes_a_step_in_bfloat16_with_losses_and_values_in_float32():
+    config, found = TrainingConfig(batch_size=8, unroll_steps=2), []
+    for precision in ("highest", "bfloat16"):
+        network = resnet()
+        losses, values = Learner(network, config, compute=Compute(precision=precision)).step(batch_of(8, 2), 0)
+        assert values.dtype == np.float32
+        assert {x.dtype for x in network.parameters()} == {torch.float32}
+        found.append(([*losses.values()], values))
+    (exact, at), (rounded, near) = found
+    assert rounded == pytest.approx(exact, rel=0.05)
+    assert not np.array_equal(near, at)
+    assert near == pytest.approx(at, abs=0.1)
+
+
+def test_a_head_is_read_in_float32_whatever_the_network_runs_in():
+    support = resnet(atoms=601, support_minimum=-300, support_maximum=300).support
+    logits = 5 * torch.randn(4, 601, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside, coarse = support.scalar(logits), support.scalar(logits.bfloat16())
+    assert torch.equal(inside, support.scalar(logits))
+    assert torch.equal(coarse, support.scalar(logits.bfloat16().float()))
 
 
 @pytest.mark.slow

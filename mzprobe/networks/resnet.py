@@ -71,9 +71,9 @@ class ResNet(TrainableNetwork):
             self.dynamics_blocks = nn.Sequential(*(_Block(channels) for _ in range(blocks)))
             self.trunk = nn.Sequential(*(_Block(channels) for _ in range(blocks)))
             sizes = (self.latent_shape, head_channels, head_hidden)
-            self.reward_head = _head(*sizes, support.atoms)
-            self.value_head = _head(*sizes, support.atoms)
-            self.policy_head = _head(*sizes, num_actions)
+            self.reward_head = _Head(*sizes, support.atoms)
+            self.value_head = _Head(*sizes, support.atoms)
+            self.policy_head = _Head(*sizes, num_actions)
         _initialise(self, generator)
         for head in (self.reward_head, self.value_head, self.policy_head):
             for parameter in head[-1].parameters():
@@ -177,19 +177,26 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
 
 
-def _head(latent: tuple[int, int, int], reduced: int, hidden: int, outputs: int) -> nn.Sequential:
-    """A latent to logits: a convolution of one pixel, and a perceptron."""
-    channels, height, width = latent
-    return nn.Sequential(
-        nn.Conv2d(channels, reduced, 1),
-        nn.BatchNorm2d(reduced),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(reduced * height * width, hidden),
-        nn.BatchNorm1d(hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, outputs),
-    )
+class _Head(nn.Sequential):
+    """A latent to logits: a convolution of one pixel, and a perceptron; in float32 whatever the rest runs in."""
+
+    def __init__(self, latent: tuple[int, int, int], reduced: int, hidden: int, outputs: int) -> None:
+        channels, height, width = latent
+        super().__init__(
+            nn.Conv2d(channels, reduced, 1),
+            nn.BatchNorm2d(reduced),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(reduced * height * width, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            logits: Tensor = super().forward(x.float())  # type: ignore[no-untyped-call]
+        return logits
 
 
 @torch.no_grad()

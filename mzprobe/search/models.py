@@ -116,10 +116,9 @@ class LearnedModel:
     @torch.inference_mode()
     def expand(self, arena: "LatentArena", nodes: Int32, actions: Int32, slot: int) -> Leaf:
         """One dynamics and one prediction call for the whole batch."""
-        device = arena.trees.device
-        parents = arena.latents[torch.from_numpy(nodes).to(device), arena.trees]
-        chosen = torch.from_numpy(actions).to(device, torch.int64)
-        latents, reward = self._engine.dynamics(parents, chosen)
+        # One transfer to the device for both, as one from it for what the leaf is worth.
+        slots, chosen = torch.from_numpy(np.stack((nodes, actions))).to(arena.trees.device, torch.int64)
+        latents, reward = self._engine.dynamics(arena.latents[slots, arena.trees], chosen)
         arena.latents[slot] = latents
         if arena.rollouts is not None:
             arena.rollouts.place(nodes, slot)
