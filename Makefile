@@ -35,6 +35,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/search_speed.py
 	$(BIN)/python benchmarks/search_rules.py
 	$(BIN)/python benchmarks/search_visits.py
+	$(BIN)/python benchmarks/convolution.py
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/reanalyse_speed.py
 	$(BIN)/python benchmarks/probe_speed.py

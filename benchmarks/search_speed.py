@@ -23,9 +23,17 @@ from mzprobe._kernel import kernel
 from mzprobe.config import SearchConfig, load_preset
 from mzprobe.envs import CartPole
 from mzprobe.networks import MLPNetwork, Support
-from mzprobe.networks.mlp import MLPWeights
-from mzprobe.networks.mlp_kernels import LANES, Block, new_block, policy_block, reward_block, step_block, value_block
-from mzprobe.networks.products import add_product
+from mzprobe.networks.fused.mlp_kernels import (
+    LANES,
+    Block,
+    new_block,
+    policy_block,
+    reward_block,
+    step_block,
+    value_block,
+)
+from mzprobe.networks.fused.products import add_product
+from mzprobe.networks.fused.weights import MLPWeights
 from mzprobe.networks.support import Axis
 from mzprobe.search import LearnedModel, sample_actions, search
 from mzprobe.training.trainer import Trainer

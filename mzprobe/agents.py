@@ -92,13 +92,13 @@ class Agent:
     def evaluate(self) -> Evaluator:
         """pi_theta and v at observations."""
         A = self.environment.spec.num_actions
-        return Evaluator(self.network, num_actions=A, device=self.compute.device)
+        return Evaluator(self.network, num_actions=A, compute=self.compute)
 
     @cached_property
     def position_bytes(self) -> int:
         """Bytes that a position takes: a state and its latent, as they are at a start."""
         states = self.environment.reset([0])
-        latents = engine_for(self.network, device=self.compute.device).represent(self.environment.observe(states))
+        latents = engine_for(self.network, self.compute).represent(self.environment.observe(states))
         return bytes_of(states) + latents.nbytes
 
     @property
@@ -139,9 +139,8 @@ class Agent:
         if prior == "policy" and prior_at not in (None, own_place(model)):
             planned = self.planning_in(model, prior="uniform", leaf=leaf)
             return AdvisedModel(planned, self.planning_in("true" if model == "learned" else "learned"))
-        device = self.compute.device
-        rows = self.compute.rows or search_rows(device)
-        return planning_in(model, self.environment, self.network, device=device, rows=rows, prior=prior, leaf=leaf)
+        compute, rows = self.compute, search_rows(self.network, self.compute)
+        return planning_in(model, self.environment, self.network, compute=compute, rows=rows, prior=prior, leaf=leaf)
 
     def label(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Puts the agent's seed and training step, and the temperature of its policy if there is none, in front."""

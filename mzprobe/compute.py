@@ -1,7 +1,7 @@
 """How an agent's numbers are made: where its network runs, how precisely, on how many threads, in how much memory."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,32 +9,57 @@ import torch
 
 from mzprobe.threads import limited_threads
 
-Precision = Literal["highest", "high", "medium"]
+Precision = Literal["highest", "high", "medium", "bfloat16"]
 
 MEMORY = 1 << 28  # bytes held at a time, about, unless a caller says otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """Of these `memory` changes no number."""
+    """Of these `memory` changes no number.
+
+    What torch runs is meant; kernels of our own have one precision and one order.
+    """
 
     device: str = "cpu"  # of the network
-    precision: Precision = "highest"  # of products by torch in float32: below it a device may round their factors
+    precision: Precision = "highest"  # of products in float32: below it a device may round their factors, to TF32 say;
+    # bfloat16 runs a network in that, as far as torch's autocast deems it safe, and its weights stay float32
     threads: int = 1  # of torch and of the BLAS of numpy
     memory: int = MEMORY  # bytes of states, latents and trees that are held at a time, about
-    rows: int | None = None  # of a call of the network by torch in a search; None for those of the device
+    rows: int | None = None  # of a call of the network by torch in a search; None for those of network and device
+    channels_last: bool = False  # whether weights of convolutions lie so, which tensor cores want
+    compiled: bool = False  # whether torch.compile makes one kernel of what it can
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the network runs where our own kernels do."""
+        return torch.device(self.device).type == "cpu"
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """In which a network is called, to learn or not."""
+        if self.precision != "bfloat16":
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
     @contextmanager
     def limited(self) -> Iterator[None]:
-        """Holds torch and BLAS to `threads`, and torch to `precision`, while it is entered."""
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision(self.precision)
+        """Holds torch and BLAS to `threads`, and torch's products and convolutions to `precision`, while entered."""
+        exact = self.precision in ("highest", "bfloat16")  # what bfloat16 leaves in float32 is to stay it
+        before, rounded = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        torch.set_float32_matmul_precision("highest" if exact else self.precision)
+        torch.backends.cudnn.allow_tf32 = not exact  # which torch allows unless it is told not to
         try:
             with limited_threads(self.threads):
                 yield
         finally:
             torch.set_float32_matmul_precision(before)
+            torch.backends.cudnn.allow_tf32 = rounded
 
     def record(self) -> dict[str, str]:
         """What a table says of it: numbers that were made otherwise do not belong with its own."""
-        return {"device": self.device.partition(":")[0], "precision": self.precision}
+        options = {"channels_last": self.channels_last, "compiled": self.compiled}
+        return {
+            "device": self.device.partition(":")[0],
+            "precision": self.precision,
+            **{name: "yes" for name, asked in options.items() if asked},
+        }

@@ -34,8 +34,8 @@ FAULTS = (
     Fault(
         what="the floor of the normalisation is in the environment's unit",
         file="mzprobe/search/models.py",
-        old="return 1 / network.support.reward_scale",
-        new="return 1.0",
+        old="else 1 / support.reward_scale",
+        new="else 1.0",
         test="tests/test_search.py::test_the_floor_has_no_unit_of_its_own",
     ),
     Fault(
@@ -53,15 +53,29 @@ FAULTS = (
         test="tests/test_search.py::test_the_fused_path_equals_the_general_path",
     ),
     Fault(
+        what="a search takes a network in whatever mode it is",
+        file="mzprobe/networks/engine.py",
+        old="            self.network.eval()\n",
+        new="            pass\n",
+        test="tests/test_resnet.py::test_a_search_and_an_evaluation_move_no_statistic_whatever_mode_they_find",
+    ),
+    Fault(
+        what="a convolution reads planes as they come",
+        file="mzprobe/networks/resnet.py",
+        old="return planes.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)",
+        new="return planes",
+        test="tests/test_resnet.py::test_a_row_has_the_same_bits_in_whatever_batch",
+    ),
+    Fault(
         what="a product of one row leaves out the end of the row",
-        file="mzprobe/networks/products.py",
+        file="mzprobe/networks/fused/products.py",
         old="places = [values[4], last] if twice else [values[4]]",
         new="places = [values[4]]",
         test="tests/test_rows.py::test_both_ways_of_evaluating_agree_with_the_network",
     ),
     Fault(
         what="a padded lane spoils its neighbour",
-        file="mzprobe/networks/products.py",
+        file="mzprobe/networks/fused/products.py",
         old="builder.sub(out.shape[1], j) if part else None",
         new="None",
         test="tests/test_products.py::test_nothing_beside_a_product_is_touched",
@@ -75,7 +89,7 @@ FAULTS = (
     ),
     Fault(
         what="the compiled softmax is not normalised",
-        file="mzprobe/networks/mlp_kernels.py",
+        file="mzprobe/networks/fused/mlp_kernels.py",
         old="total[i] = np.float32(1) / total[i]",
         new="total[i] = np.float32(1)",
         test="tests/test_arithmetic.py::test_the_fused_softmax_equals_torch",
@@ -103,7 +117,7 @@ FAULTS = (
     ),
     Fault(
         what="a reward scale is not undone by the fused search",
-        file="mzprobe/networks/mlp_kernels.py",
+        file="mzprobe/networks/fused/mlp_kernels.py",
         old="(q * q + 2 * q) / axis.reward_scale",
         new="(q * q + 2 * q)",
         test="tests/test_search.py::test_the_fused_path_undoes_the_reward_scale",

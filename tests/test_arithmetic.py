@@ -12,7 +12,7 @@ from models import random_network
 
 from mzprobe.networks import Support
 from mzprobe.networks.core import minmax_scale
-from mzprobe.networks.mlp_kernels import exponentials, mean_atoms, minmax_lanes, perceptron, softmax_lanes
+from mzprobe.networks.fused.mlp_kernels import exponentials, mean_atoms, minmax_lanes, perceptron, softmax_lanes
 from mzprobe.networks.support import inverse_transform, transform
 from mzprobe.threads import limited_threads
 

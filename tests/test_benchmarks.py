@@ -11,6 +11,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 OPTIONS = {
     "env_speed": ["--repetitions", "1"],
     "minatar_speed": ["--repetitions", "1"],
+    "convolution": ["--repetitions", "1"],
     "search_speed": [],
     "search_rules": [],
     "search_visits": [],

@@ -5,12 +5,15 @@ from pydantic import ValidationError
 
 from mzprobe.config import (
     EnvironmentConfig,
-    NetworkConfig,
+    FactoryConfig,
+    MLPConfig,
+    ResNetConfig,
     RunConfig,
     SearchConfig,
     TrainingConfig,
     keys,
     load_preset,
+    of_record,
     validated,
     with_overrides,
 )
@@ -156,9 +159,49 @@ def test_json_takes_a_configuration_back_to_itself(tiny_config):
     assert validated(RunConfig, config.model_dump(mode="json"), "here") == config
 
 
+# Networks by kind
+
+
+def test_a_section_without_a_kind_is_of_perceptrons_as_older_checkpoints_have_it():
+    values = RunConfig().model_dump(mode="json")
+    del values["network"]["kind"]
+    assert of_record(values, "here").network == MLPConfig()
+
+
+@pytest.mark.parametrize("config", [MLPConfig(latent=3), ResNetConfig(blocks=2), FactoryConfig(kind="a:b")])
+def test_json_takes_every_kind_back_to_itself(config):
+    run = RunConfig(network=config)
+    assert RunConfig.model_validate_json(run.model_dump_json()) == run
+    assert of_record(run.model_dump(mode="json"), "here") == run
+
+
+def test_another_kind_takes_from_a_preset_what_it_knows_itself():
+    network = load_preset("cartpole", ["network.kind=resnet", "network.channels=8"]).network
+    assert network == ResNetConfig(channels=8, support_minimum=-10, support_maximum=10, atoms=21)
+    factory = load_preset("cartpole", ["network.kind=a:b", "network.options.depth=3"]).network
+    assert factory == FactoryConfig(kind="a:b", latent=32, hidden=64, options={"depth": 3})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["network.channels=8"], "there is no configuration key network.channels with network.kind=mlp"),
+        (["network.kind=resnet", "network.latent=8"], "no configuration key network.latent with network.kind=resnet"),
+        (["network.kind=a:b", "network.blocks=8"], "no configuration key network.blocks with network.kind=module:attr"),
+        (["network.options.depth=3"], "there is no configuration key network.options with network.kind=mlp"),
+        (["network.chanels=8"], "did you mean network.channels?"),
+        (["network.kind=resnot"], "there is no network resnot: use mlp, resnet, or module:attribute of a factory"),
+        (["network.kind=resnet", "network.channels=0"], "network.channels is not valid"),
+        (["network.kind=resnet", "network.channels=true"], "network.channels is not valid: true and false are no"),
+    ],
+)
+def test_keys_of_another_kind_are_refused_in_one_sentence(overrides, said):
+    assert said in refused(*overrides)
+
+
 def test_every_key_is_described():
     probes = [probe.config for probe in PROBES.values()]
-    for model in (NetworkConfig, SearchConfig, TrainingConfig, EnvironmentConfig, *probes):
+    for model in (MLPConfig, ResNetConfig, FactoryConfig, SearchConfig, TrainingConfig, EnvironmentConfig, *probes):
         assert [name for name, field in model.model_fields.items() if not field.description] == []
 
 

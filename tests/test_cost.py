@@ -190,8 +190,8 @@ def work(monkeypatch):
         finally:
             counted.searching = False
 
-    def counting_engine(network, **options):
-        return CountingEngine(engine_for(network, **options), counted)
+    def counting_engine(network, compute=None):
+        return CountingEngine(engine_for(network, compute), counted)
 
     def call(evaluator, observations):
         counted.add("model_steps", len(observations))

@@ -6,7 +6,9 @@ import torch
 
 from mzprobe.compute import Compute
 from mzprobe.config import SearchConfig, load_preset
-from mzprobe.networks import MLPNetwork, Support
+from mzprobe.envs import make
+from mzprobe.networks import MLPNetwork, Support, build, check_network
+from mzprobe.networks.engine import engine_for, placed
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.search import LearnedModel, Rollout, search
@@ -32,7 +34,7 @@ def test_search_on_cuda_gives_the_visits_of_the_cpu(leaf):
     config = SearchConfig(simulations=25)
     here = search(LearnedModel(network, num_actions=3, gamma=0.99, leaf=leaf), observations, config=config)
     there = search(
-        LearnedModel(network.to("cuda"), num_actions=3, gamma=0.99, leaf=leaf, device="cuda"),
+        LearnedModel(network.to("cuda"), num_actions=3, gamma=0.99, leaf=leaf, compute=Compute(device="cuda")),
         observations,
         config=config,
     )
@@ -52,7 +54,44 @@ def test_training_runs_on_cuda_and_resumes(tmp_path, keys):
     config = load_preset("cartpole", ["training.steps=5", "training.evaluation_episodes=1", *keys])
     for steps in (5, 8):
         further = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
-        trainer = Trainer(further, seed=0, run="cuda", out=tmp_path, command="test", device="cuda")
+        trainer = Trainer(further, seed=0, run="cuda", out=tmp_path, command="test", compute=Compute(device="cuda"))
+        trainer.train()
+        assert (trainer.folder / f"step-{steps:07d}").is_dir()
+
+
+RESNET = ("environment.name=minatar-breakout", "network.kind=resnet", "network.channels=8", "training.steps=5")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"channels_last": True}, {"precision": "bfloat16"}, {"precision": "high"}, {"compiled": True}],
+    ids=str,
+)
+def test_a_residual_network_says_on_cuda_what_it_says_on_the_cpu(options):
+    environment, config = make("minatar-breakout"), load_preset("cartpole", RESNET).network
+    network = build(config, environment.spec, torch.Generator().manual_seed(0))
+    seen, actions = environment.observe(environment.reset(range(40))), np.arange(40) % 3
+    found = []
+    for compute in (Compute(), Compute(device="cuda", **options)):
+        with compute.limited():
+            engine = engine_for(placed(network, compute), compute)
+            latents = engine.represent(seen)
+            found.append([x.cpu() for x in (latents, *engine.dynamics(latents, actions), *engine.predict(latents))])
+    tolerance = 1e-4 if options.get("precision", "highest") == "highest" else 0.1
+    for x, y in zip(*found, strict=True):
+        assert x.dtype == torch.float32
+        torch.testing.assert_close(x, y, rtol=tolerance, atol=tolerance)
+    check_network(network, environment.spec, device="cuda")
+
+
+@pytest.mark.parametrize("options", [{}, {"precision": "bfloat16", "channels_last": True}], ids=str)
+def test_a_residual_agent_learns_on_cuda_and_resumes(tmp_path, options):
+    less = ("search.simulations=4", "training.warmup_environment_steps=100", "training.evaluation_episodes=0")
+    config = load_preset("cartpole", [*RESNET, *less])
+    for steps in (5, 8):
+        further = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
+        compute = Compute(device="cuda", **options)
+        trainer = Trainer(further, seed=0, run="cuda", out=tmp_path, command="test", compute=compute)
         trainer.train()
         assert (trainer.folder / f"step-{steps:07d}").is_dir()
 

@@ -13,8 +13,9 @@ import mzprobe
 from mzprobe.compute import Compute
 from mzprobe.envs import CartPole
 from mzprobe.errors import CheckpointError, UsageError
-from mzprobe.networks.engine import ChainEngine, TorchEngine, engine_for
+from mzprobe.networks.engine import TorchEngine, engine_for
 from mzprobe.networks.fully_connected import FullyConnected, LatentScale
+from mzprobe.networks.fused.engines import ChainEngine
 from mzprobe.networks.support import Support
 from mzprobe.sources import find_source, open_agent, sources
 from mzprobe.sources.archives import read_archive
@@ -39,7 +40,7 @@ def file(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("layout", "engine"),
-    [*itertools.product(OBSERVED, (ChainEngine, TorchEngine)), *((layout, TorchEngine) for layout in COMPOSED)],
+    [*itertools.product(OBSERVED, (engine_for, TorchEngine)), *((layout, TorchEngine) for layout in COMPOSED)],
 )
 def test_networks_say_what_the_originals_say(layout, engine, tmp_path):
     if layout in COMPOSED:
@@ -98,7 +99,7 @@ def test_chains_of_any_length_are_run_as_torch_runs_them(activation, depth):
     network = FullyConnected(chains, support=support, activation=activation, scale=scale, rewards="unscaled")
     observations, actions = foreign_networks.inputs(5, 3)
     found, wanted = [], []
-    for runs, said in ((ChainEngine(network), found), (TorchEngine(network), wanted)):
+    for runs, said in ((network.kernel_engine(), found), (TorchEngine(network), wanted)):
         latents = runs.represent(observations)
         said += [latents, *runs.dynamics(latents, actions), *runs.predict(latents)]
     for x, y in zip(found, wanted, strict=True):

@@ -9,14 +9,14 @@ import torch
 from gymnasium import spaces
 
 import mzprobe
-from mzprobe.config import NetworkConfig
+from mzprobe.config import MLPConfig
 from mzprobe.envs import CartPole, check_env, make
 from mzprobe.envs.history import HistoryEnvironment
 from mzprobe.envs.validation import valid_spec
 from mzprobe.errors import UsageError
 from mzprobe.inputs import as_floats, as_tensor
 from mzprobe.networks import build, check_network
-from mzprobe.networks.engine import KernelEngine, TorchEngine
+from mzprobe.networks.engine import TorchEngine
 from mzprobe.training.replay import Replay
 
 SHAPE = (6, 5, 1)
@@ -98,9 +98,9 @@ def test_every_byte_is_the_same_number_in_a_kernel_and_a_tensor():
 
 def test_both_engines_and_the_learner_see_the_same(config):
     environment = make(config.environment.name, **config.environment.options)
-    network = build(NetworkConfig(), environment.spec, torch.Generator().manual_seed(0))
+    network = build(MLPConfig(), environment.spec, torch.Generator().manual_seed(0))
     seen = environment.observe(environment.reset(range(5)))
-    inside, outside = (engine(network).represent(seen) for engine in (KernelEngine, TorchEngine))
+    inside, outside = (engine.represent(seen) for engine in (network.kernel_engine(), TorchEngine(network)))
     assert inside.numpy() == pytest.approx(outside.numpy(), abs=1e-6)
     check_network(network, environment.spec)
 
@@ -111,6 +111,8 @@ def test_the_check_of_a_network_draws_what_the_environment_shows(dtype):
 
     class Seeing:
         def represent(self, observations):
+            if observations.dtype == torch.uint8:
+                raise TypeError("takes no bytes")
             given.append(observations)
             return observations.flatten(1)
 

@@ -6,7 +6,7 @@ from models import random_network
 from torch import nn
 
 from mzprobe import networks
-from mzprobe.config import NetworkConfig
+from mzprobe.config import MLPConfig, RunConfig, validated
 from mzprobe.envs import CartPole, random_mdp
 from mzprobe.errors import CheckFailed, UsageError
 from mzprobe.networks import MLPNetwork, Unroll, check_network
@@ -32,7 +32,7 @@ def observations_of(batch, size=4, seed=0):
 
 @pytest.mark.parametrize("spec", [CARTPOLE, random_mdp(1, num_states=5, num_actions=3).spec], ids=lambda s: s.name)
 def test_the_network_that_is_built_keeps_the_protocol(spec):
-    network = networks.build(NetworkConfig(), spec, torch.Generator().manual_seed(0))
+    network = networks.build(MLPConfig(), spec, torch.Generator().manual_seed(0))
     check_network(network, spec)
 
 
@@ -41,8 +41,8 @@ def test_a_network_with_random_heads_keeps_the_protocol():
 
 
 def test_an_unknown_kind_of_network_is_refused():
-    with pytest.raises(UsageError, match="no network transformer"):
-        networks.build(NetworkConfig(kind="transformer"), CARTPOLE, torch.Generator())
+    with pytest.raises(UsageError, match="no network transformer: use mlp, resnet, or module:attribute"):
+        validated(RunConfig, {"network": {"kind": "transformer"}}, "here")
 
 
 def test_latents_lie_between_zero_and_one_and_reach_both_ends():
@@ -98,7 +98,7 @@ def test_the_representation_gets_the_gradient_of_the_last_step_halved_once_a_ste
 
 
 def initial(seed):
-    network = networks.build(NetworkConfig(), CARTPOLE, torch.Generator().manual_seed(seed))
+    network = networks.build(MLPConfig(), CARTPOLE, torch.Generator().manual_seed(seed))
     return {name: x.numpy().tobytes() for name, x in network.state_dict().items()}
 
 
@@ -111,7 +111,7 @@ def test_a_seed_decides_the_initial_weights():
 
 
 def test_a_fresh_network_predicts_nothing():
-    network = networks.build(NetworkConfig(), CARTPOLE, torch.Generator().manual_seed(0))
+    network = networks.build(MLPConfig(), CARTPOLE, torch.Generator().manual_seed(0))
     latents, reward = network.dynamics(network.represent(observations_of(3)), torch.tensor([0, 1, 1]))
     logits, value = network.predict(latents)
     assert logits.abs().max() == 0
@@ -238,7 +238,7 @@ def test_a_planted_fault_is_found_and_named(fault, sentence):
 
 
 def test_latents_that_depend_on_other_rows_are_found_in_a_fresh_network():
-    network = networks.build(NetworkConfig(), CARTPOLE, torch.Generator().manual_seed(0))
+    network = networks.build(MLPConfig(), CARTPOLE, torch.Generator().manual_seed(0))
     network.__class__ = LatentsOfOtherRows
     with pytest.raises(CheckFailed, match="must not depend on the others"):
         check_network(network, CARTPOLE)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mzprobe.networks.products import add_product, product_of_one
+from mzprobe.networks.fused.products import add_product, product_of_one
 
 
 def numbers(generator, *shape):

@@ -8,7 +8,7 @@ from models import WideCartPole, by_torch, random_network, walked
 from mzprobe.config import SearchConfig
 from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
-from mzprobe.networks.mlp_kernels import lanes_of
+from mzprobe.networks.fused.mlp_kernels import lanes_of
 from mzprobe.networks.rows import by_rows
 from mzprobe.search import LearnedModel, Rollout, TrueModel, search
 from mzprobe.threads import limited_threads

@@ -22,6 +22,7 @@ from mzprobe.cli.options import (
     Checkpoints,
     Device,
     Out,
+    Precision,
     Set,
     allowed,
     check_device,
@@ -123,6 +124,7 @@ def train(
     ] = None,
     overrides: Set = None,
     device: Device = "cpu",
+    precision: Precision = "highest",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log curves into the agent's folder.")] = False,
     allow: Allow = None,
     any_version: Annotated[
@@ -135,6 +137,7 @@ def train(
     finished run further. A dataset is its folder or its Minari id; mzprobe collect makes one. Offline, targets come
     from searches at recorded states; with --set reanalyse.fraction=0, from the recorded actions: behaviour cloning.
     """
+    from mzprobe.compute import Compute
     from mzprobe.config import load_preset
     from mzprobe.console import console, errors, progress_bars, stopping, training_note
     from mzprobe.training.logging import tensorboard_logger
@@ -151,12 +154,14 @@ def train(
     sets = [part for override in given for part in ("--set", override)]
     named = [] if name is None else ["--name", name]
     placed = [] if device == "cpu" else ["--device", device]
+    placed += [] if precision == "highest" else ["--precision", precision]
     told = [] if not shown else ["--offline", offline] if offline else ["--demonstrations", demonstrations]
     given_modules = allowed(allow)
     command = shlex.join(
         ["mzprobe", "train", preset, "--seed", str(seed), *told, *named, *placed, *sets, *given_modules]
     )
-    trainer = Trainer(config, seed=seed, run=run, out=out, command=command, device=device, any_version=any_version)
+    compute = Compute(device=device, precision=precision)
+    trainer = Trainer(config, seed=seed, run=run, out=out, command=command, compute=compute, any_version=any_version)
     log = tensorboard_logger(trainer.folder) if tensorboard else None
     if trainer.feed is not None:
         errors.print(

@@ -18,7 +18,7 @@ Set = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")]
 Precision = Annotated[
-    Literal["highest", "high", "medium"],
+    Literal["highest", "high", "medium", "bfloat16"],
     typer.Option("--precision", help="Of matrix products by torch; less is faster on some GPUs, with other numbers."),
 ]
 Checkpoints = Annotated[Path, typer.Option("--checkpoints", help="Folder of all checkpoints.")]

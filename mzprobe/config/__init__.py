@@ -1,11 +1,11 @@
 """One typed, frozen, documented configuration: presets, overrides by key, and the record beside every result."""
 
 from mzprobe.config.base import MOST, Config, NonNegative, NonNegativeInt, PositiveInt, keys, set_key, validated
+from mzprobe.config.network import FactoryConfig, MLPConfig, NetworkConfig, ResNetConfig, VectorsConfig
 from mzprobe.config.presets import load_preset, preset_with, with_overrides
 from mzprobe.config.run import (
     DatasetConfig,
     EnvironmentConfig,
-    NetworkConfig,
     ReanalyseConfig,
     Rule,
     RunConfig,
@@ -19,15 +19,19 @@ __all__ = [
     "Config",
     "DatasetConfig",
     "EnvironmentConfig",
+    "FactoryConfig",
+    "MLPConfig",
     "NetworkConfig",
     "NonNegative",
     "NonNegativeInt",
     "PositiveInt",
     "ReanalyseConfig",
+    "ResNetConfig",
     "Rule",
     "RunConfig",
     "SearchConfig",
     "TrainingConfig",
+    "VectorsConfig",
     "keys",
     "load_preset",
     "of_record",

@@ -2,7 +2,8 @@
 
 import difflib
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -69,12 +70,20 @@ def set_key(model: type[Config], values: dict[str, Any], key: str, value: Any) -
 def keys(model: type[Config], prefix: str = "") -> Iterator[tuple[str, bool]]:
     """All dotted keys of a configuration, and whether each is a free dictionary."""
     for name, field in model.model_fields.items():
-        kind = field.annotation
-        sections = [part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, Config)]
-        if sections:
-            yield from keys(sections[0], f"{prefix}{name}.")
-        else:
-            yield prefix + name, kind == dict[str, Any]
+        sections = list(_sections(field.annotation))
+        for section in sections:  # several where a section has kinds with keys of their own
+            yield from keys(section, f"{prefix}{name}.")
+        if not sections:
+            yield prefix + name, field.annotation == dict[str, Any]
+
+
+def _sections(annotation: Any) -> Iterator[type[Config]]:
+    """The configurations that a key's type names."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation
+    elif get_origin(annotation) in (Annotated, Union, UnionType):
+        for part in get_args(annotation):
+            yield from _sections(part)
 
 
 def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> AnyConfig:
@@ -85,8 +94,11 @@ def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> An
         raise UsageError(f"{source}: configuration is not valid: it is nested too deeply") from None
     except ValidationError as reason:
         first = reason.errors()[0]
-        key = ".".join(part for part in first["loc"] if isinstance(part, str))
+        places = [part for part in first["loc"] if isinstance(part, str)]
+        kinds = [part for part in places if "=" in part]  # tags of a union, which no key looks like
+        key = ".".join(part for part in places if part not in kinds)
         if first["type"] == "extra_forbidden":
             set_key(model, {}, key, None)
+            raise UsageError(f"{source}: there is no configuration key {key} with {kinds[-1]}") from None
         said = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{source}: {key or 'configuration'} is not valid: {said}") from None

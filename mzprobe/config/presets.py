@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mzprobe.config.base import AnyConfig, set_key, validated
+from mzprobe.config.network import keys_for_kind, kind_of
 from mzprobe.config.run import RunConfig
 from mzprobe.toml import key_and_value, read_toml
 from mzprobe.trust import refuse_code
@@ -12,7 +13,8 @@ from mzprobe.trust import refuse_code
 def load_preset(name: str, overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> RunConfig:
     """The configuration of a preset (a shipped name or a path of a TOML file), with `key=value` overrides.
 
-    The preset's options are for its own environment: naming another one drops them.
+    The preset's options are for its own environment: naming another one drops them. So does naming another kind of
+    network with what that does not know.
 
     Args:
         name: of the preset.
@@ -43,6 +45,9 @@ def preset_with(
         named = environment.get("name")
         if dict(overrides).get("environment.name", named) != named:
             environment.pop("options", None)
+    network, kind = values.get("network"), dict(overrides).get("network.kind")
+    if isinstance(network, dict) and kind not in (None, kind_of(network)):
+        values["network"] = keys_for_kind(network, kind)
     for key, value in overrides:
         set_key(RunConfig, values, key, value)
     return validated(RunConfig, values, source)

@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from mzprobe.config.base import (
-    WIDEST,
-    Atom,
     Config,
     Exponent,
     NonNegative,
@@ -16,9 +14,9 @@ from mzprobe.config.base import (
     Positive,
     PositiveInt,
     Share,
-    Width,
     validated,
 )
+from mzprobe.config.network import AnyNetworkConfig, MLPConfig, config_class, kind_of
 from mzprobe.values import refuse_odd
 
 
@@ -36,34 +34,6 @@ class EnvironmentConfig(Config):
     def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
         refuse_odd(options)
         return options
-
-
-class NetworkConfig(Config):
-    """Which network, as `networks.build` takes it."""
-
-    kind: str = "mlp"
-    """A registered kind, or `module:attribute` of a factory of your own."""
-    latent: Width = 32
-    """Entries of the latent, L."""
-    hidden: Width = 64
-    """Width of every hidden layer, H."""
-    support_minimum: Atom = -10.0
-    """Lowest atom of the reward and value heads, transformed units."""
-    support_maximum: Atom = 10.0
-    """Highest atom, transformed units."""
-    atoms: Annotated[int, Field(ge=2, le=WIDEST)] = 21
-    """Number of atoms."""
-    reward_input: Literal["next", "transition"] = "next"
-    """What the reward head reads: the latent that a step led to, or the latent before, the action and the latent
-    after."""
-    reward_scale: Positive = 1.0
-    """Factor on rewards and values before the value transform; undone wherever the heads are read."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.support_minimum < self.support_maximum:
-            raise ValueError("support_minimum must be below support_maximum")
-        return self
 
 
 Rule = Literal["puct", "gumbel", "regularised"]
@@ -275,11 +245,17 @@ class RunConfig(Config):
     """All that decides a run; with a seed, all that decides an agent."""
 
     environment: EnvironmentConfig = EnvironmentConfig()
-    network: NetworkConfig = NetworkConfig()
+    network: AnyNetworkConfig = MLPConfig()
     search: SearchConfig = SearchConfig()
     training: TrainingConfig = TrainingConfig()
     reanalyse: ReanalyseConfig = ReanalyseConfig()
     dataset: DatasetConfig = DatasetConfig()
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _known_kind(cls, network: Any) -> Any:
+        config_class(kind_of(network))
+        return network
 
     @property
     def offline(self) -> bool:

@@ -1,59 +1,92 @@
 """The learned model: the protocol, a check for implementations, and the networks that come with mzprobe."""
 
 import inspect
+import math
 
 import torch
 
 from mzprobe._plugins import kind_of, load_attribute, raised
-from mzprobe.config import NetworkConfig
+from mzprobe.config import NetworkConfig, ResNetConfig, VectorsConfig
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks.check import check_network
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork, Unroll
 from mzprobe.networks.mlp import MLPNetwork
+from mzprobe.networks.resnet import ResNet, latent_shape
 from mzprobe.networks.support import Support
 
-__all__ = ["MLPNetwork", "MuZeroNetwork", "Support", "TrainableNetwork", "Unroll", "build", "check_network"]
+__all__ = ["MLPNetwork", "MuZeroNetwork", "ResNet", "Support", "TrainableNetwork", "Unroll", "build", "check_network"]
 
 
 def build(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generator) -> TrainableNetwork:
-    """A fresh network for an environment.
+    """A fresh network for an environment, in evaluation mode.
 
     Args:
-        config: `kind` is `mlp`, or `module:attribute` of a callable that takes (config, spec, generator).
+        config: of its kind.
         spec: of the environment.
         generator: draws the initial weights.
 
     Raises:
-        UsageError: if the kind is unknown, the network does not fit into memory, or what a factory gives is no network
-            that can be trained.
+        UsageError: if the environment shows nothing for such a network, it does not fit into memory, or what a factory
+            gives is no network that can be trained.
     """
     if ":" in config.kind:
-        return _of_factory(config, spec, generator)
-    if config.kind != "mlp":
-        raise UsageError(f"there is no network {config.kind}: use mlp, or module:attribute of a factory of your own")
-    size = 1
-    for entries in spec.observation_shape:
-        size *= entries
+        return _of_factory(config, spec, generator).eval()
+    if config.kind == "resnet" and isinstance(config, ResNetConfig):
+        return _resnet(config, spec, generator).eval()
+    if config.kind == "mlp" and isinstance(config, VectorsConfig):  # also a factory's, which may pass on its own
+        return _mlp(config, spec, generator).eval()
+    raise UsageError(f"{type(config).__name__} is no configuration of network.kind={config.kind}")
+
+
+def _mlp(config: VectorsConfig, spec: EnvironmentSpec, generator: torch.Generator) -> TrainableNetwork:
+    size = math.prod(spec.observation_shape)
     L, H, atoms, A = config.latent, config.hidden, config.atoms, spec.num_actions
     read = L if config.reward_input == "next" else L + A + L
     weights = H * (size + L + L + A + L + read + 2 * L + 2 * atoms + A)
     what = f"network.latent={L} with network.hidden={H} and network.atoms={atoms}"
-    refuse_more_than_fits(16 * weights, what=what)  # with gradient and two moments, 4 bytes each
+    refuse_more_than_fits(_BYTES * weights, what=what)
     return MLPNetwork(
         observation_size=size,
         num_actions=spec.num_actions,
         latent=config.latent,
         hidden=config.hidden,
-        support=Support(
-            minimum=config.support_minimum,
-            maximum=config.support_maximum,
-            atoms=config.atoms,
-            reward_scale=config.reward_scale,
-        ),
+        support=_support(config),
         reward_input=config.reward_input,
         generator=generator,
+    )
+
+
+def _resnet(config: ResNetConfig, spec: EnvironmentSpec, generator: torch.Generator) -> TrainableNetwork:
+    if len(spec.observation_shape) != 3:
+        raise UsageError(
+            f"network.kind=resnet is for images [H, W, C] or [C, H, W], and {spec.name} shows "
+            f"{list(spec.observation_shape)}: use network.kind=mlp"
+        )
+    planes, height, width = spec.observation_shape
+    if config.image_layout == "last":
+        height, width, planes = spec.observation_shape
+    C, H, W = latent_shape((height, width), config.channels, downsample=config.downsample)
+    heads = 3 * config.head_channels * (C + H * W * config.head_hidden) + 2 * config.head_hidden * config.atoms
+    weights = 9 * C * (planes + C * (10 + 6 * config.blocks)) + heads
+    what = f"network.channels={C} with network.blocks={config.blocks} and network.head_hidden={config.head_hidden}"
+    refuse_more_than_fits(_BYTES * weights, what=what)
+    return ResNet(
+        image_shape=spec.observation_shape,
+        num_actions=spec.num_actions,
+        support=_support(config),
+        generator=generator,
+        **config.model_dump(include=_OF_RESNET),
+    )
+
+
+def _support(config: NetworkConfig) -> Support:
+    return Support(
+        minimum=config.support_minimum,
+        maximum=config.support_maximum,
+        atoms=config.atoms,
+        reward_scale=config.reward_scale,
     )
 
 
@@ -86,3 +119,5 @@ def _of_factory(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.G
 
 
 _PARTS = ("represent", "transition", "reward_logits", "prediction_logits", "support", "num_actions", "parameters")
+_BYTES = 16  # of a weight, with its gradient and two moments
+_OF_RESNET = {*ResNetConfig.model_fields} - {*NetworkConfig.model_fields}

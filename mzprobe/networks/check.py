@@ -1,17 +1,22 @@
 """`check_network`: what every implementation of the network protocol must keep."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mzprobe.compute import Compute
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import CheckFailed
 from mzprobe.inputs import as_tensor
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
+from mzprobe.networks.engine import engine_for
 
 
 @torch.no_grad()
 def check_network(network: MuZeroNetwork, spec: EnvironmentSpec, *, device: str = "cpu", seed: int = 0) -> None:
     """Tests shapes, finiteness, determinism, independence of the rows of a batch, and that inputs are left alone.
+
+    Also that images are seen alike as bytes and as the shares of 255 that a search and a probe give, and that no call
+    moves what a network keeps, such as the statistics of a batch normalisation.
 
     Args:
         network: what to test, on `device`.
@@ -24,7 +29,9 @@ def check_network(network: MuZeroNetwork, spec: EnvironmentSpec, *, device: str 
     """
     generator = torch.Generator().manual_seed(seed)
     B, A = 6, spec.num_actions
-    observations = as_tensor(_observations(B, spec, generator), device=device)
+    shown = _observations(B, spec, generator)
+    observations = as_tensor(shown, device=device)
+    state = _state(network)
     actions = torch.randint(A, (B,), generator=generator).to(device)
     kept = observations.clone()
     latents = network.represent(observations)
@@ -45,11 +52,17 @@ def check_network(network: MuZeroNetwork, spec: EnvironmentSpec, *, device: str 
         all(map(torch.equal, _outputs(network, observations, actions), outputs)),
         "the same input must give the same output: is it in training mode?",
     )
+    _rule(
+        all(map(torch.equal, state, _state(network))),
+        "no call may move what the network keeps: is a batch norm in training mode?",
+    )
     alone = _outputs(network, observations[2:3], actions[2:3])
     _rule(
         all(torch.allclose(x, y[2:3], atol=1e-4, rtol=1e-4) for x, y in zip(alone, outputs, strict=True)),
         "a row must not depend on the others of its batch: is a batch norm in training mode?",
     )
+    _check_bytes(network, shown.to(device), latents)
+    _check_engine(network, shown, actions, device, (latents, *outputs))
     if isinstance(network, TrainableNetwork):
         _check_unroll(network, observations, actions)
 
@@ -63,6 +76,45 @@ def _observations(B: int, spec: EnvironmentSpec, generator: torch.Generator) -> 
         case "bool":
             return drawn > 0
     return drawn
+
+
+def _state(network: MuZeroNetwork) -> list[Tensor]:
+    """Weights and statistics, copied."""
+    return [x.clone() for x in network.state_dict().values()] if isinstance(network, nn.Module) else []
+
+
+def _check_bytes(network: MuZeroNetwork, shown: Tensor, latents: Tensor) -> None:
+    """A network that takes bytes at all must make of them what it makes of the floats that it is given here."""
+    if shown.dtype != torch.uint8:
+        return
+    try:
+        of_bytes = network.represent(shown)
+    except Exception:  # anybody's code; most networks take floats alone
+        return
+    _agree(
+        of_bytes,
+        latents,
+        "represent must see the bytes of an image as shares of 255, which is what training, searches and probes give: "
+        "divide bytes by 255, and nothing else",
+    )
+
+
+def _check_engine(
+    network: MuZeroNetwork, shown: Tensor, actions: Tensor, device: str, expected: tuple[Tensor, ...]
+) -> None:
+    """Whoever runs the network in searches and probes must say what it says itself, of observations as they are kept.
+
+    That tells on a network with kernels of its own.
+    """
+    engine = engine_for(network, Compute(device=device))
+    latents = engine.represent(shown.numpy())
+    prior, value = engine.predict(latents)
+    found = (latents, *engine.dynamics(latents, actions.cpu()), prior, value)
+    names = ("the latents", "the next latents", "the reward", "the policy", "the value")
+    latents, following, reward, logits, value = expected
+    wanted = (latents, following, reward, torch.softmax(logits, dim=1), value)
+    for name, x, y in zip(names, found, wanted, strict=True):
+        _agree(x.double().cpu(), y.double().cpu(), f"its engine and the network disagree on {name}")
 
 
 def _outputs(network: MuZeroNetwork, observations: Tensor, actions: Tensor) -> tuple[Tensor, ...]:

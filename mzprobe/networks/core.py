@@ -46,6 +46,12 @@ class TrainableNetwork(nn.Module, ABC):
 
     support: Support
     num_actions: int
+    cpu_rows: int | None = None  # of a call where bits must repeat, if a row costs a CPU more than a call does
+
+    @property
+    def kept_per_step(self) -> int:
+        """Numbers that the gradient keeps of a position and a step of the unroll, about; 0 where nobody knows."""
+        return 0
 
     @abstractmethod
     def represent(self, observations: Tensor) -> Tensor:

@@ -1,25 +1,31 @@
 """Who runs a network: batched calls in which each row has the same bits in whatever batch it stands."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from mzprobe.inputs import as_floats, as_tensor
-from mzprobe.networks.chain_kernels import predict_chains, represent_chains, roll_chains, step_chains
+from mzprobe.compute import Compute
+from mzprobe.inputs import as_tensor
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
-from mzprobe.networks.fully_connected import FullyConnected
-from mzprobe.networks.mlp import MLPNetwork, MLPWeights
-from mzprobe.networks.mlp_kernels import predict_all, represent_all, roll_all, step_all, value_atoms_all
-from mzprobe.networks.rows import ROWS, by_rows
-from mzprobe.networks.support import Axis
+from mzprobe.networks.fused.weights import FusedWeights
+from mzprobe.networks.rows import by_rows, usual_rows
+from mzprobe.networks.support import Support
+
+AnyNetwork = TypeVar("AnyNetwork")
 
 
 class Engine(Protocol):
-    """A network in evaluation, no gradient kept; tensors live on its device."""
+    """A network in evaluation, no gradient kept; tensors live on its device.
+
+    Nobody else asks what kind of network it is: what only some can do is asked of the engine.
+    """
+
+    @property
+    def support(self) -> Support | None:
+        """Of both scalar heads; None where they are not known to have any."""
+        ...
 
     def represent(self, observations: Any) -> Tensor:
         """h_theta: observations `[B, *shape]`, an array or a tensor -> latents `[B, ...]`."""
@@ -38,52 +44,82 @@ class Engine(Protocol):
         ...
 
     def value_distribution(self, latents: Tensor) -> Tensor:
-        """The categorical distribution that the value is read from, `[B, atoms]`, of a `TrainableNetwork` alone."""
+        """The categorical distribution that the value is read from, `[B, atoms]`, where there is a support."""
+        ...
+
+    def fused_search(self) -> FusedWeights | None:
+        """What a search in one kernel needs; None where there is none for this network."""
+        ...
+
+    def fused_gradient(self) -> FusedWeights | None:
+        """What the gradient in one kernel needs, which trains the network in place; None where there is none."""
         ...
 
 
-def engine_for(network: MuZeroNetwork, *, device: torch.device | str = "cpu", rows: int | None = ROWS) -> "Engine":
+def engine_for(
+    network: MuZeroNetwork, compute: Compute | None = None, *, rows: int | Literal["usual"] | None = "usual"
+) -> Engine:
     """The engine of a network.
 
     Args:
-        network: an `MLPNetwork` on the CPU runs in our own kernels, whose bits are the same on every processor with
-            fused multiply-add; any other is called by torch.
-        device: where the network lives.
+        network: on the device of `compute`, see `placed`. One that has a `kernel_engine()` gives its own for the CPU,
+            as an `MLPNetwork` does, whose bits are the same on every processor with fused multiply-add; any other is
+            called by torch, in evaluation mode.
+        compute: how it runs.
         rows: of every call by torch (see `by_rows`); None calls with the batch as it is.
     """
-    if runs_in_kernels(network, device):
-        assert isinstance(network, MLPNetwork)
-        return KernelEngine(network)
-    if type(network) is FullyConnected and torch.device(device).type == "cpu":
-        return ChainEngine(network)
-    return TorchEngine(network, device=device, rows=rows)
+    compute = compute or Compute()
+    own = getattr(network, "kernel_engine", None)
+    engine: Engine | None = own() if own is not None and compute.on_cpu else None
+    return TorchEngine(network, compute, rows=rows) if engine is None else engine
 
 
-def runs_in_kernels(network: MuZeroNetwork, device: torch.device | str) -> bool:
-    """Whether our own kernels know the network: exactly an `MLPNetwork`, since a subclass may compute anything."""
-    return type(network) is MLPNetwork and torch.device(device).type == "cpu"
+def placed(network: AnyNetwork, compute: Compute) -> AnyNetwork:
+    """A network on its device, its weights lying as `compute` says; what is no module of torch stays as it is."""
+    if not isinstance(network, nn.Module):
+        return network
+    network.to(compute.device)
+    if compute.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 class TorchEngine:
-    """Calls of a fixed size to any network, on any device."""
+    """Calls of a fixed size to any network, on any device.
 
-    def __init__(self, network: MuZeroNetwork, *, device: torch.device | str = "cpu", rows: int | None = ROWS) -> None:
+    Only the learner has a network in training mode, and for no longer than a step; whatever comes here is put into
+    evaluation mode, so that what a search asks moves no statistic and draws no dropout.
+    """
+
+    def __init__(
+        self,
+        network: MuZeroNetwork,
+        compute: Compute | None = None,
+        *,
+        rows: int | Literal["usual"] | None = "usual",
+    ) -> None:
         self.network = network
-        self.device = torch.device(device)
-        self.rows = rows
+        self.compute = compute or Compute()
+        self.device = torch.device(self.compute.device)
+        self.rows = usual_rows(network, self.compute) if rows == "usual" else rows
+        self._compiled: dict[str, Callable[..., tuple[Tensor, ...]]] = {}
+
+    @property
+    def support(self) -> Support | None:
+        """As in the protocol."""
+        return self.network.support if isinstance(self.network, TrainableNetwork) else None
 
     @torch.inference_mode()
     def represent(self, observations: Any) -> Tensor:
         """As in the protocol."""
-        given = as_tensor(observations, device=self.device)
-        (latents,) = self._call(lambda o: (self.network.represent(o),), given)
+        (latents,) = self._call("represent", as_tensor(observations, device=self.device))
         return latents
 
     @torch.inference_mode()
     def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
         """As in the protocol."""
         chosen = torch.as_tensor(actions, dtype=torch.int64, device=self.device)
-        following, reward = self._call(self.network.dynamics, latents, chosen)
+        following, reward = self._call("dynamics", latents, chosen)
         return following, reward
 
     def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
@@ -97,106 +133,41 @@ class TorchEngine:
     @torch.inference_mode()
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """As in the protocol."""
-        logits, value = self._call(self.network.predict, latents)
+        logits, value = self._call("predict", latents)
         return torch.softmax(logits, dim=1), value
 
     @torch.inference_mode()
     def value_distribution(self, latents: Tensor) -> Tensor:
         """As in the protocol."""
-        assert isinstance(self.network, TrainableNetwork)
-        _, logits = self._call(self.network.prediction_logits, latents)
+        _, logits = self._call("prediction_logits", latents)
         return torch.softmax(logits, dim=1)
 
-    def _call(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> list[Tensor]:
-        return by_rows(function, *inputs, rows=self.rows)
+    def fused_search(self) -> FusedWeights | None:
+        """As in the protocol: none."""
+        return None
 
+    def fused_gradient(self) -> FusedWeights | None:
+        """As in the protocol: none."""
+        return None
 
-class KernelEngine:
-    """An `MLPNetwork` on the CPU in compiled kernels; follows its training in place."""
+    def _call(self, name: str, *inputs: Tensor) -> list[Tensor]:
+        """One of the network's functions, in evaluation mode and as precisely as asked for; gives float32 or more."""
+        if isinstance(self.network, nn.Module) and self.network.training:
+            self.network.eval()
+        function = self._function(name)
 
-    def __init__(self, network: MLPNetwork) -> None:
-        self.weights: MLPWeights = network.weights()
-        self.axis: Axis = network.support.axis
+        def call(*rows: Tensor) -> tuple[Tensor, ...]:
+            given = function(*rows)
+            results = given if isinstance(given, tuple) else (given,)
+            return tuple(x.float() if x.dtype == torch.bfloat16 else x for x in results)
 
-    def represent(self, observations: Any) -> Tensor:
-        """As in the protocol."""
-        given = as_floats(observations).reshape(len(observations), -1)
-        latents = np.empty((len(given), self.weights.representation.w2.shape[1]), np.float32)
-        represent_all(self.weights, given, latents)
-        return torch.from_numpy(latents)
+        with self.compute.autocast():
+            return by_rows(call, *inputs, rows=self.rows)
 
-    def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
-        """As in the protocol; rewards in float64."""
-        given = _rows(latents)
-        following, reward = np.empty_like(given), np.empty(len(given))
-        step_all(self.weights, self.axis, given, np.ascontiguousarray(actions, np.int64), following, reward)
-        return torch.from_numpy(following), torch.from_numpy(reward)
-
-    def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
-        """As in the protocol, in float64."""
-        chosen = np.ascontiguousarray(actions, np.int64)
-        rewards = np.empty(chosen.shape)
-        roll_all(self.weights, self.axis, _rows(latents), chosen, rewards)
-        return torch.from_numpy(rewards)
-
-    def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """As in the protocol, in float64."""
-        given = _rows(latents)
-        prior, value = np.empty((len(given), self.weights.policy.w2.shape[1])), np.empty(len(given))
-        predict_all(self.weights, self.axis, given, prior, value)
-        return torch.from_numpy(prior), torch.from_numpy(value)
-
-    def value_distribution(self, latents: Tensor) -> Tensor:
-        """As in the protocol."""
-        given = _rows(latents)
-        atoms = np.empty((len(given), self.weights.value.w2.shape[1]), np.float32)
-        value_atoms_all(self.weights, given, atoms)
-        return torch.from_numpy(atoms)
-
-
-class ChainEngine:
-    """A `FullyConnected` on the CPU in compiled kernels, with the weights that it has now."""
-
-    def __init__(self, network: FullyConnected) -> None:
-        self.weights = network.chain_weights()
-
-    def represent(self, observations: Any) -> Tensor:
-        """As in the protocol."""
-        given = as_floats(observations).reshape(len(observations), -1)
-        latents = np.empty((len(given), self.weights.dynamics[-1].b.size), np.float32)
-        represent_chains(self.weights, given, latents)
-        return torch.from_numpy(latents)
-
-    def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
-        """As in the protocol; rewards in float64."""
-        given = _rows(latents)
-        following, reward = np.empty_like(given), np.empty(len(given))
-        step_chains(self.weights, given, np.ascontiguousarray(actions, np.int64), following, reward)
-        return torch.from_numpy(following), torch.from_numpy(reward)
-
-    def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
-        """As in the protocol, in float64."""
-        chosen = np.ascontiguousarray(actions, np.int64)
-        rewards = np.empty(chosen.shape)
-        roll_chains(self.weights, _rows(latents), chosen, rewards)
-        return torch.from_numpy(rewards)
-
-    def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """As in the protocol, in float64."""
-        prior, value, _ = self._predicted(latents)
-        return prior, value
-
-    def value_distribution(self, latents: Tensor) -> Tensor:
-        """As in the protocol."""
-        return self._predicted(latents)[2]
-
-    def _predicted(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        given, weights = _rows(latents), self.weights
-        prior, value = np.empty((len(given), weights.policy[-1].b.size)), np.empty(len(given))
-        atoms = np.empty((len(given), weights.value[-1].b.size), np.float32)
-        predict_chains(weights, given, prior, value, atoms)
-        return torch.from_numpy(prior), torch.from_numpy(value), torch.from_numpy(atoms)
-
-
-def _rows(latents: Tensor) -> NDArray[np.float32]:
-    return np.ascontiguousarray(latents.numpy())
+    def _function(self, name: str) -> Callable[..., Any]:
+        if not self.compute.compiled:
+            function: Callable[..., Any] = getattr(self.network, name)
+            return function
+        if name not in self._compiled:
+            self._compiled[name] = torch.compile(getattr(self.network, name))
+        return self._compiled[name]

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mzprobe.compute import Compute
 from mzprobe.networks.core import MuZeroNetwork
 from mzprobe.networks.engine import engine_for
 
@@ -14,16 +15,16 @@ class Evaluator:
     """Evaluates observations, each to the same bits in whatever batch it stands.
 
     Args:
-        network: any `MuZeroNetwork`; an `MLPNetwork` on the CPU runs in kernels.
+        network: any `MuZeroNetwork`, run as `engine_for` says.
         num_actions: A.
-        device: where the network lives.
+        compute: how it runs.
     """
 
-    def __init__(self, network: MuZeroNetwork, *, num_actions: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, network: MuZeroNetwork, *, num_actions: int, compute: Compute | None = None) -> None:
         self.network = network
         self.num_actions = num_actions
-        self.device = torch.device(device)
-        self._engine = engine_for(network, device=device)
+        self._engine = engine_for(network, compute)
+        self.support = self._engine.support
 
     def __call__(self, observations: NDArray[np.float32]) -> tuple[Float64, Float64]:
         """pi_theta(. | h_theta(o)), `[B, A]`, and v(h_theta(o)), `[B]`, environment units."""

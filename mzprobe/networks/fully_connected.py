@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mzprobe.networks.chain_kernels import ELU, RELU, ChainWeights, Linear
 from mzprobe.networks.core import TrainableNetwork
+from mzprobe.networks.fused.chain_kernels import ELU, RELU, ChainWeights, Linear
+from mzprobe.networks.fused.engines import ChainEngine
 from mzprobe.networks.support import Support
 
 Chain = Sequence[tuple[Tensor, Tensor]]  # weight [outputs, inputs] and bias [outputs] of each linear layer
@@ -97,6 +98,10 @@ class FullyConnected(TrainableNetwork):
             axis=self.support.axis,
             widest=max(len(layer.b) for chain in layers.values() for layer in chain),
         )
+
+    def kernel_engine(self) -> ChainEngine | None:
+        """Its engine on the CPU; None for a subclass, which may compute anything."""
+        return ChainEngine(self.chain_weights(), self.support) if type(self) is FullyConnected else None
 
     def _with_actions(self, latents: Tensor, actions: Tensor) -> Tensor:
         chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)

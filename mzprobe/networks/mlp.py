@@ -1,17 +1,15 @@
 """A network of small perceptrons, for vector observations."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mzprobe.networks.core import TrainableNetwork, minmax_scale
+from mzprobe.networks.fused.engines import KernelEngine
+from mzprobe.networks.fused.weights import FusedWeights, Layers, MLPWeights
 from mzprobe.networks.support import Support
-
-Array = NDArray[np.float32]
 
 
 class MLPNetwork(TrainableNetwork):
@@ -92,28 +90,18 @@ class MLPNetwork(TrainableNetwork):
             self.value_head,
         )
 
-    def weights(self) -> "MLPWeights":
+    def weights(self) -> MLPWeights:
         """The parameters as numpy views, for the fused CPU kernels; they follow the training in place."""
         return MLPWeights(*(body.layers() for body in self.perceptrons()))
 
+    def kernel_engine(self) -> KernelEngine | None:
+        """Its engine on the CPU; None for a subclass, which may compute anything."""
+        return KernelEngine(FusedWeights(self.weights(), self.support)) if type(self) is MLPNetwork else None
 
-class Layers(NamedTuple):
-    """One perceptron's parameters, float32, as `x @ w + b` takes them."""
-
-    w1: Array  # [inputs, H]
-    b1: Array  # [H]
-    w2: Array  # [H, outputs]
-    b2: Array  # [outputs]
-
-
-class MLPWeights(NamedTuple):
-    """All parameters of an `MLPNetwork`."""
-
-    representation: Layers
-    dynamics: Layers
-    reward: Layers
-    policy: Layers
-    value: Layers
+    @property
+    def kept_per_step(self) -> int:
+        """As in `TrainableNetwork`."""
+        return 2 * self.latent + self.representation.w1.shape[1]
 
 
 class Perceptron(nn.Module):

@@ -5,12 +5,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mzprobe.compute import Compute
+from mzprobe.networks.core import MuZeroNetwork
+
 ROWS = 256  # of every call that must repeat its bits whatever stands beside a row
+_SEARCHED = 32  # in a search on a CPU, which pays for every row that is filled up; a GPU pays for every call
 
 
-def search_rows(device: torch.device | str) -> int:
-    """The same for a search: a CPU pays for every row that is filled up, a GPU for every call."""
-    return ROWS if torch.device(device).type == "cuda" else 32
+def usual_rows(network: MuZeroNetwork, compute: Compute) -> int:
+    """Rows of a call: the same for a network and a device, whoever calls."""
+    return _own_rows(network, compute) or ROWS
+
+
+def search_rows(network: MuZeroNetwork, compute: Compute) -> int:
+    """The same for a search."""
+    return compute.rows or _own_rows(network, compute) or (_SEARCHED if compute.on_cpu else ROWS)
+
+
+def _own_rows(network: MuZeroNetwork, compute: Compute) -> int | None:
+    """Those of a network whose rows cost a CPU more than its calls do, where it says so."""
+    return getattr(network, "cpu_rows", None) if compute.on_cpu else None
 
 
 def by_rows(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, rows: int | None = ROWS) -> list[Tensor]:

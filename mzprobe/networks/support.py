@@ -116,7 +116,12 @@ class Support:
 
         The mean is taken in pairs of atoms around the centre, sum of d (p_{c + d} - p_{c - d}): what is symmetric
         cancels exactly, so that a head that says nothing says 0, not a rounding error that a search takes for a value.
+        It is taken in float32 at least, whatever the network runs in.
         """
+        with torch.autocast(logits.device.type, enabled=False):
+            return self._scalar(logits.float() if logits.dtype == torch.bfloat16 else logits)
+
+    def _scalar(self, logits: Tensor) -> Tensor:
         probabilities = torch.softmax(logits, dim=-1)
         pairs = self.atoms // 2
         below, above = probabilities[..., :pairs].flip(-1), probabilities[..., self.atoms - pairs :]

@@ -66,7 +66,7 @@ def measure_cross(
         uniforms = None if sequences is None else generator.random((config.states, sequences, h))
         parts = portions(config.states, A**h if sequences is None else sequences * len(others), agent.sequences)
         for done, chosen in enumerate(parts):
-            tree = PrefixTree(environment, agent.network, sample.states.take(chosen), device=agent.compute.device)
+            tree = PrefixTree(environment, agent.network, sample.states.take(chosen), compute=agent.compute)
             draws = None if uniforms is None else uniforms[chosen]
             here = sample.states.take(chosen)
             for column, other in enumerate(others):

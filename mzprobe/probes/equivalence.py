@@ -80,7 +80,7 @@ def measure_equivalence(
         uniforms = None if m is None else generator.random((S, m, largest))
         for chosen in portions(S, A**largest if m is None else m, agent.sequences):
             on_progress(chosen[0] / S)
-            tree = PrefixTree(environment, agent.network, sample.states.take(chosen), device=agent.compute.device)
+            tree = PrefixTree(environment, agent.network, sample.states.take(chosen), compute=agent.compute)
             draws = None if uniforms is None else uniforms[chosen]
             levels = list(walk(tree, agent.policy, len(chosen), horizon=largest, uniforms=draws))
             predicted = _head(tree.engine, tree.latents)
@@ -106,7 +106,7 @@ def orders(agent: Agent, config: EquivalenceConfig) -> int:
 
 def real_values(agent: Agent, observations: NDArray[np.float32]) -> Float64:
     """v_theta(h_theta(o)) at observations `[M, ...]`, `[M]`."""
-    engine = engine_for(agent.network, device=agent.compute.device)
+    engine = engine_for(agent.network, agent.compute)
     return _head(engine, engine.represent(observations))
 
 
@@ -121,7 +121,7 @@ def exact_columns(agent: Agent) -> dict[str, Float64 | None]:
     if not isinstance(environment, TabularEnvironment) or environment.spec.gamma == 1:
         return found
     try:
-        model = tables_of_network(environment, agent.network, limit=LATENTS, device=agent.compute.device)
+        model = tables_of_network(environment, agent.network, limit=LATENTS, compute=agent.compute)
     except TooManyLatentsError:
         return found
     paired = along_real_states(environment, model)

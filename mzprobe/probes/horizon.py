@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from mzprobe import libm
 from mzprobe.agents import Agent
 from mzprobe.behaviour import Policy
+from mzprobe.compute import Compute
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes import cost
@@ -89,7 +89,7 @@ def score_agent(
         horizon=h,
         sequences=sampled(config, agent.environment.spec.num_actions, h),
         generator=generator,
-        device=agent.compute.device,
+        compute=agent.compute,
         batch_size=agent.sequences,
         on_progress=on_progress,
     )
@@ -117,7 +117,7 @@ def score_horizon(
     sequences: int | None,
     generator: np.random.Generator,
     exact_to: int | None = None,
-    device: torch.device | str = "cpu",
+    compute: Compute | None = None,
     batch_size: int = SEQUENCES,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> pd.DataFrame:
@@ -133,7 +133,7 @@ def score_horizon(
         generator: draws the sampled sequences.
         exact_to: largest h at which all sequences are taken where longer ones are sampled; by default as far as there
             are no more of them than samples.
-        device: of the network.
+        compute: how the network runs.
         batch_size: sequences held at a time; no number depends on it.
         on_progress: told the share that is done.
 
@@ -150,7 +150,7 @@ def score_horizon(
     frames = []
     for chosen in parts:
         on_progress(chosen[0] / S)
-        tree = PrefixTree(environment, network, sample.states.take(chosen), device=device)
+        tree = PrefixTree(environment, network, sample.states.take(chosen), compute=compute)
         draws = None if uniforms is None else uniforms[chosen]
         frames.append(score_tree(tree, policy, sample, chosen, horizon=horizon, uniforms=draws, exact_to=exact_to))
     rows = pd.concat(frames, ignore_index=True)

@@ -126,7 +126,7 @@ class _Inspected:
     def __init__(self, agent: Agent, config: InspectConfig, sample: Sample) -> None:
         self.agent, self.nodes = agent, config.nodes
         environment, states, A = agent.environment, sample.states, agent.environment.spec.num_actions
-        self.prefixes = PrefixTree(environment, agent.network, states, device=agent.compute.device)
+        self.prefixes = PrefixTree(environment, agent.network, states, compute=agent.compute)
         self.prefixes.follow(*np.divmod(np.arange(len(states) * A), A))  # every action, tried by a search or not
         self.trees = {model: self._searched(model, config, states) for model in agent.models}
         length = sequence_length(agent, config)

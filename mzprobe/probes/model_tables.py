@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from mzprobe.compute import Compute
 from mzprobe.envs import TabularEnvironment
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.envs.validation import integers
@@ -104,7 +105,7 @@ def tables_of_network(
     network: MuZeroNetwork,
     *,
     limit: int = 4096,
-    device: torch.device | str = "cpu",
+    compute: Compute | None = None,
 ) -> ModelTables:
     """Reads a network as tables, by following every action from every encoded state until no latent is new.
 
@@ -115,14 +116,14 @@ def tables_of_network(
         environment: what the network was trained on; all its states are encoded, terminal ones too.
         network: the model.
         limit: nodes at most.
-        device: of the network.
+        compute: how it runs.
 
     Raises:
         TooManyLatentsError: if there are more than `limit` latents.
         ValueError: if the network predicts rewards that are not finite.
     """
     S, A = environment.transitions.shape
-    engine = engine_for(network, device=device)
+    engine = engine_for(network, compute)
     encoded = engine.represent(environment.observe(TabularStates(np.arange(S))))
     known: dict[bytes, int] = {}
     start, new = _number(encoded, known)

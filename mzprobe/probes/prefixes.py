@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mzprobe import libm
 from mzprobe.behaviour import Policy
+from mzprobe.compute import Compute
 from mzprobe.envs import Environment, concatenate
 from mzprobe.errors import UsageError
 from mzprobe.networks import MuZeroNetwork
@@ -36,14 +37,14 @@ class PrefixTree:
         environment: the truth.
         network: the model.
         states: S real states.
-        device: of the network.
+        compute: how it runs.
     """
 
     def __init__(
-        self, environment: Environment, network: MuZeroNetwork, states: Any, *, device: torch.device | str = "cpu"
+        self, environment: Environment, network: MuZeroNetwork, states: Any, *, compute: Compute | None = None
     ) -> None:
         self.environment = environment
-        self.engine = engine_for(network, device=device)
+        self.engine = engine_for(network, compute)
         S = len(states)
         self.states = states
         self.latents = self.engine.represent(environment.observe(states))

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from mzprobe.agents import Agent
+from mzprobe.compute import Compute
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes import cost
@@ -71,7 +71,7 @@ def measure_sequences(
             partial(policies_of, agent),
             sample,
             length=config.length,
-            device=agent.compute.device,
+            compute=agent.compute,
             batch_size=agent.sequences,
             on_progress=on_progress,
         )
@@ -94,7 +94,7 @@ def score_sequences(
     sample: Sample,
     *,
     length: int,
-    device: torch.device | str = "cpu",
+    compute: Compute | None = None,
     batch_size: int = SEQUENCES,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def score_sequences(
         policies: whose probabilities rank the sequences, states -> `[V, B, A]` in the order of `WAYS`.
         sample: states.
         length: of the sequences, h.
-        device: of the network.
+        compute: how the network runs.
         batch_size: sequences held at a time; no number depends on it.
         on_progress: told the share that is done.
 
@@ -120,7 +120,7 @@ def score_sequences(
     frames = []
     for chosen in portions(S, A**length, batch_size):
         on_progress(chosen[0] / S)
-        tree = PrefixTree(environment, network, sample.states.take(chosen), device=device)
+        tree = PrefixTree(environment, network, sample.states.take(chosen), compute=compute)
         nodes, probabilities = walk_all(tree, policies, len(chosen), length=length)
         frames.append(_rows(tree, nodes, probabilities, sample.take(chosen), first=int(chosen[0])))
     rows = pd.concat(frames, ignore_index=True)

@@ -16,7 +16,6 @@ from mzprobe.agents import Agent, or_missing
 from mzprobe.behaviour import discounted_returns
 from mzprobe.checkpoints import TARGETS
 from mzprobe.errors import UsageError
-from mzprobe.networks import TrainableNetwork
 from mzprobe.networks.engine import engine_for
 from mzprobe.probes import cost
 from mzprobe.probes.cost import Cost
@@ -91,11 +90,11 @@ def measure_targets(
 
 def _decode_bias(agent: Agent, observations: NDArray[np.float32]) -> Float64:
     """`Support.decode_bias` at observations, `[P]`; missing for a network without a distribution."""
-    if not isinstance(agent.network, TrainableNetwork):
+    engine = engine_for(agent.network, agent.compute)
+    if engine.support is None:
         return np.full(len(observations), np.nan)
-    engine = engine_for(agent.network, device=agent.compute.device)
     atoms = engine.value_distribution(engine.represent(observations))
-    return agent.network.support.decode_bias(atoms.cpu()).numpy()
+    return engine.support.decode_bias(atoms.cpu()).numpy()
 
 
 def _cost(agent: Agent, config: TargetsConfig, _: int) -> Cost:

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe._kernel import kernel
-from mzprobe.networks.mlp import MLPWeights
-from mzprobe.networks.mlp_kernels import (
+from mzprobe.networks.fused.mlp_kernels import (
     Block,
     lanes_of,
     new_block,
@@ -20,6 +19,7 @@ from mzprobe.networks.mlp_kernels import (
     step_block,
     value_block,
 )
+from mzprobe.networks.fused.weights import MLPWeights
 from mzprobe.networks.support import Axis
 from mzprobe.search.rollouts import rollout_action
 from mzprobe.search.rules.selection import Selection
@@ -99,7 +99,7 @@ def fused_search(
             if horizon < 0:
                 value_block(weights, axis, block, v[:count])
             else:
-                _roll_out(weights, axis, gamma, keys[first:], slot, horizon - depth[:count, slot], block, v)
+                _roll_block_out(weights, axis, gamma, keys[first:], slot, horizon - depth[:count, slot], block, v)
             if slot == 0:
                 plant(forest, first, v[:count], selection, legal)
                 continue
@@ -109,7 +109,7 @@ def fused_search(
 
 
 @kernel
-def _roll_out(
+def _roll_block_out(
     weights: MLPWeights,
     axis: Axis,
     gamma: float,

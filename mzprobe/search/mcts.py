@@ -10,7 +10,7 @@ from mzprobe import libm
 from mzprobe._kernel import kernel
 from mzprobe.config import SearchConfig
 from mzprobe.inputs import as_floats
-from mzprobe.networks.mlp import MLPNetwork, MLPWeights
+from mzprobe.networks.fused.weights import FusedWeights
 from mzprobe.search.fused import fused_search
 from mzprobe.search.lots import root_keys
 from mzprobe.search.models import LearnedModel, PlanningModel
@@ -124,12 +124,12 @@ def search(
         shape=(B, A),
         noise=noise_for(config, generator, (B, A)),
     )
-    weights = model.fused_weights if isinstance(model, LearnedModel) else None
-    if path == "fused" and weights is None:
+    fused = model.fused if isinstance(model, LearnedModel) else None
+    if path == "fused" and fused is None:
         raise ValueError("the fused path needs a LearnedModel over an MLPNetwork on the CPU")
-    if weights is not None and path != "general":
+    if fused is not None and path != "general":
         assert isinstance(model, LearnedModel)
-        _fused_search(model, weights, roots, forest, selection, _mask(legal, A))
+        _fused_search(model, fused, roots, forest, selection, _mask(legal, A))
     else:
         _general_search(model, roots, forest, selection, legal)
     return _result(config, forest, selection, noisy=generator is not None, keep_tree=keep_tree)
@@ -168,17 +168,27 @@ def _mask(legal: Bool | None, num_actions: int) -> Bool:
 
 
 def _fused_search(
-    model: LearnedModel, weights: MLPWeights, roots: Any, forest: Forest, selection: Selection, legal: Bool
+    model: LearnedModel, fused: FusedWeights, roots: Any, forest: Forest, selection: Selection, legal: Bool
 ) -> None:
-    assert isinstance(model.network, MLPNetwork)
     observations = as_floats(roots).reshape(len(roots), -1)
     horizon, from_root, keys = -1, True, np.zeros(0, np.uint64)
     if model.leaf != "value":
         horizon, from_root = model.leaf.horizon, model.leaf.counted_from == "root"
         keys = root_keys(observations, model.leaf.seed)
     uniform = model.prior == "uniform"
-    axis = model.network.support.axis
-    fused_search(weights, axis, observations, forest, selection, model.gamma, uniform, legal, horizon, from_root, keys)
+    fused_search(
+        fused.weights,
+        fused.support.axis,
+        observations,
+        forest,
+        selection,
+        model.gamma,
+        uniform,
+        legal,
+        horizon,
+        from_root,
+        keys,
+    )
 
 
 def _general_search(model: PlanningModel, roots: Any, forest: Forest, selection: Selection, legal: Bool | None) -> None:

@@ -1,7 +1,6 @@
 """What a search plans in: the planning-model protocol, the learned model and the true one."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -9,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mzprobe.compute import Compute
 from mzprobe.envs.core import Environment, concatenate, legal_actions
-from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
-from mzprobe.networks.engine import engine_for, runs_in_kernels
+from mzprobe.networks.core import MuZeroNetwork
+from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
-from mzprobe.networks.mlp import MLPNetwork, MLPWeights
+from mzprobe.networks.support import Support
 from mzprobe.search.rollouts import Rollout, RolloutArena, discounted, rolled_out
 
 Bool = NDArray[np.bool_]
@@ -68,7 +68,7 @@ class LearnedModel:
         gamma: discount.
         prior: the network's policy, or uniform.
         leaf: the network's value, or random rollouts in the network.
-        device: where the network lives.
+        compute: how the network runs.
         rows: of every call of the network by torch, so that a root's search has the same bits in any batch (see
             `by_rows`); None calls it with the batch as it is.
     """
@@ -81,26 +81,17 @@ class LearnedModel:
         gamma: float,
         prior: Prior = "policy",
         leaf: LeafValue = "value",
-        device: torch.device | str = "cpu",
+        compute: Compute | None = None,
         rows: int | None = None,
     ) -> None:
         self.network = network
         self.num_actions = num_actions
         self.gamma = gamma
-        self.reward_unit = _reward_unit(network)
         self.prior: Prior = prior
         self.leaf: LeafValue = leaf
-        self.device = torch.device(device)
-        self.rows = rows
-        self._engine = engine_for(network, device=device, rows=rows)
-
-    @cached_property
-    def fused_weights(self) -> MLPWeights | None:
-        """Views of the weights that the fused path can use, or None where it cannot run this network."""
-        if runs_in_kernels(self.network, self.device):
-            assert isinstance(self.network, MLPNetwork)
-            return self.network.weights()
-        return None
+        self._engine = engine_for(network, compute, rows=rows)
+        self.reward_unit = _reward_unit(self._engine.support)
+        self.fused = self._engine.fused_search()  # what the fused path runs, or None
 
     def observations(self, roots: Any) -> NDArray[Any]:
         """The roots themselves."""
@@ -116,7 +107,7 @@ class LearnedModel:
         latents = self._engine.represent(roots)
         arena = LatentArena(
             latents.new_empty((capacity, *latents.shape)),
-            torch.arange(len(latents), device=self.device),
+            torch.arange(len(latents), device=latents.device),
             None if self.leaf == "value" else RolloutArena(self.leaf, self.observations(roots), capacity),
         )
         arena.latents[0] = latents
@@ -125,9 +116,9 @@ class LearnedModel:
     @torch.inference_mode()
     def expand(self, arena: "LatentArena", nodes: Int32, actions: Int32, slot: int) -> Leaf:
         """One dynamics and one prediction call for the whole batch."""
-        parents = arena.latents[torch.from_numpy(nodes).to(self.device), arena.trees]
-        chosen = torch.from_numpy(actions).to(self.device, torch.int64)
-        latents, reward = self._engine.dynamics(parents, chosen)
+        # One transfer to the device for both, as one from it for what the leaf is worth.
+        slots, chosen = torch.from_numpy(np.stack((nodes, actions))).to(arena.trees.device, torch.int64)
+        latents, reward = self._engine.dynamics(arena.latents[slots, arena.trees], chosen)
         arena.latents[slot] = latents
         if arena.rollouts is not None:
             arena.rollouts.place(nodes, slot)
@@ -200,9 +191,9 @@ class AdvisedModel:
         return leaf._replace(prior=self.advising.expand(arena[1], nodes, actions, slot).prior)
 
 
-def _reward_unit(network: MuZeroNetwork | None) -> float:
+def _reward_unit(support: Support | None) -> float:
     """The reward that a network's scale makes 1; 1 where it has none."""
-    return 1 / network.support.reward_scale if isinstance(network, TrainableNetwork) else 1.0
+    return 1.0 if support is None else 1 / support.reward_scale
 
 
 class LatentArena(NamedTuple):
@@ -222,7 +213,7 @@ class TrueModel:
             needed for these alone.
         prior: the network's policy, or uniform.
         leaf: the network's value, or random rollouts in the environment.
-        device: of the network.
+        compute: how the network runs.
 
     Raises:
         ValueError: if a network is needed and there is none.
@@ -235,7 +226,7 @@ class TrueModel:
         *,
         prior: Prior = "policy",
         leaf: LeafValue = "value",
-        device: torch.device | str = "cpu",
+        compute: Compute | None = None,
     ) -> None:
         if network is None and (prior == "policy" or leaf == "value"):
             raise ValueError(
@@ -244,10 +235,10 @@ class TrueModel:
         self.environment = environment
         self.num_actions = environment.spec.num_actions
         self.gamma = environment.spec.gamma
-        self.reward_unit = _reward_unit(network)
         self.prior: Prior = prior
         self.leaf: LeafValue = leaf
-        self._evaluate = None if network is None else Evaluator(network, num_actions=self.num_actions, device=device)
+        self._evaluate = None if network is None else Evaluator(network, num_actions=self.num_actions, compute=compute)
+        self.reward_unit = _reward_unit(None if self._evaluate is None else self._evaluate.support)
 
     def observations(self, roots: Any) -> NDArray[Any]:
         """What the environment shows of them."""
@@ -323,7 +314,7 @@ def planning_in(
     environment: Environment,
     network: MuZeroNetwork,
     *,
-    device: torch.device | str = "cpu",
+    compute: Compute | None = None,
     rows: int | None = None,
     **options: Any,
 ) -> PlanningModel:
@@ -333,11 +324,11 @@ def planning_in(
         model: which.
         environment: the truth.
         network: of the agent.
-        device: where it lives.
+        compute: how it runs.
         rows: of every call of the learned model by torch.
         **options: prior and leaf.
     """
     if model == "true":
-        return TrueModel(environment, network, device=device, **options)
+        return TrueModel(environment, network, compute=compute, **options)
     spec = environment.spec
-    return LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, device=device, rows=rows, **options)
+    return LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, compute=compute, rows=rows, **options)

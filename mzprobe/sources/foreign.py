@@ -24,6 +24,7 @@ from mzprobe.envs import Environment
 from mzprobe.envs.history import HistoryEnvironment
 from mzprobe.errors import CheckFailed, CheckpointError, MzprobeError, UsageError
 from mzprobe.networks import MuZeroNetwork, check_network
+from mzprobe.networks.engine import placed
 from mzprobe.networks.fully_connected import Chain
 from mzprobe.sources.layouts import ARCHIVES, Layout
 from mzprobe.trust import refuse_code
@@ -164,7 +165,7 @@ class FileSource:
         facts, environment = described.facts, _environment(described.facts)
         network = self.adapter.network(tree, source=checkpoint)
         if isinstance(network, torch.nn.Module):
-            network.eval().requires_grad_(False).to(compute.device)
+            placed(network.eval().requires_grad_(False), compute)
         _refuse_other_shape(network, environment, checkpoint, compute.device)
         return Agent(
             environment=environment,

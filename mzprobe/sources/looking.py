@@ -7,7 +7,6 @@ import torch
 
 from mzprobe.agents import Agent, Origin
 from mzprobe.behaviour import Episodes
-from mzprobe.networks import TrainableNetwork
 from mzprobe.networks.engine import engine_for
 
 _LAST = 0.5  # probability of an outermost atom from which a value counts as saturated
@@ -47,12 +46,12 @@ def support_said(agent: Agent, episodes: Episodes) -> Iterator[str]:
         agent: whose support it is.
         episodes: what it played, with their states.
     """
-    if not isinstance(agent.network, TrainableNetwork):
+    engine = engine_for(agent.network, agent.compute)
+    support = engine.support
+    if support is None:
         yield "support: none that is known"
         return
-    support = agent.network.support
     with agent.compute.limited():
-        engine = engine_for(agent.network, device=agent.compute.device)
         atoms = engine.value_distribution(engine.represent(agent.environment.observe(episodes.states))).cpu()
     share = float(np.mean((atoms[:, [0, -1]].amax(dim=1) > _LAST).numpy()))
     low, high = (float(support.decoded(torch.tensor(end))) for end in (support.minimum, support.maximum))

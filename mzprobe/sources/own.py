@@ -8,6 +8,7 @@ from mzprobe.agents import Agent, Origin
 from mzprobe.checkpoints import RECORD, Checkpoint, agents_at, find_agents, read_checkpoint, step_of, steps_of
 from mzprobe.compute import Compute
 from mzprobe.errors import UsageError
+from mzprobe.networks.engine import placed
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def load_agent(checkpoint: Checkpoint, *, compute: Compute | None = None) -> Age
     environment = checkpoint.make_environment()
     return Agent(
         environment=environment,
-        network=checkpoint.make_network(environment, compute.device),
+        network=placed(checkpoint.make_network(environment), compute),
         search=checkpoint.config.search,
         temperature=training.temperature(checkpoint.training_step),
         unroll=training.unroll_steps,

@@ -67,7 +67,7 @@ def differences(engine: Engine, numbers: Mapping[str, NDArray[Any]]) -> dict[str
 def compared(agent: Agent, numbers: Mapping[str, NDArray[Any]]) -> Iterator[Finding]:
     """Whether an agent's network says what its own code does, to `TOLERANCE`."""
     with agent.compute.limited():
-        found = differences(engine_for(agent.network, device=agent.compute.device), numbers)
+        found = differences(engine_for(agent.network, agent.compute), numbers)
     for name, worst in found.items():
         yield Finding(worst <= TOLERANCE, f"{name} differ by {worst:.1e} of the largest at most")
 

@@ -66,8 +66,8 @@ def refuse_other_run(
     differing = [
         f"{section}.{key}"
         for section in mine
-        for key in mine[section]
-        if (section, key) not in free and theirs[section][key] != mine[section][key]
+        for key in dict.fromkeys([*mine[section], *theirs[section]])  # kinds of networks have keys of their own
+        if (section, key) not in free and theirs[section].get(key) != mine[section].get(key)
     ]
     if differing:
         raise UsageError(

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe._kernel import kernel
-from mzprobe.networks.mlp import Layers, MLPWeights
-from mzprobe.networks.mlp_kernels import mean_atoms, minmax_lanes, perceptron, softmax_lanes
-from mzprobe.networks.products import add_product
+from mzprobe.networks.fused.mlp_kernels import mean_atoms, minmax_lanes, perceptron, softmax_lanes
+from mzprobe.networks.fused.products import add_product
+from mzprobe.networks.fused.weights import Layers, MLPWeights
 from mzprobe.networks.support import EPSILON, Axis
 from mzprobe.training.objective import policy_loss, reward_loss, value_loss
 from mzprobe.training.targets import Batch

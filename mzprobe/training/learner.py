@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mzprobe.compute import Compute
 from mzprobe.config import TrainingConfig
 from mzprobe.inputs import as_floats
 from mzprobe.memory import refuse_more_than_fits
-from mzprobe.networks import MLPNetwork, TrainableNetwork
-from mzprobe.networks.engine import runs_in_kernels
-from mzprobe.networks.mlp import Layers, MLPWeights
+from mzprobe.networks import TrainableNetwork
+from mzprobe.networks.engine import engine_for
+from mzprobe.networks.fused.weights import FusedWeights, Layers, MLPWeights
 from mzprobe.training.fused import COVERED, fused_gradient
 from mzprobe.training.objective import Objective, muzero_objective
 from mzprobe.training.optimiser import AdamW
@@ -26,13 +27,14 @@ Losses = dict[str, float]
 class Learner:
     """Updates a network in place.
 
-    An `MLPNetwork` on the CPU takes the fused gradient if that knows all terms of the objective, all else autograd.
+    A network whose engine has a fused gradient takes that, if it knows all terms of the objective; all else autograd,
+    with the network in training mode for as long as a step takes, and in evaluation mode before and after.
 
     Args:
-        network: on `device`.
+        network: on the device of `compute`.
         config: learning rate, clipping, batch and unroll sizes.
         objective: to minimise; without it, that of MuZero with the configuration's weights.
-        device: where the network lives.
+        compute: how the network runs.
         fused: whether to use the fused gradient where there is one.
 
     Raises:
@@ -45,22 +47,21 @@ class Learner:
         config: TrainingConfig,
         *,
         objective: Objective | None = None,
-        device: str = "cpu",
+        compute: Compute | None = None,
         fused: bool = True,
     ) -> None:
         self.network = network
         self.config = config
         self.objective = objective or muzero_objective(config)
-        self.device = torch.device(device)
+        self.compute = compute or Compute()
         B, K = config.batch_size, config.unroll_steps
-        width = 2 * network.latent + network.representation.w1.shape[1] if isinstance(network, MLPNetwork) else 0
         what = f"training.batch_size={B} with training.unroll_steps={K}"
-        refuse_more_than_fits(4 * B * (K + 1) * (16 + width), what=what)
+        refuse_more_than_fits(4 * B * (K + 1) * (16 + network.kept_per_step), what=what)
         self._fused: _FusedStep | None = None
         known = tuple(term.loss for term in self.objective.terms) == COVERED
-        if fused and known and runs_in_kernels(network, device):
-            assert isinstance(network, MLPNetwork)
-            self._fused = _FusedStep(network, config, self.objective)
+        found = engine_for(network.eval(), self.compute).fused_gradient() if fused and known else None
+        if found is not None:
+            self._fused = _FusedStep(found, config, self.objective)
         else:
             self.parameters = list(network.parameters())
             self.optimiser = torch.optim.AdamW(
@@ -131,8 +132,13 @@ class Learner:
 
     def _autograd(self, batch: Batch) -> tuple[Losses, Float32]:
         self.optimiser.zero_grad()
-        losses, root_values = self.objective.losses(self.network, batch, self.device)
-        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        self.network.train()
+        try:
+            with self.compute.autocast():
+                losses, root_values = self.objective.losses(self.network, batch, torch.device(self.compute.device))
+            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        finally:
+            self.network.eval()
         numbers = torch.stack(losses).tolist()
         return dict(zip(self.objective.names, numbers, strict=True)), root_values.cpu().numpy()
 
@@ -140,12 +146,11 @@ class Learner:
 class _FusedStep:
     """The fused gradient and its optimiser: the workspace, and views of weights and gradients."""
 
-    def __init__(self, network: MLPNetwork, config: TrainingConfig, objective: Objective) -> None:
+    def __init__(self, fused: FusedWeights, config: TrainingConfig, objective: Objective) -> None:
         self.names = objective.names
         of_reward, of_value, of_policy = (term.weight for term in objective.terms)
         self.term_weights = (of_reward, of_value, of_policy)
-        self.support = network.support
-        self.weights = network.weights()
+        self.weights, self.support = fused
         self.gradients = MLPWeights(*(Layers(*map(np.zeros_like, layers)) for layers in self.weights))
         self.optimiser = AdamW(
             [array for layers in self.weights for array in layers],

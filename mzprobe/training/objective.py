@@ -57,7 +57,7 @@ class Objective:
         observations, *others = batch
         moved = (torch.from_numpy(array).to(device) for array in others)
         window = Window(as_tensor(observations, device=device), *moved)
-        unroll = network.unroll(window.observations, window.actions)
+        unroll = Unroll(*(logits.float() for logits in network.unroll(window.observations, window.actions)))
         losses = [term.weight * term.loss(unroll, window, network.support).sum() for term in self.terms]
         return losses, network.support.scalar(unroll.value_logits[0].detach())
 

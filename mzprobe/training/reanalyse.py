@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mzprobe.compute import Compute
 from mzprobe.config import RunConfig
 from mzprobe.envs.core import Environment
 from mzprobe.networks import TrainableNetwork
@@ -50,7 +51,7 @@ class Reanalyser:
         model: to search in, by the latest network or the averaged one.
         network: the same, to be copied into the target network.
         generator: draws root noise, where there is any.
-        device: of the network.
+        compute: how the network runs.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Reanalyser:
         network: TrainableNetwork,
         *,
         generator: np.random.Generator,
-        device: str = "cpu",
+        compute: Compute | None = None,
     ) -> None:
         self.config = config
         self.environment = environment
@@ -70,7 +71,7 @@ class Reanalyser:
         self.generator = generator
         self.target = copy.deepcopy(network) if config.reanalyse.target_interval else None
         bootstrap = network if self.target is None else self.target
-        self._evaluate = Evaluator(bootstrap, num_actions=model.num_actions, device=device)
+        self._evaluate = Evaluator(bootstrap, num_actions=model.num_actions, compute=compute)
 
     def search_targets(
         self, observations: NDArray[Any], *, states: Any = None, legal: Bool | None = None

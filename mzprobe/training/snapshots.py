@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mzprobe.behaviour import BehaviourPolicy, draw_episode_numbers, play_episodes
 from mzprobe.checkpoints import write_checkpoint
+from mzprobe.compute import Compute
 from mzprobe.config import RunConfig
 from mzprobe.envs.core import Environment
 from mzprobe.errors import TrainingDiverged
@@ -29,17 +29,17 @@ class Snapshots:
         environment: where evaluations play.
         network: that is trained.
         seed: of the agent.
-        device: of the network.
+        compute: how the network runs.
     """
 
     def __init__(
-        self, config: RunConfig, environment: Environment, network: TrainableNetwork, *, seed: int, device: str
+        self, config: RunConfig, environment: Environment, network: TrainableNetwork, *, seed: int, compute: Compute
     ) -> None:
         self.config = config
         self.environment = environment
         self.network = network
         self.seed = seed
-        self.device = torch.device(device)
+        self.compute = compute
         decay = config.training.average_decay
         self.average = WeightAverage(network, decay=decay) if decay else None
         self.evaluations: list[dict[str, float]] = []
@@ -52,7 +52,7 @@ class Snapshots:
     def model_for(self, user: User) -> PlanningModel:
         """That network, to search in, or with which to search in the environment."""
         plan_in = self.config.training.plan_in
-        return planning_in(plan_in, self.environment, self.network_for(user), device=self.device)
+        return planning_in(plan_in, self.environment, self.network_for(user), compute=self.compute)
 
     def follow(self, step: int) -> None:
         """Averages the weights that training step `step` has left."""
@@ -118,7 +118,7 @@ class Snapshots:
             command=command,
             weights=weights,
             targets=targets,
-            device=str(self.device),
+            device=self.compute.device,
         )
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 
 from mzprobe import envs, networks
 from mzprobe.checkpoints import agent_folder, read_checkpoint, steps_of
+from mzprobe.compute import Compute
 from mzprobe.config import RunConfig, TrainingConfig, of_record
 from mzprobe.errors import CheckpointError, Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.lines import one_line
 from mzprobe.locks import held
+from mzprobe.networks.engine import placed
 from mzprobe.provenance import versions
 from mzprobe.records import StateRecord
 from mzprobe.seeding import numpy_generator, torch_generator
-from mzprobe.threads import limited_threads
 from mzprobe.training.beyond import Beyond, Reach, reach
 from mzprobe.training.clock import Clock
 from mzprobe.training.continuing import refuse_other_agent, refuse_other_run, refuse_other_versions
@@ -58,7 +59,7 @@ class Trainer:
         run: name of the run; with the seed, the folder of the agent under `out`.
         out: folder of all checkpoints.
         command: that a reader can type to make this agent.
-        device: of the network.
+        compute: how the network runs; the threads are those of the configuration.
         any_version: whether to go on from a state that other versions of packages have saved.
     """
 
@@ -70,7 +71,7 @@ class Trainer:
         run: str,
         out: Path,
         command: str,
-        device: str = "cpu",
+        compute: Compute | None = None,
         any_version: bool = False,
     ) -> None:
         self.config = config
@@ -80,6 +81,7 @@ class Trainer:
         self.folder = agent_folder(out, run, seed)
         self.command = command
         training = config.training
+        self.compute = replace(compute or Compute(), threads=training.threads)
         self.environment = envs.make(config.environment.name, **config.environment.options)
         spec = self.environment.spec
         if training.replay_capacity <= spec.time_limit:
@@ -87,16 +89,17 @@ class Trainer:
                 f"training.replay_capacity={training.replay_capacity} does not hold an episode of {spec.time_limit} "
                 f"steps and its last state: set it to {spec.time_limit + 1} or more"
             )
-        self.network = networks.build(config.network, spec, torch_generator(seed, "network")).to(device)
-        self.learner = Learner(self.network, training, device=device)
-        self.snapshots = Snapshots(config, self.environment, self.network, seed=seed, device=device)
+        self.network = networks.build(config.network, spec, torch_generator(seed, "network"))
+        placed(self.network, self.compute)
+        self.learner = Learner(self.network, training, compute=self.compute)
+        self.snapshots = Snapshots(config, self.environment, self.network, seed=seed, compute=self.compute)
         self.reanalyser = Reanalyser(
             config,
             self.environment,
             self.snapshots.model_for("reanalyse"),
             self.snapshots.network_for("reanalyse"),
             generator=numpy_generator(seed, "reanalyse"),
-            device=device,
+            compute=self.compute,
         )
         self.clock = Clock()
         self.feed = self._feed()  # of recorded episodes, where the configuration names some
@@ -121,7 +124,7 @@ class Trainer:
         """
         steps = self.config.training.steps
         self.stop = False
-        with held(self.folder), limited_threads(self.config.training.threads):
+        with held(self.folder), self.compute.limited():
             resumed = self._resume()
             for folder in (self.folder, self.folder / "resume"):
                 remove_leftovers(folder)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mzprobe.networks.mlp import MLPWeights
+from mzprobe.networks.fused.weights import MLPWeights
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

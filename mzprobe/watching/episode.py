@@ -122,7 +122,7 @@ def _policy(agent: Agent, actor: Actor, temperature: float | None) -> BehaviourP
 
 def _dreams(agent: Agent, states: Any, actions: Int64, horizon: int) -> tuple[Float64, Float64]:
     """Predicted rewards and values `[T, h]` of the model unrolled from each state, along the actions taken there."""
-    engine, T = engine_for(agent.network, device=agent.compute.device), len(actions)
+    engine, T = engine_for(agent.network, agent.compute), len(actions)
     rewards, values = np.full((2, T, horizon), np.nan)
     latents = engine.represent(agent.environment.observe(states))
     for k in range(min(horizon, T)):

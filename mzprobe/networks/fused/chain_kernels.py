@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe._kernel import borrowing, kernel
-from mzprobe.networks.mlp_kernels import exponentials, lanes_of, layer_lanes, mean_atoms, softmax_lanes
+from mzprobe.networks.fused.mlp_kernels import exponentials, lanes_of, layer_lanes, mean_atoms, softmax_lanes
 from mzprobe.networks.support import Axis
 
 Float32 = NDArray[np.float32]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mzprobe._kernel import borrowing, kernel
 from mzprobe.networks.core import MINMAX_EPSILON
-from mzprobe.networks.mlp import Layers, MLPWeights
-from mzprobe.networks.products import add_product, product_of_one
+from mzprobe.networks.fused.products import add_product, product_of_one
+from mzprobe.networks.fused.weights import Layers, MLPWeights
 from mzprobe.networks.support import EPSILON, Axis
 
 Float32 = NDArray[np.float32]

@@ -1,0 +1,131 @@
+"""Which network: each kind has keys of its own, and what all have is in the base."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from mzprobe.config.base import WIDEST, Atom, Config, Positive, PositiveInt, Share, Width
+from mzprobe.values import refuse_odd
+
+
+class NetworkConfig(Config):
+    """What every network has, as `networks.build` takes it."""
+
+    kind: str = "mlp"
+    """`mlp`, `resnet`, or `module:attribute` of a factory of your own."""
+    support_minimum: Atom = -10.0
+    """Lowest atom of the reward and value heads, transformed units."""
+    support_maximum: Atom = 10.0
+    """Highest atom, transformed units."""
+    atoms: Annotated[int, Field(ge=2, le=WIDEST)] = 21
+    """Number of atoms."""
+    reward_scale: Positive = 1.0
+    """Factor on rewards and values before the value transform; undone wherever the heads are read."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.support_minimum < self.support_maximum:
+            raise ValueError("support_minimum must be below support_maximum")
+        return self
+
+
+class VectorsConfig(NetworkConfig):
+    """Of networks of perceptrons."""
+
+    latent: Width = 32
+    """Entries of the latent, L."""
+    hidden: Width = 64
+    """Width of every hidden layer, H."""
+    reward_input: Literal["next", "transition"] = "next"
+    """What the reward head reads: the latent that a step led to, or the latent before, the action and the latent
+    after."""
+
+
+class MLPConfig(VectorsConfig):
+    """Small perceptrons, for vectors."""
+
+    kind: Literal["mlp"] = "mlp"
+    """Five perceptrons with one hidden layer each; images are taken as vectors."""
+
+
+class ResNetConfig(NetworkConfig):
+    """Residual blocks of convolutions, for images; `network.support_*` and `network.atoms` are of its heads too."""
+
+    kind: Literal["resnet"] = "resnet"
+    """EfficientZero's, without its projections and its value prefix."""
+    channels: Width = 64
+    """Planes of the latent."""
+    blocks: PositiveInt = 1
+    """Residual blocks of each of representation, dynamics and prediction."""
+    downsample: bool = False
+    """Whether height and width are halved four times before that, as for images of 96 x 96."""
+    head_channels: Width = 16
+    """Planes that a head reduces the latent to."""
+    head_hidden: Width = 32
+    """Width of the hidden layer of a head."""
+    image_layout: Literal["last", "first"] = "last"
+    """Where an observation has its channels: `[H, W, C]`, or `[C, H, W]`."""
+    action_planes: Literal["share", "one_hot"] = "share"
+    """How the dynamics read an action a: one plane of a / A, or A planes of which one is 1."""
+    momentum: Share = 0.1
+    """Weight of a training batch in the running statistics of its batch normalisation."""
+
+
+class FactoryConfig(VectorsConfig):
+    """What a factory of your own is given: use of these keys what you like, and `options` for all others."""
+
+    kind: Annotated[str, Field(pattern=":")]
+    """`module:attribute` of a callable that takes (config, spec, generator)."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of the factory: what JSON holds."""
+
+    @field_validator("options")
+    @classmethod
+    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
+        refuse_odd(options)
+        return options
+
+
+KINDS: Mapping[str, type[NetworkConfig]] = {"mlp": MLPConfig, "resnet": ResNetConfig}
+
+
+def config_class(kind: str) -> type[NetworkConfig]:
+    """Of a kind of network.
+
+    Raises:
+        ValueError: if nobody knows it.
+    """
+    if ":" in kind:
+        return FactoryConfig
+    if kind not in KINDS:
+        raise ValueError(f"there is no network {kind}: use {', '.join(KINDS)}, or module:attribute of a factory")
+    return KINDS[kind]
+
+
+def keys_for_kind(section: Mapping[str, Any], kind: object) -> dict[str, Any]:
+    """Keys of a preset's network that another kind has too; the others are the preset's own network's alone."""
+    try:
+        known = config_class(str(kind)).model_fields
+    except ValueError:
+        return dict(section)  # which is refused later, by its kind
+    return {key: value for key, value in section.items() if key in known}
+
+
+def kind_of(network: Any) -> str:
+    """The kind that a section, or a configuration, is of; older files have none."""
+    kind = network.get("kind", "mlp") if isinstance(network, Mapping) else getattr(network, "kind", "mlp")
+    return str(kind)
+
+
+def _tag(network: Any) -> str:
+    kind = kind_of(network)
+    return "network.kind=module:attribute" if ":" in kind else f"network.kind={kind}"
+
+
+AnyNetworkConfig = Annotated[
+    Annotated[MLPConfig, Tag("network.kind=mlp")]
+    | Annotated[ResNetConfig, Tag("network.kind=resnet")]
+    | Annotated[FactoryConfig, Tag("network.kind=module:attribute")],
+    Discriminator(_tag),
+]

@@ -1,0 +1,36 @@
+"""Weights of an `MLPNetwork` as its kernels take them."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mzprobe.networks.support import Support
+
+Array = NDArray[np.float32]
+
+
+class Layers(NamedTuple):
+    """One perceptron's parameters, float32, as `x @ w + b` takes them."""
+
+    w1: Array  # [inputs, H]
+    b1: Array  # [H]
+    w2: Array  # [H, outputs]
+    b2: Array  # [outputs]
+
+
+class MLPWeights(NamedTuple):
+    """All parameters of an `MLPNetwork`."""
+
+    representation: Layers
+    dynamics: Layers
+    reward: Layers
+    policy: Layers
+    value: Layers
+
+
+class FusedWeights(NamedTuple):
+    """A network that the fused paths know: they read these arrays, or train them, in place."""
+
+    weights: MLPWeights
+    support: Support

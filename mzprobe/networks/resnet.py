@@ -1,0 +1,209 @@
+"""A network of residual blocks, for images: EfficientZero's (Ye et al. 2021, appendix A.1), see docs/networks.md."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mzprobe.networks.core import MINMAX_EPSILON, TrainableNetwork
+from mzprobe.networks.support import Support
+
+Layout = Literal["last", "first"]
+ActionPlanes = Literal["share", "one_hot"]
+
+_HALVINGS = 4  # of height and width, where an image is downsampled
+
+
+class ResNet(TrainableNetwork):
+    """Representation, dynamics and prediction of residual blocks; latents are planes `[B, C, H, W]`.
+
+    Each plane of a latent is min-max scaled to [0, 1]. The dynamics add what they make of latent and action planes to
+    the latent. The reward is read from the next latent.
+
+    Args:
+        image_shape: of an observation, `[H, W, C]` or `[C, H, W]`.
+        num_actions: A.
+        support: atoms of the reward and value heads.
+        generator: draws the initial weights; required, so that a seed decides them.
+        channels: planes of the latent.
+        blocks: of each of representation, dynamics and prediction.
+        downsample: whether height and width are halved four times first.
+        head_channels: planes that a head reduces the latent to.
+        head_hidden: width of a head's hidden layer.
+        image_layout: where an observation has its channels.
+        action_planes: how the dynamics read an action: a plane of a / A, or A planes of which one is 1.
+        momentum: of the statistics of batch normalisation.
+    """
+
+    cpu_rows = 16
+
+    def __init__(
+        self,
+        *,
+        image_shape: tuple[int, ...],
+        num_actions: int,
+        support: Support,
+        generator: torch.Generator,
+        channels: int = 64,
+        blocks: int = 1,
+        downsample: bool = False,
+        head_channels: int = 16,
+        head_hidden: int = 32,
+        image_layout: Layout = "last",
+        action_planes: ActionPlanes = "share",
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.num_actions, self.support = num_actions, support
+        self.image_layout, self.action_planes = image_layout, action_planes
+        self.blocks = blocks
+        planes, height, width = image_shape if image_layout == "first" else (image_shape[2], *image_shape[:2])
+        self.latent_shape = latent_shape((height, width), channels, downsample=downsample)
+        read = 1 if action_planes == "share" else num_actions
+        with torch.random.fork_rng(devices=[]):  # layers draw weights of their own, which are drawn anew below
+            self.representation = nn.Sequential(
+                _Downsampling(planes, channels) if downsample else _Normed(planes, channels),
+                *(_Block(channels) for _ in range(blocks)),
+            )
+            self.step = _convolution(channels + read, channels)
+            self.step_norm = nn.BatchNorm2d(channels)
+            self.dynamics_blocks = nn.Sequential(*(_Block(channels) for _ in range(blocks)))
+            self.trunk = nn.Sequential(*(_Block(channels) for _ in range(blocks)))
+            sizes = (self.latent_shape, head_channels, head_hidden)
+            self.reward_head = _Head(*sizes, support.atoms)
+            self.value_head = _Head(*sizes, support.atoms)
+            self.policy_head = _Head(*sizes, num_actions)
+        _initialise(self, generator)
+        for head in (self.reward_head, self.value_head, self.policy_head):
+            for parameter in head[-1].parameters():
+                nn.init.zeros_(parameter)
+        for module in self.modules():
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                module.momentum = momentum
+
+    @property
+    def kept_per_step(self) -> int:
+        """As in `TrainableNetwork`: what convolutions and normalisations read and give."""
+        return math.prod(self.latent_shape) * (4 + 10 * self.blocks)
+
+    def represent(self, observations: Tensor) -> Tensor:
+        """h_theta: float32 `[B, *image_shape]` -> latents `[B, C, H, W]`."""
+        images = observations if self.image_layout == "first" else observations.permute(0, 3, 1, 2)
+        return scale_planes(self.representation(self._laid(images)))
+
+    def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """The state part of g_theta: latents `[B, C, H, W]`, int64 actions `[B]` -> next latents."""
+        read = torch.cat((latents, self._planes_of(actions, latents)), dim=1)
+        made = torch.relu(self.step_norm(self.step(self._laid(read))) + self._laid(latents))
+        return scale_planes(self.dynamics_blocks(made))
+
+    def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:  # noqa: ARG002
+        """Reward logits `[B, atoms]`."""
+        logits: Tensor = self.reward_head(self._laid(next_latents))
+        return logits
+
+    def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Policy logits `[B, A]` and value logits `[B, atoms]`."""
+        read = self.trunk(self._laid(latents))
+        return self.policy_head(read), self.value_head(read)
+
+    def _laid(self, planes: Tensor) -> Tensor:
+        """Planes as the weights lie: else a convolution would round by where a caller has its numbers from."""
+        last = self.step.weight.stride(1) == 1
+        return planes.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+    def _planes_of(self, actions: Tensor, latents: Tensor) -> Tensor:
+        """Actions `[B]` as planes `[B, 1 or A, H, W]`."""
+        if self.action_planes == "share":
+            chosen = (actions.to(latents.dtype) / self.num_actions)[:, None]
+        else:
+            chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)
+        return chosen[:, :, None, None].expand(-1, -1, *latents.shape[2:])
+
+
+def latent_shape(image: tuple[int, int], channels: int, *, downsample: bool) -> tuple[int, int, int]:
+    """Planes, height and width of the latent of an image of some height and width."""
+    height, width = (-(-side // 2**_HALVINGS) if downsample else side for side in image)
+    return channels, height, width
+
+
+def scale_planes(latents: Tensor) -> Tensor:
+    """Scales each plane of latents `[B, C, H, W]` to [0, 1]; 1e-5 keeps a constant one finite."""
+    flat = latents.flatten(2)
+    low, high = (x[:, :, None, None] for x in torch.aminmax(flat, dim=2))
+    return (latents - low) / (high - low + MINMAX_EPSILON)
+
+
+class _Block(nn.Module):
+    """relu(x + norm(conv(relu(norm(conv(x)))))); with a stride, x passes a convolution of its own."""
+
+    def __init__(self, channels: int, outputs: int | None = None, *, stride: int = 1) -> None:
+        super().__init__()
+        outputs = outputs or channels
+        self.first, self.second = _convolution(channels, outputs, stride), _convolution(outputs, outputs)
+        self.first_norm, self.second_norm = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Identity() if stride == 1 else _convolution(channels, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = torch.relu(self.first_norm(self.first(x)))
+        return torch.relu(self.second_norm(self.second(made)) + self.shortcut(x))
+
+
+class _Normed(nn.Sequential):
+    """relu(norm(conv(x)))."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(_convolution(inputs, outputs, stride), nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class _Downsampling(nn.Sequential):
+    """An image of some planes to `channels` planes of a sixteenth of its height and width."""
+
+    def __init__(self, planes: int, channels: int) -> None:
+        half = channels // 2
+        super().__init__(
+            _Normed(planes, half, 2),
+            _Block(half),
+            _Block(half, channels, stride=2),
+            _Block(channels),
+            nn.AvgPool2d(3, stride=2, padding=1),
+            _Block(channels),
+            nn.AvgPool2d(3, stride=2, padding=1),
+        )
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+
+
+class _Head(nn.Sequential):
+    """A latent to logits: a convolution of one pixel, and a perceptron; in float32 whatever the rest runs in."""
+
+    def __init__(self, latent: tuple[int, int, int], reduced: int, hidden: int, outputs: int) -> None:
+        channels, height, width = latent
+        super().__init__(
+            nn.Conv2d(channels, reduced, 1),
+            nn.BatchNorm2d(reduced),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(reduced * height * width, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            logits: Tensor = super().forward(x.float())  # type: ignore[no-untyped-call]
+        return logits
+
+
+@torch.no_grad()
+def _initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Weights and biases of all layers uniform within 1/sqrt(fan in), torch's own bound, in the order of the layers."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            for parameter in module.parameters():
+                parameter.copy_((2 * torch.rand(parameter.shape, generator=generator) - 1) * bound)
