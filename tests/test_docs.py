@@ -166,6 +166,7 @@ PREPARED = {
     "README.md": "published",
     "docs/datasets.md": "recorded",
     "docs/python.md": "shipped_tables",
+    "docs/results/others.md": "shipped_figures",
     "docs/results/training.md": "shipped_figures",
 }
 
