@@ -26,7 +26,19 @@ class Node:
 
 
 def reference_search(
-    start, expand, *, simulations, gamma, c1, c2, floor, noise=None, fraction=0.0, key=None, untried="least"
+    start,
+    expand,
+    *,
+    simulations,
+    gamma,
+    c1,
+    c2,
+    floor,
+    noise=None,
+    fraction=0.0,
+    key=None,
+    untried="least",
+    expansion=1,
 ):
     """MCTS of one root; gives its node and all nodes in the order of their expansion.
 
@@ -42,6 +54,7 @@ def reference_search(
         fraction: its share.
         key: of the root's lots, by which ties are drawn; None takes the lowest action.
         untried: what an untried action is worth: `least`, or EfficientZero's `mean`.
+        expansion: what the visit that expanded a node counts in N(s), 1 or 0.
     """
     root = Node(*start())
     if noise is not None:
@@ -56,7 +69,7 @@ def reference_search(
             tried = tried if mean is None else [mean, *tried]
             mean = sum(tried) / len(tried) if tried else 0.0
             worth = min(max((mean - low) * scale, 0.0), 1.0) if untried == "mean" and low <= high else 0.0
-            action = best_action(node, low, scale, c1, c2, key, worth)
+            action = best_action(node, low, scale, c1, c2, key, worth, expansion)
             path.append((node, action))
             if action not in node.children:
                 break
@@ -78,9 +91,9 @@ def reference_search(
     return root, nodes
 
 
-def best_action(node, low, scale, c1, c2, key, untried=0.0):
+def best_action(node, low, scale, c1, c2, key, untried=0.0, expansion=1):
     """argmax_a of Q' + P sqrt(N) / (1 + n) (c1 + log((N + c2 + 1) / c2)); ties by lot, or to the lowest action."""
-    N = np.float64(node.visits)
+    N = np.float64(node.visits - 1 + expansion)
     exploration = float(np.sqrt(N) * (c1 + np.log((N + c2 + 1) / c2)))
     scores = []
     for prior, n, q in zip(node.prior, node.edge_visits, node.q, strict=True):

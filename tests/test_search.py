@@ -49,6 +49,7 @@ def assert_equals_reference(model, roots, config, *, noise_seed=None):
             fraction=config.dirichlet_fraction,
             key=tie_key([root]) if config.ties == "lot" else None,
             untried=config.untried,
+            expansion=int(config.node_visits == "all"),
         )
         assert_same_tree(result, b, node, nodes)
 
@@ -69,13 +70,15 @@ def assert_equals_reference(model, roots, config, *, noise_seed=None):
     ties=st.booleans(),
     rule=st.sampled_from(["lot", "lowest"]),
     untried=st.sampled_from(["least", "mean"]),
+    counted=st.sampled_from(["all", "children"]),
     noise_seed=st.none() | st.integers(0, 1000),
 )
 def test_the_kernels_equal_the_plain_search_bit_for_bit(
-    seed, num_actions, simulations, gamma, c1, c2, floor, scale, ties, rule, untried, noise_seed
+    seed, num_actions, simulations, gamma, c1, c2, floor, scale, ties, rule, untried, counted, noise_seed
 ):
     model = random_tabular_model(seed, 6, num_actions, gamma=gamma, scale=scale, ties=ties)
-    config = SearchConfig(simulations=simulations, c1=c1, c2=c2, normalisation_floor=floor, ties=rule, untried=untried)
+    given = {"normalisation_floor": floor, "ties": rule, "untried": untried, "node_visits": counted}
+    config = SearchConfig(simulations=simulations, c1=c1, c2=c2, **given)
     assert_equals_reference(model, [0, 5, 2], config, noise_seed=noise_seed)
 
 

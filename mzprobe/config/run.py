@@ -64,6 +64,9 @@ class SearchConfig(Config):
     untried: Literal["least", "mean"] = "least"
     """PUCT: what an action is worth before it is tried: the least that the tree has seen (MuZero), or a mean of the
     actions tried beside it and above (EfficientZero, Ye et al. 2021)."""
+    node_visits: Literal["all", "children"] = "all"
+    """PUCT: what N(s) counts: all visits, that which expanded s too, so that the first choice there follows the prior;
+    or those of its actions alone (LightZero), so that the first choice is a tie."""
     normalisation_floor: Positive = 0.01
     """Smallest divisor when Q is scaled by the tree's range; in the unit in which the network sees rewards, that is
     after `network.reward_scale`, so that it means the same in any unit of the environment's."""

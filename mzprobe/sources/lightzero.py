@@ -17,8 +17,8 @@ from mzprobe.sources.lightzero_networks import IMAGES, NORMED, VECTORS, Encoder,
 
 _POLICY = "lzero/policy/muzero.py"
 _OTHERS = ("dynamics_network.lstm.", "chance_encoder.", "afterstate_")  # weights of its other algorithms
-_COUNTED = "its own search leaves the visit that expanded a node out of N(s), and draws the first action there by lot"
-_SEARCH = {"untried": "mean"}  # `lzero/mcts`: an untried action is worth the mean of the tried ones
+# `lzero/mcts`: an untried action is worth the mean of the tried ones, and N(s) is the sum of N(s, a).
+_SEARCH = {"untried": "mean", "node_visits": "children"}
 _UNSEEN = {
     "simplex": "LightZero 0.1 and 0.2, where a softmax of eights follows it; older ones need --source lightzero-0.0",
     "plain": "LightZero up to 0.0.5, where nothing follows it; younger ones need no --source",
@@ -80,17 +80,17 @@ class LightZero:
                 facts[key] = count(tree, counter, source=source)
         sources = dict.fromkeys(("search", "temperature", "unroll"), _POLICY)
         if not layers.has(VECTORS):
-            return Described(facts=Facts(**facts), sources=sources, differences=(_COUNTED,))
+            return Described(facts=Facts(**facts), sources=sources)
         if not layers.has(NORMED):
             sources["representation"] = _UNSEEN[self.encoder]
         game = _GAMES.get((layers.inputs(VECTORS), layers.width("prediction_network.fc_policy_head")))
         if game is None:
-            return Described(facts=Facts(**facts), sources=sources, differences=(_COUNTED,))
+            return Described(facts=Facts(**facts), sources=sources)
         facts |= {"environment": game.environment, "search": {"simulations": game.simulations, **_SEARCH}}
         return Described(
             facts=Facts(**facts),
             sources={**sources, "environment": f"{game.file}, its discount from {_POLICY}", "search": game.file},
-            differences=(*game.differences, _COUNTED),
+            differences=game.differences,
         )
 
     def network(self, tree: Any, *, source: object) -> Composed:

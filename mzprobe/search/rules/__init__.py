@@ -48,7 +48,10 @@ def selection_for(
         noise: of `noise_for`.
     """
     by_gumbel, none = config.rule == "gumbel", np.zeros((0, shape[1]))
-    table = np.zeros(0) if by_gumbel else exploration_table(config.simulations, c1=config.c1, c2=config.c2)
+    expansion = config.node_visits == "all"
+    table = np.zeros(0)
+    if not by_gumbel:
+        table = exploration_table(config.simulations, c1=config.c1, c2=config.c2, expansion=expansion)
     considered, scores = np.zeros((0, 0), np.int32), none
     if by_gumbel:
         considered = considered_table(shape[1], config.simulations, config.considered)

@@ -5,7 +5,8 @@ At a node it picks the largest (the paper's Eq. 2; MuZero, appendix B)
     Q'(s, a) + P(s, a) sqrt(N(s)) / (1 + N(s, a)) * (c1 + log((N(s) + c2 + 1) / c2))
 
 where Q'(s, a) is r + gamma V(child) scaled by the smallest and largest Q seen in the tree, 0 for an unvisited action
-(or what EfficientZero takes it to be worth, `mean_of_tried`), and N(s) counts the visit that expanded s. Among scores
+(or what EfficientZero takes it to be worth, `mean_of_tried`), and N(s) counts the visit that expanded s, unless told
+otherwise. Among scores
 that are equal but for rounding, a lot of root, node and action decides (`lots.py`): with the lowest action, as the
 plain rule has it, a uniform prior would leave the same actions for last at every node.
 """
@@ -24,9 +25,18 @@ Float64 = NDArray[np.float64]
 
 
 @lru_cache(maxsize=64)
-def exploration_table(simulations: int, *, c1: float, c2: float) -> Float64:
-    """sqrt(N) (c1 + log((N + c2 + 1) / c2)) for N = 0 .. simulations + 1; read-only, since it is kept."""
+def exploration_table(simulations: int, *, c1: float, c2: float, expansion: bool = True) -> Float64:
+    """sqrt(N) (c1 + log((N + c2 + 1) / c2)) by a node's visits 0 .. simulations + 1; read-only, since it is kept.
+
+    Args:
+        simulations: of the search.
+        c1: weight of the prior.
+        c2: visits at which that weight begins to grow.
+        expansion: whether N counts the visit that expanded the node.
+    """
     N = np.arange(simulations + 2, dtype=np.float64)
+    if not expansion:
+        N = np.maximum(N - 1, 0.0)
     table = np.asarray(np.sqrt(N) * (c1 + libm.log((N + c2 + 1) / c2)))
     table.setflags(write=False)
     return table
