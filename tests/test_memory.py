@@ -52,7 +52,7 @@ MANY = 10**9
 SIZES = [
     ("training.batch_size", "training.batch_size=1000000000 with training.unroll_steps="),
     ("training.replay_capacity", "training.replay_capacity=1000000000 with observations of [4] float32 would take"),
-    ("training.environments", "training.environments=1000000000 with episodes of up to 500 steps would take"),
+    ("training.environments", "training.environments=1000000000 with episodes of up to 64 steps so far would take"),
     ("search.simulations", "search trees of 1,000,000,000 simulations would take"),
     ("training.evaluation_episodes", "playing 1,000,000,000 episodes of 500 steps would take"),
 ]

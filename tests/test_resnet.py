@@ -268,6 +268,7 @@ def test_a_head_is_read_in_float32_whatever_the_network_runs_in():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch warns of itself
 def test_what_is_compiled_says_the_same(monkeypatch):
     compiled, real = [], torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or real(function, backend="eager"))
@@ -275,6 +276,12 @@ def test_what_is_compiled_says_the_same(monkeypatch):
     for x, y in zip(numbers(network, Compute(compiled=True)), numbers(network, Compute()), strict=True):
         torch.testing.assert_close(x, y)
     assert len(compiled) == 3
+    config, losses = TrainingConfig(batch_size=8, unroll_steps=2), []
+    for asked in (True, False):
+        learner = Learner(resnet(), config, compute=Compute(compiled=asked))
+        losses.append([*learner.step(batch_of(8, 2), 0)[0].values()])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert len(compiled) == 4
 
 
 def test_tf32_is_off_unless_asked_for():

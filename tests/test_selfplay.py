@@ -95,6 +95,20 @@ def test_self_play_restored_mid_episode_continues_as_if_nothing_had_happened():
     assert finished >= 4
 
 
+def test_there_is_room_for_what_was_played_and_not_for_what_the_time_limit_allows():
+    model, play = player(time_limit=10**9)  # which no memory holds
+    assert play.observations.nbytes == 0
+    rooms = set()
+    for _ in range(3000):
+        play.step(model, 1.0)
+        rooms.add(play.observations.shape[1])
+        if len(rooms) == 2:
+            break
+    assert rooms == {64, 128}
+    longest = int(play.lengths.argmax())
+    assert (np.abs(play.observations[longest, : play.lengths[longest]]).sum(axis=-1) > 0).all()
+
+
 @pytest.mark.parametrize("part", ["observations", "rewards"])
 def test_an_episode_with_numbers_that_are_not_finite_is_refused(part):
     replay = Replay(TrainingConfig(), observation_shape=(2,), num_actions=2, gamma=0.9)

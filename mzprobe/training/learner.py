@@ -63,6 +63,7 @@ class Learner:
         if found is not None:
             self._fused = _FusedStep(found, config, self.objective)
         else:
+            self._unrolled = torch.compile(network.unroll) if self.compute.compiled else network.unroll
             self.parameters = list(network.parameters())
             self.optimiser = torch.optim.AdamW(
                 self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -135,7 +136,8 @@ class Learner:
         self.network.train()
         try:
             with self.compute.autocast():
-                losses, root_values = self.objective.losses(self.network, batch, torch.device(self.compute.device))
+                device = torch.device(self.compute.device)
+                losses, root_values = self.objective.losses(self.network, batch, device, unrolled=self._unrolled)
             torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         finally:
             self.network.eval()

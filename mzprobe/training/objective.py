@@ -52,12 +52,27 @@ class Objective:
         """Names of the terms that weigh anything."""
         return frozenset(term.name for term in self.terms if term.weight)
 
-    def losses(self, network: TrainableNetwork, batch: Batch, device: torch.device) -> tuple[list[Tensor], Tensor]:
-        """The weighted loss of each term, and v_theta at the roots `[B]`, environment units, without gradient."""
+    def losses(
+        self,
+        network: TrainableNetwork,
+        batch: Batch,
+        device: torch.device,
+        *,
+        unrolled: Callable[[Tensor, Tensor], Unroll] | None = None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """The weighted loss of each term, and v_theta at the roots `[B]`, environment units, without gradient.
+
+        Args:
+            network: on the device.
+            batch: to learn from.
+            device: of the network.
+            unrolled: what runs in the place of the network's `unroll`, such as the same, compiled.
+        """
         observations, *others = batch
         moved = (torch.from_numpy(array).to(device) for array in others)
         window = Window(as_tensor(observations, device=device), *moved)
-        unroll = Unroll(*(logits.float() for logits in network.unroll(window.observations, window.actions)))
+        predicted = (unrolled or network.unroll)(window.observations, window.actions)
+        unroll = Unroll(*(logits.float() for logits in predicted))
         losses = [term.weight * term.loss(unroll, window, network.support).sum() for term in self.terms]
         return losses, network.support.scalar(unroll.value_logits[0].detach())
 

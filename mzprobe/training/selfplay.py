@@ -17,6 +17,9 @@ from mzprobe.training.replay import Episode
 class SelfPlay:
     """E episodes in progress, with root noise and temperature; finished ones are handed over and restarted.
 
+    There is room for as many steps as the longest has had so far, not for as many as the time limit allows: that may be
+    a thousand times what is ever played.
+
     Args:
         environment: where to play.
         search: constants of the search.
@@ -36,20 +39,18 @@ class SelfPlay:
         self.environment = environment
         self.search = search
         self.generator = generator
-        E, T = environments, spec.time_limit
-        seen = math.prod(spec.observation_shape) * np.dtype(spec.observation_dtype).itemsize
-        what = f"training.environments={E} with episodes of up to {T:,} steps"
-        refuse_more_than_fits(E * T * (seen + 8 * spec.num_actions + 24), what=what)
+        E, A = environments, spec.num_actions
+        self._refuse_beyond_memory(E, _ROOM)
         self.seeds = generator.integers(2**31, size=E)
         self.lengths = np.zeros(E, np.int64)
-        self.observations = np.zeros((E, T + 1, *spec.observation_shape), spec.observation_dtype)
-        self.actions = np.zeros((E, T), np.int64)
-        self.rewards = np.zeros((E, T))
-        self.policies = np.zeros((E, T + 1, spec.num_actions))
-        self.root_values = np.zeros((E, T + 1))
+        self.observations = np.zeros((E, 0, *spec.observation_shape), spec.observation_dtype)
+        self.actions = np.zeros((E, 0), np.int64)
+        self.rewards = np.zeros((E, 0))
+        self.policies = np.zeros((E, 0, A))
+        self.root_values = np.zeros((E, 0))
         self.states = environment.reset(self.seeds)
         self.masked = legal_actions(environment, self.states) is not None
-        self.legal = np.ones((E, T + 1, spec.num_actions) if self.masked else (E, 0, 0), np.bool_)
+        self.legal = np.zeros((E, 0, A if self.masked else 0), np.bool_)
         self._per_step = (*_PER_STEP, "legal") if self.masked else _PER_STEP
 
     def step(
@@ -63,6 +64,7 @@ class SelfPlay:
             uniform_share: of the uniform policy in the one that acts.
         """
         environment = self.environment
+        self._make_room(int(self.lengths.max(initial=0)) + 2)  # this step, and the state that it leads to
         E = np.arange(len(self.lengths))
         roots, legal = model.roots(environment, self.states), legal_actions(environment, self.states)
         observations = model.observations(roots)
@@ -102,10 +104,32 @@ class SelfPlay:
         """Takes back what `state` gave; the real states are replayed from their seeds and actions."""
         self.seeds = arrays["seeds"].copy()
         self.lengths = arrays["lengths"].copy()
+        self._make_room(arrays["actions"].shape[1])
         for name in self._per_step:
             getattr(self, name)[:, : arrays[name].shape[1]] = arrays[name]
         self.generator.bit_generator.state = generator
         self.states = replayed(self.environment, self.seeds, self.actions, self.lengths)
+
+    def _make_room(self, positions: int) -> None:
+        """For so many positions of each episode at least; doubled, so that a position is copied once or twice."""
+        room = self.actions.shape[1]
+        if positions <= room:
+            return
+        larger = max(positions, min(max(2 * room, _ROOM), self.environment.spec.time_limit + 1))
+        self._refuse_beyond_memory(len(self.lengths), larger)
+        for name in self._per_step:
+            before = getattr(self, name)
+            after = np.zeros((len(before), larger, *before.shape[2:]), before.dtype)
+            after[:, :room] = before
+            setattr(self, name, after)
+        if self.masked:
+            self.legal[:, room:] = True
+
+    def _refuse_beyond_memory(self, episodes: int, positions: int) -> None:
+        spec = self.environment.spec
+        seen = math.prod(spec.observation_shape) * np.dtype(spec.observation_dtype).itemsize
+        what = f"training.environments={episodes} with episodes of up to {positions:,} steps so far"
+        refuse_more_than_fits(episodes * positions * (seen + 8 * spec.num_actions + 24), what=what)
 
     def _see_last(self, model: PlanningModel, states: Any, terminated: NDArray[np.bool_], ended: Any) -> None:
         """Records the state each ended episode was left in; a truncated one needs a search to bootstrap from."""
@@ -147,4 +171,5 @@ class SelfPlay:
         return concatenate([states, self.environment.reset(self.seeds[ended])]).take(order)
 
 
+_ROOM = 64  # positions of an episode, at first
 _PER_STEP = ("observations", "actions", "rewards", "policies", "root_values")
