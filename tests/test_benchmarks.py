@@ -11,6 +11,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 OPTIONS = {
     "env_speed": ["--repetitions", "1"],
     "minatar_speed": ["--repetitions", "1"],
+    "atari_speed": ["--repetitions", "1"],
     "search_speed": [],
     "search_rules": [],
     "search_visits": [],
@@ -33,6 +34,8 @@ def test_every_benchmark_is_run():
 def test_a_benchmark_runs_to_its_end(name, tmp_path):
     if name in ("env_speed", "lunarlander_search", "reward_floor"):
         pytest.importorskip("Box2D")
+    if name == "atari_speed":
+        pytest.importorskip("ale_py")
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{name}.py"), *OPTIONS[name]],
         cwd=tmp_path,
