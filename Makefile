@@ -32,6 +32,7 @@ docs: $(VENV)/.installed-docs
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/env_speed.py
 	$(BIN)/python benchmarks/minatar_speed.py
+	$(BIN)/python benchmarks/atari_speed.py
 	$(BIN)/python benchmarks/search_speed.py
 	$(BIN)/python benchmarks/search_rules.py
 	$(BIN)/python benchmarks/search_visits.py
@@ -60,7 +61,7 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.installed-bench: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench,box2d]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench,box2d,atari]'
 	touch $@
 
 clean:

@@ -137,6 +137,7 @@ class Episodes:
     episode: Int64  # the episode of each
     time: Int64  # the time step of each
     rewards: Float64  # after each, environment units
+    scores: Float64 | None = None  # [E], the game's own points, where rewards are clipped
 
     def discounted(self, gamma: float) -> Float64:
         """Discounted returns from every state that was kept to the end of its episode: less than V^pi where it was cut.
@@ -190,6 +191,7 @@ def play_episodes(
             ]
         )
     returns, lengths = np.zeros(E), np.zeros(E, np.int64)
+    scores: Float64 | None = None
     terminated = np.zeros(E, np.bool_)
     kept: list[Any] = []
     episode: list[Int64] = []
@@ -205,6 +207,9 @@ def play_episodes(
         returns[step.alive] += step.outcome.reward
         lengths[step.alive] += 1
         terminated[step.alive] = step.outcome.terminated
+        if step.outcome.score is not None:
+            scores = np.zeros(E) if scores is None else scores
+            scores[step.alive] += step.outcome.score
     none = np.zeros(0, np.int64)
     return Episodes(
         returns=returns,
@@ -214,6 +219,7 @@ def play_episodes(
         episode=np.concatenate(episode) if episode else none,
         time=np.concatenate(time) if time else none,
         rewards=np.concatenate(rewards) if rewards else np.zeros(0),
+        scores=scores,
     )
 
 
@@ -329,6 +335,7 @@ def _joined(parts: list[Episodes]) -> Episodes:
     """Episodes of one portion after those of another."""
     before = np.cumsum([0, *(len(part.returns) for part in parts[:-1])])
     kept = [part.states for part in parts if part.states is not None]
+    scores = [part.scores for part in parts if part.scores is not None]
     return Episodes(
         returns=np.concatenate([part.returns for part in parts]),
         lengths=np.concatenate([part.lengths for part in parts]),
@@ -337,6 +344,7 @@ def _joined(parts: list[Episodes]) -> Episodes:
         episode=np.concatenate([part.episode + first for part, first in zip(parts, before, strict=True)]),
         time=np.concatenate([part.time for part in parts]),
         rewards=np.concatenate([part.rewards for part in parts]),
+        scores=np.concatenate(scores) if len(scores) == len(parts) else None,
     )
 
 

@@ -10,12 +10,14 @@ from mzprobe.errors import UsageError
 
 _CODE = re.compile(r"([A-Za-z_][\w.]*):.*", re.DOTALL)  # module:attribute, and Gymnasium's module:ID
 _GYM = "gym:"
+_ATARI = "atari:"
 
 
 def refuse_code(values: Mapping[str, Any], *, allow: Sequence[str], source: object) -> None:
     """Refuses a configuration that comes from a file and names code of a module that is not allowed.
 
-    Registered names and plain `gym:ID` are code of mzprobe, of Gymnasium and of what is installed to extend it.
+    Registered names, `atari:GAME` and plain `gym:ID` are code of mzprobe, of ALE, of Gymnasium and of what is installed
+    to extend it.
 
     Args:
         values: of the configuration, nested as in a file.
@@ -45,7 +47,7 @@ def named_code(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         texts = [("environment.name", name.removeprefix(_GYM))]
         texts += [("environment.options", text) for text in _texts(environment.get("options"))]
     else:
-        texts = [("environment.name", name)]
+        texts = [] if name.startswith(_ATARI) else [("environment.name", name)]
     for key, text in texts:
         named = _CODE.match(text)
         if named:

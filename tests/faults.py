@@ -17,6 +17,34 @@ class Fault:
 FAULTS = (
     # Truth and model
     Fault(
+        what="a console of Atari that is elsewhere is not put back",
+        file="mzprobe/envs/atari.py",
+        old="            emulator.restore(points[b].saved)\n",
+        new="",
+        test="tests/test_atari.py::test_few_emulators_play_many_episodes",
+    ),
+    Fault(
+        what="a console of Atari is still thought to be where it was before it was sent elsewhere",
+        file="mzprobe/envs/atari.py",
+        old="        self._at.pop(id(emulator.at), None)\n",
+        new="",
+        test="tests/test_atari.py::test_few_emulators_play_many_episodes",
+    ),
+    Fault(
+        what="a life after another one is not opened",
+        file="mzprobe/envs/atari.py",
+        old="if lost and not done and self._reopening:",
+        new="if False:",
+        test="tests/test_atari.py::test_a_lost_life_is_an_end_or_opens_the_next_one",
+    ),
+    Fault(
+        what="the share of a screen's row that a pixel covers is rounded to the whole row",
+        file="mzprobe/envs/atari_screens.py",
+        old="            overlaps[part, place] = high - low\n",
+        new="            overlaps[part, place] = size\n",
+        test="tests/test_atari.py::test_parts_of_a_screen_are_covered_once",
+    ),
+    Fault(
         what="a reward is counted one step late",
         file="mzprobe/probes/prefixes.py",
         old="gamma, self.length[parents])",

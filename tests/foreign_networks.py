@@ -96,6 +96,26 @@ def settings(**changed):
     }
 
 
+def ram_settings(**changed):
+    """The same of an agent that saw the memory of Atari's Breakout."""
+    games = {
+        "environment": "Breakout-ramNoFrameskip-v4",
+        "wrap_atari": False,
+        "norm_states": True,
+        "state_range": [0.0, 255.0],
+        "stack_states": 1,
+        "sticky_actions": 4,
+        "clip_rewards": True,
+        "episode_life": True,
+        "fire_reset": True,
+        "noop_reset": True,
+        "noop_max": 30,
+        "avoid_repeat": True,
+        "max_steps": 50000,
+    }
+    return settings(**games | changed)
+
+
 def trees():
     """What a file of each source holds, by the source's name, with arrays in the place of tensors."""
     config = type("Inert", (Inert,), {"what": "config.Config"})()
@@ -115,8 +135,8 @@ def trees():
 class Config:
     """Pickled as an object of another package's class would be."""
 
-    def __init__(self):
-        self.__dict__.update(settings())
+    def __init__(self, **said):
+        self.__dict__.update(said or settings())
 
 
 def write(path, name, **changed):
@@ -134,6 +154,17 @@ def save(path, tree):
             tree[key] = {part: torch.from_numpy(array) for part, array in tree[key].items()}
     torch.save(tree, path)
     return path
+
+
+def ram(path, **changed):
+    """A file of JimOhman's that saw the memory of Breakout; settings may be changed."""
+    return write(path, "jimohman", weights=jimohman(observation=128), config=Config(**ram_settings(**changed)))
+
+
+def ram_inputs():
+    """Memories `[200, 128]` of uint8 and actions `[200]`."""
+    generator = np.random.Generator(np.random.PCG64(1001))
+    return generator.integers(256, size=(200, 128), dtype=np.uint8), np.arange(200) % 4
 
 
 def inputs(observation, actions):

@@ -11,6 +11,7 @@ precision, so that a difference is ours.
 
 import importlib
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,11 +61,11 @@ def michaelnny(clone):
     )
 
 
-def jimohman(clone):
+def jimohman(clone, observation=8):
     networks, config = imported(clone, "networks", "config")
     settings = config.Config({**foreign_networks.settings(), "value_support": [-15, 15], "reward_support": [-15, 15]})
-    network = networks.FCNetwork(8, 4, torch.device("cpu"), settings).double().train()
-    network.load_state_dict(tensors(foreign_networks.jimohman()))
+    network = networks.FCNetwork(observation, 4, torch.device("cpu"), settings).double().train()
+    network.load_state_dict(tensors(foreign_networks.jimohman(observation=observation)))
     torch.float = torch.float64
 
     def dynamics(latents, actions):
@@ -109,6 +110,7 @@ CODES = {
     "muzero-general": (muzero_general, "muzero-general", 21),
     "michaelnny": (michaelnny, "muzero", 31),
     "jimohman": (jimohman, "model-based-rl", 31),
+    "jimohman-ram": (partial(jimohman, observation=128), "model-based-rl", 31),
     **{
         f"muzero-general-{end}": (muzero_general_residual(f"muzero-general-{end}", downsample), "muzero-general", 21)
         for end, downsample in (("residual", False), ("resnet", "resnet"), ("cnn", "CNN"))
@@ -144,6 +146,9 @@ CODES = {
 
 
 def inputs(name):
+    if name == "jimohman-ram":  # as its actors give a memory to it: norm_states, state_range 0 to 255
+        memories, actions = foreign_networks.ram_inputs()
+        return np.float32(memories) / np.float32(255), actions
     if name in foreign_composed.SHAPES:
         return foreign_composed.inputs(name)
     return foreign_networks.inputs(*foreign_networks.OBSERVED[name])

@@ -12,6 +12,7 @@ OPTIONS = {
     "env_speed": ["--repetitions", "1"],
     "minatar_speed": ["--repetitions", "1"],
     "convolution": ["--repetitions", "1"],
+    "atari_speed": ["--repetitions", "1"],
     "search_speed": [],
     "search_rules": [],
     "search_visits": [],
@@ -34,6 +35,8 @@ def test_every_benchmark_is_run():
 def test_a_benchmark_runs_to_its_end(name, tmp_path):
     if name in ("env_speed", "lunarlander_search", "reward_floor"):
         pytest.importorskip("Box2D")
+    if name == "atari_speed":
+        pytest.importorskip("ale_py")
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{name}.py"), *OPTIONS[name]],
         cwd=tmp_path,

@@ -40,8 +40,8 @@ def look(
     errors.print(f"{episodes} episodes of its search, and of chance")
     returns = returns_of(opened, episodes=episodes)
     mean, chance = returns.agent.mean(), returns.chance.mean()
-    low, high = returns.agent.min(), returns.agent.max()
-    console.print(f"returns: {mean:.4g} (from {low:.4g} to {high:.4g}), chance {chance:.4g}")
+    for line in returns.said():
+        console.print(line)
     if opened.origin.returned is not None:
         console.print(f"returns said: {opened.origin.returned:.4g}, {opened.origin.returned_where}")
     for line in support_said(opened, returns.episodes):

@@ -47,8 +47,8 @@ def make(name: str, /, **options: Any) -> Environment:
     """Makes an environment.
 
     Args:
-        name: a registered name, `gym:ID` of a deterministic Gymnasium environment, or `module:attribute` of a class or
-            function of your own that returns one.
+        name: a registered name, `atari:GAME` of a game of ALE, `gym:ID` of a deterministic Gymnasium environment, or
+            `module:attribute` of a class or function of your own that returns one.
         **options: passed on to it.
 
     Raises:
@@ -87,13 +87,17 @@ def _factory(name: str) -> Callable[..., Environment]:
         from mzprobe.envs.gym import gym_environment  # imports Gymnasium, which others do without
 
         return partial(gym_environment, name.removeprefix("gym:"))
+    if name.startswith("atari:"):
+        from mzprobe.envs.atari import atari_environment  # compiles kernels, which others do without
+
+        return partial(atari_environment, name.removeprefix("atari:"))
     return load_attribute(name) if ":" in name else _known(name)
 
 
 def _known(name: str) -> Callable[..., Environment]:
     if name not in _REGISTRY:
         known = ", ".join(registered())
-        own = "Gymnasium's is named 'gym:ID', your own 'module:attribute'"
+        own = "Gymnasium's is named 'gym:ID', ALE's 'atari:GAME', your own 'module:attribute'"
         raise UsageError(f"no environment '{name}'{nearest(name, registered())}; known are {known}; {own}")
     return _REGISTRY[name]
 

@@ -38,6 +38,7 @@ class Outcome(NamedTuple):
 
     reward: Float64  # [B], environment units
     terminated: Bool  # [B], whether the *next* state is terminal
+    score: Float64 | None = None  # [B], the game's own points, where rewards are clipped
 
 
 class States(Protocol):

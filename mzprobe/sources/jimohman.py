@@ -4,6 +4,7 @@ Formulas are those of its `networks.py` and `config.py`: latents pass a ReLU bef
 read from the latent and the action. Its settings lie in the file, as an object that is not made but read.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,12 @@ _CHAINS = {
     "value": ("value_head.fc1", "value_head.value"),
 }
 _DIFFERENCE = "its own lander's engines were dispersed by chance, here they are not"
+_OF_GAMES = (
+    "after 500 frames without a reward one in twenty of its actions was drawn at random, here none is",
+    "its later lives began where the game stood, here every episode begins a new game",
+)
+_RAM = "-ramNoFrameskip-v4"  # Gym's games by their memory
+_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class JimOhman:
         if isinstance(temperatures, list) and len(temperatures) == 1:
             facts["temperature"] = temperatures[0]
         sources = {"temperature": "eval_temperatures of its config; its actors played at several temperatures at once"}
+        if isinstance(named, str) and named.endswith(_RAM):
+            return _atari(config, named.removesuffix(_RAM), facts, sources, source=source)
         if named != "LunarLander-v2":
             return Described(facts=facts_of(facts, source=source), sources=sources)
         limit = field_of(config, "max_episode_steps") or 1000
@@ -75,6 +84,43 @@ class JimOhman:
         support = Support(minimum=low, maximum=high, atoms=atoms)
         scale = LatentScale(rectified=True)
         return FullyConnected(chains, support=support, activation="relu", scale=scale, rewards="step")
+
+
+def _atari(config: Any, game: str, facts: dict[str, Any], sources: dict[str, str], *, source: object) -> Described:
+    """A game of which it saw the memory; what its wrappers did is what our options say, or it stays unknown."""
+    skip, no_ops, frames = (field_of(config, key) for key in ("sticky_actions", "noop_max", "max_steps"))
+    known = (
+        [field_of(config, key) for key in ("wrap_atari", "norm_states", "state_range")] == [False, True, [0.0, 255.0]]
+        and all(isinstance(number, int) and number > 0 for number in (skip, no_ops, frames))
+        and game != "Pong"  # where a lost point was an end
+    )
+    if not known:
+        return Described(facts=facts_of(facts, source=source), sources=sources)
+    facts["environment"] = {
+        "name": f"atari:{_CAPITAL.sub('_', game).lower()}",
+        "options": {
+            "observation": "ram",
+            "gamma": field_of(config, "discount"),
+            "time_limit": frames // skip,
+            "frame_skip": skip,
+            "stack": field_of(config, "stack_states"),
+            "clip_rewards": field_of(config, "clip_rewards"),
+            "end_of_life": field_of(config, "episode_life"),
+            "no_ops": no_ops if field_of(config, "noop_reset") else 0,
+            "opening": ["fire", "right"] if field_of(config, "fire_reset") else [],
+        },
+    }
+    breakout = game == "Breakout"
+    return Described(
+        facts=facts_of(facts, source=source),
+        sources=sources,
+        differences=_OF_GAMES if field_of(config, "avoid_repeat") else _OF_GAMES[1:],
+        returned=640.0 if breakout else None,
+        returned_where="about, the scores of its actors' whole games at T <= 0.5, in its author's figure: "
+        "--agent environment.options.end_of_life=false plays whole games"
+        if breakout
+        else "",
+    )
 
 
 def _chains(tree: Any, source: object) -> dict[str, Chain]:

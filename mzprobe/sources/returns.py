@@ -1,5 +1,6 @@
 """Does an agent play as it should, or like chance? An adapter that is wrong plays like chance."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ class Returns:
 
     episodes: Episodes  # E of the agent, with their states
     chance: NDArray[np.float64]  # [E]
+    chance_scores: NDArray[np.float64] | None = None  # [E], the game's own points, where rewards are clipped
 
     @property
     def agent(self) -> NDArray[np.float64]:
@@ -32,6 +34,16 @@ class Returns:
         error = np.sqrt((self.agent.var(ddof=1) + self.chance.var(ddof=1)) / E)
         return bool(self.agent.mean() - self.chance.mean() <= _ERRORS * error)
 
+    def said(self) -> Iterator[str]:
+        """In a line, and the scores in another where they are others."""
+        yield _said("returns", self.agent, self.chance)
+        if self.episodes.scores is not None and self.chance_scores is not None:
+            yield _said("scores", self.episodes.scores, self.chance_scores)
+
+
+def _said(what: str, own: NDArray[np.float64], chance: NDArray[np.float64]) -> str:
+    return f"{what}: {own.mean():.4g} (from {own.min():.4g} to {own.max():.4g}), chance {chance.mean():.4g}"
+
 
 def returns_of(agent: Agent, *, episodes: int = EPISODES, seed: int = 0) -> Returns:
     """Plays an agent, and chance, from the same starts."""
@@ -43,6 +55,6 @@ def returns_of(agent: Agent, *, episodes: int = EPISODES, seed: int = 0) -> Retu
         return play_episodes(environment, policy, seeds=seeds, uniforms=uniforms, keep_states=keep_states)
 
     with agent.compute.limited():
-        chance = played(RandomPolicy(environment=environment), keep_states=False).returns
+        chance = played(RandomPolicy(environment=environment), keep_states=False)
         own = played(replace(agent.policy, temperature=0.0), keep_states=True)
-    return Returns(episodes=own, chance=chance)
+    return Returns(episodes=own, chance=chance.returns, chance_scores=chance.scores)
