@@ -3,7 +3,10 @@
 import numpy as np
 import torch
 
-ROLES = ("network", "play", "replay", "evaluation", "probe", "claims", "dataset", "reanalyse", "collect", "audit")
+ROLES = (
+    *("network", "play", "replay", "evaluation", "probe", "claims", "dataset", "reanalyse", "collect", "audit"),
+    "report",
+)
 
 
 def sequence(seed: int, role: str, *keys: int) -> np.random.SeedSequence:
