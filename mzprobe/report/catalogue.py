@@ -24,7 +24,9 @@ def _online() -> Chart:
 
 def _horizon() -> Chart:
     over: dict[str, Any] = {"x": "training_step", "xlabel": _STEPS, "by": "h", "named": "h = {}", "ylabel": _ERROR}
-    step: dict[str, Any] = {"x": "h", "xlabel": "Step k", "by": "training_step", "named": "step {}", "first": "trained"}
+    over |= {"leave_untrained": True}
+    step: dict[str, Any] = {"x": "h", "xlabel": "Step k", "by": "training_step", "named": "step {}"}
+    step |= {"leave_untrained": True}
     return Chart(
         heading="Figure 3: error of the behaviour policy by horizon",
         says="How far the model's value of acting by its own behaviour policy for h steps lies from the true one.",
@@ -54,6 +56,7 @@ def _sequences() -> Chart:
         "xlabel": "Rank (1: least probable)",
         "by": "training_step",
         "named": "step {}",
+        "last_only": True,
     }
     ways = {"rho": ("", BLUE, "o"), "rho_at_1": (" at T = 1", ORANGE, "s"), "rho_smoothed": (", smoothed", GREEN, "^")}
     rhos = {
@@ -88,7 +91,8 @@ def _cross() -> Chart:
     at: dict[str, Any] = {"choose": ("policies_at",)}
     return Chart(
         heading="Figure 5: the model of one step, the policy of another",
-        says="Error of the model and at the states of training step X (rows) for the behaviour policy of step Y.",
+        says="Error of the model and at the states of training step X (rows) for the behaviour policy of step Y. "
+        "Bold: the smallest error of its row, in most agents too.",
         parts=(
             Part(title="Matrix of errors", ylabel="Model and states of training step X", matrix="mean", **matrix, **at),
             Part(
@@ -98,7 +102,7 @@ def _cross() -> Chart:
                 **matrix,
                 **at,
             ),
-            Part(title="Rows as lines", ylabel=_ERROR, named="X = {}", first="trained", **matrix, **at),
+            Part(title="Rows as lines", ylabel=_ERROR, named="X = {}", leave_untrained=True, **matrix, **at),
         ),
     )
 
@@ -160,6 +164,7 @@ def _equivalence() -> Chart:
     size = "Magnitude (discounted reward)"
     lines = looks(equivalence.LINES, "quantity")
     steps: dict[str, Any] = {"x": "training_step", "xlabel": _STEPS, "by": "k", "named": "k = {}"}
+    steps |= {"leave_untrained": True}
     return Chart(
         heading="Value equivalence by order",
         says="Order-k Bellman error of the behaviour policy and the agent's own value head, and its two parts.",

@@ -46,7 +46,8 @@ class Part:
     lines: tuple[Line, ...] = ()
     by: str = ""  # column with a line for each of its entries, where lines are not given
     named: str = "{}"  # what such a line is called
-    first: str = ""  # of these lines: "last" where only the last is shown at first, "trained" all but that of 0
+    last_only: bool = False  # whether only the last of these lines is shown at first
+    leave_untrained: bool = False  # whether the untrained model (step 0) is left out at first, where there is another
     choose: tuple[str, ...] = ()  # columns of which one entry is looked at, the last one at first
     xlog: bool = False
     ylog: bool = False

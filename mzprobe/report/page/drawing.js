@@ -4,6 +4,9 @@ const drawing = (() => {
   const { shown, whole } = reading;
 
   // Plotly reads a few tags in its texts: those of tables are none.
+  const MANY = 60; // points of a line, beyond which each needs no mark
+  const FEW = 6; // lines, beyond which agents would hide them
+
   const inert = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
   function theme() {
@@ -36,6 +39,7 @@ const drawing = (() => {
         asked.every(([column, entry]) => run.columns[column] && same(run.columns[column][row], entry)) &&
         part.same.every((column) => run.columns[column][row] === run.columns[part.same[0]][row]) &&
         part.choose.every((column) => !(column in chosen) || same(run.columns[column][row], chosen[column])) &&
+        !(part.leave_untrained && chosen.trained && run.columns.training_step[row] === 0) &&
         run.columns.mean[row] !== null,
     );
   }
@@ -57,7 +61,7 @@ const drawing = (() => {
           dash: "solid",
           symbol: "circle",
           level: false,
-          off: (part.first === "last" && i < by.length - 1) || (part.first === "trained" && entry === 0 && by.length > 1),
+          off: part.last_only && i < by.length - 1,
         }))
       : part.lines.map((line) => ({ ...line, off: false }));
     const full = lines.map((line) => ({
@@ -120,7 +124,7 @@ const drawing = (() => {
   function traces(run, r, part, line, state, look) {
     const rows = line.rows[r];
     if (!rows.length) return [];
-    const at = line.level ? look.ends.map((end) => [rows[0], end]) : rows.map((row) => [row, run.columns[part.x][row]]);
+    const at = line.level ? look.places.map((place) => [rows[0], place]) : rows.map((row) => [row, run.columns[part.x][row]]);
     const x = at.map(([, place]) => place);
     const common = { type: "scatter", legendgroup: line.label, hoverlabel: { align: "left" } };
     const quiet = { ...common, showlegend: false, hoverinfo: "skip" };
@@ -159,7 +163,7 @@ const drawing = (() => {
       x,
       y: at.map(([row]) => run.columns.mean[row]),
       line: { color: line.colour, dash: line.dash, width: 2 },
-      marker: { color: line.colour, symbol: line.symbol, size: rows.length > 60 ? 2 : 6 },
+      marker: { color: line.colour, symbol: line.symbol, size: rows.length > MANY ? 2 : 6 },
       text: at.map(([row]) => meanText(run, row, part, line)),
       customdata: at.map(([row]) => ({ run: r, step: run.columns.training_step?.[row] ?? null })),
       hovertemplate: "%{text}<extra></extra>",
@@ -183,9 +187,19 @@ const drawing = (() => {
       text.push("");
       customdata.push(null);
     });
-    const line_ = { color: faint(line.colour, 0.4), width: 0.8, dash: line.dash };
-    const drawn = { ...common, showlegend: false, mode: "lines+markers", x, y, text, customdata, line: line_ };
-    return { ...drawn, marker: { color: faint(line.colour, 0.4), size: 2.5 }, hovertemplate: "%{text}<extra></extra>" };
+    const colour = faint(line.colour, 0.5);
+    return {
+      ...common,
+      showlegend: false,
+      mode: rows.length > MANY ? "lines" : "lines+markers",
+      x,
+      y,
+      text,
+      customdata,
+      line: { color: colour, width: 1, dash: line.dash },
+      marker: { color: colour, size: 3 },
+      hovertemplate: "%{text}<extra></extra>",
+    };
   }
 
   function axis(look, title, log) {
@@ -214,29 +228,36 @@ const drawing = (() => {
     };
   }
 
-  // Few enough numbers along a logarithmic axis, each a place where something was measured.
+  // Where along x something was measured.
   function measured(runs, lines, part) {
     const places = new Set();
     runs.forEach((run, r) => {
       for (const line of lines) if (!line.level) for (const row of line.rows[r]) places.add(run.columns[part.x][row]);
     });
-    const sorted = [...places].filter((place) => place > 0).sort((one, other) => one - other);
-    const every = Math.max(1, Math.ceil(sorted.length / 6));
-    const kept = sorted.filter((_, i) => i % every === 0);
+    return [...places].sort((one, other) => one - other);
+  }
+
+  // Few enough ticks, each at such a place.
+  function ticks(places) {
+    const every = Math.max(1, Math.ceil(places.length / 10));
+    const kept = places.filter((_, i) => i % every === 0);
     return { tickvals: kept, ticktext: kept.map(whole) };
   }
 
   // What Plotly draws of each run, the same axes for all.
-  function lined(runs, part, lines, state, logs) {
+  function lined(runs, part, lines, asked, logs) {
     const colour = theme();
+    const few = lines.filter((line) => !line.hidden && !line.level).length <= FEW;
+    const state = { ...asked, agents: asked.agents && few };
     const visible = lines
       .filter((line) => !line.hidden)
       .map((line) => ({ ...line, colour: "share" in line ? between(colour, line.share) : colour(line.colour) }));
     const ends = extent(runs, visible, part, state, logs);
     const y = range(ends.y, logs.y, true);
-    const look = { colour, ends: ends.x, ylog: logs.y, floor: 10 ** y[0] };
+    const places = measured(runs, visible, part).filter((place) => !logs.x || place > 0);
+    const look = { colour, places, ylog: logs.y, floor: 10 ** y[0] };
     const xaxis = { ...axis(colour, part.xlabel, logs.x), range: range(ends.x, logs.x, false) };
-    if (logs.x) Object.assign(xaxis, measured(runs, visible, part));
+    if (logs.x || (part.x !== "training_step" && places.length <= 20)) Object.assign(xaxis, ticks(places));
     else if (ends.x[1] >= 5000) xaxis.tickformat = "~s";
     const yaxis = { ...axis(colour, part.ylabel, logs.y), range: y };
     return runs.map((run, r) => ({
@@ -275,7 +296,7 @@ const drawing = (() => {
           x: x.map(whole),
           y: y.map(whole),
           z: y.map((row) => x.map((column) => placed(value(at(column, row))))),
-          text: y.map((row) => x.map((column) => shown(rounded(value(at(column, row)))))),
+          text: y.map((row) => x.map((column) => bold(run, at(column, row), shown(rounded(value(at(column, row))))))),
           texttemplate: "%{text}",
           textfont: { size: 10 },
           hovertext: y.map((row) => x.map((column) => cellText(run, agent, at(column, row), row, column, value))),
@@ -294,6 +315,15 @@ const drawing = (() => {
         yaxis: { ...axis(colour, part.ylabel, false), type: "category", showgrid: false, autorange: "reversed" },
       }),
     }));
+  }
+
+  // In bold the smallest of a row where most agents have theirs there, too.
+  function bold(run, row, text) {
+    if (row === undefined) return "";
+    const { mean, smallest, agents, training_step: steps, policies_at: at } = run.columns;
+    const own = run.rows.filter((other) => steps[other] === steps[row] && at[other] === at[row]);
+    const least = Math.min(...own.map((other) => mean[other]));
+    return mean[row] === least && 2 * smallest[row] > agents[row] ? `<b>${text}</b>` : text;
   }
 
   const rounded = (number) => (number === null ? null : Number(number.toPrecision(2)));

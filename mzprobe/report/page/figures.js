@@ -68,6 +68,13 @@
         controls.push(select(names[column] ?? column.replaceAll("_", " "), options, figure.chosen[column], change));
       }
     }
+    if (part.leave_untrained) {
+      const change = (checked) => {
+        figure.chosen.trained = !checked;
+        draw(figure);
+      };
+      controls.push(checkbox("untrained model (step 0)", !figure.chosen.trained, change));
+    }
     if (!part.matrix) {
       for (const way of ["x", "y"]) {
         const change = (checked) => {
@@ -83,6 +90,7 @@
   function choosePart(figure, part) {
     const before = figure.chosen;
     Object.assign(figure, { part, xlog: part.xlog, ylog: part.ylog, chosen: {} });
+    figure.chosen.trained = figure.runs.some((run) => run.rows.some((row) => run.columns.training_step?.[row] > 0));
     for (const column of part.choose) {
       const known = entries(figure.runs, part, column).map(String);
       figure.chosen[column] = known.includes(before[column]) ? before[column] : (known.includes("own") ? "own" : known.at(-1));
