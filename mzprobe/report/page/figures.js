@@ -157,10 +157,15 @@
     const { lines, drawn } = drawings(figure);
     if (!keepLegend) legend(figure, lines);
     drawn.forEach(({ data, layout: of }, i) => {
-      Plotly.react(figure.plots[i], data, of, config);
+      Plotly.react(figure.plots[i], data, { ...of, ...paper(drawn.length) }, config);
     });
     if (!figure.listening) listen(figure);
     if (figure.details.open) tabulate(figure, lines);
+  }
+
+  // On paper a drawing has no window to fit into: half of the width where there are two.
+  function paper(count) {
+    return state.printing ? { width: count > 1 ? 330 : 680, height: 330 } : { autosize: true };
   }
 
   function listen(figure) {
@@ -237,7 +242,9 @@
 
   function picture(figure, i) {
     draw(figure);
+    document.documentElement.classList.add("paper");
     const { data, layout: of } = drawings(figure).drawn[i];
+    document.documentElement.classList.remove("paper");
     const [{ heading }, name] = [figure.record.chart, figure.record.runs[i].run];
     const title = { text: inert(`${name}: ${heading}; ${figure.part.title}`), font: { size: 14 }, x: 0.02, xanchor: "left" };
     const legend = { orientation: "h", y: -0.25, font: { size: 11 } };
@@ -332,7 +339,7 @@
     const xaxis = { ...axis(colour, "", false), tickvals, ticktext: tickvals.map((i) => inert(cells[i])), zeroline: false };
     const yaxis = { ...axis(colour, "Effect", false), zeroline: true, zerolinecolor: colour("dim"), zerolinewidth: 1.5 };
     const strip = claim.querySelector(".strip");
-    Plotly.react(strip, data, layout(colour, {}, { xaxis, yaxis }), config);
+    Plotly.react(strip, data, layout(colour, {}, { xaxis, yaxis, ...paper(1) }), config);
     if (!strip.dataset.heard) strip.on("plotly_click", ({ points }) => point(points[0].customdata));
     strip.dataset.heard = "yes";
   }
@@ -374,8 +381,14 @@
   document.addEventListener("mzprobe:claim", ({ detail }) => openClaim(detail));
   for (const button of document.querySelectorAll(".open[aria-expanded=true]")) openClaim(button.closest("tbody"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
-  matchMedia("print").addEventListener("change", redrawAll);
-  addEventListener("beforeprint", redrawAll);
+  for (const [event, printing] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(event, () => {
+      state.printing = printing;
+      document.documentElement.classList.toggle("paper", printing);
+      redrawAll();
+      if (!printing) for (const plot of document.querySelectorAll(".plot, .strip[data-heard]")) Plotly.Plots.resize(plot);
+    });
+  }
   document.documentElement.dataset.ready = "yes";
   performance.mark("ready");
 })();
