@@ -14,13 +14,13 @@ from stored_tables import store, table_of
 from mzprobe.claims import CLAIMS, judge_run
 from mzprobe.errors import UsageError
 from mzprobe.figures import PLANS, draw_run
+from mzprobe.report import write_report
 from mzprobe.report.catalogue import CHARTS, chart_of
 from mzprobe.report.charts import keys_of
 from mzprobe.report.facts import spans
 from mzprobe.report.numbers import agents_own, claim_numbers, figure_numbers, intervals
 
 pytest.importorskip("plotly", reason="the extra `report` is not installed")
-from mzprobe.report import write_report
 
 BY_NAME = {plan.name: plan for plan in PLANS}
 

@@ -210,7 +210,6 @@ const drawing = (() => {
       linecolor: look("rule"),
       zerolinecolor: look("rule"),
       tickfont: { size: 11 },
-      automargin: true,
       exponentformat: "power",
     };
   }
@@ -220,7 +219,7 @@ const drawing = (() => {
       paper_bgcolor: colour("back"),
       plot_bgcolor: colour("back"),
       font: { family: "system-ui, sans-serif", color: colour("text") },
-      margin: { l: 56, r: 14, t: 12, b: 44 },
+      margin: { l: 68, r: 14, t: 12, b: 48 },
       hovermode: "closest",
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       showlegend: false,
@@ -267,7 +266,7 @@ const drawing = (() => {
   }
 
   const COLOURS = {
-    mean: ["#ffffd9", "#c7e9b4", "#41b6c4", "#225ea8", "#081d58"].map((one, i) => [(i / 4) ** 2, one]), // by square root
+    mean: ["#ffffd9", "#d3eeb3", "#93d5c1", "#3f8fc4", "#0f2a6b"].map((one, i) => [(i / 4) ** 2, one]), // by square root
     ratio: [[0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#f7f7f7"], [0.75, "#f4a582"], [1, "#b2182b"]],
   };
 
@@ -296,7 +295,7 @@ const drawing = (() => {
           x: x.map(whole),
           y: y.map(whole),
           z: y.map((row) => x.map((column) => placed(value(at(column, row))))),
-          text: y.map((row) => x.map((column) => bold(run, at(column, row), shown(rounded(value(at(column, row))))))),
+          text: y.map((row) => x.map((column) => cellMark(run, agent, at(column, row), value))),
           texttemplate: "%{text}",
           textfont: { size: 10 },
           hovertext: y.map((row) => x.map((column) => cellText(run, agent, at(column, row), row, column, value))),
@@ -311,15 +310,19 @@ const drawing = (() => {
         },
       ],
       layout: layout(colour, part, {
+        title: { text: agent < 0 ? "" : `agent ${run.seeds[agent]} alone`, font: { size: 12 }, y: 0.98, yanchor: "top" },
+        margin: { l: 84, r: 14, t: agent < 0 ? 12 : 30, b: 48 },
         xaxis: { ...axis(colour, part.xlabel, false), type: "category", showgrid: false },
         yaxis: { ...axis(colour, part.ylabel, false), type: "category", showgrid: false, autorange: "reversed" },
       }),
     }));
   }
 
-  // In bold the smallest of a row where most agents have theirs there, too.
-  function bold(run, row, text) {
+  // Its number; of means in bold the smallest of a row, where most agents have theirs there too.
+  function cellMark(run, agent, row, value) {
     if (row === undefined) return "";
+    const text = shown(rounded(value(row)));
+    if (agent >= 0) return text;
     const { mean, smallest, agents, training_step: steps, policies_at: at } = run.columns;
     const own = run.rows.filter((other) => steps[other] === steps[row] && at[other] === at[row]);
     const least = Math.min(...own.map((other) => mean[other]));

@@ -233,9 +233,11 @@
     const { part, chosen, runs } = figure;
     const [x, y] = [part.x, part.by].map((column) => entries(runs, part, column, chosen));
     const at = new Map(drawing.rowsOf(run, part, chosen).map((row) => [`${run.columns[part.by][row]} ${run.columns[part.x][row]}`, row]));
-    const text = (row) => (row === undefined ? "" : shown(run.columns[part.matrix][row]));
+    const agent = part.matrix === "ratio" ? -1 : run.seeds.findIndex((seed) => String(seed) === state.agent);
+    const text = (row) => (row === undefined ? "" : shown(agent < 0 ? run.columns[part.matrix][row] : run.own(agent, row)));
     const rows = y.map((row) => [whole(row), ...x.map((column) => text(at.get(`${row} ${column}`)))]);
-    return table(`${run.name}: ${part.title}`, ["X \\ Y", ...x.map(whole)], rows);
+    const whose = agent < 0 ? "" : `, agent ${state.agent}`;
+    return table(`${run.name}: ${part.title}${whose}`, ["X \\ Y", ...x.map(whole)], rows);
   }
 
   // Files
@@ -336,10 +338,13 @@
     ];
     const every = Math.ceil(cells.length / 12);
     const tickvals = cells.map((_, i) => i).filter((i) => i % every === 0);
-    const xaxis = { ...axis(colour, "", false), tickvals, ticktext: tickvals.map((i) => inert(cells[i])), zeroline: false };
-    const yaxis = { ...axis(colour, "Effect", false), zeroline: true, zerolinecolor: colour("dim"), zerolinewidth: 1.5 };
     const strip = claim.querySelector(".strip");
-    Plotly.react(strip, data, layout(colour, {}, { xaxis, yaxis, ...paper(1) }), config);
+    const ticktext = tickvals.map((i) => inert(cells[i]));
+    const tilted = 8 * ticktext.join("").length > 0.8 * strip.clientWidth;
+    const xaxis = { ...axis(colour, "", false), tickvals, ticktext, tickangle: tilted ? 40 : 0, zeroline: false };
+    const yaxis = { ...axis(colour, "Effect", false), zeroline: true, zerolinecolor: colour("dim"), zerolinewidth: 1.5 };
+    const margin = { l: 68, r: tilted ? 60 : 14, t: 12, b: tilted ? 90 : 30 };
+    Plotly.react(strip, data, layout(colour, {}, { xaxis, yaxis, margin, ...paper(1) }), config);
     if (!strip.dataset.heard) strip.on("plotly_click", ({ points }) => point(points[0].customdata));
     strip.dataset.heard = "yes";
   }
