@@ -126,7 +126,7 @@ const drawing = (() => {
     if (!rows.length) return [];
     const at = line.level ? look.places.map((place) => [rows[0], place]) : rows.map((row) => [row, run.columns[part.x][row]]);
     const x = at.map(([, place]) => place);
-    const common = { type: "scatter", legendgroup: line.label, hoverlabel: { align: "left" } };
+    const common = { type: "scatter", legendgroup: line.label };
     const quiet = { ...common, showlegend: false, hoverinfo: "skip" };
     const found = [];
     const band = at.map(([row, place]) => [place, ...run.spread(row, state.spread)]).filter(([, low]) => !Number.isNaN(low));
@@ -221,6 +221,7 @@ const drawing = (() => {
       font: { family: "system-ui, sans-serif", color: colour("text") },
       margin: { l: 68, r: 14, t: 12, b: 48 },
       hovermode: "closest",
+      hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("dim"), font: { color: colour("text") }, align: "left" },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       showlegend: false,
       ...more,
