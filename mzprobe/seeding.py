@@ -15,6 +15,7 @@ ROLES = (
     "collect",
     "audit",
     "watch",
+    "report",
 )
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import faults
+import faults_report
 import faults_search
 import faults_training
 from faults import Fault
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("mzprobe", "tests", "pyproject.toml")
 
 
-FAULTS = faults.FAULTS + faults_search.FAULTS + faults_training.FAULTS
+FAULTS = faults.FAULTS + faults_search.FAULTS + faults_training.FAULTS + faults_report.FAULTS
 
 
 def run_tests(copy: Path, tests: list[str], cache: Path) -> subprocess.CompletedProcess[str]:

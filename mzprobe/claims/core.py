@@ -72,9 +72,7 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
         frame: table of all agents, or None.
         generator: samples signs where there are more than 15 agents.
     """
-    effects = _measured(claim, frame)
-    if claim.every:
-        effects = effects[effects.groupby("cell")["seed"].transform("size") == effects["seed"].nunique()]
+    effects = measured(claim, frame)
     if effects.empty:
         nothing = Interval(np.nan, np.nan, np.nan)
         return Finding(claim=claim, verdict="no data", effect=nothing, p=np.nan, agents=0, agreeing=0, cells=())
@@ -101,17 +99,20 @@ def without_ends(frame: pd.DataFrame) -> pd.DataFrame | None:
     return frame[~near_an_end(frame)] if "end_within" in frame else None
 
 
-def _measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
-    """The effects that there are."""
+def measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
+    """The effects that a claim is judged by, one row a cell and agent: `cell`, `seed`, `effect`; none without data."""
     nothing = pd.DataFrame({"cell": [], "seed": [], "effect": []})
     if frame is None:
         return nothing
     agents = frame["seed"].nunique()
     shared = frame.groupby("training_step")["seed"].transform("nunique") == agents
     try:
-        return claim.measure(frame[shared]).dropna(subset=["effect"])
+        effects = claim.measure(frame[shared]).dropna(subset=["effect"])
     except MissingError:
         return nothing
+    if claim.every:
+        effects = effects[effects.groupby("cell")["seed"].transform("size") == effects["seed"].nunique()]
+    return effects
 
 
 def _cells(effects: pd.DataFrame, generator: np.random.Generator) -> tuple[Cell, ...]:

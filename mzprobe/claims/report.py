@@ -15,13 +15,13 @@ from mzprobe.stats import Interval
 from mzprobe.tables import Table, commands_of
 
 PAPER = "What Model Does MuZero Learn? (He et al., ECAI 2024)"
-_RULE = (
+RULE = (
     "The agent is the unit: effects are means over agents, p is of a two-sided sign-flip test, and the 95 % "
     "interval holds all means that it does not reject. "
     f"A claim holds or fails at p <= {LEVEL}, by the sign of its effect; otherwise it is undecided. "
     "Nothing is adjusted for the number of claims."
 )
-_CALM = (
+CALM = (
     "Most of an error may come from ends that nobody could predict. Here a state is left out if any sequence that was "
     "scored from it ends the episode."
 )
@@ -61,19 +61,19 @@ def as_markdown(
     run: str, findings: Sequence[Finding], tables: Mapping[str, Table], without: Sequence[Finding] = ()
 ) -> str:
     """A page: how to read it, what made the tables, all claims, and each by its cells; arguments as in `as_json`."""
-    lines = [f"# Claims of the paper, run {run}", "", f"{PAPER}. Made by `mzprobe claims {run}`.", "", _RULE, ""]
+    lines = [f"# Claims of the paper, run {run}", "", f"{PAPER}. Made by `mzprobe claims {run}`.", "", RULE, ""]
     note = undecidable(findings)
     lines += [f"**{note}.**", ""] if note else []
     lines += [*_provenance(tables), "", _head("claim", "section", "verdict", *_NUMBERS, "agents that agree", "table")]
     for finding in findings:
         said = [finding.claim.sentence, finding.claim.section, f"**{finding.verdict}**"]
-        numbers = [shown(finding.effect.estimate), _ends(finding.effect), shown(finding.p)]
-        lines.append(_row(*said, *numbers, _agents(finding), finding.claim.probe))
+        numbers = [shown(finding.effect.estimate), shown_interval(finding.effect), shown(finding.p)]
+        lines.append(_row(*said, *numbers, shown_agents(finding), finding.claim.probe))
     lines += _without_ends(without)
     for finding in findings:
         if finding.cells:
             lines += ["", f"## {finding.claim.name}", ""]
-            lines += [f"{finding.claim.sentence} Effect: {finding.claim.effect}.{_one_step(finding)}", ""]
+            lines += [f"{finding.claim.sentence} Effect: {finding.claim.effect}.{one_step(finding)}", ""]
             lines += [_head("", *_NUMBERS, "p, Holm", "agents"), *(_shown_cell(cell) for cell in finding.cells)]
     return "\n".join(lines) + "\n"
 
@@ -84,14 +84,14 @@ def _without_ends(findings: Sequence[Finding]) -> list[str]:
     if not known:
         return []
     lines = ["", "## Without states from which an end is near", ""]
-    lines += [_CALM, "", _head("claim", "verdict", *_NUMBERS, "agents that agree")]
+    lines += [CALM, "", _head("claim", "verdict", *_NUMBERS, "agents that agree")]
     for finding in known:
-        numbers = [shown(finding.effect.estimate), _ends(finding.effect), shown(finding.p)]
-        lines.append(_row(finding.claim.name, f"**{finding.verdict}**", *numbers, _agents(finding)))
+        numbers = [shown(finding.effect.estimate), shown_interval(finding.effect), shown(finding.p)]
+        lines.append(_row(finding.claim.name, f"**{finding.verdict}**", *numbers, shown_agents(finding)))
     return lines
 
 
-def _one_step(finding: Finding) -> str:
+def one_step(finding: Finding) -> str:
     """Says where all that is known is of a single training step."""
     steps = {re.sub(r",? *N = .*", "", cell.label) for cell in finding.cells}
     alone = len(steps) == 1 and next(iter(steps)).startswith("step ")
@@ -104,8 +104,8 @@ def as_table(findings: Sequence[Finding]) -> RichTable:
     for finding in findings:
         numbers = [f"effect {shown(finding.effect.estimate)} ({finding.claim.effect})"]
         if not math.isnan(finding.effect.low):
-            numbers.append(f"95 % interval {_ends(finding.effect)}")
-        numbers += [f"p {shown(finding.p)}", f"{_agents(finding)} agents agree"]
+            numbers.append(f"95 % interval {shown_interval(finding.effect)}")
+        numbers += [f"p {shown(finding.p)}", f"{shown_agents(finding)} agents agree"]
         said = f"{finding.claim.name}: {', '.join(numbers) if finding.agents else '-'}"
         text = Text.assemble(finding.claim.sentence, (f"\n{said}", "dim"))
         table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), finding.claim.section, text)
@@ -128,11 +128,13 @@ def shown(number: float) -> str:
     return "-" if math.isnan(number) else f"{number:.3g}"
 
 
-def _ends(interval: Interval) -> str:
+def shown_interval(interval: Interval) -> str:
+    """Both ends, or a dash where there are none."""
     return "-" if math.isnan(interval.low) else f"{shown(interval.low)} to {shown(interval.high)}"
 
 
-def _agents(finding: Finding) -> str:
+def shown_agents(finding: Finding) -> str:
+    """How many agents agree, of how many, or a dash."""
     return f"{finding.agreeing} of {finding.agents}" if finding.agents else "-"
 
 
@@ -145,7 +147,7 @@ def _head(*names: str) -> str:
 
 
 def _shown_cell(cell: Cell) -> str:
-    numbers = [shown(cell.effect.estimate), _ends(cell.effect), shown(cell.p), shown(cell.adjusted)]
+    numbers = [shown(cell.effect.estimate), shown_interval(cell.effect), shown(cell.p), shown(cell.adjusted)]
     return _row(cell.label, *numbers, str(cell.agents))
 
 

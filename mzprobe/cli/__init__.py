@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mzprobe import __version__
 from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
 from mzprobe.cli.comparing import compare
-from mzprobe.cli.drawing import draw, draw_variants, judge
+from mzprobe.cli.drawing import draw, draw_variants, judge, run_or_newest
 from mzprobe.cli.inspecting import inspect
 from mzprobe.cli.looking import look, sources, verify_source
 from mzprobe.cli.options import (
@@ -31,6 +30,7 @@ from mzprobe.cli.options import (
 from mzprobe.cli.pack import pack
 from mzprobe.cli.playing import play
 from mzprobe.cli.probes import add_commands
+from mzprobe.cli.reporting import report
 from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
 from mzprobe.cli.study import study
 from mzprobe.errors import Interrupted, MzprobeError, said_of_unexpected, warnings_to
@@ -58,6 +58,7 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
   mzprobe figures cartpole                      draw the figures whose tables exist
   mzprobe compare cartpole mine                 any runs beside each other, one figure a question
   mzprobe claims cartpole                       do the paper's claims hold for them?
+  mzprobe report cartpole                       all of it on one page, to click through
   mzprobe verify checkpoints analyses           is all of it as it was written?
 
 Record episodes of an agent, as a dataset to learn from:
@@ -223,7 +224,7 @@ def figures(
             draw_variants(run, study_runs(run, settings), analyses, out)
             return
         run = Path(run).stem
-    draw(_run_or_newest(run, checkpoints, console), analyses, out)
+    draw(run_or_newest(run, checkpoints, console), analyses, out)
 
 
 app.command(epilog="Example: mzprobe compare cartpole muzero-general-cartpole --name two-codes")(compare)
@@ -244,9 +245,10 @@ def claims(
     from mzprobe.console import errors
 
     # stdout is for what may be piped.
-    judge(_run_or_newest(run, checkpoints, errors), analyses, out, as_json=json)
+    judge(run_or_newest(run, checkpoints, errors), analyses, out, as_json=json)
 
 
+app.command(epilog="Example: mzprobe report cartpole-quick")(report)
 app.command(epilog="Example: mzprobe study cartpole-quick")(study)
 
 
@@ -280,14 +282,3 @@ def main() -> None:
             code = 2
     unread = not flush_streams()
     sys.exit(code or int(unread))
-
-
-def _run_or_newest(run: str | None, checkpoints: Path, say: Console) -> str:
-    from mzprobe.checkpoints import newest_run
-
-    if run is None:
-        run = newest_run(checkpoints).name
-        say.print(f"run {run}, the newest under {checkpoints}")
-    name = Path(run).name  # the probes take the folder of its checkpoints
-    check_name(name, "a run", "give the name of one, or the folder of its checkpoints")
-    return name

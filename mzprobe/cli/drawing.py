@@ -7,8 +7,23 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mzprobe.figures.output import Drawn
     from mzprobe.settings import StudyRun
+
+
+def run_or_newest(run: str | None, checkpoints: Path, say: "Console") -> str:
+    """The name of a run, given itself or as the folder of its checkpoints, which is what probes take; or the newest."""
+    from mzprobe.checkpoints import newest_run
+    from mzprobe.names import check_name
+
+    if run is None:
+        run = newest_run(checkpoints).name
+        say.print(f"run {run}, the newest under {checkpoints}")
+    name = Path(run).name
+    check_name(name, "a run", "give the name of one, or the folder of its checkpoints")
+    return name
 
 
 def draw(run: str, analyses: Path, out: Path) -> None:

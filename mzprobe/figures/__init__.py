@@ -27,7 +27,7 @@ from mzprobe.locks import folder_held
 from mzprobe.probes.question import plugged_questions, resolved
 from mzprobe.tables import Table, commands_of, read_run
 
-__all__ = ["PLANS", "Drawn", "Plan", "draw_comparison", "draw_run"]
+__all__ = ["PLANS", "Drawn", "Plan", "all_plans", "draw_comparison", "draw_run", "made_by"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +128,9 @@ PLANS = (
 )
 
 
-def _plugged() -> list[Plan]:
-    """The figures of installed packages' questions."""
-    return [
+def all_plans() -> tuple[Plan, ...]:
+    """The figures of our questions, then those of installed packages' questions."""
+    plugged = (
         Plan(
             name=figure.name,
             probe=question.name,
@@ -141,7 +141,8 @@ def _plugged() -> list[Plan]:
         )
         for question in plugged_questions()
         for figure in question.figures
-    ]
+    )
+    return (*PLANS, *plugged)
 
 
 def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
@@ -153,7 +154,7 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
         UsageError: if the run has no table at all.
         InUse: if another command goes on writing there.
     """
-    plans = (*PLANS, *_plugged())
+    plans = all_plans()
     tables = [read_run(analyses, run, plan.probe) for plan in plans]
     remedies = [f"{plan.command} checkpoints/{run}" for plan in plans]
     if tables == [None] * len(plans):
@@ -166,11 +167,11 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
                 continue
             cells = plan.aggregate(table.frame)
             figure = plan.draw(cells, title=title_of(table))
-            done += write_figure(figure, cells, made=_provenance(table), folder=figures / run, name=plan.name)
+            done += write_figure(figure, cells, made=made_by(table), folder=figures / run, name=plan.name)
     return done
 
 
-def _provenance(table: Table) -> str:
+def made_by(table: Table) -> str:
     """Comment lines of a CSV: what made its numbers."""
     records = table.record["agents"]
     made = [f"# command: {command}" for command in commands_of(table)]

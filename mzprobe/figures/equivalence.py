@@ -20,7 +20,7 @@ from mzprobe.figures.style import (
 )
 from mzprobe.stats import over_agents
 
-_LINES: dict[str, dict[str, Any]] = {
+LINES: dict[str, dict[str, Any]] = {
     "error": {"label": "order-k Bellman error", "colour": GREY, "marker": "o"},
     "reward_part": {"label": "its part of rewards", "colour": BLUE, "linestyle": "--"},
     "bootstrap_part": {"label": "its part of the bootstrap", "colour": ORANGE, "linestyle": "-."},
@@ -32,7 +32,7 @@ def aggregate_equivalence(frame: pd.DataFrame) -> pd.DataFrame:
     by = ["training_step", "value_step", "k"]
     parts = [
         over_agents(frame.assign(magnitude=frame[quantity].abs()), by=by, column="magnitude").assign(quantity=quantity)
-        for quantity in _LINES
+        for quantity in LINES
     ]
     columns = [*by, "quantity", "mean", "standard_error", "agents"]
     return pd.concat(parts, ignore_index=True)[columns]
@@ -54,12 +54,12 @@ def draw_equivalence(cells: pd.DataFrame, *, title: str) -> Figure:
         figure, panels = panel_rows(len(steps), xlabel="Order k (environment steps)")
         for step, axes in zip(steps, panels, strict=True):
             panel = own[own["training_step"] == step]
-            for quantity, line in _LINES.items():
+            for quantity, line in LINES.items():
                 draw_mean(axes, panel[panel["quantity"] == quantity], "k", **line)
             axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
             axes.grid(axis="y")
         panels[0].set_ylim(bottom=0)
         figure.suptitle(f"{title}, {agents_in_words(own)}", fontsize=10)
         figure.supylabel("Magnitude (discounted reward)", fontsize=9)
-        legend_below(figure, (line["label"] for line in _LINES.values()), columns=3)
+        legend_below(figure, (line["label"] for line in LINES.values()), columns=3)
     return figure

@@ -22,7 +22,7 @@ from mzprobe.figures.style import (
 from mzprobe.stats import over_agents
 
 _MODELS = {"learned": (ORANGE, "o"), "true": (GREEN, "s")}
-_LINES: dict[tuple[str, str], dict[str, Any]] = {
+LINES: dict[tuple[str, str], dict[str, Any]] = {
     (model, prior): {
         "label": f"{model} model, {prior} prior",
         "colour": colour,
@@ -32,7 +32,7 @@ _LINES: dict[tuple[str, str], dict[str, Any]] = {
     for prior, dashes in (("policy", "-"), ("uniform", ":"))
     for model, (colour, marker) in _MODELS.items()
 }
-_POSSIBLE = "best action of all"
+POSSIBLE = "best action of all"
 
 
 def aggregate_improvement(frame: pd.DataFrame) -> pd.DataFrame:
@@ -63,15 +63,15 @@ def draw_improvement(cells: pd.DataFrame, *, title: str) -> Figure:
         for step, axes in zip(steps, panels, strict=True):
             panel = cells[cells["training_step"] == step]
             axes.axhline(0, color="0.6", linewidth=0.6)
-            for (model, prior), line in _LINES.items():
+            for (model, prior), line in LINES.items():
                 own = (panel["model"] == model) & (panel["prior"] == prior) & (panel["leaf"] == "value")
                 draw_mean(axes, panel[own], "simulations", **line)
             for mean in panel.loc[panel["model"] == "none", "mean"]:
-                axes.axhline(mean, color=GREY, linestyle=(0, (1, 1)), linewidth=1.2, label=_POSSIBLE)
+                axes.axhline(mean, color=GREY, linestyle=(0, (1, 1)), linewidth=1.2, label=POSSIBLE)
             axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
             axes.grid(axis="y")
         simulations_axis(panels[0], cells.loc[cells["simulations"] > 0, "simulations"].to_numpy())
         figure.suptitle(f"{title}, {agents_in_words(cells)}; leaf values by the value network", fontsize=10)
         figure.supylabel("Improvement (discounted reward)", fontsize=9)
-        legend_below(figure, [*(line["label"] for line in _LINES.values()), _POSSIBLE], columns=3)
+        legend_below(figure, [*(line["label"] for line in LINES.values()), POSSIBLE], columns=3)
     return figure

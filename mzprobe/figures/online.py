@@ -21,7 +21,7 @@ from mzprobe.figures.style import (
 )
 from mzprobe.stats import over_agents
 
-_LINES: dict[str, dict[str, Any]] = {
+LINES: dict[str, dict[str, Any]] = {
     "behaviour": {"label": "MCTS (behaviour policy)", "colour": BLUE, "marker": "o"},
     # In the grey and the dashes that it has in Figure 7.
     "prior": {"label": "policy prior, sampled", "colour": GREY, "marker": "s", "linestyle": "-."},
@@ -55,7 +55,7 @@ def draw_online(cells: pd.DataFrame, *, title: str) -> Figure:
         axes = figure.subplots()
         behaviour = cells[cells["policy"] == "behaviour"]
         _draw_agents(axes, behaviour)
-        for policy, line in _LINES.items():
+        for policy, line in LINES.items():
             draw_mean(axes, cells[cells["policy"] == policy], "training_step", **line)
         axes.set_title(f"{title}, {agents_in_words(cells)}")
         axes.set_xlabel("Training steps")
@@ -64,7 +64,7 @@ def draw_online(cells: pd.DataFrame, *, title: str) -> Figure:
         start_at_zero(axes, cells)
         axes.grid(axis="y")
         _mark_temperatures(axes, behaviour)
-        legend_below(figure, (line["label"] for line in _LINES.values()), columns=2)
+        legend_below(figure, (line["label"] for line in LINES.values()), columns=2)
     return figure
 
 

@@ -28,7 +28,7 @@ QUANTITIES = {
     "target_regret": "Regret of the target (discounted reward)",
 }
 _DRAWN = ("return", "entropy", "fidelity")
-_RULES: dict[str, dict[str, Any]] = {
+RULES: dict[str, dict[str, Any]] = {
     "puct": {"label": "PUCT", "colour": BLUE, "marker": "o"},
     "gumbel": {"label": "Gumbel", "colour": ORANGE, "marker": "s"},
     "regularised": {"label": "regularised", "colour": GREEN, "marker": "^"},
@@ -82,7 +82,7 @@ def draw_operators(cells: pd.DataFrame, *, title: str) -> Figure:
         for row, panels in zip(kinds, grid, strict=True):
             for name, axes in zip(_DRAWN, panels, strict=True):
                 here = cells[(cells["row"] == row) & (cells["quantity"] == name)].sort_values("simulations")
-                for rule, line in _RULES.items():
+                for rule, line in RULES.items():
                     draw_mean(axes, here[here["rule"] == rule], "simulations", **line)
                 axes.grid(axis="y")
                 if row == kinds[0]:
@@ -94,11 +94,11 @@ def draw_operators(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.set_xlabel("Simulations, N")
         steps = " and ".join(thousands(step) for step in sorted(set(cells["training_step"])))
         figure.suptitle(f"{title}, step {steps}, {agents_in_words(cells)}", fontsize=10)
-        legend_below(figure, (line["label"] for line in _RULES.values()), columns=3)
+        legend_below(figure, (line["label"] for line in RULES.values()), columns=3)
     return figure
 
 
 def _row_title(cells: pd.DataFrame, row: str) -> str:
     """What the panels of a row show, in words."""
     of = cells[cells["row"] == row].iloc[0]
-    return _ROWS[row].format(f"{_RULES[of['trained_rule']]['label']}, N = {of['trained_simulations']}")
+    return _ROWS[row].format(f"{RULES[of['trained_rule']]['label']}, N = {of['trained_simulations']}")

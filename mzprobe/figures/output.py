@@ -34,12 +34,17 @@ def write_figure(figure: Figure, cells: pd.DataFrame, *, made: str, folder: Path
         name: of the files.
     """
     files = {suffix: rendered(figure, suffix) for suffix in ("png", "svg")}
-    files["csv"] = (made + cells.to_csv(index=False, lineterminator="\n")).encode(errors="backslashreplace")
+    files["csv"] = csv_text(cells, made=made).encode(errors="backslashreplace")
     done = []
     for suffix, data in files.items():
         path = folder / f"{name}.{suffix}"
         done.append(Drawn(what=str(path), status=replace_file(path, data)))
     return done
+
+
+def csv_text(cells: pd.DataFrame, *, made: str) -> str:
+    """The CSV beside a figure: comment lines of what made its numbers, then the numbers."""
+    return made + cells.to_csv(index=False, lineterminator="\n")
 
 
 def title_of(table: Table) -> str:

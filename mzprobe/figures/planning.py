@@ -24,7 +24,7 @@ from mzprobe.figures.style import (
 from mzprobe.stats import over_agents
 
 _HOLLOW: dict[str, Any] = {"linewidth": 0.8, "markersize": 5, "markerfacecolor": "none", "zorder": 3}
-_LINES: dict[tuple[str, str, str], dict[str, Any]] = {  # model, prior, where that is from
+LINES: dict[tuple[str, str, str], dict[str, Any]] = {  # model, prior, where that is from
     ("learned", "policy", "latent"): {"label": "learned model, policy prior", "colour": ORANGE, "marker": "o"},
     ("learned", "policy", "state"): {
         "label": "learned model, prior of real states",
@@ -54,12 +54,12 @@ _LINES: dict[tuple[str, str, str], dict[str, Any]] = {  # model, prior, where th
         "linestyle": ":",
     },
 }
-_PRIOR_ALONE: tuple[tuple[str, Any], ...] = (
+PRIOR_ALONE: tuple[tuple[str, Any], ...] = (
     ("policy prior alone, sampled", "-."),
     ("policy prior alone, greedy", (0, (6, 2))),
 )
-_RANDOM = "random play"
-_ONE_STEP: dict[str, dict[str, Any]] = {
+RANDOM_PLAY = "random play"
+ONE_STEP: dict[str, dict[str, Any]] = {
     "learned": {"label": "one step of the learned model", "colour": ORANGE, "dashes": (0, (1, 3))},
     "true": {"label": "one step of the true model", "colour": GREEN, "dashes": (0, (1, 3))},
 }
@@ -96,22 +96,22 @@ def draw_planning(cells: pd.DataFrame, *, title: str) -> Figure:
         simulations_axis(panels[0], searched["simulations"].to_numpy())
         figure.suptitle(f"{title}, {agents_in_words(cells)}{_how(searched)}", fontsize=10)
         figure.supylabel("Return (undiscounted reward)", fontsize=9)
-        labels = [line["label"] for line in (*_LINES.values(), *_ONE_STEP.values())]
-        labels += [*(label for label, _ in _PRIOR_ALONE), _RANDOM]
+        labels = [line["label"] for line in (*LINES.values(), *ONE_STEP.values())]
+        labels += [*(label for label, _ in PRIOR_ALONE), RANDOM_PLAY]
         legend_below(figure, labels, columns=3)
     return figure
 
 
 def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
-    for (model, prior, prior_at), line in _LINES.items():
+    for (model, prior, prior_at), line in LINES.items():
         own = (panel["model"] == model) & (panel["prior"] == prior) & (panel["prior_at"] == prior_at)
         draw_mean(axes, panel[own], "simulations", **line)
     alone = panel[(panel["model"] == "none") & (panel["prior"] == "policy")]
-    for (label, dashes), greedy in zip(_PRIOR_ALONE, (False, True), strict=True):
+    for (label, dashes), greedy in zip(PRIOR_ALONE, (False, True), strict=True):
         _draw_level(axes, alone[(alone["temperature"] == 0) == greedy], colour=GREY, dashes=dashes, label=label)
     by_lot = panel[(panel["model"] == "none") & (panel["prior"] == "uniform")]
-    _draw_level(axes, by_lot, colour="0.7", dashes="-", label=_RANDOM)
-    for model, line in _ONE_STEP.items():
+    _draw_level(axes, by_lot, colour="0.7", dashes="-", label=RANDOM_PLAY)
+    for model, line in ONE_STEP.items():
         _draw_level(axes, panel[(panel["model"] == model) & (panel["prior"] == "none")], **line)
 
 

@@ -25,7 +25,7 @@ from mzprobe.figures.style import (
 from mzprobe.stats import over_agents
 
 _ERROR = "Value prediction error\n(discounted reward)"
-_PANELS = {  # title and name of the y axis
+PANELS = {  # title and name of the y axis
     "path_error": ("Tree path", _ERROR),
     "matched_error": ("Tree path, equal depth", _ERROR),
     "trajectory_error": ("Tree path and rollout", _ERROR),
@@ -33,11 +33,11 @@ _PANELS = {  # title and name of the y axis
     "tv": (r"TV$[\pi_\theta, \hat{\pi}]$", "Total variation (unitless)"),
     "kl": (r"KL$[\pi_\theta, \hat{\pi}]$", "KL divergence (nats)"),
 }
-QUANTITIES = tuple(_PANELS)
-_REGULARISED = {"tv": "tv_regularised", "kl": "kl_regularised"}  # drawn beside them
+QUANTITIES = tuple(PANELS)
+REGULARISED = {"tv": "tv_regularised", "kl": "kl_regularised"}  # drawn beside them
 _ROWS = (QUANTITIES[:3], QUANTITIES[3:])  # how wrong the model is; where the search goes
-_DOTS = ", regularised policy for the visits"
-_LINES: dict[str, dict[str, Any]] = {
+DOTS = ", regularised policy for the visits"
+LINES: dict[str, dict[str, Any]] = {
     "policy": {"label": "policy prior", "colour": BLUE, "marker": "o"},
     "uniform": {"label": "uniform prior", "colour": ORANGE, "marker": "s", "linestyle": "--"},
 }
@@ -49,7 +49,7 @@ def aggregate_search_error(frame: pd.DataFrame) -> pd.DataFrame:
     A quantity that a table of an older mzprobe does not have is left out.
     """
     by = ["training_step", "prior", "simulations"]
-    known = [quantity for quantity in (*QUANTITIES, *_REGULARISED.values()) if quantity in frame]
+    known = [quantity for quantity in (*QUANTITIES, *REGULARISED.values()) if quantity in frame]
     parts = [over_agents(frame, by=by, column=quantity).assign(quantity=quantity) for quantity in known]
     columns = ["training_step", "quantity", "prior", "simulations", "mean", "standard_error", "agents"]
     return pd.concat(parts, ignore_index=True)[columns]
@@ -72,10 +72,10 @@ def draw_search_error(cells: pd.DataFrame, *, title: str) -> Figure:
         figure, panels = _panels(steps, set(cells["quantity"]))
         for (step, quantity), axes in panels.items():
             panel = cells[(cells["training_step"] == step) & (cells["quantity"] == quantity)]
-            for prior, line in _LINES.items():
+            for prior, line in LINES.items():
                 draw_mean(axes, panel[panel["prior"] == prior], "simulations", **line)
             _draw_regularised(axes, cells[cells["training_step"] == step], quantity)
-            name, axes_name = _PANELS[quantity]
+            name, axes_name = PANELS[quantity]
             axes.set_title(f"Step {thousands(step)}\n{name}" if len(steps) > 1 else name, fontsize=PANEL_TITLE)
             axes.set_ylabel(axes_name, fontsize=8)
             start_at_zero(axes, panel)
@@ -83,17 +83,17 @@ def draw_search_error(cells: pd.DataFrame, *, title: str) -> Figure:
         simulations_axis(next(iter(panels.values())), cells["simulations"].to_numpy())
         said = f", step {thousands(steps[0])}" if len(steps) == 1 else ""
         figure.suptitle(f"{title}{said}, {agents_in_words(cells)}", fontsize=10)
-        labels = [line["label"] for line in _LINES.values()]
-        legend_below(figure, [*labels, *(label + _DOTS for label in labels)], columns=2)
+        labels = [line["label"] for line in LINES.values()]
+        legend_below(figure, [*labels, *(label + DOTS for label in labels)], columns=2)
     return figure
 
 
 def _draw_regularised(axes: Axes, cells: pd.DataFrame, quantity: str) -> None:
     """Dotted, the distance from the regularised policy in the place of that from the visits."""
-    for prior, line in _LINES.items():
-        own = cells[(cells["quantity"] == _REGULARISED.get(quantity)) & (cells["prior"] == prior)]
+    for prior, line in LINES.items():
+        own = cells[(cells["quantity"] == REGULARISED.get(quantity)) & (cells["prior"] == prior)]
         if not own.empty:
-            label = line["label"] + _DOTS
+            label = line["label"] + DOTS
             axes.plot(own["simulations"], own["mean"], color=line["colour"], linestyle=":", linewidth=1, label=label)
 
 

@@ -25,12 +25,12 @@ from mzprobe.figures.style import (
 from mzprobe.stats import over_agents
 
 PARTS = 5  # of a buffer, by age
-_LINES: dict[str, dict[str, Any]] = {
+LINES: dict[str, dict[str, Any]] = {
     "value": {"label": "true value of the behaviour policy", "colour": GREEN, "marker": "s"},
     "target": {"label": "stored target", "colour": ORANGE, "marker": "o", "linestyle": "--"},
     "predicted_value": {"label": "value head", "colour": BLUE, "marker": "^", "linestyle": ":"},
 }
-_QUANTITIES = (*_LINES, "priority", "decode_bias", "age")
+_QUANTITIES = (*LINES, "priority", "decode_bias", "age")
 
 
 def aggregate_targets(frame: pd.DataFrame) -> pd.DataFrame:
@@ -106,13 +106,13 @@ def draw_targets(cells: pd.DataFrame, *, title: str) -> Figure:
         for step, axes in zip(steps, panels, strict=True):
             panel = cells[cells["training_step"] == step]
             age = panel[panel["quantity"] == "age"].set_index("part")["mean"]
-            for quantity, line in _LINES.items():
+            for quantity, line in LINES.items():
                 own = panel[panel["quantity"] == quantity]
                 draw_mean(axes, own.assign(age=own["part"].map(age)), "age", **line)
             axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
             axes.grid(axis="y")
-        start_at_zero(panels[0], cells[cells["quantity"].isin([*_LINES])])
+        start_at_zero(panels[0], cells[cells["quantity"].isin([*LINES])])
         figure.suptitle(f"{title}, {agents_in_words(cells)}, positions of the replay buffer", fontsize=10)
         figure.supylabel("Value (discounted reward)", fontsize=9)
-        legend_below(figure, (line["label"] for line in _LINES.values()), columns=3)
+        legend_below(figure, (line["label"] for line in LINES.values()), columns=3)
     return figure

@@ -1,0 +1,36 @@
+"""`mzprobe report`: a run, or several side by side, on one page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mzprobe.cli.options import Analyses, Checkpoints
+
+
+def report(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of runs, side by side where there are several; the newest run by default."),
+    ] = None,
+    analyses: Analyses = Path("analyses"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of all figures.")] = Path("figures"),
+    checkpoints: Checkpoints = Path("checkpoints"),
+    name: Annotated[str | None, typer.Option(help="Folder of the page; the names of the runs by default.")] = None,
+) -> None:
+    """Write one page that opens in any browser: what a run is, the claims with their agents, every figure live.
+
+    It is report.html beside the figures, one file with all that it needs in it, to send or to open without a network.
+    """
+    from mzprobe.cli.drawing import run_or_newest, say_drawn
+    from mzprobe.console import errors
+    from mzprobe.names import check_name
+    from mzprobe.report import write_report
+
+    given: list[str | None] = [*runs] if runs else [None]
+    chosen = list(dict.fromkeys(run_or_newest(run, checkpoints, errors) for run in given))
+    folder = name or "-and-".join(chosen)
+    check_name(folder, "a folder of figures", "give a name without slashes, and no dot in front, with --name")
+    with errors.status("") as status:
+        drawn = write_report(chosen, analyses=analyses, folder=out / folder, on_progress=status.update)
+    say_drawn([drawn])

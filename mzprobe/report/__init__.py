@@ -1,0 +1,101 @@
+"""One page for a run or several: what they are, the claims with their agents, every figure, live. Reads tables only."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mzprobe import __version__
+from mzprobe.claims import all_claims, judge_run
+from mzprobe.errors import UsageError
+from mzprobe.figures import Drawn, Plan, all_plans
+from mzprobe.figures.comparison import tables_alike
+from mzprobe.files import replace_file
+from mzprobe.locks import folder_held
+from mzprobe.report.facts import TIMING, facts_of
+from mzprobe.report.numbers import claim_numbers, figure_numbers
+from mzprobe.report.page import claim_rows, notes, render, require_extra
+from mzprobe.tables import Table, read_run
+
+__all__ = ["FILE", "write_report"]
+
+FILE = "report.html"
+_AGAIN = "ask one of them again with --overwrite, or report each alone"
+
+
+def write_report(
+    runs: Sequence[str], *, analyses: Path, folder: Path, on_progress: Callable[[str], None] = lambda _: None
+) -> Drawn:
+    """Writes the page of one run, or of several side by side; the same tables give the same bytes.
+
+    Args:
+        runs: their names.
+        analyses: folder of all tables.
+        folder: of the page, where the runs' figures are.
+        on_progress: called with what is done next.
+
+    Raises:
+        UsageError: if a run has no table, tables of two were made in different ways, or the extra is missing.
+        InUse: if another command goes on writing there.
+    """
+    require_extra()
+    tables = _tables(runs, analyses, on_progress)
+    page = _page(runs, tables, on_progress)
+    path = folder / FILE
+    with folder_held(folder):
+        return Drawn(what=str(path), status=replace_file(path, page))
+
+
+def _tables(runs: Sequence[str], analyses: Path, on_progress: Callable[[str], None]) -> dict[str, dict[str, Table]]:
+    """Tables by run and name."""
+    names = [plan.probe for plan in all_plans()] + [claim.probe for claim in all_claims()]
+    found: dict[str, dict[str, Table]] = {run: {} for run in runs}
+    for name in dict.fromkeys(names):
+        on_progress(f"reading {name}")
+        for run, table in tables_alike(analyses, {run: run for run in runs}, name, remedy=_AGAIN).items():
+            found[run][name] = table
+    for run, tables in found.items():
+        if not tables:
+            raise UsageError(
+                f"there are no tables of run {run} under {analyses}: make one with mzprobe eval-online "
+                f"checkpoints/{run}"
+            )
+        timing = read_run(analyses, run, TIMING)
+        tables |= {} if timing is None else {TIMING: timing}
+    return found
+
+
+def _page(runs: Sequence[str], tables: Mapping[str, Mapping[str, Table]], on_progress: Callable[[str], None]) -> bytes:
+    figures: list[dict[str, Any]] = []
+    of_probe: dict[str, list[tuple[str, str]]] = {}
+    for number, plan in enumerate(all_plans()):
+        own = {run: tables[run][plan.probe] for run in runs if plan.probe in tables[run]}
+        if own:
+            on_progress(f"figure {plan.name}")
+            figures.append(figure_numbers(plan, own, number=number))
+            of_probe.setdefault(plan.probe, []).append((plan.name, figures[-1]["chart"]["heading"]))
+    findings, without = {}, {}
+    for run in runs:
+        on_progress(f"claims of {run}")
+        asked = {name: table for name, table in tables[run].items() if name != TIMING}
+        findings[run], without[run] = judge_run(asked), judge_run(asked, ends=False)
+    frames = {run: {name: table.frame for name, table in tables[run].items()} for run in runs}
+    on_progress("writing")
+    return render(
+        command=shlex.join(["mzprobe", "report", *runs]),
+        version=__version__,
+        runs=[facts_of(run, tables[run]) for run in runs],
+        claims=claim_rows(findings, without, of_probe),
+        notes=notes(findings),
+        missing=_missing(runs, tables),
+        numbers={"runs": list(runs), "figures": figures, "claims": claim_numbers(findings, frames)},
+    )
+
+
+def _missing(runs: Sequence[str], tables: Mapping[str, Mapping[str, Table]]) -> list[str]:
+    """The commands whose figures a reader might miss."""
+
+    def missed(plan: Plan, run: str) -> bool:
+        return plan.probe not in tables[run] and not plan.optional
+
+    return [f"{plan.command} checkpoints/{run}" for run in runs for plan in all_plans() if missed(plan, run)]

@@ -1,0 +1,113 @@
+"""The numbers of a report: a figure's own aggregate, of all agents and of each alone, and the claims' effects."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mzprobe.claims.core import Finding, measured
+from mzprobe.figures import Plan, made_by
+from mzprobe.figures.output import csv_text
+from mzprobe.report.catalogue import chart_of
+from mzprobe.report.charts import Chart, keys_of
+from mzprobe.seeding import numpy_generator
+from mzprobe.stats import bootstrap_mean
+from mzprobe.tables import Table
+
+RESAMPLES = 2000  # of a bootstrap, of agents
+Float64 = NDArray[np.float64]
+
+
+def figure_numbers(plan: Plan, tables: Mapping[str, Table], *, number: int) -> dict[str, Any]:
+    """A figure of one or more runs, for the page.
+
+    Numbers of all agents are those of the CSV beside the figure, comment lines too, as one text. An agent's own are
+    what the same aggregate gives of its rows alone; `rows` are those of the CSV that they are of.
+
+    Args:
+        plan: of the figure.
+        tables: of its probe, by run.
+        number: of the figure, which branches the draws of its bootstrap.
+    """
+    aggregates = {run: plan.aggregate(table.frame) for run, table in tables.items()}
+    chart = chart_of(plan.name, next(iter(aggregates.values())))
+    shown = chart.without_empty(aggregates.values())
+    runs = [_of_run(plan, shown, run, table, aggregates[run], number=number) for run, table in tables.items()]
+    return {"name": plan.name, "chart": shown.record(), "runs": runs}
+
+
+def agents_own(plan: Plan, frame: pd.DataFrame, cells: pd.DataFrame) -> Float64:
+    """Each agent's own numbers [agents, cells], in the order of seeds; NaN where it has none."""
+    keys = keys_of(cells)
+    wanted = cells[keys]
+    found = []
+    for _, own in frame.groupby("seed", sort=True):
+        numbers = plan.aggregate(own)[[*keys, "mean"]]
+        found.append(wanted.merge(numbers, on=keys, how="left")["mean"].to_numpy(dtype=np.float64))
+    return np.stack(found)
+
+
+def intervals(own: Float64, *, number: int) -> tuple[Float64, Float64]:
+    """Ends of the 95 % bootstrap interval of the mean of every column [cells], over agents; NaN for fewer than two."""
+    generator = numpy_generator(0, "report", number)
+    ends = np.full((2, own.shape[1]), np.nan)
+    for column, numbers in enumerate(own.T):
+        known = numbers[np.isfinite(numbers)]
+        if known.size > 1:
+            groups = known[:, None]
+            found = bootstrap_mean([*groups], generator=generator, resamples=RESAMPLES, states=False)
+            ends[:, column] = found.low, found.high
+    return ends[0], ends[1]
+
+
+def claim_numbers(findings: Mapping[str, Sequence[Finding]], frames: Mapping[str, Mapping[str, pd.DataFrame]]) -> Any:
+    """The effects of agents that each claim was judged by, one list for each run; None where it has no data.
+
+    Args:
+        findings: of all claims, by run.
+        frames: tables by run and probe.
+    """
+    return [
+        [_effects(finding, frames[run].get(finding.claim.probe)) for finding in of_run]
+        for run, of_run in findings.items()
+    ]
+
+
+def packed(numbers: Float64) -> str:
+    """Little-endian float64 in base64, which a page reads without parsing, to the last bit."""
+    return base64.b64encode(np.ascontiguousarray(numbers, dtype="<f8").tobytes()).decode()
+
+
+def _of_run(plan: Plan, chart: Chart, run: str, table: Table, cells: pd.DataFrame, *, number: int) -> dict[str, Any]:
+    rows = np.flatnonzero(chart.drawn(cells))
+    own = agents_own(plan, table.frame, cells.iloc[rows])
+    low, high = intervals(own, number=number)
+    return {
+        "run": run,
+        "csv": csv_text(cells, made=made_by(table)),
+        "rows": rows.tolist(),
+        "seeds": [int(seed) for seed in sorted(table.frame["seed"].unique())],
+        "own": packed(own),
+        "low": packed(low),
+        "high": packed(high),
+    }
+
+
+def _effects(finding: Finding, frame: pd.DataFrame | None) -> dict[str, Any] | None:
+    if not finding.cells:
+        return None
+    effects = measured(finding.claim, frame)
+    matrix = effects.pivot_table(index="seed", columns="cell", values="effect", sort=False).sort_index()
+    matrix = matrix[[cell.label for cell in finding.cells]]
+    means = matrix.min(axis=1) if finding.claim.every else matrix.mean(axis=1)
+    ends = np.array([[cell.effect.estimate, cell.effect.low, cell.effect.high] for cell in finding.cells])
+    return {
+        "cells": [cell.label for cell in finding.cells],
+        "seeds": [int(seed) for seed in matrix.index],
+        "own": packed(matrix.to_numpy()),
+        "overall": packed(means.to_numpy()),
+        "ends": packed(ends),
+    }

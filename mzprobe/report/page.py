@@ -1,0 +1,151 @@
+"""The page: its template, what it is told, and its bytes. All text of tables is escaped by the template."""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from mzprobe.claims.core import Finding
+from mzprobe.claims.report import CALM, PAPER, RULE, one_step, shown, shown_agents, shown_interval, undecidable
+from mzprobe.errors import UsageError
+from mzprobe.stats import Interval
+
+VERDICTS = ("holds", "fails", "undecided", "no data")
+_JSON = {"sort_keys": True, "allow_nan": False, "separators": (",", ":")}
+
+
+def require_extra() -> None:
+    """Refuses to go on without what a page is made with.
+
+    Raises:
+        UsageError: naming the extra to install.
+    """
+    try:
+        import jinja2  # noqa: F401
+        import plotly.offline  # noqa: F401
+    except ImportError:
+        raise UsageError("a report needs Plotly and Jinja: pip install 'mzprobe[report]'") from None
+
+
+def render(
+    *,
+    command: str,
+    version: str,
+    runs: Sequence[Mapping[str, Any]],
+    claims: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
+    missing: Sequence[str],
+    numbers: Mapping[str, Any],
+) -> bytes:
+    """One HTML file with all that it needs in it; the same arguments give the same bytes.
+
+    A further section, such as one of states that were looked at, has its place in the template and its numbers in
+    `numbers`; a click on a point of a chart tells it agent and step by an event (`mzprobe:point`).
+
+    Args:
+        command: that makes the page again.
+        version: of mzprobe.
+        runs: what `facts_of` gives, by run.
+        claims: what `claim_rows` gives.
+        notes: sentences about all claims.
+        missing: commands that would make further figures.
+        numbers: of figures and claims, for the charts.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=PackageLoader("mzprobe.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = _JSON
+    parts = {name: files("mzprobe.report").joinpath("page", name).read_text("utf-8") for name in _PARTS}
+    page = environment.get_template("page.html").render(
+        command=command,
+        version=version,
+        runs=runs,
+        claims=claims,
+        notes=notes,
+        missing=missing,
+        verdicts=VERDICTS,
+        sections=list(dict.fromkeys(row["section"] for row in claims)),
+        numbers=numbers,
+        paper=PAPER,
+        rule=RULE,
+        calm=CALM,
+        style=_inert(parts["page.css"]),
+        scripts=[_inert(parts[name]) for name in _SCRIPTS],
+        library=_inert(get_plotlyjs()),
+    )
+    return page.encode(errors="backslashreplace")
+
+
+_SCRIPTS = ("claims.js", "reading.js", "drawing.js", "figures.js")
+_PARTS = ("page.css", *_SCRIPTS)
+
+
+def _inert(text: str) -> Any:
+    """Our own or the library's code, which stands in the page as it is; nothing in it ends its element."""
+    from markupsafe import Markup
+
+    return Markup(text.replace("</script", "<\\/script").replace("</style", "<\\/style"))
+
+
+def claim_rows(
+    findings: Mapping[str, Sequence[Finding]],
+    without: Mapping[str, Sequence[Finding]],
+    figures: Mapping[str, Sequence[tuple[str, str]]],
+) -> list[dict[str, Any]]:
+    """A row a claim and run, with its cells, for the template.
+
+    Args:
+        findings: of all claims in order, by run.
+        without: the same without states from which an end is near.
+        figures: name and heading of those of each probe.
+    """
+    order = [(run, i) for i in range(len(next(iter(findings.values())))) for run in findings]
+    return [_claim_row(run, i, findings[run][i], without[run][i], figures) for run, i in order]
+
+
+def notes(findings: Mapping[str, Sequence[Finding]]) -> list[str]:
+    """What must be said of all claims of a run, such as too few agents for any verdict."""
+    said = {run: undecidable(of_run) for run, of_run in findings.items()}
+    return [f"{run}: {note}." for run, note in said.items() if note]
+
+
+def _claim_row(
+    run: str, number: int, finding: Finding, calm: Finding, figures: Mapping[str, Sequence[tuple[str, str]]]
+) -> dict[str, Any]:
+    claim = finding.claim
+    return {
+        "run": run,
+        "number": number,
+        "name": claim.name,
+        "section": claim.section,
+        "sentence": claim.sentence,
+        "verdict": finding.verdict,
+        "effect_is": claim.effect,
+        "every": claim.every,
+        "probe": claim.probe,
+        "figures": list(figures.get(claim.probe, ())),
+        **_numbers(finding.effect, finding.p),
+        "agents": shown_agents(finding),
+        "one_step": one_step(finding).strip(),
+        "calm": None if calm.verdict == "no data" else {"verdict": calm.verdict, **_numbers(calm.effect, calm.p)},
+        "cells": [
+            {
+                "label": cell.label,
+                "agents": cell.agents,
+                "adjusted": shown(cell.adjusted),
+                **_numbers(cell.effect, cell.p),
+            }
+            for cell in finding.cells
+        ],
+    }
+
+
+def _numbers(effect: Interval, p: float) -> dict[str, str]:
+    exact = {"exact_effect": repr(float(effect.estimate)), "exact_p": repr(float(p))}
+    return {"effect": shown(effect.estimate), "interval": shown_interval(effect), "p": shown(p), **exact}

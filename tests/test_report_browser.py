@@ -1,0 +1,310 @@
+"""A report as its reader has it: in a browser, by mouse and by keys, on a telephone, in the dark, without a network."""
+
+import io
+import shutil
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_pages import store_run
+from stored_tables import store
+
+from mzprobe.figures import PLANS
+from mzprobe.report import write_report
+from mzprobe.tables import read_run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: Debian's package is called chromium"),
+]
+pytest.importorskip("plotly", reason="the extra `report` is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+
+ROOT = Path(__file__).parent.parent
+AGENTS = 30
+LIMIT = 10_000_000  # bytes of a page
+SECONDS = 2.0  # until it can be used
+
+
+def many_agents(analyses):
+    """Stores a run of 30 agents: those of the shipped study at a few of their states, each ten times with noise."""
+    generator = np.random.default_rng(0)
+    for plan in PLANS:
+        table = read_run(ROOT / "analyses", "cartpole-quick", plan.probe)
+        if table is None:
+            continue
+        frame = table.frame
+        for few in {"state", "episode"} & set(frame.columns):
+            frame = frame[frame[few] < frame[few].min() + 8]
+        numbers = [name for name in ("return", "error", "rank_error", "probability") if name in frame]
+        of = []
+        for seed in range(AGENTS):
+            own = frame[frame["seed"] == seed % 3].assign(seed=seed)
+            of.append(own.assign(**{name: own[name] * generator.uniform(0.8, 1.0) for name in numbers}))
+        store(analyses, pd.concat(of), probe=plan.probe, run="thirty")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Paths of reports: of the shipped study, of 30 agents, of two runs, and of one with a name that is an element."""
+    folder, shipped = tmp_path_factory.mktemp("reports"), ROOT / "analyses"
+    made = {"quick": write_report(["cartpole-quick"], analyses=shipped, folder=folder / "quick")}
+    many_agents(folder)
+    made["thirty"] = write_report(["thirty"], analyses=folder, folder=folder / "thirty")
+    store_run(folder, agents=3)
+    store_run(folder, run="<script>window.hacked = 1<script>", effect=-1.0, agents=4)
+    runs = ["made", "<script>window.hacked = 1<script>"]
+    made["two"] = write_report(runs, analyses=folder, folder=folder / "two")
+    return {name: Path(drawn.what) for name, drawn in made.items()}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Without its sandbox, which root cannot have."""
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, pages):
+    """Opens a report; at the end nothing was asked of a network, and nothing was said in the console."""
+    contexts, said = [], []
+
+    def open_page(name, *, width=1280, **options):
+        context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        page.on("requestfailed", lambda request: said.append(request.url))
+        address = pages[name].as_uri()
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith((address, "data:", "blob:")) else said.append(request.url),
+        )
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def drawn(page, figure, *, at=0):
+    """The traces of a figure once it is drawn."""
+    plot = page.locator(f"#figure-{figure} .plot").nth(at)
+    plot.scroll_into_view_if_needed()
+    plot.locator(".main-svg").first.wait_for()
+    return plot.evaluate("plot => plot.data.map(({ name, x, y, mode }) => ({ name, x, y, mode }))")
+
+
+def saved(page, click):
+    """The text of the file that a click saves."""
+    with page.expect_download() as download:
+        page.locator(click).first.click()
+    return Path(download.value.path()).read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["quick", "thirty"])
+def test_a_page_is_small_and_can_be_used_soon(pages, opened, browser, name):
+    assert pages[name].stat().st_size < LIMIT
+    page = opened(name)
+    assert page.evaluate("document.documentElement.dataset.ready") == "yes"
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})  # of a processor, whatever else it does
+    page.reload()
+    metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+    assert 0 < metrics["ThreadTime"] < SECONDS
+
+
+@pytest.mark.parametrize("name", ["quick", "thirty"])
+def test_every_claim_opens_its_agents_and_leads_to_its_figure(opened, name):
+    page = opened(name)
+    page.click("#open-claims")
+    rows = page.locator("tbody.claim")
+    assert page.locator("tr.more:visible").count() == rows.count() > 30
+    with_data = page.locator("tbody.claim:has(.strip)")
+    assert page.locator(".strip .main-svg:first-child").count() >= with_data.count() > 25
+    agents = page.locator("tbody.claim .agents tbody").first.locator("tr").count()
+    assert agents == (AGENTS if name == "thirty" else 3)
+    links = page.locator(".more a.button")
+    for target in set(links.evaluate_all("links => links.map((link) => link.hash)")):
+        assert page.locator(target).count() == 1
+    page.locator("#claim-0 a.button").click()
+    assert page.evaluate("location.hash") == "#figure-fig2-online"
+
+
+def test_claims_are_sorted_and_filtered(opened):
+    page = opened("two")
+    numbers = "rows => rows.filter((row) => !row.hidden).map((row) => Number(row.dataset.p))"
+    page.click("button[data-sort=p]")
+    rising = [p for p in page.locator("tbody.claim").evaluate_all(numbers) if p is not None]
+    assert rising == sorted(rising)
+    page.click("button[data-sort=p]")
+    falling = [p for p in page.locator("tbody.claim").evaluate_all(numbers) if p is not None]
+    assert falling == sorted(rising, reverse=True)
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("p")
+    page.uncheck("#claim-filter input[value=undecided]")
+    page.fill("#claim-filter input[name=words]", "horizon")
+    visible = page.locator("tbody.claim:visible")
+    assert all("horizon" in text.lower() for text in visible.locator("th").all_inner_texts())
+    assert page.inner_text("#claim-count") == f"{visible.count()} of {page.locator('tbody.claim').count()} shown"
+
+
+def test_the_csv_and_the_drawing_have_the_numbers_of_the_table(opened):
+    page = opened("quick")
+    traces = drawn(page, "fig2-online")
+    text = saved(page, "#figure-fig2-online .csv")
+    assert text == (ROOT / "figures" / "cartpole-quick" / "fig2-online.csv").read_text("utf-8")
+    cells = pd.read_csv(io.StringIO(text), comment="#")
+    acted = cells[cells["policy"] == "behaviour"]
+    (mean,) = (trace for trace in traces if trace["name"] == "MCTS (behaviour policy)")
+    assert (mean["x"], mean["y"]) == (acted["training_step"].tolist(), acted["mean"].tolist())
+    own = pd.read_csv(io.StringIO(saved(page, "#figure-fig2-online .own")), comment="#")
+    frame = read_run(ROOT / "analyses", "cartpole-quick", "online").frame
+    by = ["policy", "training_step", "seed"]
+    expected = frame.groupby(by)["return"].mean()
+    pd.testing.assert_series_equal(own.set_index(by)["mean"].sort_index(), expected, check_names=False, rtol=1e-15)
+
+
+def test_the_agents_effects_are_saved_too(opened):
+    page = opened("quick")
+    page.locator("#claim-0 button.open").click()
+    effects = pd.read_csv(io.StringIO(saved(page, "#claim-0 .effects")))
+    assert (len(effects), effects.columns.tolist()) == (24, ["cell", "seed", "effect"])
+    shown = float(page.locator("#claim-0").get_attribute("data-effect"))
+    assert effects["effect"].mean() == pytest.approx(shown)
+
+
+def test_a_drawing_is_saved_as_svg(opened):
+    page = opened("two")
+    drawn(page, "fig3-horizon")
+    picture = ElementTree.fromstring(saved(page, "#figure-fig3-horizon .svg"))
+    texts = {"".join(node.itertext()) for node in picture.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"h = 1", "Training steps", "Value prediction error (discounted reward)"} <= texts
+
+
+def test_a_switch_changes_band_axis_agents_and_lines(opened):
+    page = opened("quick")
+    before = drawn(page, "fig2-online")
+    agents = [trace for trace in before if trace["name"] is None and None in trace["x"]]
+    assert len(agents) == 3
+    band = before[0]["y"]
+    page.select_option("#drawing select[name=spread]", "interval")
+    assert drawn(page, "fig2-online")[0]["y"] != band
+    page.select_option("#drawing select[name=spread]", "none")
+    page.uncheck("#drawing input[name=agents]")
+    assert len(drawn(page, "fig2-online")) == 3
+    page.select_option("#drawing select[name=agent]", "1")
+    assert len(drawn(page, "fig2-online")) == 6
+    page.locator("#figure-fig2-online .legend input").first.uncheck()
+    assert len(drawn(page, "fig2-online")) == 4
+    page.locator("#figure-fig2-online .settings input").last.check()
+    kind = page.locator("#figure-fig2-online .plot").evaluate("plot => plot.layout.yaxis.type")
+    assert kind == "log"
+
+
+def test_every_drawing_of_every_figure_shows_something(opened):
+    page = opened("thirty")
+    for figure in page.locator("article.figure").all():
+        name = figure.get_attribute("id").removeprefix("figure-")
+        parts = figure.locator(".settings label:has-text('Show') select")
+        drawn(page, name)
+        choices = parts.locator("option").count() if parts.count() else 1
+        for choice in range(choices):
+            if parts.count():
+                parts.select_option(index=choice)
+            points = figure.locator(".plot").evaluate(
+                "plot => plot.data.flatMap((trace) => (trace.z ?? [trace.y]).flat()).length"
+            )
+            assert points > 0, (name, choice)
+
+
+def test_hovering_says_agent_step_and_number(opened):
+    page = opened("quick")
+    texts = drawn(page, "fig3-horizon") and page.locator("#figure-fig2-online .plot")
+    texts.scroll_into_view_if_needed()
+    texts.locator(".main-svg").first.wait_for()
+    said = texts.evaluate("plot => plot.data.find((trace) => trace.name === undefined && trace.text).text[1]")
+    frame = read_run(ROOT / "analyses", "cartpole-quick", "online").frame
+    own = frame[(frame["seed"] == 0) & (frame["training_step"] == 500) & (frame["policy"] == "behaviour")]
+    number = f"{own['return'].mean():.4g}"
+    assert said == f"<b>agent 0</b>, MCTS (behaviour policy)<br>training step 500<br>{number}"
+
+
+def test_a_click_on_a_point_draws_its_agent_and_tells_its_step(opened):
+    page = opened("quick")
+    drawn(page, "fig2-online")
+    page.evaluate("document.addEventListener('mzprobe:point', (event) => { window.point = event.detail; })")
+    where = page.locator("#figure-fig2-online .plot").evaluate(
+        """plot => { const { left, top } = plot.getBoundingClientRect(), of = plot._fullLayout;
+        const trace = plot.data.find((one) => one.name === undefined && one.text);
+        const [x, y] = [of.xaxis.d2p(trace.x[2]), of.yaxis.d2p(trace.y[2])];
+        return [left + of.xaxis._offset + x, top + of.yaxis._offset + y]; }"""
+    )
+    page.mouse.move(*where)
+    page.mouse.click(*where)
+    page.wait_for_function("window.point?.seed !== null && window.point !== undefined")
+    point = page.evaluate("window.point")
+    assert (point["run"], point["step"]) == ("cartpole-quick", 1000)
+    assert page.locator("#drawing select[name=agent]").input_value() == str(point["seed"])
+
+
+def test_two_runs_have_the_same_axes_and_the_name_of_one_is_text(opened):
+    page = opened("two")
+    for figure in ("fig2-online", "fig3-horizon", "fig7-planning"):
+        drawn(page, figure, at=1)
+        ranges = page.locator(f"#figure-{figure} .plot").evaluate_all(
+            "plots => plots.map(({ layout }) => [layout.xaxis.range, layout.yaxis.range])"
+        )
+        assert ranges[0] == ranges[1]
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("h1").inner_text() == "made and <script>window.hacked = 1<script>"
+
+
+def test_keys_are_enough(opened):
+    page = opened("quick")
+    page.locator("#claim-0 button.open").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#claim-0-more").is_visible()
+    drawn(page, "fig2-online")
+    page.locator("#figure-fig2-online .legend input").first.focus()
+    page.keyboard.press("Space")
+    assert len([trace for trace in drawn(page, "fig2-online") if trace["name"]]) == 2
+    page.locator("#figure-fig2-online summary").focus()
+    page.keyboard.press("Enter")
+    heads = page.locator("#figure-fig2-online .numbers thead th").all_inner_texts()
+    assert heads == ["Training steps", "policy prior, sampled", "policy prior, greedy"]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_rules_of_accessibility_are_kept_at_any_width(opened, width, scheme):
+    page = opened("two", width=width, color_scheme=scheme)
+    page.locator("#claim-0 button.open").click()
+    for figure in page.locator("article.figure").all():
+        drawn(page, figure.get_attribute("id").removeprefix("figure-"))
+    page.locator("#figure-fig2-online summary").click()
+    found = axe.Axe().run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    back = page.locator("#figure-fig2-online .plot").first.evaluate("plot => plot.layout.paper_bgcolor")
+    assert back == ("#14161a" if scheme == "dark" else "#fff")
+
+
+def test_a_printed_page_has_every_figure_in_light_colours(opened):
+    page = opened("quick", color_scheme="dark")
+    page.evaluate(
+        """addEventListener("beforeprint", () => { window.printed = [...document.querySelectorAll(".plot")].map(
+        (plot) => [plot.layout.paper_bgcolor, plot.layout.width]); })"""
+    )
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    assert page.evaluate("window.printed") == [["#fff", 680]] * page.locator(".plot").count()
+    page.wait_for_function("document.querySelector('.plot').layout.paper_bgcolor === '#14161a'")
