@@ -47,10 +47,12 @@ $(VENV)/bin/python:
 
 # Stamps: an install is repeated only when what it depends on has changed.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing mzprobe and what it needs (PyTorch is large: minutes, silent) into $(VENV)"
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing mzprobe, what it needs and its tests' tools (PyTorch is large: minutes, silent) into $(VENV)"
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.installed
 

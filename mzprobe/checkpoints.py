@@ -21,7 +21,7 @@ from mzprobe import envs, networks
 from mzprobe.config import RunConfig, of_record
 from mzprobe.envs import Environment
 from mzprobe.errors import CheckpointError, UsageError
-from mzprobe.files import canonical_json, read_bytes, sha256, there, write_directory
+from mzprobe.files import canonical_json, read_bytes, refuse_absent, sha256, write_directory
 from mzprobe.networks import TrainableNetwork
 from mzprobe.provenance import machine, versions
 from mzprobe.records import CheckpointRecord
@@ -275,8 +275,7 @@ def find_agents(path: Path) -> list[Path]:
     Raises:
         UsageError: if there is none.
     """
-    if not there(path):
-        raise UsageError(f"{path} does not exist: give an agent's folder, or a run's, or train one with mzprobe train")
+    refuse_absent(path, remedy="give an agent's folder, or a run's, or train one with mzprobe train")
     agents = agents_at(path)
     if not agents:
         raise UsageError(

@@ -169,10 +169,11 @@ def test_a_corrupt_table_exits_with_1_and_one_line(refused, tmp_path):
     assert "seed-0.parquet is truncated or not a table of mzprobe" in line
 
 
-def test_an_unexpected_failure_is_one_line_that_asks_for_a_report(refused, monkeypatch):
+def test_an_unexpected_failure_is_one_line_that_asks_for_a_report(refused, monkeypatch, tmp_path):
     def broken(*_arguments, **_options):
         raise RuntimeError("what nobody thought of")
 
+    (tmp_path / "analyses" / "run").mkdir(parents=True)
     monkeypatch.setattr("mzprobe.figures.draw_run", broken)
     code, line = refused("figures", "run")
     assert code == 1

@@ -2,8 +2,9 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,7 +13,7 @@ from mzprobe import __version__
 from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
 from mzprobe.cli.comparing import compare
-from mzprobe.cli.drawing import draw, draw_variants, judge
+from mzprobe.cli.drawing import draw, draw_variants, judge, refuse_unknown_run, runs_of_study
 from mzprobe.cli.looking import look, sources, verify_source
 from mzprobe.cli.options import (
     LAST_SEED,
@@ -30,9 +31,12 @@ from mzprobe.cli.pack import pack
 from mzprobe.cli.probes import add_commands
 from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
 from mzprobe.cli.study import study
-from mzprobe.errors import Interrupted, MzprobeError, said_of_unexpected, warnings_to
+from mzprobe.errors import Interrupted, MzprobeError, UsageError, said_of_unexpected, warnings_to
 from mzprobe.names import check_name
 from mzprobe.signals import exit_code, interrupting
+
+if TYPE_CHECKING:
+    from mzprobe.settings import StudyRun
 
 GUIDE = """
 What has a MuZero model really learned, and does it help planning?
@@ -131,11 +135,7 @@ def train(
     from searches at recorded states; with --set reanalyse.fraction=0, from the recorded actions: behaviour cloning.
     """
     from mzprobe.config import load_preset
-    from mzprobe.console import console, errors, progress_bars, stopping, training_note
-    from mzprobe.training.logging import tensorboard_logger
-    from mzprobe.training.trainer import Progress, Trainer
 
-    check_device(device)
     given = list(overrides or [])
     if steps is not None:
         given.append(f"training.steps={steps}")
@@ -143,6 +143,12 @@ def train(
     config = load_preset(preset, [*shown, *given], allow=allow or ())
     run = Path(preset).stem if name is None else name
     check_name(run, "a run", "give a name without slashes, and no dot in front, with --name")
+    check_device(device)
+    # What is mistyped is refused before what takes seconds to import.
+    from mzprobe.console import compiling, console, errors, progress_bars, stopping, training_note
+    from mzprobe.training.logging import tensorboard_logger
+    from mzprobe.training.trainer import Progress, Trainer
+
     sets = [part for override in given for part in ("--set", override)]
     named = [] if name is None else ["--name", name]
     placed = [] if device == "cpu" else ["--device", device]
@@ -159,7 +165,7 @@ def train(
                 **trainer.feed.record()
             )
         )
-    with progress_bars() as bars, stopping(lambda: setattr(trainer, "stop", True)):
+    with compiling(), progress_bars() as bars, stopping(lambda: setattr(trainer, "stop", True)):
         bar = bars.add_task(f"{run} seed {seed}", total=config.training.steps, note="")
 
         def show(progress: Progress) -> None:
@@ -202,16 +208,12 @@ def figures(
     Of a study with variants (a shipped name, or the path of a TOML file) those that compare them.
     """
     from mzprobe.console import console
-    from mzprobe.settings import load_study, study_runs
-    from mzprobe.toml import shipped
 
-    if run is not None and (run.endswith(".toml") or run in shipped("presets/studies")):
-        settings, _ = load_study(run)
-        if settings.variants:
-            draw_variants(run, study_runs(run, settings), analyses, out)
-            return
-        run = Path(run).stem
-    draw(_run_or_newest(run, checkpoints, console), analyses, out)
+    runs = runs_of_study(run)
+    if run is not None and len(runs) > 1:
+        draw_variants(run, runs, analyses, out)
+    else:
+        draw(_chosen(run, runs, analyses, checkpoints, console), analyses, out)
 
 
 app.command(epilog="Example: mzprobe compare cartpole muzero-general-cartpole --name two-codes")(compare)
@@ -231,8 +233,12 @@ def claims(
     """
     from mzprobe.console import errors
 
+    runs = runs_of_study(run)
+    if len(runs) > 1:
+        names = ", ".join(one.name for one in runs)
+        raise UsageError(f"{run} compares runs, and claims are judged for one: give one of {names}")
     # stdout is for what may be piped.
-    judge(_run_or_newest(run, checkpoints, errors), analyses, out, as_json=json)
+    judge(_chosen(run, runs, analyses, checkpoints, errors), analyses, out, as_json=json)
 
 
 app.command(epilog="Example: mzprobe study cartpole-quick")(study)
@@ -270,12 +276,14 @@ def main() -> None:
     sys.exit(code or int(unread))
 
 
-def _run_or_newest(run: str | None, checkpoints: Path, say: Console) -> str:
-    from mzprobe.checkpoints import newest_run
-
+def _chosen(run: str | None, runs: "Sequence[StudyRun]", analyses: Path, checkpoints: Path, say: Console) -> str:
+    """The run that is meant: that of a study, the one named, or the newest."""
     if run is None:
+        from mzprobe.checkpoints import newest_run
+
         run = newest_run(checkpoints).name
         say.print(f"run {run}, the newest under {checkpoints}")
-    name = Path(run).name  # the probes take the folder of its checkpoints
+    name = runs[0].name if runs else Path(run).name  # the probes take the folder of its checkpoints
     check_name(name, "a run", "give the name of one, or the folder of its checkpoints")
+    refuse_unknown_run(name, analyses)
     return name

@@ -11,6 +11,33 @@ if TYPE_CHECKING:
     from mzprobe.settings import StudyRun
 
 
+def runs_of_study(name: str | None) -> "Sequence[StudyRun]":
+    """The runs of a study, if a shipped one or the path of a TOML file is named; else none."""
+    from mzprobe.settings import load_study, study_runs
+    from mzprobe.toml import shipped
+
+    if name is None or not (name.endswith(".toml") or name in shipped("presets/studies")):
+        return ()
+    return study_runs(name, load_study(name)[0])
+
+
+def refuse_unknown_run(run: str, analyses: Path) -> None:
+    """Refuses a run that has no folder of tables, before what takes seconds to import.
+
+    Raises:
+        UsageError: naming the nearest one.
+    """
+    from mzprobe._plugins import nearest
+    from mzprobe.errors import UsageError
+    from mzprobe.files import there
+
+    if there(analyses / run):
+        return
+    known = [folder.name for folder in analyses.iterdir()] if analyses.is_dir() else []
+    remedy = nearest(run, known) or f": make one with mzprobe eval-online checkpoints/{run}, or give another --analyses"
+    raise UsageError(f"there are no tables of run {run} under {analyses}{remedy}")
+
+
 def draw(run: str, analyses: Path, out: Path) -> None:
     """Draws the figures of a run."""
     from mzprobe.figures import draw_run
