@@ -65,7 +65,7 @@ def _cached(compiler: Callable[..., Any], *arguments: Any, **options: Any) -> Ca
     return compiled
 
 
-class _Compiling(event.Listener):  # type: ignore[misc]  # of numba, which has no types
+class _Compiling(event.Listener):
     """Tells once that a kernel of mzprobe is compiled; one that a cache has is not."""
 
     def __init__(self, tell: Callable[[], Any]) -> None:

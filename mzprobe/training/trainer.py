@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mzprobe import envs, networks
+from mzprobe import envs
 from mzprobe.checkpoints import agent_folder, read_checkpoint, steps_of
 from mzprobe.config import RunConfig, TrainingConfig, of_record
 from mzprobe.errors import CheckpointError, Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.lines import one_line
 from mzprobe.locks import held
+from mzprobe.making import network_of
 from mzprobe.provenance import versions
 from mzprobe.records import StateRecord
 from mzprobe.seeding import numpy_generator, torch_generator
@@ -87,7 +88,7 @@ class Trainer:
                 f"training.replay_capacity={training.replay_capacity} does not hold an episode of {spec.time_limit} "
                 f"steps and its last state: set it to {spec.time_limit + 1} or more"
             )
-        self.network = networks.build(config.network, spec, torch_generator(seed, "network")).to(device)
+        self.network = network_of(config.network, spec, torch_generator(seed, "network")).to(device)
         self.learner = Learner(self.network, training, device=device)
         self.snapshots = Snapshots(config, self.environment, self.network, seed=seed, device=device)
         self.reanalyser = Reanalyser(
