@@ -12,7 +12,7 @@ RUNS ?= runs
 .PHONY: study test test-all fuzz docs bench clean
 
 study: $(VENV)/.installed
-	$(BIN)/mzprobe study cartpole-quick --checkpoints $(RUNS)/checkpoints --analyses $(RUNS)/analyses --figures $(RUNS)/figures
+	$(BIN)/mzprobe study cartpole-quick --under $(RUNS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

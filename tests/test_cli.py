@@ -239,6 +239,7 @@ def test_train_probe_and_draw_from_start_to_end(run_cli, tiny_arguments, tmp_pat
         ("fig5-cross", "cross-matrix"),
         ("fig6-search", "eval-search-error"),
         ("fig7-planning", "eval-planning"),
+        *((name, f"eval-{name}") for name in ("equivalence", "improvement", "operators", "targets")),
     ]
     assert out.splitlines() == ["run cartpole, the newest under checkpoints", *(f"{name} written" for name in names)]
     code, out, _ = run_cli("figures", "cartpole")

@@ -29,6 +29,7 @@ from mzprobe.cli.options import (
 )
 from mzprobe.cli.pack import pack
 from mzprobe.cli.probes import add_commands
+from mzprobe.cli.resuming import taken_from_record
 from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
 from mzprobe.cli.study import study
 from mzprobe.errors import Interrupted, MzprobeError, UsageError, said_of_unexpected, warnings_to
@@ -131,8 +132,9 @@ def train(
     """Train one MuZero agent and save checkpoints at fixed steps.
 
     The same command again goes on where an interrupted run stopped, to the same bits; with more --steps it takes a
-    finished run further. A dataset is its folder or its Minari id; mzprobe collect makes one. Offline, targets come
-    from searches at recorded states; with --set reanalyse.fraction=0, from the recorded actions: behaviour cloning.
+    finished run further; what it was begun with need not be repeated. A dataset is its folder or its Minari id; mzprobe
+    collect makes one. Offline, targets come from searches at recorded states; with --set reanalyse.fraction=0, from the
+    recorded actions: behaviour cloning.
     """
     from mzprobe.config import load_preset
 
@@ -145,10 +147,15 @@ def train(
     check_name(run, "a run", "give a name without slashes, and no dot in front, with --name")
     check_device(device)
     # What is mistyped is refused before what takes seconds to import.
+    from mzprobe.checkpoints import agent_folder
     from mzprobe.console import compiling, console, errors, progress_bars, stopping, training_note
     from mzprobe.training.logging import tensorboard_logger
     from mzprobe.training.trainer import Progress, Trainer
 
+    begun = taken_from_record(agent_folder(out, run, seed), config, given=[*shown, *given], allow=allow or ())
+    if begun:
+        given += begun
+        config = load_preset(preset, [*shown, *given], allow=allow or ())
     sets = [part for override in given for part in ("--set", override)]
     named = [] if name is None else ["--name", name]
     placed = [] if device == "cpu" else ["--device", device]

@@ -26,7 +26,7 @@ from mzprobe.cli.options import (
     Step,
     check_device,
 )
-from mzprobe.errors import Interrupted
+from mzprobe.errors import Interrupted, UsageError
 from mzprobe.files import NO_AGENT, refuse_absent
 from mzprobe.settings import ProbeConfig
 
@@ -77,6 +77,7 @@ class Question:
         from mzprobe.probes.registry import PROBES
         from mzprobe.probes.runner import ProbeRun
         from mzprobe.sources import find_source
+        from mzprobe.sources.own import Own
 
         compute = Compute(device=self.device, precision=self.precision, memory=size or MEMORY)
         probe, path = PROBES[question.question], self.path
@@ -84,6 +85,9 @@ class Question:
             path = newest_run(self.checkpoints)
             console.print(f"run {path.name}, the newest under {self.checkpoints}")
         source = find_source(path, source=self.source, given=self.agent or ())
+        steps = tuple(self.step or ())
+        if isinstance(source, Own) and source.is_checkpoint(path):
+            path, steps = _of_checkpoint(path, steps)
         agents = source.agents(path)
         if source.name != "own":
             _introduce(source, agents[0])
@@ -94,7 +98,7 @@ class Question:
                 config=config,
                 analyses=self.out,
                 command=_recorded(sys.argv[1:], [] if self.path else [str(path)]),
-                steps=tuple(self.step or ()),
+                steps=steps,
                 source=source,
                 compute=compute,
                 overwrite=self.overwrite,
@@ -112,6 +116,16 @@ class Question:
         for run in runs:
             tidy(run.path())
             console.print(f"{run.path()}")
+
+
+def _of_checkpoint(path: Path, steps: tuple[int, ...]) -> tuple[Path, tuple[int, ...]]:
+    """The agent of a single checkpoint's folder, and its training step."""
+    from mzprobe.checkpoints import step_of
+
+    own = (step_of(path),)
+    if steps not in ((), own):
+        raise UsageError(f"{path} is one checkpoint: leave --step out, or give the folder of its agent")
+    return path.parent, own
 
 
 def _introduce(source: "Source", agent: Path) -> None:

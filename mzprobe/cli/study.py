@@ -10,7 +10,7 @@ import typer
 
 from mzprobe.cli.drawing import draw, draw_variants, judge
 from mzprobe.cli.options import Allow, Analyses, Checkpoints, Datasets, DryRun, Figures, allowed
-from mzprobe.errors import Interrupted
+from mzprobe.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from mzprobe.settings import StudyConfig, StudyRun
@@ -22,6 +22,9 @@ def study(
     analyses: Analyses = Path("analyses"),
     out: Figures = Path("figures"),
     datasets: Datasets = Path("datasets"),
+    under: Annotated[
+        Path | None, typer.Option(help="One folder for all of these, in place of the working directory.")
+    ] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Agents at a time; one a core by default.")] = None,
     allow: Allow = None,
     dry_run: DryRun = False,
@@ -34,23 +37,32 @@ def study(
     from mzprobe.settings import load_study, study_runs
     from mzprobe.trust import refuse_code
 
+    if under is not None:
+        checkpoints, analyses, out, datasets = (under / one for one in (checkpoints, analyses, out, datasets))
     settings, config = load_study(name)
     runs = study_runs(name, settings, datasets=datasets)
     for one in runs:
         refuse_code(one.config.model_dump(), allow=allow or (), source=name)
     # What is mistyped is refused before what takes seconds to import.
     from mzprobe.claims import all_claims
-    from mzprobe.console import PhaseBars, compiling, progress_bars, stopping, training_note
+    from mzprobe.console import PhaseBars, compiling, errors, progress_bars, stopping, training_note
     from mzprobe.locks import held
     from mzprobe.study import agent_label, run_study
     from mzprobe.study.dataset import DatasetTask
+    from mzprobe.study.meeting import foreign_table
     from mzprobe.study.processes import Report
 
     run, command = Path(name).stem, shlex.join(["mzprobe", "study", name, *allowed(allow)])
     processes = processes or os.cpu_count() or 1
+    met = foreign_table(settings, runs, checkpoints=checkpoints, analyses=analyses)
+    refused = f"{met}: give this study a folder of its own, such as --under runs"
+    if met and not dry_run:
+        raise UsageError(refused)
     with compiling():
         _announce(settings, runs, processes)
     if dry_run:
+        if met:
+            errors.print(f"warning: {refused}")
         return
     dataset = None
     if settings.dataset:

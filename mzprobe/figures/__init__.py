@@ -99,7 +99,6 @@ PLANS = (
         command="mzprobe eval-equivalence",
         aggregate=aggregate_equivalence,
         draw=draw_equivalence,
-        optional=True,
     ),
     Plan(
         name="improvement",
@@ -107,7 +106,6 @@ PLANS = (
         command="mzprobe eval-improvement",
         aggregate=aggregate_improvement,
         draw=draw_improvement,
-        optional=True,
     ),
     Plan(
         name="operators",
@@ -115,7 +113,6 @@ PLANS = (
         command="mzprobe eval-operators",
         aggregate=aggregate_operators,
         draw=draw_operators,
-        optional=True,
     ),
     Plan(
         name="targets",
@@ -123,7 +120,6 @@ PLANS = (
         command="mzprobe eval-targets",
         aggregate=aggregate_targets,
         draw=draw_targets,
-        optional=True,
     ),
 )
 
