@@ -12,7 +12,7 @@ RUNS ?= runs
 .PHONY: study test test-all fuzz docs bench clean
 
 study: $(VENV)/.installed
-	$(BIN)/mzprobe study cartpole-quick --checkpoints $(RUNS)/checkpoints --analyses $(RUNS)/analyses --figures $(RUNS)/figures
+	$(BIN)/mzprobe study cartpole-quick --under $(RUNS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -49,10 +49,12 @@ $(VENV)/bin/python:
 
 # Stamps: an install is repeated only when what it depends on has changed.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing mzprobe and what it needs (PyTorch is large: minutes, silent) into $(VENV)"
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing mzprobe, what it needs and its tests' tools (PyTorch is large: minutes, silent) into $(VENV)"
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.installed
 

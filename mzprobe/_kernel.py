@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import event
 
 from mzprobe.errors import MzprobeWarning
 
@@ -62,6 +63,30 @@ def _cached(compiler: Callable[..., Any], *arguments: Any, **options: Any) -> Ca
         return compiler(*arguments, **options)(function)
 
     return compiled
+
+
+class _Compiling(event.Listener):
+    """Tells once that a kernel of mzprobe is compiled; one that a cache has is not."""
+
+    def __init__(self, tell: Callable[[], Any]) -> None:
+        self.tell: Callable[[], Any] | None = tell
+
+    def on_start(self, event: Any) -> None:
+        """Numba begins to compile."""
+        of = str(getattr(event.data["dispatcher"].py_func, "__module__", ""))
+        if self.tell is not None and of.startswith("mzprobe."):
+            tell, self.tell = self.tell, None
+            tell()
+
+    def on_end(self, event: Any) -> None:
+        """Nothing more is to be told."""
+
+
+@contextmanager
+def compiling_told(tell: Callable[[], Any]) -> Iterator[None]:
+    """Within it, `tell` is called when the first kernel has to be compiled: whoever waits half a minute knows why."""
+    with event.install_listener("numba:compile", _Compiling(tell)):
+        yield
 
 
 @cache

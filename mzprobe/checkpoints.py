@@ -17,11 +17,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from mzprobe import envs, networks
+from mzprobe import envs
 from mzprobe.config import RunConfig, of_record
 from mzprobe.envs import Environment
 from mzprobe.errors import CheckpointError, UsageError
-from mzprobe.files import canonical_json, read_bytes, sha256, there, write_directory
+from mzprobe.files import canonical_json, read_bytes, refuse_absent, sha256, write_directory
+from mzprobe.making import network_of
 from mzprobe.networks import TrainableNetwork
 from mzprobe.provenance import machine, versions
 from mzprobe.records import CheckpointRecord
@@ -87,7 +88,7 @@ class Checkpoint:
             UsageError: if it names code that is not allowed.
         """
         refuse_code(self.config.model_dump(), allow=self.allow, source=self.source)
-        network = networks.build(self.config.network, environment.spec, torch.Generator())
+        network = network_of(self.config.network, environment.spec, torch.Generator())
         weights = {name: torch.from_numpy(array.copy()) for name, array in self.weights.items()}
         for name, own in network.state_dict().items():
             if name in weights and weights[name].dtype != own.dtype:
@@ -275,8 +276,7 @@ def find_agents(path: Path) -> list[Path]:
     Raises:
         UsageError: if there is none.
     """
-    if not there(path):
-        raise UsageError(f"{path} does not exist: give an agent's folder, or a run's, or train one with mzprobe train")
+    refuse_absent(path, remedy="give an agent's folder, or a run's, or train one with mzprobe train")
     agents = agents_at(path)
     if not agents:
         raise UsageError(

@@ -1,26 +1,38 @@
 """What the command line shows: the progress of agents, and signals that stop work without losing any."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from signal import Signals
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
 
 from mzprobe.signals import heard
-from mzprobe.training.trainer import Progress as TrainingProgress
+
+if TYPE_CHECKING:
+    from mzprobe.training.trainer import Progress as TrainingProgress
 
 # Names and paths are shown as they are, whatever brackets and colons are in them.
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+COMPILING = "compiling kernels, once on this machine: about half a minute"
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+class _Times(ProgressColumn):
+    """The time gone, and the time left once there is an estimate: never one that looks like the other."""
+
+    max_refresh = 0.5  # s; an estimate that changes at every look is none
+
+    def render(self, task: Task) -> Text:
+        """As `0:01:02, 0:03:20 left`; nothing before the work has begun."""
+        gone, left = task.finished_time if task.finished else task.elapsed, task.time_remaining
+        if gone is None:
+            return Text("")
+        more = "" if left is None or task.finished else f", {timedelta(seconds=int(left))} left"
+        return Text(f"{timedelta(seconds=int(gone))}{more}")
 
 
 def progress_bars() -> Progress:
@@ -30,14 +42,41 @@ def progress_bars() -> Progress:
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        _Times(),
         console=errors,
     )
 
 
-def training_note(progress: TrainingProgress) -> str:
+class PhaseBars:
+    """A bar for each of several tasks that go through phases: the clock of each phase begins with it.
+
+    Args:
+        bars: where they are shown.
+        labels: of the tasks, which wait.
+    """
+
+    def __init__(self, bars: Progress, labels: Sequence[str]) -> None:
+        self._bars = bars
+        self._tasks = {label: bars.add_task(f"{label} waiting", total=None, start=False, note="") for label in labels}
+        self._phases: dict[str, str] = {}
+
+    def show(self, label: str, phase: str, *, done: float, total: int | None, note: str = "") -> None:
+        """Shows how far a task is in its phase."""
+        task = self._tasks[label]
+        if self._phases.get(label) != phase:  # else a phase of as many steps would find the clock stopped
+            self._phases[label] = phase
+            self._bars.reset(task, total=total, description=f"{label} {phase}", note=note)
+        self._bars.update(task, completed=done, total=total, note=note)
+
+
+def compiling() -> AbstractContextManager[None]:
+    """Within it, the first kernel that has to be compiled is said to be, as nothing else moves meanwhile."""
+    from mzprobe._kernel import compiling_told
+
+    return compiling_told(lambda: errors.print(f"note: {COMPILING}"))
+
+
+def training_note(progress: "TrainingProgress") -> str:
     """Returns so far, in a few words; the losses of an agent that plays nothing."""
 
     def shown(value: float | None) -> str:

@@ -1,6 +1,8 @@
 """What a user can get wrong, each said in one sentence that names the thing and the remedy."""
 
 import os
+import sysconfig
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +33,25 @@ def said_of_unexpected(error: Exception, *, remedy: str = "run with --debug and 
     if isinstance(error, OSError) and error.filename is not None:
         said = error.strerror or type(error).__name__
         return f"{os.fsdecode(error.filename)} cannot be used ({said}): give another place, or mend that one"
+    own = _users_code(error)
+    if own is not None:
+        return (
+            f"code of your own, {own}, raised {type(error).__name__} ({error}): mend it, and try an environment with "
+            "mzprobe.check_env, a network with mzprobe.check_network"
+        )
     return f"an unexpected {type(error).__name__} ({error}): {remedy}"
+
+
+def _users_code(error: Exception) -> str | None:
+    """File and line of the last code on the way to an error that is neither mzprobe's nor installed; or None."""
+    places: tuple[str, ...] = (*sysconfig.get_paths().values(), os.path.dirname(__file__))
+    installed = tuple(os.path.join(place, "") for place in places)
+    own = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_filename
+        if os.path.isabs(name) and not name.startswith(installed):
+            own = f"{os.path.basename(name)} line {line}"
+    return own
 
 
 def _is_of_memory(error: Exception) -> bool:

@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from mzprobe.errors import MzprobeError
+from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.signals import unbroken
 
 _MARK = ".mzprobe-"  # between a name and what makes it another
+NO_AGENT = "give an agent's folder, a run's or a checkpoint of other code, or train one with mzprobe train"
 
 
 def sha256(data: bytes) -> str:
@@ -177,6 +178,16 @@ def there(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def refuse_absent(path: Path, *, remedy: str) -> None:
+    """Refuses a path at which nothing is.
+
+    Raises:
+        UsageError: in one sentence that ends in `remedy`.
+    """
+    if not there(path):
+        raise UsageError(f"{path} does not exist: {remedy}")
 
 
 def read_bytes(path: Path, *, error: Callable[[str], MzprobeError], remedy: str) -> bytes:

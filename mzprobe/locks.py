@@ -40,6 +40,8 @@ def held(path: Path, *, wait: float = 0.0) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):  # whoever follows a link writes elsewhere
             raise MzprobeError(f"{file} is to be the lock of {path} and is no file: remove it")
+    if not os.access(path.parent, os.W_OK):  # else it would be noticed after the work
+        raise MzprobeError(f"{path.parent} cannot be written to: give another folder, or mend its permissions")
     try:
         lock = _locked(file, wait)
     except Timeout:

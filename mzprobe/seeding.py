@@ -1,7 +1,11 @@
 """One seed, many independent generators: each named role has its own stream."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 ROLES = (
     "network",
@@ -29,7 +33,9 @@ def numpy_generator(seed: int, role: str, *keys: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(sequence(seed, role, *keys)))
 
 
-def torch_generator(seed: int, role: str) -> torch.Generator:
+def torch_generator(seed: int, role: str) -> "torch.Generator":
     """A torch generator for a role (initial weights)."""
+    import torch  # who draws no weights does without
+
     word = int(sequence(seed, role).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(word >> 1)

@@ -173,12 +173,22 @@ def _refuse_other_rows(path: Path, frame: pd.DataFrame, record: TableRecord) -> 
         raise MzprobeError(f"{path} has rows of other training steps than its record says: {_AGAIN}")
 
 
-def read_run(analyses: Path, run: str, probe: str) -> Table | None:
-    """The tables of all agents of a run as one, or None where there are none; `seed` tells the agents apart.
+def read_run(analyses: Path, run: str, probe: str) -> Table:
+    """The tables of all agents of a run as one; `seed` tells the agents apart.
 
     Raises:
-        UsageError: if agents were measured with other settings, configurations or versions.
+        UsageError: if there is none, or agents were measured with other settings, configurations or versions.
     """
+    table = find_run(analyses, run, probe)
+    if table is None:
+        raise UsageError(
+            f"run {run} has no table {probe} under {analyses}: give another run, probe or folder, or make it"
+        )
+    return table
+
+
+def find_run(analyses: Path, run: str, probe: str) -> Table | None:
+    """As `read_run`, or None where there is no table."""
     folders = (analyses / run / name for name in (FORMER.get(probe, probe), probe))
     found = {path.name: path for folder in folders for path in folder.glob("seed-*.parquet")}
     paths = [found[name] for name in sorted(found, key=lambda name: (len(name), name))]

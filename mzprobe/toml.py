@@ -48,15 +48,15 @@ def _listed(kind: str) -> str:
     return ", ".join(shipped(kind))
 
 
-def key_and_value(override: str) -> tuple[str, Any]:
-    """What `key=value` says; a value that is not JSON is a text.
+def key_and_value(override: str, *, example: str = "training.batch_size=64") -> tuple[str, Any]:
+    """What `key=value` says; a value that is not JSON is a text. The example is of a key that there is.
 
     Raises:
         UsageError: if it says nothing, or nothing that a configuration can hold.
     """
     key, sign, text = override.partition("=")
     if not sign or not key:
-        raise UsageError(f"--set takes key=value, such as training.batch_size=64, not {override!r}")
+        raise UsageError(f"--set takes key=value, such as {example}, not {override!r}")
     try:
         value = json.loads(text)
         refuse_deep(value)

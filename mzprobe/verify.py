@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mzprobe.checkpoints import RECORD, SEED_NAME, STEP_NAME, read_checkpoint, step_of
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.files import there
+from mzprobe.files import refuse_absent
 from mzprobe.tables import FORMER, TABLE_NAME, look_at
 from mzprobe.training.resume import is_state, read_state
 
@@ -31,8 +31,7 @@ def examine(paths: Sequence[Path]) -> Iterator[Examined]:
         MzprobeError: if a folder cannot be listed.
     """
     for path in paths:
-        if not there(path):
-            raise UsageError(f"{path} does not exist: give a folder, or a table")
+        refuse_absent(path, remedy="give a folder, or a table")
         if not (path.is_dir() or path.is_file()):
             raise UsageError(f"{path} is neither a folder nor a file: give a folder, or a table")
         yield from _below(path)

@@ -1,6 +1,7 @@
 """A configuration small enough to train in a second, an agent trained on it, and ways to run the command line."""
 
 import sys
+from contextlib import nullcontext
 
 import gymnasium
 import pytest
@@ -28,6 +29,14 @@ TINY = {
     "training.resume_interval": 10,
     "training.steps": 40,
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_without_a_word():
+    """What commands say is compared here, and must not hang on what a cache of kernels holds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mzprobe._kernel.compiling_told", lambda _: nullcontext())
+        yield
 
 
 @pytest.fixture(scope="session")

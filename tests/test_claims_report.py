@@ -105,7 +105,7 @@ def test_a_wrong_run_is_refused(run, run_cli, monkeypatch):
     monkeypatch.chdir(run)
     code, _, said = run_cli("claims", "nowhere")
     assert code == 2
-    assert "run nowhere has no table under analyses that a claim is about" in said
+    assert "there are no tables of run nowhere under analyses: make one with" in said
     assert not (run / "figures" / "nowhere").exists()
     with pytest.raises(UsageError):
         read_tables("nowhere", analyses=run / "analyses")

@@ -169,15 +169,28 @@ def test_a_corrupt_table_exits_with_1_and_one_line(refused, tmp_path):
     assert "seed-0.parquet is truncated or not a table of mzprobe" in line
 
 
-def test_an_unexpected_failure_is_one_line_that_asks_for_a_report(refused, monkeypatch):
-    def broken(*_arguments, **_options):
-        raise RuntimeError("what nobody thought of")
-
-    monkeypatch.setattr("mzprobe.figures.draw_run", broken)
+def test_an_unexpected_failure_is_one_line_that_asks_for_a_report(refused, monkeypatch, tmp_path):
+    (tmp_path / "analyses" / "run").mkdir(parents=True)
+    monkeypatch.setattr("mzprobe.figures.draw_run", "what nobody calls")
     code, line = refused("figures", "run")
     assert code == 1
     assert line == (
-        "error: an unexpected RuntimeError (what nobody thought of): run with --debug and report the traceback"
+        "error: an unexpected TypeError ('str' object is not callable): run with --debug and report the traceback"
+    )
+
+
+def test_a_failure_in_code_of_a_users_own_names_it_and_what_tries_it(refused, monkeypatch, tmp_path):
+    def broken(*_arguments, **_options):
+        raise RuntimeError("what its author did not think of")
+
+    (tmp_path / "analyses" / "run").mkdir(parents=True)
+    monkeypatch.setattr("mzprobe.figures.draw_run", broken)
+    code, line = refused("figures", "run")
+    assert code == 1
+    assert re.match(
+        r"error: code of your own, test_cli.py line \d+, raised RuntimeError \(what its author did not think of\): "
+        r"mend it, and try an environment with mzprobe.check_env, a network with mzprobe.check_network",
+        line,
     )
 
 
@@ -226,6 +239,7 @@ def test_train_probe_and_draw_from_start_to_end(run_cli, tiny_arguments, tmp_pat
         ("fig5-cross", "cross-matrix"),
         ("fig6-search", "eval-search-error"),
         ("fig7-planning", "eval-planning"),
+        *((name, f"eval-{name}") for name in ("equivalence", "improvement", "operators", "targets")),
     ]
     assert out.splitlines() == ["run cartpole, the newest under checkpoints", *(f"{name} written" for name in names)]
     code, out, _ = run_cli("figures", "cartpole")

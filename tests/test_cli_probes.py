@@ -252,8 +252,8 @@ def test_a_wrong_path_exits_with_2_and_one_line(refused, agent, tmp_path, comman
     (tmp_path / "file").write_text("no folder")
     code, line = refused(command, "file")
     assert (code, "file is no checkpoint that mzprobe knows" in line) == (2, True)
-    code, line = refused(command, agent / "step-0000020")
-    assert (code, "step-0000020 holds no checkpoints" in line) == (2, True)
+    code, line = refused(command, agent / "step-0000020", "--step", 40)
+    assert (code, "step-0000020 is one checkpoint: leave --step out" in line) == (2, True)
     code, line = refused(command)
     assert (code, "there is no run under checkpoints" in line) == (2, True)
 

@@ -6,6 +6,7 @@ And their Python runs.
 import ast
 import re
 import shlex
+import sys
 
 import foreign_networks
 import pytest
@@ -161,8 +162,33 @@ def published(folder):
     foreign_networks.write(folder / "cartpole.checkpoint", "muzero-general")
 
 
+def written(page, folder, name, block=0):
+    """Writes a Python block of a page into the file that the page says it is."""
+    text = blocks(page)[block].lstrip("\n")
+    (folder / name).write_text(text, "utf-8")
+
+
+@pytest.fixture
+def grid(folder, monkeypatch):
+    """The module that the page on a first environment begins with."""
+    written("docs/first-environment.md", folder, "grid.py")
+    monkeypatch.syspath_prepend(folder)
+    yield
+    sys.modules.pop("grid", None)
+
+
+@pytest.fixture
+def networks(folder, monkeypatch):
+    """The module of the page on networks."""
+    written("docs/networks.md", folder, "networks.py")
+    monkeypatch.syspath_prepend(folder)
+    yield
+    sys.modules.pop("networks", None)
+
+
 # What is there before the page's Python.
 PREPARED = {
+    "docs/first-environment.md": "grid",
     "README.md": "published",
     "docs/datasets.md": "recorded",
     "docs/python.md": "shipped_tables",
@@ -187,6 +213,38 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, folder, request, cap
         printed = capsys.readouterr().out.splitlines()
         assert printed
         assert [line for line in printed if f"    {line}" not in said] == []
+
+
+def commands(page):
+    """The commands of mzprobe that a page says to type, without what is set before them."""
+    text = PAGES[page].read_text("utf-8")
+    return [
+        shlex.split(line)[1:] for line in re.findall(r"^    (?:PYTHONPATH=. )?(mzprobe .*)$", text, flags=re.MULTILINE)
+    ]
+
+
+@pytest.mark.slow
+def test_a_first_environment_comes_to_its_figure_by_what_the_page_says(grid, folder, run_cli):
+    page = "docs/first-environment.md"
+    (study,) = re.findall(r"^```toml\n(.*?)^```$", PAGES[page].read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    (folder / "grid.toml").write_text(study)
+    asked = commands(page)
+    assert asked[0][:2] == ["train", "small"]
+    for command in asked[: asked.index(["figures", "grid"]) + 1]:
+        code, _, said = run_cli(*command)
+        assert code == 0, said
+    assert (folder / "figures" / "grid" / "fig3-horizon.png").exists()
+    code, _, said = run_cli("study", "grid.toml", "--allow", "grid", "--dry-run")
+    assert code == 0, said
+    assert said.startswith("train: 3 agents, 1,000 training steps each")
+
+
+@pytest.mark.slow
+def test_the_network_of_the_page_on_networks_is_trained_as_it_says(networks, folder, run_cli):
+    (command,) = commands("docs/networks.md")
+    code, out, said = run_cli(*command, "--steps", 2, "--set", "training.evaluation_episodes=0")
+    assert code == 0, said
+    assert out.startswith("checkpoints/plain/seed-0: 2 training steps")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -10,7 +10,8 @@ from mzprobe.probes.cost import TREES, Cost
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost
 from mzprobe.settings import StepsConfig, StudyRun, load_study, study_runs
-from mzprobe.study.plan import planned, refuse_missing_steps
+from mzprobe.study.plan import in_all, planned, refuse_missing_steps, training_needed
+from mzprobe.study.price import steps_played, targets_made_anew
 from mzprobe.toml import shipped
 
 STUDY = study_of_all_probes(0, 1, 7)
@@ -38,6 +39,27 @@ def test_a_plan_is_what_the_agents_of_the_study_would_each_have_to_do(agent, tin
 def test_a_plan_takes_time(tiny_config):
     seconds = {name: needed for name, _, _, needed in planned(STUDY, runs(tiny_config()))}
     assert all(needed > 0 for needed in seconds.values())
+
+
+def test_training_takes_time_by_its_steps_its_searches_and_its_evaluations(tiny_config):
+    def needed(*overrides, seeds=1):
+        return training_needed(study_of_all_probes(*range(seeds)), runs(tiny_config(*overrides)))
+
+    few, many = needed(), needed("training.steps=40000", "training.checkpoint_interval=40000")
+    assert 0 < few < many / 100
+    assert needed("training.steps=40000", seeds=20) > 5 * many  # a noisy clock is not the question
+
+
+def test_work_is_shared_by_whole_agents():
+    assert in_all(30.0, agents=3, processes=2) == 20.0
+    assert in_all(30.0, agents=3, processes=3) == 10.0
+
+
+def test_a_configuration_says_how_many_searches_training_makes(tiny_config):
+    config = tiny_config("training.steps=100", "training.training_ratio=0.25", "reanalyse.fraction=0.75")
+    assert (steps_played(config), targets_made_anew(config)) == (400, 1200)
+    offline = tiny_config("training.steps=100", "dataset.path=here", "reanalyse.fraction=1")
+    assert (steps_played(offline), targets_made_anew(offline)) == (0, 100 * offline.dataset.targets_per_step)
 
 
 def test_a_plan_of_a_step_without_a_checkpoint_is_refused(tiny_config):
@@ -69,8 +91,11 @@ def test_a_dry_run_of_a_study_writes_nothing_and_says_what_there_is_to_do(run_cl
     code, out, said = run_cli("study", path, "--dry-run")
     assert (code, out) == (0, "")
     assert [file.name for file in tmp_path.iterdir()] == ["mine.toml"]
-    train, online, horizon = said.splitlines()
-    assert train == "train: 2 agents, 40 training steps each, some 640 environment steps"
+    train, online, horizon, in_all = said.splitlines()
+    assert re.fullmatch(
+        r"train: 2 agents, 40 training steps each, some 640 environment steps; about \d+ s on one core", train
+    )
+    assert re.match(r"in all about \d+ s with [12] process(es)?, as far as nothing is done yet: an estimate", in_all)
     # 3 checkpoints of 2 agents; 3 episodes of three policies, 500 steps each, and 8 simulations where there is a search
     assert re.fullmatch(
         r"online: 6 checkpoints, at most 9,000 searches \(72,000 simulations\), 27,000 environment steps, "

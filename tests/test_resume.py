@@ -192,7 +192,7 @@ def test_another_configuration_is_refused_by_the_key_that_differs(
     tmp_path, agent, tiny_config, make_trainer, override, key
 ):
     shutil.copytree(agent, tmp_path / "tiny" / "seed-0")
-    with pytest.raises(UsageError, match=rf"another configuration \({key}\): choose another --name"):
+    with pytest.raises(UsageError, match=rf"another configuration \({key}\): go on with {key}=.*, choose another name"):
         make_trainer(tiny_config(override), tmp_path).train()
 
 

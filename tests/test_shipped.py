@@ -12,7 +12,7 @@ from mzprobe.config import of_record
 from mzprobe.figures import PLANS
 from mzprobe.figures.comparison import COMPARISONS
 from mzprobe.settings import load_study, study_runs
-from mzprobe.tables import read_run
+from mzprobe.tables import find_run
 
 ROOT = Path(__file__).parent.parent
 RUNS = ("cartpole-quick", "lunarlander")
@@ -31,7 +31,7 @@ def test_every_probe_of_a_study_has_its_figure(run):
 
 @pytest.mark.parametrize(("run", "plan"), DRAWN, ids=lambda one: getattr(one, "name", one))
 def test_the_numbers_of_a_figure_are_those_of_the_tables(run, plan):
-    table = read_run(ROOT / "analyses", run, plan.probe)
+    table = find_run(ROOT / "analyses", run, plan.probe)
     study, config = load_study(run)
     settings, _ = study.probes()[plan.probe]
     for record in table.record["agents"]:
@@ -66,7 +66,7 @@ def test_the_numbers_of_a_comparison_are_those_of_the_tables(study, comparison):
     runs = study_runs(study, settings)
     frames = []
     for name in (comparison.table, comparison.other):
-        tables = [] if name is None else [(run, read_run(ROOT / "analyses", run.name, name)) for run in runs]
+        tables = [] if name is None else [(run, find_run(ROOT / "analyses", run.name, name)) for run in runs]
         for run, table in tables:
             assert [record["seed"] for record in table.record["agents"]] == list(settings.seeds)
             for record in table.record["agents"]:
@@ -90,7 +90,7 @@ def test_the_verdicts_are_those_of_the_tables(run):
 
 def test_the_agents_of_the_quick_study_are_the_first_of_the_ten():
     for plan in PLANS:
-        quick, ten = (read_run(ROOT / "analyses", run, plan.probe) for run in ("cartpole-quick", "cartpole-ten"))
+        quick, ten = (find_run(ROOT / "analyses", run, plan.probe) for run in ("cartpole-quick", "cartpole-ten"))
         if quick is not None:
             first = ten.frame[ten.frame["seed"] < 3].reset_index(drop=True)
             pd.testing.assert_frame_equal(quick.frame, first)

@@ -11,7 +11,7 @@ from drawings import golden
 from stored_tables import store, table_of
 
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.tables import differing, read_run, read_table, table_path, write_table
+from mzprobe.tables import differing, find_run, read_run, read_table, table_path, write_table
 
 
 @pytest.fixture
@@ -55,7 +55,9 @@ def test_tables_of_a_run_are_joined_in_order_of_seed(tmp_path, table):
     joined = read_run(tmp_path, "run", "horizon")
     assert joined.frame["seed"].tolist() == [2, 2, 10, 10]
     assert [record["seed"] for record in joined.record["agents"]] == [2, 10]
-    assert read_run(tmp_path, "other", "horizon") is None
+    assert find_run(tmp_path, "other", "horizon") is None
+    with pytest.raises(UsageError, match=r"run other has no table horizon under .*: give another run"):
+        read_run(tmp_path, "other", "horizon")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from mzprobe.claims.paper import CLAIMS
 from mzprobe.errors import UsageError
 from mzprobe.probes.question import plugged_questions, resolved
 from mzprobe.seeding import numpy_generator
-from mzprobe.tables import Table, read_run
+from mzprobe.tables import Table, find_run
 
 __all__ = ["CLAIMS", "Claim", "Finding", "all_claims", "judge", "judge_run", "read_tables", "without_ends"]
 
@@ -18,7 +18,7 @@ def read_tables(run: str, *, analyses: Path) -> dict[str, Table]:
     Raises:
         UsageError: if there is none, or agents were measured with other settings.
     """
-    found = {name: read_run(analyses, run, name) for name in dict.fromkeys(claim.probe for claim in all_claims())}
+    found = {name: find_run(analyses, run, name) for name in dict.fromkeys(claim.probe for claim in all_claims())}
     tables = {name: table for name, table in found.items() if table is not None}
     if not tables:
         raise UsageError(

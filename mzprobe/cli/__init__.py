@@ -11,7 +11,7 @@ from mzprobe import __version__
 from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
 from mzprobe.cli.comparing import compare
-from mzprobe.cli.drawing import draw, draw_variants, judge, run_or_newest
+from mzprobe.cli.drawing import draw, draw_variants, judge, run_or_newest, runs_of_study
 from mzprobe.cli.inspecting import inspect
 from mzprobe.cli.looking import look, sources, verify_source
 from mzprobe.cli.options import (
@@ -31,9 +31,10 @@ from mzprobe.cli.pack import pack
 from mzprobe.cli.playing import play
 from mzprobe.cli.probes import add_commands
 from mzprobe.cli.reporting import report
+from mzprobe.cli.resuming import taken_from_record
 from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
 from mzprobe.cli.study import study
-from mzprobe.errors import Interrupted, MzprobeError, said_of_unexpected, warnings_to
+from mzprobe.errors import Interrupted, MzprobeError, UsageError, said_of_unexpected, warnings_to
 from mzprobe.names import check_name
 from mzprobe.signals import exit_code, interrupting
 
@@ -135,16 +136,13 @@ def train(
     """Train one MuZero agent and save checkpoints at fixed steps.
 
     The same command again goes on where an interrupted run stopped, to the same bits; with more --steps it takes a
-    finished run further. A dataset is its folder or its Minari id; mzprobe collect makes one. Offline, targets come
-    from searches at recorded states; with --set reanalyse.fraction=0, from the recorded actions: behaviour cloning.
+    finished run further; what it was begun with need not be repeated. A dataset is its folder or its Minari id; mzprobe
+    collect makes one. Offline, targets come from searches at recorded states; with --set reanalyse.fraction=0, from the
+    recorded actions: behaviour cloning.
     """
     from mzprobe.compute import Compute
     from mzprobe.config import load_preset
-    from mzprobe.console import console, errors, progress_bars, stopping, training_note
-    from mzprobe.training.logging import tensorboard_logger
-    from mzprobe.training.trainer import Progress, Trainer
 
-    check_device(device)
     given = list(overrides or [])
     if steps is not None:
         given.append(f"training.steps={steps}")
@@ -152,6 +150,17 @@ def train(
     config = load_preset(preset, [*shown, *given], allow=allow or ())
     run = Path(preset).stem if name is None else name
     check_name(run, "a run", "give a name without slashes, and no dot in front, with --name")
+    check_device(device)
+    # What is mistyped is refused before what takes seconds to import.
+    from mzprobe.checkpoints import agent_folder
+    from mzprobe.console import compiling, console, errors, progress_bars, stopping, training_note
+    from mzprobe.training.logging import tensorboard_logger
+    from mzprobe.training.trainer import Progress, Trainer
+
+    begun = taken_from_record(agent_folder(out, run, seed), config, given=[*shown, *given], allow=allow or ())
+    if begun:
+        given += begun
+        config = load_preset(preset, [*shown, *given], allow=allow or ())
     sets = [part for override in given for part in ("--set", override)]
     named = [] if name is None else ["--name", name]
     placed = [] if device == "cpu" else ["--device", device]
@@ -170,7 +179,7 @@ def train(
                 **trainer.feed.record()
             )
         )
-    with progress_bars() as bars, stopping(lambda: setattr(trainer, "stop", True)):
+    with compiling(), progress_bars() as bars, stopping(lambda: setattr(trainer, "stop", True)):
         bar = bars.add_task(f"{run} seed {seed}", total=config.training.steps, note="")
 
         def show(progress: Progress) -> None:
@@ -215,16 +224,12 @@ def figures(
     Of a study with variants (a shipped name, or the path of a TOML file) those that compare them.
     """
     from mzprobe.console import console
-    from mzprobe.settings import load_study, study_runs
-    from mzprobe.toml import shipped
 
-    if run is not None and (run.endswith(".toml") or run in shipped("presets/studies")):
-        settings, _ = load_study(run)
-        if settings.variants:
-            draw_variants(run, study_runs(run, settings), analyses, out)
-            return
-        run = Path(run).stem
-    draw(run_or_newest(run, checkpoints, console), analyses, out)
+    runs = runs_of_study(run)
+    if run is not None and len(runs) > 1:
+        draw_variants(run, runs, analyses, out)
+    else:
+        draw(run_or_newest(run, runs, analyses, checkpoints, console), analyses, out)
 
 
 app.command(epilog="Example: mzprobe compare cartpole muzero-general-cartpole --name two-codes")(compare)
@@ -244,8 +249,12 @@ def claims(
     """
     from mzprobe.console import errors
 
+    runs = runs_of_study(run)
+    if len(runs) > 1:
+        names = ", ".join(one.name for one in runs)
+        raise UsageError(f"{run} compares runs, and claims are judged for one: give one of {names}")
     # stdout is for what may be piped.
-    judge(run_or_newest(run, checkpoints, errors), analyses, out, as_json=json)
+    judge(run_or_newest(run, runs, analyses, checkpoints, errors), analyses, out, as_json=json)
 
 
 app.command(epilog="Example: mzprobe report cartpole-quick")(report)

@@ -26,12 +26,12 @@ from mzprobe.cli.options import (
     Step,
     check_device,
 )
-from mzprobe.errors import Interrupted
+from mzprobe.errors import Interrupted, UsageError
+from mzprobe.files import NO_AGENT, refuse_absent
+from mzprobe.settings import ProbeConfig
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as ProgressBars
-    from rich.progress import TaskID
-
+    from mzprobe.console import PhaseBars
     from mzprobe.probes.runner import ProbeRun
     from mzprobe.sources.core import Source
 
@@ -57,29 +57,37 @@ class Question:
     allow: Allow = None
     dry_run: DryRun = False
 
-    def answer(self, name: str, settings: dict[str, Any]) -> None:
+    def answer(self, question: type[ProbeConfig], settings: dict[str, Any]) -> None:
         """Asks a probe of all agents at the path, with settings where they are given; prints the tables' paths."""
+        from mzprobe.config import validated, with_overrides
+        from mzprobe.memory import size_of
+
+        values = with_overrides(question(), self.overrides or []).model_dump()
+        given = {key: value for key, value in settings.items() if value not in (None, [])}
+        config = validated(question, values | given, question.command)
+        if self.path is not None and self.source is None:
+            refuse_absent(self.path, remedy=NO_AGENT)
+        size = None if self.memory is None else size_of(self.memory)
+        check_device(self.device)
+        # What is mistyped is refused before what takes seconds to import.
         from mzprobe.checkpoints import newest_run
         from mzprobe.compute import MEMORY, Compute
-        from mzprobe.config import validated, with_overrides
-        from mzprobe.console import console
+        from mzprobe.console import compiling, console
         from mzprobe.locks import tidy
-        from mzprobe.memory import size_of
         from mzprobe.probes.registry import PROBES
         from mzprobe.probes.runner import ProbeRun
         from mzprobe.sources import find_source
+        from mzprobe.sources.own import Own
 
-        check_device(self.device)
-        memory = MEMORY if self.memory is None else size_of(self.memory)
-        compute = Compute(device=self.device, precision=self.precision, memory=memory)
-        probe, path = PROBES[name], self.path
-        values = with_overrides(probe.config(), self.overrides or []).model_dump()
-        given = {key: value for key, value in settings.items() if value not in (None, [])}
-        config = validated(probe.config, values | given, probe.command)
+        compute = Compute(device=self.device, precision=self.precision, memory=size or MEMORY)
+        probe, path = PROBES[question.question], self.path
         if path is None:
             path = newest_run(self.checkpoints)
             console.print(f"run {path.name}, the newest under {self.checkpoints}")
         source = find_source(path, source=self.source, given=self.agent or ())
+        steps = tuple(self.step or ())
+        if isinstance(source, Own) and source.is_checkpoint(path):
+            path, steps = _of_checkpoint(path, steps)
         agents = source.agents(path)
         if source.name != "own":
             _introduce(source, agents[0])
@@ -90,7 +98,7 @@ class Question:
                 config=config,
                 analyses=self.out,
                 command=_recorded(sys.argv[1:], [] if self.path else [str(path)]),
-                steps=tuple(self.step or ()),
+                steps=steps,
                 source=source,
                 compute=compute,
                 overwrite=self.overwrite,
@@ -99,14 +107,25 @@ class Question:
             )
             for agent in agents
         ]
-        is_needed = _announced(runs, self.processes)
-        if self.dry_run:
-            return
-        if is_needed:
-            _run_all(runs, self.processes)
+        with compiling():
+            is_needed = _announced(runs, self.processes)
+            if self.dry_run:
+                return
+            if is_needed:
+                _run_all(runs, self.processes)
         for run in runs:
             tidy(run.path())
             console.print(f"{run.path()}")
+
+
+def _of_checkpoint(path: Path, steps: tuple[int, ...]) -> tuple[Path, tuple[int, ...]]:
+    """The agent of a single checkpoint's folder, and its training step."""
+    from mzprobe.checkpoints import step_of
+
+    own = (step_of(path),)
+    if steps not in ((), own):
+        raise UsageError(f"{path} is one checkpoint: leave --step out, or give the folder of its agent")
+    return path.parent, own
 
 
 def _introduce(source: "Source", agent: Path) -> None:
@@ -125,23 +144,22 @@ def _introduce(source: "Source", agent: Path) -> None:
             errors.print(f"  {line}")
 
 
-def command_of(name: str, doc: str, its: list[inspect.Parameter]) -> Callable[..., None]:
+def command_of(question: type[ProbeConfig], its: list[inspect.Parameter]) -> Callable[..., None]:
     """The command of a question, for Typer, which reads the options from its signature.
 
     Args:
-        name: of the question.
-        doc: the command's help.
+        question: its settings, whose docstring is the command's help.
         its: the question's own options, which are settings of it.
     """
     shared = inspect.signature(Question).parameters.values()
 
     def command(**given: Any) -> None:
         settings = {option.name: given.pop(option.name) for option in its}
-        Question(**given).answer(name, settings)
+        Question(**given).answer(question, settings)
 
     first = [option for option in shared if option.name in _FIRST]
     parameters = [*first, *its, *(option for option in shared if option.name not in _FIRST)]
-    command.__doc__ = doc
+    command.__doc__ = question.__doc__
     command.__annotations__ = {option.name: option.annotation for option in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
@@ -182,7 +200,7 @@ def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
 
 def _run_all(runs: "Sequence[ProbeRun]", processes: int) -> None:
     """Runs a probe over agents, with a bar for each: in this process one after the other, or side by side."""
-    from mzprobe.console import progress_bars, stopping
+    from mzprobe.console import PhaseBars, progress_bars, stopping
     from mzprobe.locks import all_held
     from mzprobe.probes.runner import run_probe
     from mzprobe.study import ProbeTask
@@ -194,21 +212,22 @@ def _run_all(runs: "Sequence[ProbeRun]", processes: int) -> None:
     # All of them beforehand, so that of two commands one does everything and the other nothing.
     with all_held([run.path() for run in runs]), progress_bars() as bars:
         runs = [replace(run, locked=True) for run in runs]
-        labels = [f"{run.agent.parent.name} {run.agent.name} {run.probe.name}" for run in runs]
-        added = [bars.add_task(label, total=None, note="checkpoints") for label in labels]
+        labels = [f"{run.agent.parent.name} {run.agent.name}" for run in runs]
+        phases = PhaseBars(bars, labels)
         if processes == 1:
-            for run, bar in zip(runs, added, strict=True):
-                run_probe(run, on_progress=_updater(bars, bar))
+            for run, label in zip(runs, labels, strict=True):
+                run_probe(run, on_progress=_shower(phases, label, run.probe.name))
             return
         tasks = [ProbeTask(run_of=run) for run in runs]
-        of_task = {task.label: bar for task, bar in zip(tasks, added, strict=True)}
+        of_task = {task.label: label for task, label in zip(tasks, labels, strict=True)}
 
         def show(report: Report) -> None:
-            bars.update(of_task[report.label], completed=report.done, total=report.total)
+            note = "checkpoints" if report.total else ""
+            phases.show(of_task[report.label], report.phase, done=report.done, total=report.total, note=note)
 
         with stopping(interrupt):
             run_tasks(tasks, processes=processes, on_report=show)
 
 
-def _updater(bars: "ProgressBars", bar: "TaskID") -> Callable[[float, int], None]:
-    return lambda done, total: bars.update(bar, completed=done, total=total)
+def _shower(phases: "PhaseBars", label: str, name: str) -> Callable[[float, int], None]:
+    return lambda done, total: phases.show(label, name, done=done, total=total, note="checkpoints")

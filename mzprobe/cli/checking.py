@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mzprobe.cli.options import DryRun
+from mzprobe.files import refuse_absent
 
 Paths = Annotated[list[Path], typer.Argument(help="Folders of anything that mzprobe wrote, or tables.")]
 
@@ -19,6 +20,8 @@ def verify(
     Everything below the folders is looked at and nothing changed. Exits with 1 if anything is damaged, or not of the
     agent that its place says.
     """
+    for path in paths:
+        refuse_absent(path, remedy="give a folder, or a table")
     from mzprobe.console import console, errors
     from mzprobe.verify import examine
 

@@ -48,7 +48,7 @@ def collect(
     The same command records the same bytes; given again, it finds them there. A folder named like expert-v0 can be
     loaded by Minari under that id.
     """
-    from mzprobe.console import console, progress_bars, stopping
+    from mzprobe.console import compiling, console, progress_bars, stopping
     from mzprobe.datasets.collect import check_request, collect, collected_before, load_player
 
     check_device(device)
@@ -65,7 +65,7 @@ def collect(
     asked: dict[str, Any] = {"episodes": episodes, "steps": steps, "seed": seed, "command": command}
     collected = collected_before(player, out, **asked)
     if collected is None:
-        with progress_bars() as bars, stopping(interrupt, what="stopping"):
+        with compiling(), progress_bars() as bars, stopping(interrupt, what="stopping"):
             of = "episodes" if episodes else "steps"
             bar = bars.add_task(f"collect {out.name}", total=episodes or steps, note=of)
             collected = collect(

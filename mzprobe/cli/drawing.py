@@ -13,16 +13,50 @@ if TYPE_CHECKING:
     from mzprobe.settings import StudyRun
 
 
-def run_or_newest(run: str | None, checkpoints: Path, say: "Console") -> str:
-    """The name of a run, given itself or as the folder of its checkpoints, which is what probes take; or the newest."""
+def runs_of_study(name: str | None) -> "Sequence[StudyRun]":
+    """The runs of a study, if a shipped one or the path of a TOML file is named; else none."""
+    from mzprobe.settings import load_study, study_runs
+    from mzprobe.toml import shipped
+
+    if name is None or not (name.endswith(".toml") or name in shipped("presets/studies")):
+        return ()
+    return study_runs(name, load_study(name)[0])
+
+
+def refuse_unknown_run(run: str, analyses: Path) -> None:
+    """Refuses a run that has no folder of tables, before what takes seconds to import.
+
+    Raises:
+        UsageError: naming the nearest one.
+    """
+    from mzprobe._plugins import nearest
+    from mzprobe.errors import UsageError
+    from mzprobe.files import there
+
+    if there(analyses / run):
+        return
+    known = [folder.name for folder in analyses.iterdir()] if analyses.is_dir() else []
+    remedy = nearest(run, known) or f": make one with mzprobe eval-online checkpoints/{run}, or give another --analyses"
+    raise UsageError(f"there are no tables of run {run} under {analyses}{remedy}")
+
+
+def run_or_newest(
+    run: str | None, runs: "Sequence[StudyRun]", analyses: Path, checkpoints: Path, say: "Console"
+) -> str:
+    """The run that is meant: that of a study, the one named, by itself or by its folder of checkpoints, or the newest.
+
+    Raises:
+        UsageError: if it has no tables.
+    """
     from mzprobe.checkpoints import newest_run
     from mzprobe.names import check_name
 
     if run is None:
         run = newest_run(checkpoints).name
         say.print(f"run {run}, the newest under {checkpoints}")
-    name = Path(run).name
+    name = runs[0].name if runs else Path(run).name  # the probes take the folder of its checkpoints
     check_name(name, "a run", "give the name of one, or the folder of its checkpoints")
+    refuse_unknown_run(name, analyses)
     return name
 
 

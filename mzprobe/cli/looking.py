@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mzprobe.cli.options import Allow, Device, Given, SourceName, Step, check_device
+from mzprobe.files import NO_AGENT, refuse_absent
 
 if TYPE_CHECKING:
     from mzprobe.agents import Agent
@@ -29,7 +30,8 @@ def look(
     Its search plays whole episodes, always the most visited action, and random play from the same starts. An agent that
     plays like chance was read wrongly, or is asked in another environment than its own: exit 1.
     """
-    from mzprobe.console import console, errors
+    refuse_absent(path, remedy=NO_AGENT)
+    from mzprobe.console import compiling, console, errors
     from mzprobe.errors import MzprobeError
     from mzprobe.sources.looking import described, support_said
     from mzprobe.sources.returns import returns_of
@@ -38,7 +40,8 @@ def look(
     for line in described(opened):
         console.print(line)
     errors.print(f"{episodes} episodes of its search, and of chance")
-    returns = returns_of(opened, episodes=episodes)
+    with compiling():
+        returns = returns_of(opened, episodes=episodes)
     mean, chance = returns.agent.mean(), returns.chance.mean()
     for line in returns.said():
         console.print(line)

@@ -65,6 +65,8 @@ def check_device(device: str) -> None:
     Raises:
         UsageError: naming it.
     """
+    if device == "cpu":
+        return  # without torch, whose import takes a second
     import torch
 
     try:

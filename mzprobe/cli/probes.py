@@ -18,7 +18,7 @@ def add_commands(app: typer.Typer) -> None:
     theirs = [question.config for question in plugged_questions()]
     for settings in (*OURS, *theirs):
         app.command(settings.command, epilog=f"Example: mzprobe {settings.command} {settings.example}")(
-            command_of(settings.question, settings.__doc__ or "", list(options_of(settings)))
+            command_of(settings, list(options_of(settings)))
         )
 
 

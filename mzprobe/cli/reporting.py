@@ -22,13 +22,13 @@ def report(
 
     It is report.html beside the figures, one file with all that it needs in it, to send or to open without a network.
     """
-    from mzprobe.cli.drawing import run_or_newest, say_drawn
+    from mzprobe.cli.drawing import run_or_newest, runs_of_study, say_drawn
     from mzprobe.console import errors
     from mzprobe.names import check_name
     from mzprobe.report import write_report
 
     given: list[str | None] = [*runs] if runs else [None]
-    chosen = list(dict.fromkeys(run_or_newest(run, checkpoints, errors) for run in given))
+    chosen = list(dict.fromkeys(run_or_newest(run, runs_of_study(run), analyses, checkpoints, errors) for run in given))
     folder = name or "-and-".join(chosen)
     check_name(folder, "a folder of figures", "give a name without slashes, and no dot in front, with --name")
     with errors.status("") as status:

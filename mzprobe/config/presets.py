@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mzprobe.config.base import AnyConfig, set_key, validated
+from mzprobe.config.base import AnyConfig, keys, set_key, validated
 from mzprobe.config.network import keys_for_kind, kind_of
 from mzprobe.config.run import RunConfig
 from mzprobe.toml import key_and_value, read_toml
@@ -56,6 +56,8 @@ def preset_with(
 def with_overrides(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
     """A copy of a configuration with `key=value` overrides."""
     values = config.model_dump()
-    for key, value in map(key_and_value, overrides):
+    first, _ = next(keys(type(config)))
+    for override in overrides:
+        key, value = key_and_value(override, example=f"{first}={values.get(first)}")
         set_key(type(config), values, key, value)
     return validated(type(config), values, "--set")

@@ -1,20 +1,23 @@
 """The truth side: environments whose states are values, and how to make one by name."""
 
 import inspect
+import json
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from mzprobe._plugins import kind_of, load_attribute, nearest, raised
 from mzprobe.envs.cartpole import CartPole
-from mzprobe.envs.check import check_env
+from mzprobe.envs.check import check_env, refuse_broken
 from mzprobe.envs.core import Environment, EnvironmentSpec, Outcome, States, concatenate
 from mzprobe.envs.lunarlander import LunarLander
 from mzprobe.envs.minatar import MinAtarBreakout
+from mzprobe.envs.states import ArrayStates
 from mzprobe.envs.tabular import TabularEnvironment, random_mdp
 from mzprobe.errors import MzprobeError, UsageError
 
 __all__ = [
+    "ArrayStates",
     "CartPole",
     "Environment",
     "EnvironmentSpec",
@@ -30,6 +33,7 @@ __all__ = [
     "registered",
 ]
 
+_GYM, _ATARI = "gym:", "atari:"
 _REGISTRY: dict[str, Callable[..., Environment]] = {
     "cartpole": CartPole,
     "lunarlander": LunarLander,
@@ -67,7 +71,22 @@ def make(name: str, /, **options: Any) -> Environment:
         said = error if isinstance(error, TypeError | ValueError) else raised(error)
         raise UsageError(f"environment '{name}' cannot be made with {given}: {said}") from error
     _refuse_no_environment(name, made)
+    if ":" in name and not name.startswith((_GYM, _ATARI)):  # the former are looked at where they are wrapped
+        _refuse_broken(name, factory, options)
     return made
+
+
+def _refuse_broken(name: str, factory: Callable[..., Environment], options: dict[str, Any]) -> None:
+    """Looks at a copy, so that what is used is as it was made; once a process, as every checkpoint makes one."""
+    try:
+        _looked_at(name, factory, json.dumps(options, sort_keys=True))
+    except TypeError:  # options that are no JSON, or a factory that cannot be told from others
+        refuse_broken(factory(**options), name=name)
+
+
+@cache
+def _looked_at(name: str, factory: Callable[..., Environment], options: str) -> None:
+    refuse_broken(factory(**json.loads(options)), name=name)
 
 
 def _refuse_no_environment(name: str, made: Any) -> None:
@@ -83,14 +102,14 @@ def _refuse_no_environment(name: str, made: Any) -> None:
 
 
 def _factory(name: str) -> Callable[..., Environment]:
-    if name.startswith("gym:"):
+    if name.startswith(_GYM):
         from mzprobe.envs.gym import gym_environment  # imports Gymnasium, which others do without
 
-        return partial(gym_environment, name.removeprefix("gym:"))
-    if name.startswith("atari:"):
+        return partial(gym_environment, name.removeprefix(_GYM))
+    if name.startswith(_ATARI):
         from mzprobe.envs.atari import atari_environment  # compiles kernels, which others do without
 
-        return partial(atari_environment, name.removeprefix("atari:"))
+        return partial(atari_environment, name.removeprefix(_ATARI))
     return load_attribute(name) if ":" in name else _known(name)
 
 

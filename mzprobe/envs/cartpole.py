@@ -1,9 +1,7 @@
 """CartPole: the truth equals Gymnasium's CartPole-v1 bit for bit, a batch of states at a time."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,7 +10,8 @@ from mzprobe._kernel import inlined, kernel
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Outcome
 from mzprobe.envs.scenes import cartpole_drawing
 from mzprobe.envs.shapes import Drawing
-from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seeds, valid_spec
+from mzprobe.envs.states import ArrayStates
+from mzprobe.envs.validation import kind_of, valid_actions, valid_seeds, valid_spec
 
 _GRAVITY = 9.8  # m / s^2
 _MASS_POLE = 0.1  # kg
@@ -27,28 +26,11 @@ _START_BOUND = 0.05  # every component of a start is uniform in +-0.05
 
 
 @dataclass(frozen=True, eq=False)
-class CartPoleStates:
+class CartPoleStates(ArrayStates):
     """A batch of cart-pole states; the arrays become read-only."""
 
     position: Float64  # [B, 4]: cart position (m), its velocity (m/s), pole angle (rad), its velocity (rad/s)
     done: Bool  # [B], whether the state is terminal
-
-    def __post_init__(self) -> None:
-        self.position.setflags(write=False)
-        self.done.setflags(write=False)
-
-    def __len__(self) -> int:
-        return len(self.done)
-
-    def take(self, indices: ArrayLike) -> Self:
-        """Selects, repeats or reorders: integer indices `[M]` give `M` states."""
-        rows = integers(indices, "indices")
-        return type(self)(self.position[rows], self.done[rows])
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Joins batches in order."""
-        return cls(np.concatenate([part.position for part in parts]), np.concatenate([part.done for part in parts]))
 
 
 @inlined

@@ -2,7 +2,7 @@
 
 import hashlib
 import multiprocessing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from mzprobe._plugins import raised
 from mzprobe.envs.core import Environment, Int64, concatenate, legal_actions
 from mzprobe.envs.validation import kind_of, valid_spec
-from mzprobe.errors import CheckFailed
+from mzprobe.errors import CheckFailed, UsageError
 
 _BATCH = 5  # states that walk side by side
-_BRANCHES = 8  # points of the walk that are branched from
+_BRANCHES = 8
+_FEW_STEPS, _FEW_BRANCHES = 32, 2  # where a command looks before it begins: seconds, of simulators that replay
 
 _Look = Mapping[str, NDArray[Any]]  # what can be seen of a batch, by name, each [B, ...]
 
@@ -40,17 +42,35 @@ def check_env(env: Environment, *, steps: int = 64, seed: int = 0, processes: bo
     """
     if steps < 1:
         raise ValueError(f"check_env needs steps >= 1, not {steps}")
-    case = _Case(env, steps, seed)
-    for rule, test in _RULES.items():
-        if test is _same_in_every_process and not processes:
-            continue
+    rules = [rule for rule, test in _RULES.items() if processes or test is not _same_in_every_process]
+    _try(_Case(env, steps, seed), rules)
+
+
+def refuse_broken(env: Environment, *, name: str) -> None:
+    """What somebody else's environment must show before it is trained in or asked about: `check_env` in short.
+
+    Raises:
+        UsageError: at the first broken rule, naming the environment.
+    """
+    case = _Case(env, min(_FEW_STEPS, env.spec.time_limit), seed=0, branches=_FEW_BRANCHES)
+    try:
+        _try(case, [rule for rule in _RULES if rule not in _LONG])
+    except CheckFailed as broken:
+        raise UsageError(
+            f"environment '{name}' cannot be used: {broken}; mend it until mzprobe.check_env(env) is silent"
+        ) from broken
+
+
+def _try(case: "_Case", rules: Iterable[str]) -> None:
+    """Raises `CheckFailed` at the first of the rules that is broken."""
+    kind = type(case.env).__name__
+    for rule in rules:
         try:
-            test(case)
+            _RULES[rule](case)
         except _Broken as broken:
-            raise CheckFailed(f"{type(env).__name__} breaks the rule '{rule}': {broken}") from None
+            raise CheckFailed(f"{kind} breaks the rule '{rule}': {broken}") from None
         except Exception as error:
-            seen = f"it raised {type(error).__name__}: {error}"
-            raise CheckFailed(f"{type(env).__name__} breaks the rule '{rule}': {seen}") from error
+            raise CheckFailed(f"{kind} breaks the rule '{rule}': {raised(error)}") from error
 
 
 class _Broken(Exception):  # noqa: N818
@@ -64,6 +84,7 @@ class _Case:
     env: Environment
     steps: int
     seed: int
+    branches: int = _BRANCHES  # points of the walk that are branched from
 
     @cached_property
     def seeds(self) -> Int64:
@@ -149,6 +170,14 @@ def _specification(case: _Case) -> None:
 def _types_and_shapes(case: _Case) -> None:
     env = case.env
     states = env.reset(case.seeds)
+    if isinstance(states, np.ndarray | list | tuple):
+        raise _Broken(
+            f"its states are {type(states).__name__}, whose own take and len mean something else: keep the arrays in a "
+            "subclass of mzprobe.envs.ArrayStates"
+        )
+    lacking = [part for part in ("take", "concatenate", "__len__") if not hasattr(states, part)]
+    if lacking:
+        raise _Broken(f"its states lack {', '.join(lacking)}: subclass mzprobe.envs.ArrayStates, or write them")
     for t, chosen in enumerate([None, *case.actions]):
         if chosen is not None:
             states, outcome = env.step(states, chosen)
@@ -210,7 +239,7 @@ def _branching(case: _Case) -> None:
     """Tries every action in both orders and the states one at a time; the walk is one of the branches."""
     env, every_action = case.env, range(case.env.spec.num_actions)
     kept, looks = case.walk
-    for t in sorted({int(t) for t in np.linspace(0, case.steps - 1, _BRANCHES)}):
+    for t in sorted({int(t) for t in np.linspace(0, case.steps - 1, case.branches)}):
         first = [_step(env, kept[t], np.full(_BATCH, a))[1] for a in every_action]
         for a in reversed(every_action):
             where = f"after action {a} from step {t}"
@@ -225,7 +254,7 @@ def _branching(case: _Case) -> None:
 def _replay(case: _Case) -> None:
     _, again = _walk(case.env, case.seeds, case.actions)
     for t, (seen, expected) in enumerate(zip(again, case.walk[1], strict=True)):
-        _same(seen, expected, f"at step {t} of the same seeds and actions")
+        _same(seen, expected, f"it is not deterministic: at step {t} of the same seeds and actions")
 
 
 def _absorbing_end(case: _Case) -> None:
@@ -276,12 +305,15 @@ def _legal(case: _Case) -> None:
 
 
 def _same_in_every_process(case: _Case) -> None:
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # In the fresh process itself, where a script that has no guard runs again: its parent says what is wrong.
+        raise SystemExit(1)
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
             there = pool.submit(_digest_of_walk, case.env, case.seeds, case.actions).result()
     except BrokenProcessPool as error:
-        guard = "guard your script with `if __name__ == '__main__'`, or pass processes=False"
+        guard = "call check_env below `if __name__ == '__main__':` in your script, or pass processes=False"
         raise _Broken(f"the fresh process died before it could answer; {guard}") from error
     except (AttributeError, TypeError, PicklingError) as error:
         remedy = "make it picklable, or pass processes=False"
@@ -307,12 +339,13 @@ _RULES: dict[str, Callable[[_Case], None]] = {
     "the specification is consistent": _specification,
     "results have the right types and shapes": _types_and_shapes,
     "the same seed is the same start": _reset_by_seed,
+    "seed and actions replay to the same bits": _replay,
     "step leaves the given states unchanged": _states_unchanged,
     "take, concatenate and len agree": _take_and_concatenate,
     "branching comes back to the same": _branching,
-    "seed and actions replay to the same bits": _replay,
     "a terminal state is absorbing": _absorbing_end,
     "rewards_along gives what stepping gives": _rewards_along,
     "what is legal is said of every state": _legal,
     "every process sees the same": _same_in_every_process,
 }
+_LONG = ("every process sees the same",)  # a fresh process takes seconds, and must be able to import the environment

@@ -5,9 +5,7 @@ the lowest row. A brick that is hit goes and pays 1; where none is left, three n
 down to the paddle. The episode ends where the ball meets the lowest row beside the paddle.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +14,8 @@ from mzprobe._kernel import inlined, kernel
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float64, Int64, Outcome
 from mzprobe.envs.scenes import board_pixels
 from mzprobe.envs.shapes import Pixels
-from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seeds, valid_spec
+from mzprobe.envs.states import ArrayStates
+from mzprobe.envs.validation import kind_of, valid_actions, valid_seeds, valid_spec
 
 SIZE = 10
 _ROWS = 3  # of bricks, below a free one
@@ -30,33 +29,12 @@ Small = NDArray[np.int8]
 
 
 @dataclass(frozen=True, eq=False)
-class BreakoutStates:
+class BreakoutStates(ArrayStates):
     """A batch of boards; the arrays become read-only."""
 
     numbers: Small  # [B, 8]: ball x and y, those a step ago, whether it flies right and down, paddle x, strike
     bricks: Int64  # [B], a bit each
     done: Bool  # [B], whether the ball is lost
-
-    def __post_init__(self) -> None:
-        for array in (self.numbers, self.bricks, self.done):
-            array.setflags(write=False)
-
-    def __len__(self) -> int:
-        return len(self.done)
-
-    def take(self, indices: ArrayLike) -> Self:
-        """Selects, repeats or reorders: integer indices `[M]` give `M` states."""
-        rows = integers(indices, "indices")
-        return type(self)(self.numbers[rows], self.bricks[rows], self.done[rows])
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Joins batches in order."""
-        return cls(
-            np.concatenate([part.numbers for part in parts]),
-            np.concatenate([part.bricks for part in parts]),
-            np.concatenate([part.done for part in parts]),
-        )
 
 
 @inlined

@@ -1,38 +1,23 @@
 """Tabular MDPs: small enough that values can be computed exactly, so that probes can be tested on them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Outcome
+from mzprobe.envs.states import ArrayStates
 from mzprobe.envs.validation import integers, valid_actions, valid_seeds, valid_spec
 
 _IMPROVEMENT = 1e-12  # policy iteration stops where no action gains more than this share of the largest value
 
 
 @dataclass(frozen=True, eq=False)
-class TabularStates:
+class TabularStates(ArrayStates):
     """A batch of states of a table; the array becomes read-only."""
 
     index: Int64  # [B], row of the table
-
-    def __post_init__(self) -> None:
-        self.index.setflags(write=False)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def take(self, indices: ArrayLike) -> Self:
-        """Selects, repeats or reorders: integer indices `[M]` give `M` states."""
-        return type(self)(self.index[integers(indices, "indices")])
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Joins batches in order."""
-        return cls(np.concatenate([part.index for part in parts]))
 
 
 class TabularEnvironment:

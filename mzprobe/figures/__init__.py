@@ -25,7 +25,7 @@ from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
 from mzprobe.figures.targets import aggregate_targets, draw_targets
 from mzprobe.locks import folder_held
 from mzprobe.probes.question import plugged_questions, resolved
-from mzprobe.tables import Table, commands_of, read_run
+from mzprobe.tables import Table, commands_of, find_run
 
 __all__ = ["PLANS", "Drawn", "Plan", "all_plans", "draw_comparison", "draw_run", "made_by"]
 
@@ -99,7 +99,6 @@ PLANS = (
         command="mzprobe eval-equivalence",
         aggregate=aggregate_equivalence,
         draw=draw_equivalence,
-        optional=True,
     ),
     Plan(
         name="improvement",
@@ -107,7 +106,6 @@ PLANS = (
         command="mzprobe eval-improvement",
         aggregate=aggregate_improvement,
         draw=draw_improvement,
-        optional=True,
     ),
     Plan(
         name="operators",
@@ -115,7 +113,6 @@ PLANS = (
         command="mzprobe eval-operators",
         aggregate=aggregate_operators,
         draw=draw_operators,
-        optional=True,
     ),
     Plan(
         name="targets",
@@ -123,7 +120,6 @@ PLANS = (
         command="mzprobe eval-targets",
         aggregate=aggregate_targets,
         draw=draw_targets,
-        optional=True,
     ),
 )
 
@@ -155,7 +151,7 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
         InUse: if another command goes on writing there.
     """
     plans = all_plans()
-    tables = [read_run(analyses, run, plan.probe) for plan in plans]
+    tables = [find_run(analyses, run, plan.probe) for plan in plans]
     remedies = [f"{plan.command} checkpoints/{run}" for plan in plans]
     if tables == [None] * len(plans):
         raise UsageError(f"there are no tables of run {run} under {analyses}: make one with {remedies[0]}")
@@ -176,7 +172,7 @@ def made_by(table: Table) -> str:
     records = table.record["agents"]
     made = [f"# command: {command}" for command in commands_of(table)]
     made.append(f"# seeds: {', '.join(str(record['seed']) for record in records)}")
-    # Equal in all agents: read_run refuses others.
+    # Equal in all agents: find_run refuses others.
     for part in ("settings", "config", "versions"):
         made.append(f"# {part}: {json.dumps(records[0][part], sort_keys=True)}")
     return "\n".join(made) + "\n"

@@ -16,7 +16,7 @@ from mzprobe.figures.operators import aggregate_operators, draw_operators
 from mzprobe.figures.output import Drawn, title_of, write_figure
 from mzprobe.figures.targets import aggregate_oldest, draw_oldest
 from mzprobe.locks import folder_held
-from mzprobe.tables import Table, commands_of, differing, read_run
+from mzprobe.tables import Table, commands_of, differing, find_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ def tables_alike(analyses: Path, runs: Mapping[str, str], name: str, *, remedy: 
     Raises:
         UsageError: if they were: with other settings, or by other versions; or are of different environments.
     """
-    found = {label: read_run(analyses, run, name) for label, run in runs.items()}
+    found = {label: find_run(analyses, run, name) for label, run in runs.items()}
     tables = {label: table for label, table in found.items() if table is not None}
     titles = {label: title_of(table) for label, table in tables.items()}
     if len(set(titles.values())) > 1:

@@ -128,11 +128,11 @@ def seconds(cost: Cost, agent: Agent, *, trees: int = TREES) -> float:
     with agent.compute.limited():
         total = 0.0
         for kind, count in cost.simulations.items():
-            total += count * _time(partial(_policy(agent, kind).distribution, states)) / (trees * _SIMULATIONS)
+            total += count * shortest(partial(_policy(agent, kind).distribution, states)) / (trees * _SIMULATIONS)
         total += cost.environment_steps * _playing(agent, trees) / trees
         rows = agent.environment.reset(np.arange(ROWS))
         observations = agent.environment.observe(rows)
-        return total + cost.model_steps * _time(lambda: agent.evaluate(observations)) / ROWS
+        return total + cost.model_steps * shortest(lambda: agent.evaluate(observations)) / ROWS
 
 
 def _policy(agent: Agent, kind: Kind) -> BehaviourPolicy:
@@ -162,8 +162,8 @@ def _playing(agent: Agent, count: int) -> float:
     return best
 
 
-def _time(function: Callable[[], Any]) -> float:
-    """Shortest of a few calls, the first of which may compile."""
+def shortest(function: Callable[[], Any]) -> float:
+    """Seconds of the shortest of a few calls, the first of which may compile and is not counted."""
     function()
     best, begun = float("inf"), time.perf_counter()
     while time.perf_counter() - begun < _SECONDS:

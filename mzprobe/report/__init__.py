@@ -15,7 +15,7 @@ from mzprobe.locks import folder_held
 from mzprobe.report.facts import TIMING, facts_of
 from mzprobe.report.numbers import claim_numbers, figure_numbers
 from mzprobe.report.page import claim_rows, notes, render, require_extra
-from mzprobe.tables import Table, read_run
+from mzprobe.tables import Table, find_run
 
 __all__ = ["FILE", "write_report"]
 
@@ -60,7 +60,7 @@ def _tables(runs: Sequence[str], analyses: Path, on_progress: Callable[[str], No
                 f"there are no tables of run {run} under {analyses}: make one with mzprobe eval-online "
                 f"checkpoints/{run}"
             )
-        timing = read_run(analyses, run, TIMING)
+        timing = find_run(analyses, run, TIMING)
         tables |= {} if timing is None else {TIMING: timing}
     return found
 

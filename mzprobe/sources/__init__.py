@@ -9,7 +9,7 @@ from mzprobe._plugins import load_attribute, nearest, plugged
 from mzprobe.agents import Agent
 from mzprobe.compute import Compute
 from mzprobe.errors import UsageError
-from mzprobe.files import there
+from mzprobe.files import NO_AGENT, refuse_absent
 from mzprobe.sources.core import Source
 from mzprobe.sources.foreign import FileSource
 from mzprobe.sources.jimohman import JimOhman
@@ -54,11 +54,7 @@ def find_source(path: Path, *, source: Any = None, given: Sequence[str] = ()) ->
         if source not in known:
             raise UsageError(f"there is no source {source}{nearest(source, known)}: they are {', '.join(known)}")
         return _with_facts(known[source], given)
-    if not there(path):
-        raise UsageError(
-            f"{path} does not exist: give an agent's folder, a run's or a checkpoint of other code, or train one with "
-            "mzprobe train"
-        )
+    refuse_absent(path, remedy=NO_AGENT)
     for one in known.values():
         if one.recognises(path):
             return _with_facts(one, given)

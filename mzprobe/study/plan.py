@@ -1,6 +1,7 @@
 """What a study will do, before it does it."""
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 
 import torch
 
@@ -13,6 +14,7 @@ from mzprobe.probes.cost import Cost, seconds
 from mzprobe.probes.registry import PROBES
 from mzprobe.settings import StudyConfig, StudyRun
 from mzprobe.sources.own import load_agent
+from mzprobe.study.price import steps_played, training_seconds
 from mzprobe.trust import modules_of
 
 
@@ -41,14 +43,20 @@ def planned(study: StudyConfig, runs: Sequence[StudyRun]) -> Iterator[tuple[str,
         yield name, checkpoints, total, needed
 
 
+def training_needed(study: StudyConfig, runs: Sequence[StudyRun]) -> float:
+    """Seconds that it takes to train all agents one after the other, about."""
+    return len(study.seeds) * sum(training_seconds(run.config, _untrained(run.config)) for run in runs)
+
+
+def in_all(seconds: float, *, agents: int, processes: int) -> float:
+    """Seconds from start to end: so much work of that many equal agents, so many at a time."""
+    return seconds / agents * ceil(agents / processes)
+
+
 def training_planned(study: StudyConfig, runs: Sequence[StudyRun]) -> str:
     """What is trained, in words."""
     seeds, configs = len(study.seeds), [run.config for run in runs]
-    environment_steps = sum(
-        round(config.training.steps / config.training.training_ratio) * seeds
-        for config in configs
-        if not config.offline
-    )
+    environment_steps = seeds * sum(steps_played(config) for config in configs)
     agents = f"{seeds * len(runs)} agent{'s' if seeds * len(runs) > 1 else ''}"
     if study.variants:
         agents += f" ({len(runs)} variants)"

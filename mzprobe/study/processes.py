@@ -15,10 +15,12 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from mzprobe import signals
+from mzprobe._kernel import compiling_told
 from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, said_of_unexpected, warnings_to
 from mzprobe.orphans import run_pickled
 from mzprobe.training.trainer import Progress
 
+COMPILING = "compiling kernels, once on this machine"  # a phase of a task
 _GRACE = 2.0  # seconds for a task whose parent is gone to stop and save by itself
 
 
@@ -27,9 +29,9 @@ class Report:
     """What a process says of its agent."""
 
     label: str  # of the task
-    phase: str  # train, record, or the name of a probe
+    phase: str  # train, record, the name of a probe, or that kernels are compiled before
     done: float
-    total: int
+    total: int | None  # None where it is not known
     training: Progress | None = None
 
 
@@ -141,8 +143,14 @@ def _run(task: Task, pipe: "Connection[Any, Any]") -> None:
         with suppress(OSError):  # the parent is gone
             pipe.send(said)
 
+    def compiling() -> None:
+        report(Report(label=task.label, phase=COMPILING, done=0, total=None))
+
     try:
-        with warnings_to(lambda sentence: report(Warned(f"{task.label}: {sentence}"))):
+        with (
+            warnings_to(lambda sentence: report(Warned(f"{task.label}: {sentence}"))),
+            compiling_told(compiling),
+        ):
             task.run(report, must_stop)
     except Interrupted:
         pass  # the parent asked for it, or is gone

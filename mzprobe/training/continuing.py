@@ -1,11 +1,13 @@
 """Whether an agent's folder holds the agent that is to be trained on: its name, configuration, data and packages."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.config import RunConfig
-from mzprobe.errors import UsageError
+from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.training.recorded import Feed
 
 
@@ -43,6 +45,43 @@ def refuse_other_versions(folder: Path, *, saved: Mapping[str, str], here: Mappi
         )
 
 
+def as_begun(folder: Path, config: RunConfig, *, given: Collection[str]) -> list[str]:
+    """What an agent was begun with and `config` has otherwise, as `key=value`, for keys that nobody has given now.
+
+    Args:
+        folder: of the agent; where none lies there, nothing.
+        config: that it is to go on with.
+        given: keys that are the user's own word.
+    """
+    kept = steps_of(folder)
+    if not kept:
+        return []
+    try:
+        before = read_checkpoint(kept[0]).config
+    except MzprobeError:
+        return []  # whoever goes on says what is wrong
+    mine, theirs = config.model_dump(mode="json"), before.model_dump(mode="json")
+    known = [f"{section}.{key}" for section in theirs for key in theirs[section]]  # of its kind of network
+    return [
+        key_is_value(key, theirs)
+        for key in known
+        if key != "training.steps"
+        and _value(key, mine) != _value(key, theirs)
+        and not any(one == key or one.startswith(f"{key}.") for one in given)
+    ]
+
+
+def key_is_value(key: str, values: Mapping[str, Any]) -> str:
+    """A key of a configuration as `--set` takes it."""
+    value = _value(key, values)
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _value(key: str, values: Mapping[str, Any]) -> Any:
+    section, _, name = key.partition(".")
+    return values.get(section, {}).get(name)
+
+
 def refuse_other_run(
     folder: Path, *, before: RunConfig, now: RunConfig, fed: Mapping[str, Any], feed: Feed | None
 ) -> None:
@@ -70,9 +109,10 @@ def refuse_other_run(
         if (section, key) not in free and theirs[section].get(key) != mine[section].get(key)
     ]
     if differing:
+        kept = ", ".join(key_is_value(key, theirs) for key in differing)
         raise UsageError(
-            f"{folder} holds an agent of another configuration ({', '.join(differing)}): "
-            "choose another --name or --out, or remove that folder"
+            f"{folder} holds an agent of another configuration ({', '.join(differing)}): go on with {kept}, "
+            "choose another name or folder for the new one, or remove that folder"
         )
     if feed is not None and "sha256" in fed:
         feed.refuse_other(fed["sha256"])

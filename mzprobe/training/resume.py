@@ -53,7 +53,7 @@ def read_state(path: Path) -> tuple[Arrays, StateRecord]:
         CheckpointError: if it is truncated or edited, or of an older mzprobe.
     """
     agent, file = path.parent.parent, path / "state.json"
-    remedy = f"remove {agent} to start over"
+    remedy = "copy it back, or train under another --name; the checkpoints beside it are not affected"
     values = unsealed(read_bytes(file, error=CheckpointError, remedy=remedy), file)
     if not {"experience", "seed", "beyond_support"} <= values.keys():
         raise CheckpointError(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mzprobe.config import SearchConfig
 from mzprobe.envs.core import Environment, concatenate, legal_actions, replayed
+from mzprobe.errors import UsageError
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.search.mcts import sample_actions, search
 from mzprobe.search.models import PlanningModel
@@ -75,6 +76,11 @@ class SelfPlay:
             policy = (1 - uniform_share) * policy + uniform_share * allowed / allowed.sum(axis=1, keepdims=True)
         actions = sample_actions(policy, self.generator)
         states, outcome = environment.step(self.states, actions)
+        if not np.isfinite(outcome.reward).all():
+            raise UsageError(
+                f"environment {environment.spec.name} gave a reward that is not finite "
+                f"({outcome.reward[~np.isfinite(outcome.reward)][0]}): mend it, and try it with mzprobe.check_env"
+            )
         at = (E, self.lengths)
         self.observations[at] = observations
         self.actions[at] = actions

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mzprobe import envs, networks
-from mzprobe.checkpoints import agent_folder, read_checkpoint, steps_of
+from mzprobe import envs
+from mzprobe.checkpoints import agent_folder, read_checkpoint, step_of, steps_of
 from mzprobe.compute import Compute
 from mzprobe.config import RunConfig, TrainingConfig, of_record
 from mzprobe.errors import CheckpointError, Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.lines import one_line
 from mzprobe.locks import held
+from mzprobe.making import network_of
 from mzprobe.networks.engine import placed
 from mzprobe.provenance import versions
 from mzprobe.records import StateRecord
@@ -89,7 +90,7 @@ class Trainer:
                 f"training.replay_capacity={training.replay_capacity} does not hold an episode of {spec.time_limit} "
                 f"steps and its last state: set it to {spec.time_limit + 1} or more"
             )
-        self.network = networks.build(config.network, spec, torch_generator(seed, "network"))
+        self.network = network_of(config.network, spec, torch_generator(seed, "network"))
         placed(self.network, self.compute)
         self.learner = Learner(self.network, training, compute=self.compute)
         self.snapshots = Snapshots(config, self.environment, self.network, seed=seed, compute=self.compute)
@@ -256,12 +257,13 @@ class Trainer:
         here, refuse = (self.run_name, self.seed), partial(refuse_other_run, self.folder, now=self.config)
         loaded = load_resume(self.folder)
         if loaded is None:
-            if steps_of(self.folder):
-                # Killed between the first checkpoint and the first state: the same bytes are written again.
-                first = read_checkpoint(steps_of(self.folder)[0])
-                refuse_other_agent(self.folder, found=(first.run, first.seed), expected=here)
-                refuse(before=first.config, fed=first.dataset, feed=self.feed)
-            return False
+            kept = steps_of(self.folder)
+            if not kept:
+                return False
+            first = read_checkpoint(kept[0])
+            refuse_other_agent(self.folder, found=(first.run, first.seed), expected=here)
+            refuse(before=first.config, fed=first.dataset, feed=self.feed)
+            return self._is_finished(kept[-1])
         arrays, record = loaded
         refuse_other_agent(self.folder, found=(record.run, record.seed), expected=here)
         fed = record.experience.get("feed")
@@ -278,6 +280,23 @@ class Trainer:
             ) from None
         self.clock.read(self.folder, self.step)
         return True
+
+    def _is_finished(self, last: Path) -> bool:
+        """Whether an agent that has kept no state needs none; that of the first checkpoint alone is made again.
+
+        Raises:
+            CheckpointError: if it would have to go on, over the checkpoints that are there.
+        """
+        step = step_of(last)
+        if step >= self.config.training.steps:
+            self.step, self.environment_steps = step, read_checkpoint(last).environment_steps
+            return True
+        if step:
+            raise CheckpointError(
+                f"{self.folder} has checkpoints up to step {step} and no state to go on from: copy its folder resume/ "
+                "back, or train under another --name"
+            )
+        return False  # killed between the first checkpoint and the first state: the same bytes are written again
 
     def _restore(self, arrays: dict[str, NDArray[Any]], record: StateRecord) -> None:
         """Takes back a state; what does not fit raises whatever the part that it is of does."""

@@ -1,0 +1,38 @@
+"""States that are arrays: what `States` asks for, written once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mzprobe.envs.validation import integers
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayStates:
+    """States kept as arrays, a row each: a subclass is a frozen dataclass whose fields are arrays `[B, ...]`.
+
+    The arrays become read-only, since `step` must not change the states that it is given.
+    """
+
+    def __post_init__(self) -> None:
+        for array in self._arrays():
+            array.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self._arrays()[0])
+
+    def take(self, indices: ArrayLike) -> Self:
+        """Selects, repeats or reorders: integer indices `[M]` give `M` states."""
+        rows = integers(indices, "indices")
+        return type(self)(*(array[rows] for array in self._arrays()))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Joins batches in order."""
+        return cls(*(np.concatenate(arrays) for arrays in zip(*(part._arrays() for part in parts), strict=True)))
+
+    def _arrays(self) -> list[NDArray[Any]]:
+        return [getattr(self, name) for name in self.__dataclass_fields__]

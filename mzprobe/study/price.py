@@ -1,0 +1,94 @@
+"""How long an agent's training takes on this machine, about, from short measurements of its parts.
+
+Searches are priced as those of the probes are (`mzprobe.probes.cost`), an optimiser step by a few on a made-up batch.
+"""
+
+import numpy as np
+
+from mzprobe import networks
+from mzprobe.agents import Agent
+from mzprobe.config import RunConfig, TrainingConfig
+from mzprobe.probes.cost import Cost, own_episodes, own_searches, seconds, shortest
+from mzprobe.seeding import numpy_generator, torch_generator
+from mzprobe.training.learner import Learner
+from mzprobe.training.replay import Episode, Replay
+
+_LENGTH = 64  # steps of the made-up episode, beyond K + n
+
+
+def training_seconds(config: RunConfig, agent: Agent) -> float:
+    """Seconds that the training of one agent takes, about; evaluations count as if their episodes never ended early.
+
+    Args:
+        config: of the run.
+        agent: of that run, trained or not.
+    """
+    training = config.training
+    evaluations = 0 if config.offline else 1 + training.steps // training.evaluation_interval
+    evaluated = own_episodes(agent, evaluations * training.evaluation_episodes)
+    played = own_searches(agent, steps_played(config)) + Cost(environment_steps=steps_played(config))
+    return (
+        training.steps * _step_seconds(config, agent)
+        + _priced(played, agent, trees=training.environments)
+        + _priced(own_searches(agent, targets_made_anew(config)), agent, trees=config.reanalyse.batch_size)
+        + _priced(evaluated, agent, trees=training.evaluation_episodes)
+    )
+
+
+def steps_played(config: RunConfig) -> int:
+    """Environment steps of self-play that a run of this configuration takes, about."""
+    return 0 if config.offline else round(config.training.steps / config.training.training_ratio)
+
+
+def targets_made_anew(config: RunConfig) -> int:
+    """Searches at stored positions that a run of this configuration makes, about."""
+    fraction = config.reanalyse.fraction
+    if config.offline:
+        return config.training.steps * config.dataset.targets_per_step if fraction else 0
+    return round(steps_played(config) * fraction / (1 - fraction))
+
+
+def _priced(cost: Cost, agent: Agent, *, trees: int) -> float:
+    return seconds(cost, agent, trees=trees) if cost.searches else 0.0
+
+
+def _step_seconds(config: RunConfig, agent: Agent) -> float:
+    """Seconds of one optimiser step, sampling and targets included."""
+    spec = agent.environment.spec
+    network = networks.build(config.network, spec, torch_generator(0, "network")).to(agent.compute.device)
+    T = config.training.unroll_steps + config.training.n_step + _LENGTH
+    training = config.training.model_copy(update={"replay_capacity": T + 2, "keep_best": None})
+    replay, generator = _filled(training, agent, T), numpy_generator(0, "replay")
+    learner = Learner(network, training, compute=agent.compute)
+
+    def step() -> None:
+        learner.step(replay.batch(replay.draw(generator, training.batch_size), generator), 0)
+
+    with agent.compute.limited():
+        return shortest(step)
+
+
+def _filled(training: TrainingConfig, agent: Agent, T: int) -> Replay:
+    """A buffer with one made-up episode of T steps, which stays where it starts and is paid nothing."""
+    spec, environment = agent.environment.spec, agent.environment
+    replay = Replay(
+        training,
+        observation_shape=spec.observation_shape,
+        observation_dtype=spec.observation_dtype,
+        num_actions=spec.num_actions,
+        gamma=spec.gamma,
+        masked=hasattr(environment, "legal"),
+    )
+    A, start = spec.num_actions, environment.observe(environment.reset([0]))
+    replay.add(
+        Episode(
+            observations=np.repeat(start, T + 1, axis=0),
+            actions=np.arange(T) % A,
+            rewards=np.zeros(T),
+            policies=np.full((T + 1, A), 1 / A),
+            root_values=np.zeros(T + 1),
+            terminated=False,
+            legal=np.ones((T + 1, A), dtype=np.bool_) if hasattr(environment, "legal") else None,
+        )
+    )
+    return replay
