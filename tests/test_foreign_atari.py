@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mzprobe.errors import UsageError
-from mzprobe.networks.engine import ChainEngine, TorchEngine
+from mzprobe.networks.engine import TorchEngine, engine_for
 from mzprobe.sources import find_source, open_agent, sources
 from mzprobe.sources.archives import read_archive
 from mzprobe.sources.looking import described
@@ -16,7 +16,7 @@ from mzprobe.sources.verifying import TOLERANCE, differences
 GOLDEN = Path(__file__).parent / "golden" / "foreign_jimohman_ram.npz"
 
 
-@pytest.mark.parametrize("engine", [ChainEngine, TorchEngine])
+@pytest.mark.parametrize("engine", [engine_for, TorchEngine])  # the former gives that of our kernels
 def test_of_a_memory_it_says_what_the_original_says_of_shares_of_255(engine, tmp_path):
     file = foreign_networks.ram(tmp_path / "file")
     network = sources()["jimohman"].adapter.network(read_archive(file), source=file)

@@ -32,7 +32,10 @@ def weights(agent):
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        ({"bits": 14, "checkpoints": {"0": "a" * 64, "40": "b" * 64}}, "is rounded, as results that are shipped, and its agent "),
+        (
+            {"bits": 14, "checkpoints": {"0": "a" * 64, "40": "b" * 64}},
+            "is rounded, as results that are shipped, and its agent ",
+        ),
         ({"checkpoints": {"0": "a" * 64}, "settings": {"episodes": 4}}, "was made with other settings (episodes)"),
     ],
 )

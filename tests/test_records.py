@@ -125,13 +125,13 @@ def test_nor_do_the_first_checkpoints_of_another_seed(agent, tmp_path, tiny_conf
 )
 def test_a_states_record_is_checked_key_by_key(stopped, tmp_path, tiny_config, make_trainer, changes, said):
     rewrite(state_of(stopped), **changes)
-    with pytest.raises(CheckpointError, match=rf"holds no record of a state of training \({said}.*\): remove "):
+    with pytest.raises(CheckpointError, match=rf"holds no record of a state of training \({said}.*\): copy it back, "):
         make_trainer(tiny_config(), tmp_path).train()
 
 
 def test_a_state_under_the_name_of_another_step_is_refused(stopped, tmp_path, tiny_config, make_trainer):
     state_of(stopped).parent.rename(stopped / "resume" / "00000030-0000000400")
-    with pytest.raises(CheckpointError, match=r"00000030-0000000400 holds the state of step 25: remove "):
+    with pytest.raises(CheckpointError, match=r"00000030-0000000400 holds the state of step 25: copy it back, "):
         make_trainer(tiny_config(), tmp_path).train()
 
 

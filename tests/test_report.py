@@ -290,7 +290,7 @@ def test_a_run_without_tables_is_one_sentence(analyses, tmp_path, run_cli):
     assert code == 2
     assert said == (
         f"error: there are no tables of run nobody under {analyses}: make one with mzprobe eval-online "
-        "checkpoints/nobody\n"
+        "checkpoints/nobody, or give another --analyses\n"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -17,7 +17,7 @@ from mzprobe.signals import STOPS, exit_code, heard, interrupting
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 COMMANDS = {  # and what each calls on its way
     "train": ("mzprobe.config.load_preset", ["train"]),
-    "probe": ("mzprobe.sources.find_source", ["eval-horizon", "anywhere"]),
+    "probe": ("mzprobe.sources.find_source", ["eval-horizon", "."]),
     "collect": ("mzprobe.datasets.collect.load_player", ["collect", "cartpole", "--policy", "random", "--out", "a-v0"]),
     "figures": ("mzprobe.figures.draw_run", ["figures", "run"]),
     "claims": ("mzprobe.claims.read_tables", ["claims", "run"]),

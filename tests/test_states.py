@@ -54,7 +54,9 @@ def test_a_state_that_does_not_fit_is_refused_in_one_sentence(agent, tmp_path, t
     else:
         place[last] = value
     path.write_bytes(sealed(record))
-    with pytest.raises(CheckpointError, match=r"(does not fit|holds no record of a state of training) \(.*\): remove"):
+    with pytest.raises(
+        CheckpointError, match=r"(does not fit|holds no record of a state of training) \(.*\): copy it back"
+    ):
         make_trainer(tiny_config("training.steps=50"), tmp_path).train()
 
 

@@ -109,10 +109,11 @@ def test_a_dry_run_names_dataset_and_variants_and_writes_nothing(study_file, tmp
     monkeypatch.chdir(tmp_path)
     code, out, said = run_cli("study", "mine.toml", "--dry-run")
     assert (code, out) == (0, "")
-    dataset, train, online = said.splitlines()
+    dataset, train, online, total = said.splitlines()
     assert dataset == "dataset: 7 episodes of an agent of 20 training steps"
-    assert train == "train: 4 agents (2 variants), 40 training steps each, some 640 environment steps"
+    assert train.startswith("train: 4 agents (2 variants), 40 training steps each, some 640 environment steps; about ")
     assert online.startswith("online: 12 checkpoints")
+    assert total.startswith("in all about ")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
 
 

@@ -140,7 +140,6 @@ def train(
     collect makes one. Offline, targets come from searches at recorded states; with --set reanalyse.fraction=0, from the
     recorded actions: behaviour cloning.
     """
-    from mzprobe.compute import Compute
     from mzprobe.config import load_preset
 
     given = list(overrides or [])
@@ -153,6 +152,7 @@ def train(
     check_device(device)
     # What is mistyped is refused before what takes seconds to import.
     from mzprobe.checkpoints import agent_folder
+    from mzprobe.compute import Compute
     from mzprobe.console import compiling, console, errors, progress_bars, stopping, training_note
     from mzprobe.training.logging import tensorboard_logger
     from mzprobe.training.trainer import Progress, Trainer

@@ -48,10 +48,11 @@ def run_or_newest(
     Raises:
         UsageError: if it has no tables.
     """
-    from mzprobe.checkpoints import newest_run
     from mzprobe.names import check_name
 
     if run is None:
+        from mzprobe.checkpoints import newest_run  # takes seconds to import
+
         run = newest_run(checkpoints).name
         say.print(f"run {run}, the newest under {checkpoints}")
     name = runs[0].name if runs else Path(run).name  # the probes take the folder of its checkpoints

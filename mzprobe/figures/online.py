@@ -80,8 +80,8 @@ def _draw_agents(axes: Axes, behaviour: pd.DataFrame) -> None:
 def _mark_temperatures(axes: Axes, behaviour: pd.DataFrame) -> None:
     """A vertical line at every training step from which the behaviour policy has another temperature."""
     T = behaviour["temperature"].to_numpy()
-    for i in range(1, len(T)):
-        if T[i] != T[i - 1]:
-            step = behaviour["training_step"].iloc[i]
-            axes.axvline(step, color="0.8", linewidth=0.8, zorder=0)
-            axes.annotate(f"T = {T[i]:g}", (step, 1), (2, -7), ("data", "axes fraction"), "offset points", fontsize=6)
+    changes = [i for i in range(1, len(T)) if T[i] != T[i - 1]]
+    for height, i in enumerate(changes):  # each a line of text higher, at the bottom, where few curves are
+        step, place = behaviour["training_step"].iloc[i], (2, 3 + 8 * height)
+        axes.axvline(step, color="0.8", linewidth=0.8, zorder=0)
+        axes.annotate(f"T = {T[i]:g}", (step, 0), place, ("data", "axes fraction"), "offset points", fontsize=6)

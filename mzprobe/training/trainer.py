@@ -276,7 +276,8 @@ class Trainer:
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as reason:
             said = one_line(str(reason))[:200]
             raise CheckpointError(
-                f"{self.folder} holds a state of training that does not fit ({said}): remove it to start over"
+                f"{self.folder} holds a state of training that does not fit ({said}): copy it back, or "
+                "train under another --name"
             ) from None
         self.clock.read(self.folder, self.step)
         return True

@@ -16,7 +16,7 @@ from spoiling import BYTES, changed, inputs, is_a_sentence, tried
 from stored_tables import store
 
 from mzprobe.errors import MzprobeError
-from mzprobe.figures import _provenance
+from mzprobe.figures import made_by
 from mzprobe.figures.output import title_of
 from mzprobe.seals import table_sha256
 from mzprobe.tables import commands_of, differing, read_run, read_table
@@ -136,6 +136,6 @@ def taken(analyses, whole, path):
     table = read_table(path)
     run = read_run(analyses, path.parent.parent.name, path.parent.name)
     assert differing(table.record, table.record) == ""
-    commands_of(run), title_of(run), _provenance(run)
+    commands_of(run), title_of(run), made_by(run)
     same = table.frame.equals(whole.frame) and (table.record, table.units) == (whole.record, whole.units)
     return "as it was" if same else "another"
