@@ -306,6 +306,19 @@ def test_an_episode_longer_than_minari_reads_is_refused(tmp_path):
 # Memory
 
 
+def traced(path, spec):
+    """Bytes: the most while a dataset is opened, what is kept of it, and the most while an episode is read."""
+    tracemalloc.start()
+    try:
+        dataset = open_dataset(path, spec)
+        kept, opening = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        dataset.read([7])
+        return opening, kept, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 def test_opening_and_reading_hold_a_few_episodes_at_a_time(tmp_path, storage):
     spec = replace(SPEC, observation_shape=(2000,))
@@ -318,17 +331,8 @@ def test_opening_and_reading_hold_a_few_episodes_at_a_time(tmp_path, storage):
         path = foreign(tmp_path / "a-v0", episodes, "hdf5", observation_space=Box(-np.inf, np.inf, (2000,), np.float32))
     del episodes
     open_dataset(str(path), spec).read([0])  # imports, once
-    tracemalloc.start()
-    try:
-        dataset = open_dataset(str(path), spec)
-        kept, peak = tracemalloc.get_traced_memory()
-        assert peak < 6e6
-        assert kept < 5e5
-        tracemalloc.reset_peak()
-        dataset.read([7])
-        assert tracemalloc.get_traced_memory()[1] < 4e6
-    finally:
-        tracemalloc.stop()
+    held = np.array([traced(str(path), spec) for _ in range(3)]).min(axis=0)  # what else a process does only adds
+    assert (held < [6e6, 5e5, 4e6]).all()
 
 
 def test_a_file_of_many_episodes_is_opened_anew_now_and_then(tmp_path, monkeypatch):
