@@ -34,7 +34,7 @@ napoleon_attr_annotations = False
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!mzprobe).*"),
-    (r"py:class", r"mzprobe\.search\.models\.(Latent|State)Arena|mzprobe\.networks\.mlp\.MLPWeights"),
+    (r"py:class", r"mzprobe\.search\.models\.(Latent|State)Arena|mzprobe\.networks\.fused\.weights\.FusedWeights"),
     (r"py:class", r"mzprobe\.datasets\.storages\..*"),
 ]
 
