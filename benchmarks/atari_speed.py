@@ -58,7 +58,7 @@ def bare(env: AtariEnvironment, emulator: Emulator, actions: list[list[int]], *,
 def branches(env: AtariEnvironment, actions: list[list[int]]) -> None:
     """Steps from two states by turns, with one emulator."""
     here, there = env.reset([0]), env.step(env.reset([0]), [1])[0]
-    for at in range(0, len(actions), 2):
+    for at in range(0, len(actions) - 1, 2):
         env.step(here, actions[at])
         env.step(there, actions[at + 1])
 

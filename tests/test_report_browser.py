@@ -13,7 +13,7 @@ from stored_tables import store
 
 from mzprobe.figures import PLANS
 from mzprobe.report import write_report
-from mzprobe.tables import read_run
+from mzprobe.tables import find_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -34,7 +34,7 @@ def many_agents(analyses):
     """Stores a run of 30 agents: those of the shipped study at a few of their states, each ten times with noise."""
     generator = np.random.default_rng(0)
     for plan in PLANS:
-        table = read_run(ROOT / "analyses", "cartpole-quick", plan.probe)
+        table = find_run(ROOT / "analyses", "cartpole-quick", plan.probe)
         if table is None:
             continue
         frame = table.frame
@@ -169,7 +169,7 @@ def test_the_csv_and_the_drawing_have_the_numbers_of_the_table(opened):
     (mean,) = (trace for trace in traces if trace["name"] == "MCTS (behaviour policy)")
     assert (mean["x"], mean["y"]) == (acted["training_step"].tolist(), acted["mean"].tolist())
     own = pd.read_csv(io.StringIO(saved(page, "#figure-fig2-online .own")), comment="#")
-    frame = read_run(ROOT / "analyses", "cartpole-quick", "online").frame
+    frame = find_run(ROOT / "analyses", "cartpole-quick", "online").frame
     by = ["policy", "training_step", "seed"]
     expected = frame.groupby(by)["return"].mean()
     pd.testing.assert_series_equal(own.set_index(by)["mean"].sort_index(), expected, check_names=False, rtol=1e-15)
@@ -234,7 +234,7 @@ def test_hovering_says_agent_step_and_number(opened):
     texts.scroll_into_view_if_needed()
     texts.locator(".main-svg").first.wait_for()
     said = texts.evaluate("plot => plot.data.find((trace) => trace.name === undefined && trace.text).text[1]")
-    frame = read_run(ROOT / "analyses", "cartpole-quick", "online").frame
+    frame = find_run(ROOT / "analyses", "cartpole-quick", "online").frame
     own = frame[(frame["seed"] == 0) & (frame["training_step"] == 500) & (frame["policy"] == "behaviour")]
     number = f"{own['return'].mean():.4g}"
     assert said == f"<b>agent 0</b>, MCTS (behaviour policy)<br>training step 500<br>{number}"
@@ -281,8 +281,9 @@ def test_keys_are_enough(opened):
     assert len([trace for trace in drawn(page, "fig2-online") if trace["name"]]) == 2
     page.locator("#figure-fig2-online summary").focus()
     page.keyboard.press("Enter")
-    heads = page.locator("#figure-fig2-online .numbers thead th").all_inner_texts()
-    assert heads == ["Training steps", "policy prior, sampled", "policy prior, greedy"]
+    heads = page.locator("#figure-fig2-online .numbers thead th")
+    heads.first.wait_for()  # the table is made once it is opened
+    assert heads.all_inner_texts() == ["Training steps", "policy prior, sampled", "policy prior, greedy"]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
