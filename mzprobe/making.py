@@ -18,15 +18,12 @@ def network_of(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Ge
     """
     network = networks.build(config, spec, generator)
     if ":" in config.kind:
-        training = network.training
         try:
-            networks.check_network(network.eval(), spec)
+            networks.check_network(network, spec)
         except CheckFailed as broken:
             raise UsageError(_refused(config.kind, str(broken))) from broken
         except Exception as error:  # anybody's code, or ours with what that gave
             raise UsageError(_refused(config.kind, raised(error))) from error
-        finally:
-            network.train(training)
     return network
 
 
