@@ -5,14 +5,22 @@ from collections.abc import Iterator
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from mzprobe.errors import UsageError
-from mzprobe.values import holds_boolean
+from mzprobe.values import holds_boolean, refuse_odd
 
 MOST = 2**31 - 1  # of anything that is counted: more is a slip, and products of two still fit 64 bits
 WIDEST = 2**16  # entries of a layer, whose weights are the square of that: 16 GiB
 PositiveInt = Annotated[int, Field(ge=1, le=MOST)]
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    refuse_odd(options)
+    return options
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_plain)]  # of somebody's factory: what JSON holds
 NonNegativeInt = Annotated[int, Field(ge=0, le=MOST)]
 Width = Annotated[int, Field(ge=1, le=WIDEST)]
 _LARGEST = 1e12  # of any factor; squares of it are numbers of float32

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from mzprobe.config.base import WIDEST, Atom, Config, Positive, PositiveInt, Share, Width
-from mzprobe.values import refuse_odd
+from mzprobe.config.base import WIDEST, Atom, Config, Options, Positive, PositiveInt, Share, Width
 
 
 class NetworkConfig(Config):
@@ -77,14 +76,8 @@ class FactoryConfig(VectorsConfig):
 
     kind: Annotated[str, Field(pattern=":")]
     """`module:attribute` of a callable that takes (config, spec, generator)."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Of the factory: what JSON holds."""
-
-    @field_validator("options")
-    @classmethod
-    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
-        refuse_odd(options)
-        return options
 
 
 KINDS: Mapping[str, type[NetworkConfig]] = {"mlp": MLPConfig, "resnet": ResNetConfig}

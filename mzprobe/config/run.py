@@ -11,13 +11,13 @@ from mzprobe.config.base import (
     Exponent,
     NonNegative,
     NonNegativeInt,
+    Options,
     Positive,
     PositiveInt,
     Share,
     validated,
 )
 from mzprobe.config.network import AnyNetworkConfig, MLPConfig, config_class, kind_of
-from mzprobe.values import refuse_odd
 
 
 class EnvironmentConfig(Config):
@@ -26,14 +26,8 @@ class EnvironmentConfig(Config):
     name: str = "cartpole"
     """A registered name, `gym:ID` of a deterministic Gymnasium environment, or `module:attribute` of
     a factory of your own."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Keyword arguments of the environment, such as gamma or time_limit: what JSON holds."""
-
-    @field_validator("options")
-    @classmethod
-    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
-        refuse_odd(options)
-        return options
 
 
 Rule = Literal["puct", "gumbel", "regularised"]
