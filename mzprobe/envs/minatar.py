@@ -64,30 +64,37 @@ def _advance(
     return next_x, next_y, right, down, at, hit, bricks, reward, lost
 
 
+@inlined
+def _unpacked(board: int) -> tuple[int, int, int, int, int, int]:
+    """A state's small numbers but those of a step ago, from the eight bytes that hold them, the first lowest."""
+    x, y, right, down = board & 255, board >> 8 & 255, board >> 32 & 255, board >> 40 & 255
+    return x, y, right, down, board >> 48 & 255, board >> 56
+
+
+@inlined
+def _packed(x: int, y: int, last_x: int, last_y: int, right: int, down: int, at: int, struck: int) -> int:
+    """The eight bytes again."""
+    return x | y << 8 | last_x << 16 | last_y << 24 | right << 32 | down << 40 | at << 48 | struck << 56
+
+
 @kernel
 def _step_batch(numbers: Small, bricks: Int64, done: Bool, actions: Int64) -> tuple[Small, Int64, Bool, Float64]:
     """Steps every board that has not ended; gives the next ones and rewards `[B]`."""
     following, left = np.empty_like(numbers), np.empty_like(bricks)
     ended, rewards = np.empty_like(done), np.empty(actions.shape[0])
+    # A board's small numbers are one integer here, and nothing branches: so eight boards are stepped side by side.
+    boards = numbers.reshape(numbers.size).view(np.int64)
+    after = following.reshape(following.size).view(np.int64)
     for i in range(actions.shape[0]):
-        if done[i]:
-            following[i], left[i], ended[i], rewards[i] = numbers[i], bricks[i], True, 0.0
-            continue
-        x, y = int(numbers[i, _X]), int(numbers[i, _Y])
-        next_x, next_y, right, down, at, hit, left[i], rewards[i], ended[i] = _advance(
-            x,
-            y,
-            int(numbers[i, _RIGHT]),
-            int(numbers[i, _DOWN]),
-            int(numbers[i, _AT]),
-            int(numbers[i, _STRUCK]),
-            bricks[i],
-            actions[i],
+        board, standing, over = boards[i], bricks[i], done[i]
+        x, y, right, down, at, struck = _unpacked(board)
+        next_x, next_y, right, down, at, hit, bricks_left, reward, lost = _advance(
+            x, y, right, down, at, struck, standing, actions[i]
         )
-        following[i, _X], following[i, _Y] = next_x, next_y
-        following[i, _LAST_X], following[i, _LAST_Y] = x, y
-        following[i, _RIGHT], following[i, _DOWN] = right, down
-        following[i, _AT], following[i, _STRUCK] = at, hit
+        after[i] = board if over else _packed(next_x, next_y, x, y, right, down, at, hit)
+        left[i] = standing if over else bricks_left
+        rewards[i] = 0.0 if over else reward
+        ended[i] = over | lost
     return following, left, ended, rewards
 
 
@@ -110,20 +117,22 @@ def _rewards_along(numbers: Small, bricks: Int64, done: Bool, actions: Int64) ->
 
 
 @kernel
-def _observe(numbers: Small, bricks: Int64, seen: Bool) -> None:
-    """Writes boards into `seen`, `[B, 10, 10, channels]`, all False before."""
-    for i in range(numbers.shape[0]):
-        board = numbers[i]
-        seen[i, SIZE - 1, board[_AT], _PADDLE] = True
-        seen[i, board[_Y], board[_X], _BALL] = True
-        seen[i, board[_LAST_Y], board[_LAST_X], _TRAIL] = True
-        left = bricks[i]
-        for row in range(_ROWS):
-            for column in range(SIZE):
-                seen[i, 1 + row, column, _BRICK] = left & 1
-                left >>= 1
-        if seen.shape[3] > _STRIKE and board[_STRUCK]:
-            seen[i, :, :, _STRIKE] = True
+def _observe(numbers: Small, bricks: Int64) -> Bool:
+    """Boards `[B, 10, 10, 4]`, all channels but the last."""
+    B = numbers.shape[0]
+    seen = np.empty((B, SIZE, SIZE, _STRIKE), np.bool_)
+    # A place's four channels are one integer here, the first lowest: the rows of bricks are written side by side.
+    places = seen.reshape(seen.size).view(np.uint32).reshape(B, SIZE * SIZE)
+    for i in range(B):
+        board, place, standing = numbers[i], places[i], bricks[i]
+        for j in range(SIZE * SIZE):
+            place[j] = 0
+        for brick in range(_ROWS * SIZE):
+            place[SIZE + brick] = (standing >> brick & 1) << 8 * _BRICK
+        place[SIZE * (SIZE - 1) + board[_AT]] |= 1 << 8 * _PADDLE
+        place[SIZE * board[_Y] + board[_X]] |= 1 << 8 * _BALL
+        place[SIZE * board[_LAST_Y] + board[_LAST_X]] |= 1 << 8 * _TRAIL
+    return seen
 
 
 class MinAtarBreakout:
@@ -202,9 +211,11 @@ class MinAtarBreakout:
 
     def observe(self, states: BreakoutStates) -> Bool:
         """The board, `[B, 10, 10, channels]`."""
-        seen = np.zeros((len(states), *self._spec.observation_shape), np.bool_)
-        _observe(states.numbers, states.bricks, seen)
-        return seen
+        seen = _observe(states.numbers, states.bricks)
+        if len(self.channels) == _STRIKE:
+            return seen
+        struck = states.numbers[:, _STRUCK].astype(np.bool_)
+        return np.concatenate([seen, np.broadcast_to(struck[:, None, None, None], (*seen.shape[:3], 1))], axis=3)
 
     def terminal(self, states: BreakoutStates) -> Bool:
         """Whether the ball is lost, bool `[B]`."""

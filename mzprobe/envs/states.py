@@ -35,4 +35,4 @@ class ArrayStates:
         return cls(*(np.concatenate(arrays) for arrays in zip(*(part._arrays() for part in parts), strict=True)))
 
     def _arrays(self) -> list[NDArray[Any]]:
-        return [getattr(self, name) for name in self.__dataclass_fields__]
+        return list(vars(self).values())  # fields in order, and nothing else: it is frozen
