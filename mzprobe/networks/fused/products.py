@@ -14,85 +14,14 @@ from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from mzprobe._kernel import borrowing
+from mzprobe.networks.fused.registers import FLOAT, INDEX, Lines, operands
 
 Float32 = NDArray[np.float32]
-
-_FLOAT = ir.FloatType()
-_BYTE = ir.IntType(8).as_pointer()
-_INDEX = ir.IntType(64)
-_LANE = ir.IntType(32)
-
-
-class _Operand:
-    """An array `[rows, columns]` of float32 as a tile reads and writes it."""
-
-    def __init__(self, context: Any, builder: Any, array_type: Any, value: Any) -> None:
-        array = context.make_array(array_type)(context, builder, value)
-        self.builder = builder
-        self.data = builder.bitcast(array.data, _BYTE)
-        self.strides = cgutils.unpack_tuple(builder, array.strides)
-        self.shape = cgutils.unpack_tuple(builder, array.shape)
-
-    def at(self, row: Any, column: Any, kind: Any) -> Any:
-        """Where `kind` (a number or a vector of neighbours) lies."""
-        offset = self.builder.add(self.builder.mul(row, self.strides[0]), self.builder.mul(column, self.strides[1]))
-        return self.builder.bitcast(self.builder.gep(self.data, [offset]), kind.as_pointer())
-
-
-class _Lines:
-    """`columns` neighbouring numbers of an array, loaded, stored and multiplied as one vector.
-
-    Args:
-        builder: of the function that is written.
-        columns: in a vector.
-        count: how many of them there are, or None for all; no other memory is touched.
-    """
-
-    def __init__(self, builder: Any, columns: int, count: Any | None) -> None:
-        self.builder = builder
-        self.kind = ir.VectorType(_FLOAT, columns)
-        self.suffix = f"v{columns}f32"
-        self.mask = None
-        if count is not None:
-            numbers = ir.Constant(ir.VectorType(_INDEX, columns), list(range(columns)))
-            self.mask = builder.icmp_signed("<", numbers, self.everywhere(count))
-
-    def everywhere(self, number: Any) -> Any:
-        """A vector of one number."""
-        vector = ir.VectorType(number.type, self.kind.count)
-        undefined = ir.Constant(vector, ir.Undefined)
-        first = self.builder.insert_element(undefined, number, ir.Constant(_LANE, 0))
-        lanes = ir.Constant(ir.VectorType(_LANE, self.kind.count), [0] * self.kind.count)
-        return self.builder.shuffle_vector(first, undefined, lanes)
-
-    def load(self, place: Any) -> Any:
-        """The numbers at a place; 0 for those that are not there."""
-        if self.mask is None:
-            return self.builder.load(place, align=4)
-        nothing = ir.Constant(self.kind, [0.0] * self.kind.count)
-        return self._call("llvm.masked.load", self.kind, [place, ir.Constant(_LANE, 4), self.mask, nothing])
-
-    def store(self, vector: Any, place: Any) -> None:
-        """Writes those numbers that are there."""
-        if self.mask is None:
-            self.builder.store(vector, place, align=4)
-        else:
-            self._call("llvm.masked.store", ir.VoidType(), [vector, place, ir.Constant(_LANE, 4), self.mask])
-
-    def multiply_add(self, x: Any, y: Any, z: Any) -> Any:
-        """X y + z, rounded once."""
-        return self._call("llvm.fma", self.kind, [x, y, z])
-
-    def _call(self, name: str, returned: Any, values: list[Any]) -> Any:
-        kind = ir.FunctionType(returned, [value.type for value in values])
-        suffix = self.suffix + (".p0" if "masked" in name else "")
-        function = cgutils.get_or_insert_function(self.builder.module, kind, f"{name}.{suffix}")
-        return self.builder.call(function, values)
 
 
 def tile(rows: int, columns: int, *, part: bool = False) -> Callable[..., None]:
@@ -104,16 +33,16 @@ def tile(rows: int, columns: int, *, part: bool = False) -> Callable[..., None]:
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        a, b, out = _operands(context, builder, signature, values, 3)
+        a, b, out = operands(context, builder, signature, values, 3)
         i, j = values[3:]
-        line = _Lines(builder, columns, builder.sub(out.shape[1], j) if part else None)
-        numbers = [builder.add(i, ir.Constant(_INDEX, r)) for r in range(rows)]
+        line = Lines(builder, columns, builder.sub(out.shape[1], j) if part else None)
+        numbers = [builder.add(i, ir.Constant(INDEX, r)) for r in range(rows)]
         places = [out.at(number, j, line.kind) for number in numbers]
 
         def add(k: Any, sums: list[Any]) -> list[Any]:
             shared = line.load(b.at(k, j, line.kind))
             return [
-                line.multiply_add(line.everywhere(builder.load(a.at(number, k, _FLOAT), align=4)), shared, total)
+                line.multiply_add(line.everywhere(builder.load(a.at(number, k, FLOAT), align=4)), shared, total)
                 for number, total in zip(numbers, sums, strict=True)
             ]
 
@@ -136,13 +65,13 @@ def row_tile(columns: int, *, twice: bool = False) -> Callable[..., None]:
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        a, b, start, out = _operands(context, builder, signature, values, 4)
-        line = _Lines(builder, columns, None)
-        row, last = ir.Constant(_INDEX, 0), builder.sub(out.shape[1], ir.Constant(_INDEX, columns))
+        a, b, start, out = operands(context, builder, signature, values, 4)
+        line = Lines(builder, columns, None)
+        row, last = ir.Constant(INDEX, 0), builder.sub(out.shape[1], ir.Constant(INDEX, columns))
         places = [values[4], last] if twice else [values[4]]
 
         def add(k: Any, sums: list[Any]) -> list[Any]:
-            factor = line.everywhere(builder.load(a.at(row, k, _FLOAT), align=4))
+            factor = line.everywhere(builder.load(a.at(row, k, FLOAT), align=4))
             return [
                 line.multiply_add(factor, line.load(b.at(k, place, line.kind)), total)
                 for place, total in zip(places, sums, strict=True)
@@ -159,24 +88,17 @@ def row_tile(columns: int, *, twice: bool = False) -> Callable[..., None]:
     return cast(Callable[..., None], intrinsic(typed))
 
 
-def _operands(context: Any, builder: Any, signature: Any, values: Any, count: int) -> list[_Operand]:
-    return [
-        _Operand(context, builder, kind, value)
-        for kind, value in zip(signature.args[:count], values[:count], strict=True)
-    ]
-
-
 def _over_terms(builder: Any, K: Any, before: list[Any], add: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
     """Sums after the terms k = 0 .. K - 1, K at least 1, each added by `add(k, sums)`."""
     entry, body, end = builder.block, builder.append_basic_block("terms"), builder.append_basic_block("done")
     builder.branch(body)
     builder.position_at_end(body)
-    k = builder.phi(_INDEX)
+    k = builder.phi(INDEX)
     sums = [builder.phi(start.type) for start in before]
     after = add(k, sums)
-    following = builder.add(k, ir.Constant(_INDEX, 1))
+    following = builder.add(k, ir.Constant(INDEX, 1))
     builder.cbranch(builder.icmp_signed("<", following, K), body, end)
-    k.add_incoming(ir.Constant(_INDEX, 0), entry)
+    k.add_incoming(ir.Constant(INDEX, 0), entry)
     k.add_incoming(following, body)
     for total, start, step in zip(sums, before, after, strict=True):
         total.add_incoming(start, entry)
