@@ -19,6 +19,7 @@ from mzprobe.networks.fused.mlp_kernels import (
     step_block,
     value_block,
 )
+from mzprobe.networks.fused.transposes import copy, transpose
 from mzprobe.networks.fused.weights import MLPWeights
 from mzprobe.networks.support import Axis
 from mzprobe.search.rollouts import rollout_action
@@ -66,6 +67,8 @@ def fused_search(
     block = new_block(weights, lanes_of(B))
     L, lanes = block.z.shape
     latents = np.zeros((lanes, M, L), np.float32)
+    # Latents of the nodes that are expanded; a single one lies down and across alike.
+    chosen = block.x[:L].reshape((1, L)) if lanes == 1 else np.zeros((lanes, L), np.float32)
     nodes = np.zeros(lanes, np.int32)
     actions = np.zeros(lanes, np.int32)
     r = np.zeros(lanes)
@@ -79,13 +82,12 @@ def fused_search(
                 select(forest, first, selection, nodes[:count], actions[:count])
                 for i in range(count):
                     depth[i, slot] = depth[i, nodes[i]] + from_root
-                    for j in range(L):
-                        block.x[j, i] = latents[i, nodes[i], j]
+                    copy(latents[i, nodes[i]], chosen[i])
                     place_action(block, i, actions[i])
+                if lanes > 1:
+                    transpose(chosen, block.x[:L])
                 step_block(weights, block)
-            for i in range(count):
-                for j in range(L):
-                    latents[i, slot, j] = block.z[j, i]
+            transpose(block.z, latents[:, slot])
             if not uniform:
                 policy_block(weights, block)
             for i in range(count):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mzprobe._kernel import kernel
 from mzprobe.networks.fused.mlp_kernels import mean_atoms, minmax_lanes, perceptron, softmax_lanes
 from mzprobe.networks.fused.products import add_product
+from mzprobe.networks.fused.transposes import transpose
 from mzprobe.networks.fused.weights import Layers, MLPWeights
 from mzprobe.networks.support import EPSILON, Axis
 from mzprobe.training.objective import policy_loss, reward_loss, value_loss
@@ -50,7 +51,7 @@ def fused_gradient(
     reward_loss, value_loss, policy_loss = 0.0, 0.0, 0.0
     for k in range(K + 1):
         z, z_down, dz = work.z[k], work.z_down, work.dz[k]
-        _lay_down(z, z_down)
+        transpose(z, z_down)
         perceptron(z, weights.policy, work.hidden, work.policy)
         softmax_lanes(work.policy, work.row, work.powers_policy)
         policy_loss += _policy_gradient(work.policy, batch.policies[k], batch.policy_weights[k], of_policy)
@@ -70,7 +71,7 @@ def fused_gradient(
             read, down, dread = (work.step, work.step_down, work.dstep) if of_all else (z, z_down, dz)
             if of_all:
                 _lay_side_by_side(work.x[k - 1], z, work.step)
-                _lay_down(work.step, work.step_down)
+                transpose(work.step, work.step_down)
                 work.dstep[:] = np.float32(0)
             perceptron(read, weights.reward, work.hidden, work.scalar)
             softmax_lanes(work.scalar, work.row, work.powers_scalar)
@@ -80,9 +81,9 @@ def fused_gradient(
             _head_gradient(down, work.scalar, weights.reward, gradients.reward, 0, work, work.across_scalar, dread)
             if of_all:
                 _add_to_latents(work.dstep, work.dz[k - 1], dz)
-    _lay_down(work.turned[0], gradients.reward.w1)
-    _lay_down(work.turned[1], gradients.policy.w1)
-    _lay_down(work.turned[2], gradients.value.w1)
+    transpose(work.turned[0], gradients.reward.w1)
+    transpose(work.turned[1], gradients.policy.w1)
+    transpose(work.turned[2], gradients.value.w1)
     _back_through_time(weights, gradients, work)
     return reward_loss, value_loss, policy_loss
 
@@ -110,9 +111,7 @@ def _unroll(weights: MLPWeights, batch: Batch, work: Workspace) -> None:
     """Latents of all steps, with what led to them."""
     K, B = batch.actions.shape
     L, A = work.z.shape[1], work.policy.shape[0]
-    for b in range(B):
-        for j in range(work.seen.shape[0]):
-            work.seen[j, b] = batch.observations[b, j]
+    transpose(batch.observations, work.seen)
     perceptron(work.seen, weights.representation, work.h_body[0], work.z[0])
     minmax_lanes(work.z[0], work.scale[0], work.row)
     for k in range(K):
@@ -158,7 +157,7 @@ def _head_gradient(
     _hidden_gradient(dout, layers, work.hidden, work.dh)
     add_product(work.dh, x_down, work.turned[head])
     _add_columns(work.dh, gradients.b1)
-    _lay_down(dout, across)
+    transpose(dout, across)
     add_product(work.hidden, across, gradients.w2)
     _add_rows(across, gradients.b2)
     add_product(layers.w1, work.dh, dx)
@@ -171,8 +170,8 @@ def _body_gradient(x: Float32, hidden: Float32, layers: Layers, gradients: Layer
     That is x dh' and hidden dy', and the biases' sums, over the batch in its order.
     """
     _hidden_gradient(work.dy, layers, hidden, work.dh)
-    _lay_down(work.dh, work.across)
-    _lay_down(work.dy, work.across_latent)
+    transpose(work.dh, work.across)
+    transpose(work.dy, work.across_latent)
     add_product(x, work.across, gradients.w1)
     add_product(hidden, work.across_latent, gradients.w2)
     _add_rows(work.across, gradients.b1)
@@ -187,29 +186,6 @@ def _hidden_gradient(dout: Float32, layers: Layers, hidden: Float32, dh: Float32
     for j in range(dh.shape[0]):
         for b in range(dh.shape[1]):
             dh[j, b] = dh[j, b] if hidden[j, b] > 0 else np.float32(0)
-
-
-@kernel
-def _lay_down(x: Float32, out: Float32) -> None:
-    """Out = x', four by four: all are loaded before any is stored, so that they are turned in registers."""
-    m, n = x.shape
-    whole = n // 4 * 4
-    for j in range(0, m // 4 * 4, 4):
-        for b in range(0, whole, 4):
-            p0, p1, p2, p3 = x[j, b], x[j, b + 1], x[j, b + 2], x[j, b + 3]
-            q0, q1, q2, q3 = x[j + 1, b], x[j + 1, b + 1], x[j + 1, b + 2], x[j + 1, b + 3]
-            r0, r1, r2, r3 = x[j + 2, b], x[j + 2, b + 1], x[j + 2, b + 2], x[j + 2, b + 3]
-            s0, s1, s2, s3 = x[j + 3, b], x[j + 3, b + 1], x[j + 3, b + 2], x[j + 3, b + 3]
-            out[b, j], out[b, j + 1], out[b, j + 2], out[b, j + 3] = p0, q0, r0, s0
-            out[b + 1, j], out[b + 1, j + 1], out[b + 1, j + 2], out[b + 1, j + 3] = p1, q1, r1, s1
-            out[b + 2, j], out[b + 2, j + 1], out[b + 2, j + 2], out[b + 2, j + 3] = p2, q2, r2, s2
-            out[b + 3, j], out[b + 3, j + 1], out[b + 3, j + 2], out[b + 3, j + 3] = p3, q3, r3, s3
-        for b in range(whole, n):
-            for i in range(j, j + 4):
-                out[b, i] = x[i, b]
-    for i in range(m // 4 * 4, m):
-        for b in range(n):
-            out[b, i] = x[i, b]
 
 
 @kernel

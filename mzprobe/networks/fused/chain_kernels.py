@@ -4,13 +4,14 @@ A row has the same bits in whatever batch, and on whatever processor with fused 
 sums are those of `mlp_kernels`.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe._kernel import borrowing, kernel
 from mzprobe.networks.fused.mlp_kernels import exponentials, lanes_of, layer_lanes, mean_atoms, softmax_lanes
+from mzprobe.networks.fused.transposes import transpose
 from mzprobe.networks.support import Axis
 
 Float32 = NDArray[np.float32]
@@ -159,22 +160,6 @@ def _act(room: Room, i: int, action: int) -> None:
         room.x[L + a, i] = np.float32(1) if a == action else np.float32(0)
 
 
-@borrowing
-def _load(rows: Float32, first: int, count: int, x: Float32) -> None:
-    """Lanes of x from rows `first .. first + count - 1`, `[B, n]`; what x has below stays."""
-    for i in range(count):
-        for j in range(rows.shape[1]):
-            x[j, i] = rows[first + i, j]
-
-
-@borrowing
-def _store(x: Float32, rows: NDArray[Any], first: int, count: int) -> None:
-    """Rows `first .. first + count - 1` from lanes of x."""
-    for i in range(count):
-        for j in range(rows.shape[1]):
-            rows[first + i, j] = x[j, i]
-
-
 @kernel
 def represent_chains(weights: ChainWeights, observations: Float32, latents: Float32) -> None:
     """h_theta: observations `[B, size]`; latents `[B, L]` are filled in place."""
@@ -183,9 +168,9 @@ def represent_chains(weights: ChainWeights, observations: Float32, latents: Floa
     room, seen = _room(weights, lanes), np.zeros((size, lanes), np.float32)
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
-        _load(observations, first, count, seen)
+        transpose(observations[first : first + count], seen[:, :count])
         _represent(weights, seen, room)
-        _store(room.z, latents, first, count)
+        transpose(room.z[:, :count], latents[first : first + count])
 
 
 @kernel
@@ -196,11 +181,11 @@ def step_chains(weights: ChainWeights, latents: Float32, actions: Int64, followi
     lanes = room.row.size
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
-        _load(latents, first, count, room.x)
+        transpose(latents[first : first + count], room.x[: latents.shape[1], :count])
         for i in range(count):
             _act(room, i, actions[first + i])
         _step(weights, room, rewards[first : first + count])
-        _store(room.z, following, first, count)
+        transpose(room.z[:, :count], following[first : first + count])
 
 
 @kernel
@@ -213,7 +198,7 @@ def roll_chains(weights: ChainWeights, latents: Float32, actions: Int64, rewards
     now = np.empty(lanes)
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
-        _load(latents, first, count, room.z)
+        transpose(latents[first : first + count], room.z[:, :count])
         for t in range(T):
             for j in range(L):
                 room.x[j] = room.z[j]
@@ -232,11 +217,13 @@ def predict_chains(weights: ChainWeights, latents: Float32, prior: Float64, valu
     lanes = room.row.size
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
-        _load(latents, first, count, room.z)
+        transpose(latents[first : first + count], room.z[:, :count])
         _run(weights.policy, weights.activation, room.z, room, room.policy)
         softmax_lanes(room.policy, room.row, room.powers)
         _run(weights.value, weights.activation, room.z, room, room.atoms)
         softmax_lanes(room.atoms, room.row, room.powers)
         mean_atoms(room.atoms, weights.axis, room.row, value[first : first + count])
-        _store(room.policy, prior, first, count)
-        _store(room.atoms, atoms, first, count)
+        for i in range(count):
+            for a in range(prior.shape[1]):
+                prior[first + i, a] = room.policy[a, i]
+        transpose(room.atoms[:, :count], atoms[first : first + count])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mzprobe._kernel import borrowing, kernel
 from mzprobe.networks.core import MINMAX_EPSILON
 from mzprobe.networks.fused.products import add_product, product_of_one
+from mzprobe.networks.fused.transposes import transpose
 from mzprobe.networks.fused.weights import Layers, MLPWeights
 from mzprobe.networks.support import EPSILON, Axis
 
@@ -226,9 +227,7 @@ def new_block(weights: MLPWeights, lanes: int) -> Block:
 @borrowing
 def represent_block(weights: MLPWeights, block: Block, observations: Float32, first: int, count: int) -> None:
     """Z = h_theta of observations `first .. first + count - 1` of `[B, size]`."""
-    for i in range(count):
-        for j in range(block.seen.shape[0]):
-            block.seen[j, i] = observations[first + i, j]
+    transpose(observations[first : first + count], block.seen[:, :count])
     perceptron(block.seen, weights.representation, block.hidden, block.z)
     minmax_lanes(block.z, block.row, block.other_row)
 
@@ -251,9 +250,7 @@ def place_action(block: Block, i: int, action: int) -> None:
 @borrowing
 def place_latents(block: Block, latents: Float32, first: int, count: int) -> None:
     """Writes latents `first .. first + count - 1` of `[B, L]` into z."""
-    for i in range(count):
-        for j in range(block.z.shape[0]):
-            block.z[j, i] = latents[first + i, j]
+    transpose(latents[first : first + count], block.z[:, :count])
 
 
 @borrowing
@@ -294,9 +291,7 @@ def value_atoms_all(weights: MLPWeights, latents: Float32, atoms: Float32) -> No
         place_latents(block, latents, first, count)
         perceptron(block.z, weights.value, block.hidden, block.atoms)
         softmax_lanes(block.atoms, block.row, block.powers_atoms)
-        for i in range(count):
-            for j in range(atoms.shape[1]):
-                atoms[first + i, j] = block.atoms[j, i]
+        transpose(block.atoms[:, :count], atoms[first : first + count])
 
 
 @kernel
@@ -308,9 +303,7 @@ def represent_all(weights: MLPWeights, observations: Float32, latents: Float32) 
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
         represent_block(weights, block, observations, first, count)
-        for i in range(count):
-            for j in range(block.z.shape[0]):
-                latents[first + i, j] = block.z[j, i]
+        transpose(block.z[:, :count], latents[first : first + count])
 
 
 @kernel
@@ -323,14 +316,11 @@ def step_all(
     lanes = block.row.size
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
+        transpose(latents[first : first + count], block.x[:L, :count])
         for i in range(count):
-            for j in range(L):
-                block.x[j, i] = latents[first + i, j]
             place_action(block, i, actions[first + i])
         step_block(weights, block)
-        for i in range(count):
-            for j in range(L):
-                following[first + i, j] = block.z[j, i]
+        transpose(block.z[:, :count], following[first : first + count])
         reward_block(weights, axis, block, reward[first : first + count])
 
 
