@@ -78,7 +78,7 @@ FAULTS = (
     ),
     Fault(
         what="an equally good episode is refused",
-        file="mzprobe/training/replay.py",
+        file="mzprobe/training/episodes.py",
         old="if worst.ret > ret:",
         new="if worst.ret >= ret:",
         test="tests/test_replay.py::test_an_equally_good_episode_takes_the_place_of_the_oldest",

@@ -10,8 +10,9 @@ from mzprobe.agents import Agent
 from mzprobe.config import RunConfig, TrainingConfig
 from mzprobe.probes.cost import Cost, own_episodes, own_searches, seconds, shortest
 from mzprobe.seeding import numpy_generator, torch_generator
+from mzprobe.training.episodes import Episode
 from mzprobe.training.learner import Learner
-from mzprobe.training.replay import Episode, Replay
+from mzprobe.training.replay import Replay
 
 _LENGTH = 64  # steps of the made-up episode, beyond K + n
 

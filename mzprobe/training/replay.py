@@ -1,8 +1,7 @@
 """Prioritised replay: whole episodes in flat arrays, the latest or the best, sampled by a sum tree."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from mzprobe.envs.core import ObservationType
 from mzprobe.errors import MzprobeError
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.stored import StoredTargets
+from mzprobe.training.episodes import Episode, Kept, first_gap, kept_of, leaving_for_a_better
 from mzprobe.training.sum_tree import find_slots, set_leaves
 from mzprobe.training.targets import (
     Batch,
@@ -32,30 +32,6 @@ Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 SMALLEST_PRIORITY = 1e-3  # environment units; what the model predicts perfectly is still seen now and then
-
-
-@dataclass(frozen=True, kw_only=True)
-class Episode:
-    """A finished episode of T steps; the last state is recorded too."""
-
-    observations: NDArray[Any]  # [T + 1, *shape], of the environment's dtype
-    actions: Int64  # [T]
-    rewards: Float64  # [T], environment units
-    policies: Float64  # [T + 1, A], the search's target; the last row counts only if truncated
-    root_values: Float64  # [T + 1], of the search; 0 at a terminal last state
-    terminated: bool  # else truncated
-    seed: int | None = None  # of its start, where it was played here
-    legal: Bool | None = None  # [T + 1, A], where the environment says what is
-
-
-class Kept(NamedTuple):
-    """Where an episode lies in the buffer."""
-
-    first: int  # slot
-    slots: int  # T + 1
-    ret: float  # its undiscounted return
-    seed: int | None = None  # of its start, where it was played here
-    step: int = 0  # training steps when it was stored
 
 
 class Replay:
@@ -293,7 +269,7 @@ class Replay:
         """
         names = ("head", "used", "positions", "cursor")
         self.head, self.used, self.positions, self.cursor = (whole(counts[x], most=len(self.left)) for x in names)
-        self.episodes = [_kept(kept, self.used) for kept in counts["episodes"]]
+        self.episodes = [kept_of(kept, used=self.used) for kept in counts["episodes"]]
         for name in self._per_slot:
             if name in arrays or name not in _BY_AGE or self.config.n_step_by_age:  # older states have none of these
                 fill(getattr(self, name)[: self.used], arrays[name])
@@ -319,28 +295,15 @@ class Replay:
             self._drop(self.episodes[0])
 
     def _room_among_best(self, slots: int, ret: float) -> int | None:
-        """The first of as many free slots, or None where the episodes kept are all better than its return.
-
-        Those that have to go are the worst, the oldest of equals first; an equal one makes room.
-        """
+        """The first of as many free slots, or None where the episodes kept are all better than its return."""
         assert self.config.keep_best is not None
-        free = len(self.left) - sum(kept.slots for kept in self.episodes)
-        leaving: list[Kept] = []
-        for worst in sorted(self.episodes, key=lambda kept: kept.ret):  # stable: oldest first
-            if len(self.episodes) - len(leaving) < self.config.keep_best and free >= slots:
-                break
-            if worst.ret > ret:
-                return None
-            leaving.append(worst)
-            free += worst.slots
+        leaving = leaving_for_a_better(self.episodes, slots, ret, most=self.config.keep_best, capacity=len(self.left))
+        if leaving is None:
+            return None
         for kept in leaving:
             self._drop(kept)
-        start = 0
-        for kept in sorted(self.episodes):
-            if kept.first - start >= slots:
-                return start
-            start = kept.first + kept.slots
-        return start if len(self.left) - start >= slots else self._compact()
+        start = first_gap(self.episodes, slots, capacity=len(self.left))
+        return self._compact() if start is None else start
 
     def _compact(self) -> int:
         """Moves all episodes to the front, in the order of their slots; gives the first slot behind them."""
@@ -381,15 +344,6 @@ def fill(room: NDArray[Any], array: NDArray[Any]) -> None:
     if room.shape != array.shape or room.dtype != array.dtype:
         raise ValueError(f"an array is {array.dtype} {list(array.shape)}, not {room.dtype} {list(room.shape)}")
     room[:] = array
-
-
-def _kept(values: list[Any], used: int) -> Kept:
-    """Where an episode lies, as a file has it."""
-    first, slots, ret, *others = values
-    kept = Kept(whole(first, most=used), whole(slots, most=used), float(ret), *others)
-    if kept.slots < 2 or kept.first + kept.slots > used:
-        raise ValueError("an episode lies beyond the replay buffer")
-    return kept._replace(seed=None if kept.seed is None else whole(kept.seed), step=whole(kept.step))
 
 
 _BY_AGE = ("root_values", "stored_steps")

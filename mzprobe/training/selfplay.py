@@ -12,7 +12,7 @@ from mzprobe.errors import UsageError
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.search.mcts import sample_actions, search
 from mzprobe.search.models import PlanningModel
-from mzprobe.training.replay import Episode
+from mzprobe.training.episodes import Episode
 
 
 class SelfPlay:
