@@ -12,13 +12,14 @@ from mzprobe.values import whole
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+Shown = NDArray[Any] | list[bytes]  # [T + 1, *shape], of the environment's dtype; or T + 1 frames, packed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
     """A finished episode of T steps; the last state is recorded too."""
 
-    observations: NDArray[Any]  # [T + 1, *shape], of the environment's dtype
+    observations: Shown
     actions: Int64  # [T]
     rewards: Float64  # [T], environment units
     policies: Float64  # [T + 1, A], the search's target; the last row counts only if truncated
@@ -36,6 +37,11 @@ class Kept(NamedTuple):
     ret: float  # its undiscounted return
     seed: int | None = None  # of its start, where it was played here
     step: int = 0  # training steps when it was stored
+
+    @property
+    def place(self) -> slice:
+        """Its slots."""
+        return slice(self.first, self.first + self.slots)
 
 
 def leaving_for_a_better(

@@ -12,7 +12,9 @@ from mzprobe.envs.core import ObservationType
 from mzprobe.errors import MzprobeError
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.stored import StoredTargets
+from mzprobe.training.arrays import fill
 from mzprobe.training.episodes import Episode, Kept, first_gap, kept_of, leaving_for_a_better
+from mzprobe.training.frames import Files, PackedObservations, PlainObservations, Read, nothing, packing_of
 from mzprobe.training.sum_tree import find_slots, set_leaves
 from mzprobe.training.targets import (
     Batch,
@@ -44,6 +46,7 @@ class Replay:
         num_actions: A.
         gamma: discount.
         masked: whether the legal actions of each position are kept.
+        stack: frames that an observation shows, see `stack_of`.
 
     Raises:
         UsageError: if the buffer does not fit into memory.
@@ -58,9 +61,12 @@ class Replay:
         num_actions: int,
         gamma: float,
         masked: bool = False,
+        stack: int = 1,
     ) -> None:
         capacity = config.replay_capacity
+        packing = packing_of(observation_shape, observation_dtype, stack)
         seen = math.prod(observation_shape) * np.dtype(observation_dtype).itemsize
+        seen = seen if packing is None else packing.roughly
         what = f"training.replay_capacity={capacity} with observations of {list(observation_shape)} {observation_dtype}"
         refuse_more_than_fits(capacity * (seen + 48 + (4 + masked) * num_actions), what=what)
         self.config = config
@@ -70,7 +76,11 @@ class Replay:
         self.positions = 0  # that can be sampled
         self.cursor = 0  # slot after the last one whose targets were made anew
         self.episodes: list[Kept] = []  # oldest first
-        self.observations = np.zeros((capacity, *observation_shape), observation_dtype)
+        self.observations = (
+            PlainObservations(capacity, observation_shape, observation_dtype)
+            if packing is None
+            else PackedObservations(capacity, packing)
+        )
         self.actions = np.zeros(capacity, np.int64)
         self.rewards = np.zeros(capacity, np.float32)
         self.policies = np.zeros((capacity, num_actions), np.float32)
@@ -91,7 +101,8 @@ class Replay:
             ValueError: if the episode is longer than the buffer.
             MzprobeError: if the environment gave a number that is not finite.
         """
-        if not (np.isfinite(episode.observations).all() and np.isfinite(episode.rewards).all()):
+        seen = episode.observations
+        if not (np.isfinite(episode.rewards).all() and (isinstance(seen, list) or np.isfinite(seen).all())):
             raise MzprobeError(
                 "the environment gave an observation or a reward that is not finite: test it with mzprobe.check_env"
             )
@@ -103,10 +114,10 @@ class Replay:
         first = self._room_at_head(T + 1) if self.config.keep_best is None else self._room_among_best(T + 1, ret)
         if first is None:
             return
-        end = first + T + 1
-        slots = slice(first, end)
+        kept = Kept(first, T + 1, ret, episode.seed, step)
+        end, slots = first + T + 1, kept.place
         values = n_step_values(episode.rewards, episode.root_values, n=self.config.n_step, gamma=self.gamma)
-        self.observations[slots] = episode.observations
+        self.observations.put(kept, seen)
         self.actions[first : end - 1] = episode.actions
         self.rewards[first : end - 1] = episode.rewards
         self.policies[slots] = episode.policies
@@ -118,7 +129,7 @@ class Replay:
         if len(self.legal):
             self.legal[slots] = True if episode.legal is None else episode.legal
         self.prioritise(np.arange(first, end - 1), np.abs(episode.root_values - values)[:-1])
-        self.episodes.append(Kept(first, T + 1, ret, episode.seed, step))
+        self.episodes.append(kept)
         self.head = end
         self.used = max(self.used, end)
         self.positions += T
@@ -255,14 +266,19 @@ class Replay:
         )
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """All that is kept, as arrays and as JSON."""
-        arrays = {name: getattr(self, name)[: self.used] for name in self._per_slot}
+        """All that is kept but what lies in `files`, as arrays and as JSON."""
+        arrays, counts = self.observations.state(self.used, self.episodes)
+        arrays |= {name: getattr(self, name)[: self.used] for name in self._per_slot}
         arrays["priorities"] = self.sums[self.leaves : self.leaves + self.used]
-        counts = {name: getattr(self, name) for name in ("head", "used", "positions", "cursor", "episodes")}
+        counts |= {name: getattr(self, name) for name in ("head", "used", "positions", "cursor", "episodes")}
         return arrays, counts
 
-    def restore(self, arrays: dict[str, NDArray[Any]], counts: dict[str, Any]) -> None:
-        """Takes back what `state` gave.
+    def files(self) -> Files:
+        """What is kept of episodes for good, by its digest, made when it is asked for."""
+        return self.observations.files(self.episodes)
+
+    def restore(self, arrays: dict[str, NDArray[Any]], counts: dict[str, Any], read: Read = nothing) -> None:
+        """Takes back what `state` gave; `read` gives what `files` held.
 
         Raises:
             ValueError: if it is of another buffer, or does not agree with itself: kernels would read and write beyond.
@@ -270,6 +286,7 @@ class Replay:
         names = ("head", "used", "positions", "cursor")
         self.head, self.used, self.positions, self.cursor = (whole(counts[x], most=len(self.left)) for x in names)
         self.episodes = [kept_of(kept, used=self.used) for kept in counts["episodes"]]
+        self.observations.restore((arrays, counts), self.used, self.episodes, read)
         for name in self._per_slot:
             if name in arrays or name not in _BY_AGE or self.config.n_step_by_age:  # older states have none of these
                 fill(getattr(self, name)[: self.used], arrays[name])
@@ -311,7 +328,9 @@ class Replay:
         moved = dict[Kept, Kept]()
         for kept in sorted(self.episodes):
             if kept.first > end:
-                old, new = slice(kept.first, kept.first + kept.slots), slice(end, end + kept.slots)
+                there = kept._replace(first=end)
+                old, new = kept.place, there.place
+                self.observations.move(kept, there)
                 for name in self._per_slot:
                     getattr(self, name)[new] = getattr(self, name)[old].copy()
                 priorities = self.sums[self.leaves :][old].copy()
@@ -324,6 +343,7 @@ class Replay:
 
     def _drop(self, kept: Kept) -> None:
         self.episodes.remove(kept)
+        self.observations.clear(kept)
         self._clear(kept.first, kept.first + kept.slots)
         self.positions -= kept.slots - 1
 
@@ -335,20 +355,8 @@ class Replay:
             set_leaves(self.sums, np.arange(first, end), np.zeros(end - first))
 
 
-def fill(room: NDArray[Any], array: NDArray[Any]) -> None:
-    """Puts an array into one of the same kind, which numpy would also do with others.
-
-    Raises:
-        ValueError: if it is of another shape or dtype.
-    """
-    if room.shape != array.shape or room.dtype != array.dtype:
-        raise ValueError(f"an array is {array.dtype} {list(array.shape)}, not {room.dtype} {list(room.shape)}")
-    room[:] = array
-
-
 _BY_AGE = ("root_values", "stored_steps")
 _PER_SLOT = (
-    "observations",
     "actions",
     "rewards",
     "policies",
