@@ -15,8 +15,9 @@ import torch
 from search_speed import ACTIONS, ATOMS, HIDDEN, LATENT, OBSERVATION, gemm_rate, make_network
 
 from mzprobe.config import TrainingConfig
+from mzprobe.training.episodes import Episode
 from mzprobe.training.learner import Learner
-from mzprobe.training.replay import Episode, Replay
+from mzprobe.training.replay import Replay
 
 B, K = 128, 10
 FORWARD = (

@@ -8,13 +8,15 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.signals import unbroken
+
+Chunks = Sequence[bytes | memoryview]  # of a file, one after the other
 
 _MARK = ".mzprobe-"  # between a name and what makes it another
 NO_AGENT = "give an agent's folder, a run's or a checkpoint of other code, or train one with mzprobe train"
@@ -23,6 +25,14 @@ NO_AGENT = "give an agent's folder, a run's or a checkpoint of other code, or tr
 def sha256(data: bytes) -> str:
     """Hexadecimal SHA-256 of `data`."""
     return hashlib.sha256(data).hexdigest()
+
+
+def digest_of(chunks: Chunks) -> str:
+    """Hexadecimal SHA-256 of a file in chunks."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def canonical_json(value: Any) -> str:
@@ -34,7 +44,7 @@ def canonical_json(value: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes | Chunks) -> None:
     """Writes `data` so that after a crash `path` holds either the old bytes or all of the new ones.
 
     Raises:
@@ -65,7 +75,7 @@ def replace_file(path: Path, data: bytes) -> Literal["written", "unchanged", "re
     return "replaced" if old else "written"
 
 
-def write_directory(path: Path, files: dict[str, bytes]) -> None:
+def write_directory(path: Path, files: Mapping[str, bytes | Chunks]) -> None:
     """Writes a folder of files that appears under its name only when all of it is on disk.
 
     A folder already there is replaced: it is renamed away first, so that no reader sees a mixture.
@@ -217,9 +227,9 @@ def said_of(path: Path, *, after: str = "free some and run the same command agai
         raise MzprobeError(said) from reason
 
 
-def _write_through(file: IO[bytes], data: bytes) -> None:
+def _write_through(file: IO[bytes], data: bytes | Chunks) -> None:
     """Writes, and waits until it is on disk."""
-    file.write(data)
+    file.writelines([data] if isinstance(data, bytes) else data)
     file.flush()
     os.fsync(file.fileno())
 

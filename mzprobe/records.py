@@ -125,6 +125,7 @@ class StateRecord(Record):
     last_losses: dict[str, float]
     beyond_support: BeyondRecord
     experience: Json
+    files: list[Digest] = Field(default_factory=list)
     arrays_sha256: Digest
 
 

@@ -8,7 +8,7 @@ from mzprobe.checkpoints import RECORD, SEED_NAME, STEP_NAME, read_checkpoint, s
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import refuse_absent
 from mzprobe.tables import FORMER, TABLE_NAME, look_at
-from mzprobe.training.resume import is_state, read_state
+from mzprobe.training.resume import is_state, read_file, read_state
 
 _DATASET = Path("data") / "metadata.json"
 
@@ -88,6 +88,8 @@ def _checkpoint(path: Path) -> bool:
 
 def _state(path: Path) -> bool:
     _, record = read_state(path)
+    for digest in record.files:
+        read_file(path.parent.parent, digest)
     _refuse_other_seed(path, path.parent.parent, record.seed)
     return True
 

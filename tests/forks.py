@@ -237,6 +237,7 @@ def _watch(watch):
     waits("sync")
 
     def halves(file, data):
+        data = data if isinstance(data, bytes) else b"".join(data)
         file.write(data[: len(data) // 2])
         file.flush()
         watch.operation("write")

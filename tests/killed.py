@@ -23,6 +23,11 @@ KEYS = {
     "training.steps": 6,
 }
 TRAIN = ("train", "cartpole", *(part for key, value in KEYS.items() for part in ("--set", f"{key}={value}")))
+SCREENS = {
+    "environment.name": "atari:breakout",
+    "environment.options": '{"size": 32, "colour": "grey", "time_limit": 20}',
+    "training.replay_capacity": 100,
+}
 HORIZON = ("eval-horizon", "checkpoints/cartpole", "--states", "2", "--horizon", "1", "--set", "episodes=1")
 CROSS = ("cross-matrix", "checkpoints/cartpole", "--states", "2", "--horizon", "1", "--set", "episodes=1")
 BEFORE = ("--step", "0", "--step", "3")
@@ -43,10 +48,14 @@ class Case:
 
     arguments: tuple[str, ...]
     needs: tuple[str, ...] = ()  # folders and files of `begin`
+    kills: int = 24  # operations before which it is killed in the slow test
 
 
 CASES = {
     "train": Case(TRAIN),
+    "screens": Case(
+        (*TRAIN, *(part for key, value in SCREENS.items() for part in ("--set", f"{key}={value}"))), kills=8
+    ),
     "horizon": Case(HORIZON, ("checkpoints",)),
     "cross": Case(CROSS, ("checkpoints", "analyses/cartpole/cross")),
     "figures": Case(("figures", "cartpole"), ("analyses/cartpole/cross",)),

@@ -12,7 +12,8 @@ from mzprobe.envs.cartpole import CartPoleStates
 from mzprobe.envs.core import rewards_along
 from mzprobe.networks import MLPNetwork, Support
 from mzprobe.search import Leaf
-from mzprobe.training.replay import Episode, Replay
+from mzprobe.training.episodes import Episode
+from mzprobe.training.replay import Replay
 from mzprobe.training.targets import Batch
 
 

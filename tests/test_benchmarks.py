@@ -17,6 +17,7 @@ OPTIONS = {
     "search_rules": [],
     "search_visits": [],
     "reward_floor": [],
+    "experience": [],
     "training_speed": [],
     "reanalyse_speed": [],
     "probe_speed": [],
@@ -35,7 +36,7 @@ def test_every_benchmark_is_run():
 def test_a_benchmark_runs_to_its_end(name, tmp_path):
     if name in ("env_speed", "lunarlander_search", "reward_floor"):
         pytest.importorskip("Box2D")
-    if name == "atari_speed":
+    if name in ("atari_speed", "experience"):
         pytest.importorskip("ale_py")
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{name}.py"), *OPTIONS[name]],

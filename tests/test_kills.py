@@ -14,12 +14,10 @@ from killed import CASES, copied
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked and killed on POSIX only")
 
-MANY = 24  # operations before which a command is killed in the slow test
-
 
 def by_time(*names):
     """Names of cases as parameters, those of long ones marked."""
-    long = ("horizon", "figures", "study", "recorded")
+    long = ("screens", "horizon", "figures", "study", "recorded")
     return [pytest.param(name, marks=[pytest.mark.slow] if name in long else []) for name in names]
 
 
@@ -78,5 +76,7 @@ def test_a_killed_command_is_made_good_by_the_same_one(undisturbed, killed, name
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_command_killed_before_any_operation_is_made_good_by_the_same_one(undisturbed, killed, name):
-    problems = [problem for number in points(undisturbed(name)[1], MANY) for problem in killed(name, number)]
+    problems = [
+        problem for number in points(undisturbed(name)[1], CASES[name].kills) for problem in killed(name, number)
+    ]
     assert problems == []

@@ -366,3 +366,41 @@ def test_a_number_of_simulations_does_not_depend_on_the_others(agent, leaf):
     whole, alone = (measure_planning(loaded, c) for c in (config, config.model_copy(update={"simulations": (4,)})))
     expected = whole[whole["simulations"] != 2].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, expected, check_exact=True)
+
+
+# Scores
+
+
+class Clipped:
+    """An environment whose rewards are the signs of its scores."""
+
+    def __init__(self, environment):
+        self.environment = environment
+
+    def __getattr__(self, name):
+        return getattr(self.environment, name)
+
+    def step(self, states, actions):
+        following, outcome = self.environment.step(states, actions)
+        return following, outcome._replace(reward=np.sign(outcome.reward), score=outcome.reward)
+
+
+@pytest.mark.parametrize("name", ["online", "planning"])
+def test_scores_stand_beside_clipped_returns_where_there_are_any_and_nowhere_else(name):
+    env = small_mdp(3)
+    network = wrong_network(3, 6, 2)
+    probe = PROBES[name]
+    config = OnlineConfig(episodes=6) if name == "online" else PlanningConfig(episodes=6, simulations=(4,), horizon=3)
+
+    def asked(environment):
+        agent = made_agent(environment, network, policy=RandomPolicy(environment=environment))
+        return probe.ask(agent, config)
+
+    clipped, plain = asked(Clipped(env)), asked(env)
+    assert list(clipped.columns) == [*plain.columns, "score"]
+    alike = clipped if name == "online" else clipped[clipped["model"] == "none"]  # a search sees other rewards
+    rows = alike.index if name == "planning" else clipped.index[clipped["policy"] == "behaviour"]
+    assert clipped.loc[rows, "score"].tolist() == plain.loc[rows, "return"].tolist()
+    assert clipped.loc[rows, "length"].tolist() == plain.loc[rows, "length"].tolist()
+    assert (clipped["return"] == clipped["return"].round()).all()
+    assert (clipped["score"] != clipped["return"]).any()

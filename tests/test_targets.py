@@ -26,6 +26,7 @@ from mzprobe.settings import TargetsConfig
 from mzprobe.sources.own import load_agent
 from mzprobe.stored import StoredTargets
 from mzprobe.tables import read_table
+from mzprobe.training.frames import PlainObservations
 
 
 def played(rewards, *, seed, marker=0.0):
@@ -42,7 +43,7 @@ def test_positions_lead_back_to_the_observations_that_were_stored():
     env = CartPole()
     rng = np.random.default_rng(0)
     replay = replay_of(replay_capacity=512)
-    replay.observations = np.zeros((512, 4), np.float32)
+    replay.observations = PlainObservations(512, (4,), "float32")
     for seed in range(9):
         states, seen, actions = env.reset([seed]), [], []
         while True:

@@ -121,6 +121,11 @@ class AtariEnvironment:
         """Names, shapes and constants."""
         return self._spec
 
+    @property
+    def stack(self) -> int:
+        """Frames, or memories, that an observation shows, the newest last."""
+        return self._rules.stack
+
     def reset(self, seeds: ArrayLike) -> AtariStates:
         """Starts fresh episodes: seeds `[B]`, each a number of no-ops.
 

@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pickle import PicklingError
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from mzprobe._plugins import raised
-from mzprobe.envs.core import Environment, Int64, concatenate, legal_actions
+from mzprobe.envs.core import Environment, Int64, concatenate, legal_actions, stack_of
 from mzprobe.envs.validation import kind_of, valid_spec
 from mzprobe.errors import CheckFailed, UsageError
 
@@ -290,6 +291,24 @@ def _rewards_along(case: _Case) -> None:
         _same({"reward": given}, {"reward": expected}, f"of rewards_along from step {t}")
 
 
+def _stacked(case: _Case) -> None:
+    """Only for an environment whose observations are stacks of frames."""
+    stack = stack_of(case.env)
+    if stack == 1:
+        return
+    channels, over = divmod(case.env.spec.observation_shape[-1], stack)
+    if over:
+        raise _Broken(f"{case.env.spec.observation_shape[-1]} channels are no stack of {stack} frames")
+    seen = [look["observation"] for look in case.walk[1]]
+    parts = np.split(seen[0], stack, axis=-1)
+    if not all(np.array_equal(part, parts[-1]) for part in parts):
+        raise _Broken("a start does not show its one frame in all places")
+    for t, (before, after) in enumerate(pairwise(seen)):
+        going = ~case.walk[1][t]["terminal"]
+        if not np.array_equal(after[going][..., :-channels], before[going][..., channels:]):
+            raise _Broken(f"after {t + 1} steps an observation does not show the frames before it, the newest last")
+
+
 def _legal(case: _Case) -> None:
     """Only for an environment that says which actions are legal."""
     env = case.env
@@ -346,6 +365,7 @@ _RULES: dict[str, Callable[[_Case], None]] = {
     "a terminal state is absorbing": _absorbing_end,
     "rewards_along gives what stepping gives": _rewards_along,
     "what is legal is said of every state": _legal,
+    "a stack shows the frames before": _stacked,
     "every process sees the same": _same_in_every_process,
 }
 _LONG = ("every process sees the same",)  # a fresh process takes seconds, and must be able to import the environment

@@ -5,7 +5,7 @@ a terminal state is absorbing; the time limit is no part of the MDP (who plays e
 end truncated).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
@@ -113,7 +113,14 @@ def bytes_of(states: Any) -> int:
     return sum(map(bytes_of, vars(states).values())) if hasattr(states, "__dict__") else 0
 
 
-def replayed(environment: Environment, seeds: Int64, actions: Int64, lengths: Int64) -> Any:
+def replayed(
+    environment: Environment,
+    seeds: Int64,
+    actions: Int64,
+    lengths: Int64,
+    *,
+    on_way: Callable[[Int64, Any], None] | None = None,
+) -> Any:
     """The states that actions lead to from starts, without their ends in between.
 
     Args:
@@ -121,12 +128,16 @@ def replayed(environment: Environment, seeds: Int64, actions: Int64, lengths: In
         seeds: `[B]`, of the starts.
         actions: `[B, T]`.
         lengths: `[B]`, how many actions are taken, T at most.
+        on_way: is shown the states before each action: which of the B they are of, and them.
 
     Returns:
         B states.
     """
     states, B = environment.reset(seeds), len(seeds)
     for t in range(int(lengths.max(initial=0))):
+        if on_way is not None:
+            going = np.flatnonzero(t < lengths)
+            on_way(going, states.take(going))
         # Those already where they were are stepped too, and then put back.
         moved, _ = environment.step(states, actions[:, t])
         states = concatenate([states, moved]).take(np.where(t < lengths, B, 0) + np.arange(B))
@@ -156,3 +167,11 @@ def rewards_along(environment: Environment, states: Any, actions: Int64) -> Floa
         states, outcome = environment.step(states, actions[:, t])
         rewards[:, t] = outcome.reward
     return rewards
+
+
+def stack_of(environment: Environment) -> int:
+    """Frames that an observation shows side by side on its last axis, the newest last, the first repeated at a start.
+
+    That is what an environment with an attribute `stack` says; of any other, an observation is one frame.
+    """
+    return int(getattr(environment, "stack", 1))

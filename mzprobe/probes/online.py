@@ -24,6 +24,7 @@ UNITS = {
     "return": "reward; undiscounted",
     "length": "environment steps",
     "terminated": "bool; else truncated at the time limit",
+    "score": "points; undiscounted, the game's own, only where an environment tells them beside its rewards",
 }
 
 
@@ -45,12 +46,12 @@ def measure_online(
             played = play_episodes(agent.environment, policy, seeds=seeds, uniforms=uniforms)
             frames.append(episode_rows(played).assign(policy=name, temperature=temperature))
     rows = pd.concat(frames, ignore_index=True).assign(environment_steps=or_missing(agent.origin.environment_steps))
-    return agent.label(rows)[list(UNITS)]
+    return QUESTION.columns_of(agent.label(rows))
 
 
 def episode_rows(played: Episodes) -> pd.DataFrame:
     """One row an episode."""
-    return pd.DataFrame(
+    rows = pd.DataFrame(
         {
             "episode": np.arange(len(played.returns)),
             "return": played.returns,
@@ -58,6 +59,7 @@ def episode_rows(played: Episodes) -> pd.DataFrame:
             "terminated": played.terminated,
         }
     )
+    return rows if played.scores is None else rows.assign(score=played.scores)
 
 
 def _cost(agent: Agent, config: OnlineConfig, _: int) -> Cost:
@@ -68,6 +70,7 @@ def _cost(agent: Agent, config: OnlineConfig, _: int) -> Cost:
 QUESTION = Question(
     config=OnlineConfig,
     units=UNITS,
+    optional=("score",),
     measure=measure_online,
     cost=_cost,
     masks=True,

@@ -49,7 +49,7 @@ UNITS = {
     "counted_from": "name; root or leaf, where the horizon of rollouts begins, none without them",
     "simulations": "count; N a step, 0 without a search",
     "temperature": "1; T of the acting policy, 0 takes the most likely action",
-    **{name: ONLINE_UNITS[name] for name in ("episode", "return", "length", "terminated")},
+    **{name: ONLINE_UNITS[name] for name in ("episode", "return", "length", "terminated", "score")},
 }
 
 
@@ -96,7 +96,7 @@ def measure_planning(
         for job in jobs:
             frames.append(play(agent, config, job, on_step=partial(on_progress, done / total)))
             done += job.work
-    return agent.label(pd.concat(frames, ignore_index=True))[list(UNITS)]
+    return QUESTION.columns_of(agent.label(pd.concat(frames, ignore_index=True)))
 
 
 def play(agent: Agent, config: PlanningConfig, job: Job, *, on_step: Callable[[], None] = lambda: None) -> pd.DataFrame:
@@ -224,6 +224,7 @@ def _kind(config: PlanningConfig) -> str:
 QUESTION = Question(
     config=PlanningConfig,
     units=UNITS,
+    optional=("score",),
     measure=measure_planning,
     shared=True,
     cost=_cost,

@@ -36,6 +36,7 @@ class Question:
     units: dict[str, str]  # of its columns
     measure: "Callable[..., pd.DataFrame] | str"  # (agent, config, *, on_progress), or (agent, config, others, ..)
     cost: "Callable[[Agent, Any, int], Cost] | str"  # (agent, config, others of a pair): of one checkpoint
+    optional: tuple[str, ...] = ()  # of the columns, those that only some environments have
     pair: str = ""  # column of the other checkpoints that one is asked about, if it is
     steps: tuple[int, ...] = ()  # training steps that are looked at unless told; none means all
     shared: bool = False  # whether processes can share its episodes
@@ -56,6 +57,14 @@ class Question:
     def command(self) -> str:
         """That asks it."""
         return self.config.command
+
+    def columns_of(self, rows: "pd.DataFrame") -> "pd.DataFrame":
+        """The columns of a table's rows, in their order.
+
+        Raises:
+            KeyError: if one is missing that is not optional.
+        """
+        return rows[[name for name in self.units if name in rows or name not in self.optional]]
 
     def side_by_side(self, config: ProbeConfig) -> int:
         """Searches that it runs side by side, for an estimate of its time."""

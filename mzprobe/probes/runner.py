@@ -135,7 +135,8 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
             if seen.origin.beyond_support is not None:
                 record["beyond_support"][str(at)] = seen.origin.beyond_support
         frame = pd.concat([frames[step] for step in sorted(frames)], ignore_index=True)
-        write_table(path, Table(frame=frame, units=run.probe.units, record=record))
+        units = {name: unit for name, unit in run.probe.units.items() if name in frame}
+        write_table(path, Table(frame=frame, units=units, record=record))
     on_progress(len(chosen), len(chosen))
 
 
@@ -192,7 +193,7 @@ def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, A
 
 def _refuse_other_rows(path: Path, old: Table, probe: Question, origins: Mapping[int, Origin]) -> None:
     """Refuses to add to a table of other columns, or of other weights of a step that is asked for."""
-    columns = sorted({*old.frame.columns} ^ {*probe.units})
+    columns = sorted(({*old.frame.columns} ^ {*probe.units}) - {*probe.optional})
     if columns:
         raise UsageError(f"{path} was made with other columns ({', '.join(columns)}): {_OTHER_TABLE}")
     for step, origin in origins.items():

@@ -8,10 +8,12 @@ import numpy as np
 from mzprobe import networks
 from mzprobe.agents import Agent
 from mzprobe.config import RunConfig, TrainingConfig
+from mzprobe.envs.core import stack_of
 from mzprobe.probes.cost import Cost, own_episodes, own_searches, seconds, shortest
 from mzprobe.seeding import numpy_generator, torch_generator
+from mzprobe.training.episodes import Episode
 from mzprobe.training.learner import Learner
-from mzprobe.training.replay import Episode, Replay
+from mzprobe.training.replay import Replay
 
 _LENGTH = 64  # steps of the made-up episode, beyond K + n
 
@@ -78,6 +80,7 @@ def _filled(training: TrainingConfig, agent: Agent, T: int) -> Replay:
         num_actions=spec.num_actions,
         gamma=spec.gamma,
         masked=hasattr(environment, "legal"),
+        stack=stack_of(environment),
     )
     A, start = spec.num_actions, environment.observe(environment.reset([0]))
     replay.add(

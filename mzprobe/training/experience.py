@@ -16,6 +16,7 @@ from mzprobe.search.models import PlanningModel
 from mzprobe.seeding import numpy_generator
 from mzprobe.stored import StoredTargets
 from mzprobe.training.clock import Clock
+from mzprobe.training.frames import Files, Read
 from mzprobe.training.reanalyse import Reanalyser, TargetCounts
 from mzprobe.training.recorded import Feed, cloned_targets, searched_targets
 from mzprobe.training.replay import Replay
@@ -146,7 +147,7 @@ class Online:
         return self.replay.stored_targets(self.config.training.audited_positions, generator, step=step)
 
     def state(self) -> State:
-        """All that is kept, as arrays by part and as JSON."""
+        """All that is kept but what lies in `files`, as arrays by part and as JSON."""
         replay, counts = self.replay.state()
         play, generator = self.play.state()
         target, noise = self.reanalyser.state()
@@ -164,16 +165,20 @@ class Online:
             record["feed"] = self.demonstrations.state()
         return parts, record
 
-    def restore(self, parts: dict[str, Arrays], record: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
-        self.replay.restore(parts["replay"], record["replay"])
+    def files(self) -> Files:
+        """What is kept of episodes for good, by its digest."""
+        return self.replay.files() | ({} if self.demonstrations is None else self._demonstrated.files())
+
+    def restore(self, parts: dict[str, Arrays], record: dict[str, Any], read: Read) -> None:
+        """Takes back what `state` gave; `read` gives what `files` held."""
+        self.replay.restore(parts["replay"], record["replay"], read)
         self.play.restore(parts["play"], record["play"])
         self.reanalyser.restore(parts["target"], record["noise"])
         self.generator.bit_generator.state = record["generator"]
         self.counts = TargetCounts(**{name: whole(count) for name, count in record["counts"].items()})
         self.credit = float(record["credit"])
         if self.demonstrations is not None:
-            self._demonstrated.restore(parts["recorded"], record["recorded"])
+            self._demonstrated.restore(parts["recorded"], record["recorded"], read)
             self.demonstrations.restore(record["feed"])
 
     @property
@@ -281,7 +286,7 @@ class Offline:
         """None: how recorded episodes began is not recorded."""
 
     def state(self) -> State:
-        """All that is kept, as arrays by part and as JSON."""
+        """All that is kept but what lies in `files`, as arrays by part and as JSON."""
         replay, counts = self.replay.state()
         target, noise = self.reanalyser.state()
         record = {
@@ -293,10 +298,14 @@ class Offline:
         }
         return {"replay": replay, "target": target}, record
 
-    def restore(self, parts: dict[str, Arrays], record: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
+    def files(self) -> Files:
+        """What is kept of episodes for good, by its digest."""
+        return self.replay.files()
+
+    def restore(self, parts: dict[str, Arrays], record: dict[str, Any], read: Read) -> None:
+        """Takes back what `state` gave; `read` gives what `files` held."""
         self.feed.restore(record["feed"])
-        self.replay.restore(parts["replay"], record["replay"])
+        self.replay.restore(parts["replay"], record["replay"], read)
         self.reanalyser.restore(parts["target"], record["noise"])
         self.generator.bit_generator.state = record["generator"]
         self.counts = TargetCounts(**{name: whole(count) for name, count in record["counts"].items()})

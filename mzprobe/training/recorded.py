@@ -7,8 +7,9 @@ import numpy as np
 
 from mzprobe.errors import DatasetError, UsageError
 from mzprobe.seeding import numpy_generator
+from mzprobe.training.episodes import Episode
 from mzprobe.training.reanalyse import Reanalyser
-from mzprobe.training.replay import Episode, Replay
+from mzprobe.training.replay import Replay
 from mzprobe.values import whole
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
 """Prioritised replay: whole episodes in flat arrays, the latest or the best, sampled by a sum tree."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,9 @@ from mzprobe.envs.core import ObservationType
 from mzprobe.errors import MzprobeError
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.stored import StoredTargets
+from mzprobe.training.arrays import fill
+from mzprobe.training.episodes import Episode, Kept, first_gap, kept_of, leaving_for_a_better
+from mzprobe.training.frames import Files, PackedObservations, PlainObservations, Read, nothing, packing_of
 from mzprobe.training.sum_tree import find_slots, set_leaves
 from mzprobe.training.targets import (
     Batch,
@@ -34,30 +36,6 @@ Int64 = NDArray[np.int64]
 SMALLEST_PRIORITY = 1e-3  # environment units; what the model predicts perfectly is still seen now and then
 
 
-@dataclass(frozen=True, kw_only=True)
-class Episode:
-    """A finished episode of T steps; the last state is recorded too."""
-
-    observations: NDArray[Any]  # [T + 1, *shape], of the environment's dtype
-    actions: Int64  # [T]
-    rewards: Float64  # [T], environment units
-    policies: Float64  # [T + 1, A], the search's target; the last row counts only if truncated
-    root_values: Float64  # [T + 1], of the search; 0 at a terminal last state
-    terminated: bool  # else truncated
-    seed: int | None = None  # of its start, where it was played here
-    legal: Bool | None = None  # [T + 1, A], where the environment says what is
-
-
-class Kept(NamedTuple):
-    """Where an episode lies in the buffer."""
-
-    first: int  # slot
-    slots: int  # T + 1
-    ret: float  # its undiscounted return
-    seed: int | None = None  # of its start, where it was played here
-    step: int = 0  # training steps when it was stored
-
-
 class Replay:
     """A buffer of whole episodes: a ring of the latest, or with `keep_best` those of the highest return.
 
@@ -68,6 +46,7 @@ class Replay:
         num_actions: A.
         gamma: discount.
         masked: whether the legal actions of each position are kept.
+        stack: frames that an observation shows, see `stack_of`.
 
     Raises:
         UsageError: if the buffer does not fit into memory.
@@ -82,9 +61,12 @@ class Replay:
         num_actions: int,
         gamma: float,
         masked: bool = False,
+        stack: int = 1,
     ) -> None:
         capacity = config.replay_capacity
+        packing = packing_of(observation_shape, observation_dtype, stack)
         seen = math.prod(observation_shape) * np.dtype(observation_dtype).itemsize
+        seen = seen if packing is None else packing.roughly
         what = f"training.replay_capacity={capacity} with observations of {list(observation_shape)} {observation_dtype}"
         refuse_more_than_fits(capacity * (seen + 48 + (4 + masked) * num_actions), what=what)
         self.config = config
@@ -94,7 +76,11 @@ class Replay:
         self.positions = 0  # that can be sampled
         self.cursor = 0  # slot after the last one whose targets were made anew
         self.episodes: list[Kept] = []  # oldest first
-        self.observations = np.zeros((capacity, *observation_shape), observation_dtype)
+        self.observations = (
+            PlainObservations(capacity, observation_shape, observation_dtype)
+            if packing is None
+            else PackedObservations(capacity, packing)
+        )
         self.actions = np.zeros(capacity, np.int64)
         self.rewards = np.zeros(capacity, np.float32)
         self.policies = np.zeros((capacity, num_actions), np.float32)
@@ -115,7 +101,8 @@ class Replay:
             ValueError: if the episode is longer than the buffer.
             MzprobeError: if the environment gave a number that is not finite.
         """
-        if not (np.isfinite(episode.observations).all() and np.isfinite(episode.rewards).all()):
+        seen = episode.observations
+        if not (np.isfinite(episode.rewards).all() and (isinstance(seen, list) or np.isfinite(seen).all())):
             raise MzprobeError(
                 "the environment gave an observation or a reward that is not finite: test it with mzprobe.check_env"
             )
@@ -127,10 +114,10 @@ class Replay:
         first = self._room_at_head(T + 1) if self.config.keep_best is None else self._room_among_best(T + 1, ret)
         if first is None:
             return
-        end = first + T + 1
-        slots = slice(first, end)
+        kept = Kept(first, T + 1, ret, episode.seed, step)
+        end, slots = first + T + 1, kept.place
         values = n_step_values(episode.rewards, episode.root_values, n=self.config.n_step, gamma=self.gamma)
-        self.observations[slots] = episode.observations
+        self.observations.put(kept, seen)
         self.actions[first : end - 1] = episode.actions
         self.rewards[first : end - 1] = episode.rewards
         self.policies[slots] = episode.policies
@@ -142,7 +129,7 @@ class Replay:
         if len(self.legal):
             self.legal[slots] = True if episode.legal is None else episode.legal
         self.prioritise(np.arange(first, end - 1), np.abs(episode.root_values - values)[:-1])
-        self.episodes.append(Kept(first, T + 1, ret, episode.seed, step))
+        self.episodes.append(kept)
         self.head = end
         self.used = max(self.used, end)
         self.positions += T
@@ -279,21 +266,27 @@ class Replay:
         )
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """All that is kept, as arrays and as JSON."""
-        arrays = {name: getattr(self, name)[: self.used] for name in self._per_slot}
+        """All that is kept but what lies in `files`, as arrays and as JSON."""
+        arrays, counts = self.observations.state(self.used, self.episodes)
+        arrays |= {name: getattr(self, name)[: self.used] for name in self._per_slot}
         arrays["priorities"] = self.sums[self.leaves : self.leaves + self.used]
-        counts = {name: getattr(self, name) for name in ("head", "used", "positions", "cursor", "episodes")}
+        counts |= {name: getattr(self, name) for name in ("head", "used", "positions", "cursor", "episodes")}
         return arrays, counts
 
-    def restore(self, arrays: dict[str, NDArray[Any]], counts: dict[str, Any]) -> None:
-        """Takes back what `state` gave.
+    def files(self) -> Files:
+        """What is kept of episodes for good, by its digest, made when it is asked for."""
+        return self.observations.files(self.episodes)
+
+    def restore(self, arrays: dict[str, NDArray[Any]], counts: dict[str, Any], read: Read = nothing) -> None:
+        """Takes back what `state` gave; `read` gives what `files` held.
 
         Raises:
             ValueError: if it is of another buffer, or does not agree with itself: kernels would read and write beyond.
         """
         names = ("head", "used", "positions", "cursor")
         self.head, self.used, self.positions, self.cursor = (whole(counts[x], most=len(self.left)) for x in names)
-        self.episodes = [_kept(kept, self.used) for kept in counts["episodes"]]
+        self.episodes = [kept_of(kept, used=self.used) for kept in counts["episodes"]]
+        self.observations.restore((arrays, counts), self.used, self.episodes, read)
         for name in self._per_slot:
             if name in arrays or name not in _BY_AGE or self.config.n_step_by_age:  # older states have none of these
                 fill(getattr(self, name)[: self.used], arrays[name])
@@ -319,28 +312,15 @@ class Replay:
             self._drop(self.episodes[0])
 
     def _room_among_best(self, slots: int, ret: float) -> int | None:
-        """The first of as many free slots, or None where the episodes kept are all better than its return.
-
-        Those that have to go are the worst, the oldest of equals first; an equal one makes room.
-        """
+        """The first of as many free slots, or None where the episodes kept are all better than its return."""
         assert self.config.keep_best is not None
-        free = len(self.left) - sum(kept.slots for kept in self.episodes)
-        leaving: list[Kept] = []
-        for worst in sorted(self.episodes, key=lambda kept: kept.ret):  # stable: oldest first
-            if len(self.episodes) - len(leaving) < self.config.keep_best and free >= slots:
-                break
-            if worst.ret > ret:
-                return None
-            leaving.append(worst)
-            free += worst.slots
+        leaving = leaving_for_a_better(self.episodes, slots, ret, most=self.config.keep_best, capacity=len(self.left))
+        if leaving is None:
+            return None
         for kept in leaving:
             self._drop(kept)
-        start = 0
-        for kept in sorted(self.episodes):
-            if kept.first - start >= slots:
-                return start
-            start = kept.first + kept.slots
-        return start if len(self.left) - start >= slots else self._compact()
+        start = first_gap(self.episodes, slots, capacity=len(self.left))
+        return self._compact() if start is None else start
 
     def _compact(self) -> int:
         """Moves all episodes to the front, in the order of their slots; gives the first slot behind them."""
@@ -348,7 +328,9 @@ class Replay:
         moved = dict[Kept, Kept]()
         for kept in sorted(self.episodes):
             if kept.first > end:
-                old, new = slice(kept.first, kept.first + kept.slots), slice(end, end + kept.slots)
+                there = kept._replace(first=end)
+                old, new = kept.place, there.place
+                self.observations.move(kept, there)
                 for name in self._per_slot:
                     getattr(self, name)[new] = getattr(self, name)[old].copy()
                 priorities = self.sums[self.leaves :][old].copy()
@@ -361,6 +343,7 @@ class Replay:
 
     def _drop(self, kept: Kept) -> None:
         self.episodes.remove(kept)
+        self.observations.clear(kept)
         self._clear(kept.first, kept.first + kept.slots)
         self.positions -= kept.slots - 1
 
@@ -372,29 +355,8 @@ class Replay:
             set_leaves(self.sums, np.arange(first, end), np.zeros(end - first))
 
 
-def fill(room: NDArray[Any], array: NDArray[Any]) -> None:
-    """Puts an array into one of the same kind, which numpy would also do with others.
-
-    Raises:
-        ValueError: if it is of another shape or dtype.
-    """
-    if room.shape != array.shape or room.dtype != array.dtype:
-        raise ValueError(f"an array is {array.dtype} {list(array.shape)}, not {room.dtype} {list(room.shape)}")
-    room[:] = array
-
-
-def _kept(values: list[Any], used: int) -> Kept:
-    """Where an episode lies, as a file has it."""
-    first, slots, ret, *others = values
-    kept = Kept(whole(first, most=used), whole(slots, most=used), float(ret), *others)
-    if kept.slots < 2 or kept.first + kept.slots > used:
-        raise ValueError("an episode lies beyond the replay buffer")
-    return kept._replace(seed=None if kept.seed is None else whole(kept.seed), step=whole(kept.step))
-
-
 _BY_AGE = ("root_values", "stored_steps")
 _PER_SLOT = (
-    "observations",
     "actions",
     "rewards",
     "policies",

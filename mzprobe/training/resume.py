@@ -1,43 +1,92 @@
 """The state from which an interrupted run goes on to the same bits: arrays and JSON, the latest only.
 
 It lies beside the checkpoints, in `resume/<training step>-<environment steps>/`. A new one is whole on disk before
-the old one goes.
+the old one goes. What is large and never changes again, the frames of an episode, is a file of its own in
+`resume/frames/`, named by its digest: it is written once, and goes when no state refers to it.
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
 
 from mzprobe.checkpoints import FORMAT, sealed, unsealed
 from mzprobe.errors import CheckpointError
-from mzprobe.files import read_bytes, remove_directory, sha256, write_directory
+from mzprobe.files import (
+    digest_of,
+    read_bytes,
+    remove_directory,
+    remove_leftovers,
+    sha256,
+    write_directory,
+    write_file,
+)
 from mzprobe.records import StateRecord
+from mzprobe.training.arrays import array_chunks
+from mzprobe.training.frames import Files
 
 Arrays = dict[str, NDArray[Any]]
+_FRAMES = "frames"
+_REMEDY = "copy it back, or train under another --name; the checkpoints beside it are not affected"
 _NAME = re.compile(r"\d{8}-\d{10}")
 
 
-def save_resume(agent: Path, *, step: int, environment_steps: int, arrays: Arrays, record: dict[str, Any]) -> None:
-    """Writes the state and then removes older ones."""
+def save_resume(
+    agent: Path, *, step: int, environment_steps: int, arrays: Arrays, record: dict[str, Any], files: Files
+) -> None:
+    """Writes the state, of its files those that are not there, and then removes older ones."""
     folder = agent / "resume"
     name = _name(step, environment_steps)
     if (folder / name).exists():  # the same state: rewriting it would only risk it
         return
-    data = save_arrays({name: array.copy(order="C") for name, array in arrays.items()})
-    sealed_record = sealed({**record, "format": FORMAT, "arrays_sha256": sha256(data)})
-    write_directory(folder / name, {"state.safetensors": data, "state.json": sealed_record})
-    remove_older_states(agent)
+    for digest, made in files.items():
+        if not _frames(agent, digest).exists():
+            write_file(_frames(agent, digest), made())
+    chunks = array_chunks(arrays)
+    kept = {"files": sorted(files)} if files else {}
+    sealed_record = sealed({**record, **kept, "format": FORMAT, "arrays_sha256": digest_of(chunks)})
+    write_directory(folder / name, {"state.safetensors": chunks, "state.json": sealed_record})
+    remove_older_states(agent, files)
 
 
-def remove_older_states(agent: Path) -> None:
-    """Removes all states but the latest; whoever was killed between writing that and this has left them."""
+def remove_older_states(agent: Path, files: Collection[str] = ()) -> None:
+    """Removes all states but the latest, and all but its files; whoever was killed before has left them.
+
+    Args:
+        agent: whose.
+        files: digests of those that the latest state refers to.
+    """
     for old in states_of(agent)[:-1]:
         remove_directory(old)
+    folder = agent / "resume" / _FRAMES
+    if folder.is_dir():
+        remove_leftovers(folder)
+        for path in folder.iterdir():
+            if path.name.partition(".")[0] not in files:
+                path.unlink()
+        if not files:
+            folder.rmdir()
+
+
+def read_file(agent: Path, digest: str) -> bytes:
+    """A file that a state refers to, by its digest.
+
+    Raises:
+        CheckpointError: if it is truncated or edited.
+    """
+    path = _frames(agent, digest)
+    data = read_bytes(path, error=CheckpointError, remedy=_REMEDY)
+    if sha256(data) != digest:
+        raise CheckpointError(f"{path} is truncated or edited: {_REMEDY}")
+    return data
+
+
+def _frames(agent: Path, digest: str) -> Path:
+    return agent / "resume" / _FRAMES / f"{digest}.safetensors"
 
 
 def load_resume(agent: Path) -> tuple[Arrays, StateRecord] | None:
@@ -52,8 +101,7 @@ def read_state(path: Path) -> tuple[Arrays, StateRecord]:
     Raises:
         CheckpointError: if it is truncated or edited, or of an older mzprobe.
     """
-    agent, file = path.parent.parent, path / "state.json"
-    remedy = "copy it back, or train under another --name; the checkpoints beside it are not affected"
+    agent, file, remedy = path.parent.parent, path / "state.json", _REMEDY
     values = unsealed(read_bytes(file, error=CheckpointError, remedy=remedy), file)
     if not {"experience", "seed", "beyond_support"} <= values.keys():
         raise CheckpointError(

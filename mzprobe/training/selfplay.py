@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe.config import SearchConfig
-from mzprobe.envs.core import Environment, concatenate, legal_actions, replayed
+from mzprobe.envs.core import Environment, concatenate, legal_actions, replayed, stack_of
 from mzprobe.errors import UsageError
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.search.mcts import sample_actions, search
 from mzprobe.search.models import PlanningModel
-from mzprobe.training.replay import Episode
+from mzprobe.training.episodes import Episode
+from mzprobe.training.frames import packing_of
 
 
 class SelfPlay:
@@ -41,10 +42,11 @@ class SelfPlay:
         self.search = search
         self.generator = generator
         E, A = environments, spec.num_actions
+        self.packing = packing_of(spec.observation_shape, spec.observation_dtype, stack_of(environment))
         self._refuse_beyond_memory(E, _ROOM)
         self.seeds = generator.integers(2**31, size=E)
         self.lengths = np.zeros(E, np.int64)
-        self.observations = np.zeros((E, 0, *spec.observation_shape), spec.observation_dtype)
+        self.seen: list[list[Any]] = [[] for _ in range(E)]  # observations of each, or their frames
         self.actions = np.zeros((E, 0), np.int64)
         self.rewards = np.zeros((E, 0))
         self.policies = np.zeros((E, 0, A))
@@ -82,7 +84,7 @@ class SelfPlay:
                 f"({outcome.reward[~np.isfinite(outcome.reward)][0]}): mend it, and try it with mzprobe.check_env"
             )
         at = (E, self.lengths)
-        self.observations[at] = observations
+        self._keep(E, observations)
         self.actions[at] = actions
         self.rewards[at] = outcome.reward
         self.policies[at] = result.target
@@ -101,7 +103,7 @@ class SelfPlay:
         return episodes
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """All that is kept, as arrays and as JSON."""
+        """All that is kept, as arrays and as JSON; what was observed is seen again on the way back."""
         longest = int(self.lengths.max()) if len(self.lengths) else 0
         arrays = {name: getattr(self, name)[:, :longest] for name in self._per_step}
         return {**arrays, "seeds": self.seeds, "lengths": self.lengths}, dict(self.generator.bit_generator.state)
@@ -114,7 +116,24 @@ class SelfPlay:
         for name in self._per_step:
             getattr(self, name)[:, : arrays[name].shape[1]] = arrays[name]
         self.generator.bit_generator.state = generator
-        self.states = replayed(self.environment, self.seeds, self.actions, self.lengths)
+        self.seen = [[] for _ in self.seeds]
+        observe = self.environment.observe
+        self.states = replayed(
+            self.environment,
+            self.seeds,
+            self.actions,
+            self.lengths,
+            on_way=lambda going, states: self._keep(going, observe(states)),
+        )
+
+    def _keep(self, episodes: NDArray[np.int64], observations: NDArray[Any]) -> None:
+        """Adds an observation to each of some episodes, `[M]` and `[M, *shape]`."""
+        if self.packing is None:
+            rows: list[Any] = list(np.array(observations, self.environment.spec.observation_dtype))
+        else:
+            rows = self.packing.pack(observations)
+        for e, row in zip(episodes.tolist(), rows, strict=True):
+            self.seen[e].append(row)
 
     def _make_room(self, positions: int) -> None:
         """For so many positions of each episode at least; doubled, so that a position is copied once or twice."""
@@ -133,14 +152,15 @@ class SelfPlay:
 
     def _refuse_beyond_memory(self, episodes: int, positions: int) -> None:
         spec = self.environment.spec
-        seen = math.prod(spec.observation_shape) * np.dtype(spec.observation_dtype).itemsize
+        whole = math.prod(spec.observation_shape) * np.dtype(spec.observation_dtype).itemsize
+        seen = whole if self.packing is None else self.packing.roughly
         what = f"training.environments={episodes} with episodes of up to {positions:,} steps so far"
         refuse_more_than_fits(episodes * positions * (seen + 8 * spec.num_actions + 24), what=what)
 
     def _see_last(self, model: PlanningModel, states: Any, terminated: NDArray[np.bool_], ended: Any) -> None:
         """Records the state each ended episode was left in; a truncated one needs a search to bootstrap from."""
         at = (ended, self.lengths[ended])
-        self.observations[at] = self.environment.observe(states.take(ended))
+        self._keep(ended, self.environment.observe(states.take(ended)))
         self.policies[at] = 0
         self.root_values[at] = 0
         cut = ended[~terminated[ended]]
@@ -157,7 +177,7 @@ class SelfPlay:
     def _episode(self, e: int, terminated: bool) -> Episode:
         T = int(self.lengths[e])
         return Episode(
-            observations=self.observations[e, : T + 1].copy(),
+            observations=self.seen[e] if self.packing else np.stack(self.seen[e]),
             actions=self.actions[e, :T].copy(),
             rewards=self.rewards[e, :T].copy(),
             policies=self.policies[e, : T + 1].copy(),
@@ -171,6 +191,8 @@ class SelfPlay:
         """Fresh starts in the places of ended episodes."""
         self.seeds[ended] = self.generator.integers(2**31, size=len(ended))
         self.lengths[ended] = 0
+        for e in ended:
+            self.seen[e] = []
         E = len(self.lengths)
         order = np.arange(E)
         order[ended] = E + np.arange(len(ended))
@@ -178,4 +200,4 @@ class SelfPlay:
 
 
 _ROOM = 64  # positions of an episode, at first
-_PER_STEP = ("observations", "actions", "rewards", "policies", "root_values")
+_PER_STEP = ("actions", "rewards", "policies", "root_values")

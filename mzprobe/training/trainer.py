@@ -15,6 +15,7 @@ from mzprobe import envs
 from mzprobe.checkpoints import agent_folder, read_checkpoint, step_of, steps_of
 from mzprobe.compute import Compute
 from mzprobe.config import RunConfig, TrainingConfig, of_record
+from mzprobe.envs.core import stack_of
 from mzprobe.errors import CheckpointError, Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.lines import one_line
@@ -32,7 +33,7 @@ from mzprobe.training.learner import Learner
 from mzprobe.training.reanalyse import Reanalyser
 from mzprobe.training.recorded import Feed
 from mzprobe.training.replay import Replay
-from mzprobe.training.resume import load_resume, remove_older_states, save_resume
+from mzprobe.training.resume import load_resume, read_file, remove_older_states, save_resume
 from mzprobe.training.snapshots import Snapshots
 
 RECENT = 20  # self-play episodes in the running mean return
@@ -129,7 +130,7 @@ class Trainer:
             resumed = self._resume()
             for folder in (self.folder, self.folder / "resume"):
                 remove_leftovers(folder)
-            remove_older_states(self.folder)
+            remove_older_states(self.folder, self.experience.files() if resumed else ())
             if not resumed:
                 self.experience.begin()
                 self._at_step()
@@ -201,6 +202,7 @@ class Trainer:
             environment_steps=self.environment_steps,
             arrays=arrays,
             record=record,
+            files=self.experience.files(),
         )
 
     def _at_step(self) -> None:
@@ -312,7 +314,7 @@ class Trainer:
             raise ValueError("it does not say all losses")
         self.beyond.restore(record.beyond_support.model_dump())
         parts = {name: part(name) for name in ("play", "replay", "recorded", "target")}
-        self.experience.restore(parts, record.experience)
+        self.experience.restore(parts, record.experience, partial(read_file, self.folder))
         self.learner.restore(part("learner"))
         self.snapshots.restore(part("average"), [one.model_dump() for one in record.evaluations])
 
@@ -325,6 +327,7 @@ class Trainer:
             num_actions=spec.num_actions,
             gamma=spec.gamma,
             masked=hasattr(self.environment, "legal"),
+            stack=stack_of(self.environment),
         )
 
     def _feed(self) -> Feed | None:

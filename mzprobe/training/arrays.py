@@ -1,0 +1,53 @@
+"""Arrays on disk without a copy of them in memory: in the format of safetensors, whose reader reads them back."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mzprobe.files import Chunks
+
+_NAMES = {
+    "float64": "F64",
+    "float32": "F32",
+    "int64": "I64",
+    "int32": "I32",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+
+
+def array_chunks(arrays: Mapping[str, NDArray[Any]]) -> Chunks:
+    """The bytes of a file of safetensors, in parts that are views of the arrays, where those are contiguous.
+
+    Its own writer tells a full disk in words of its own, where everybody here raises what the system does.
+
+    Raises:
+        KeyError: if an array is of a dtype that no state has.
+    """
+    header: dict[str, Any] = {}
+    parts, end = [], 0
+    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):  # so that all are aligned
+        flat = np.ascontiguousarray(array).reshape(-1)
+        little = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
+        parts.append(little.view(np.uint8).data)
+        first, end = end, end + array.nbytes
+        shape = list(array.shape)
+        header[name] = {"dtype": _NAMES[array.dtype.name], "shape": shape, "data_offsets": [first, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little"), text, *parts]
+
+
+def fill(room: NDArray[Any], array: NDArray[Any]) -> None:
+    """Puts an array into one of the same kind, which numpy would also do with others.
+
+    Raises:
+        ValueError: if it is of another shape or dtype.
+    """
+    if room.shape != array.shape or room.dtype != array.dtype:
+        raise ValueError(f"an array is {array.dtype} {list(array.shape)}, not {room.dtype} {list(room.shape)}")
+    room[:] = array
