@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -102,6 +103,43 @@ def folder_held(folder: Path) -> Iterator[None]:
     with held(folder, wait=_MOMENTS):
         yield
         remove_leftovers(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who holds a lock, or held it when it was killed."""
+
+    process: int
+    host: str
+
+    def lives(self) -> bool:
+        """Whether it still runs; of another machine, or where nobody can tell, it is taken to."""
+        if self.host != platform.node() or os.name == "nt":  # where asking would end it
+            return True
+        try:
+            os.kill(self.process, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            return True
+        return not _is_over(self.process)
+
+
+def holder(path: Path) -> Holder | None:
+    """Who last locked a path and has not let it go; the lock is read, not touched."""
+    try:
+        found = json.loads(_file_of(path).read_text("utf-8"))
+        return Holder(process=int(found["process"]), host=str(found["host"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_over(process: int) -> bool:
+    """Whether a process has ended and its parent has not noticed yet, where the system shows it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[0] == "Z"
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def tidy(path: Path) -> None:

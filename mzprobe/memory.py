@@ -47,6 +47,15 @@ def memory() -> int:
     return min(limits)
 
 
+def available() -> int:
+    """Bytes that are free now, as far as the system tells, and no more than this process can have."""
+    free = [memory()]
+    with suppress(OSError, ValueError, IndexError, StopIteration):  # no such file but on Linux
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        free.append(next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")))
+    return min(free)
+
+
 def spelled(size: int) -> str:
     """Bytes in the unit that leaves few digits, each 1024 of the one before."""
     number = float(min(size, 10**30))

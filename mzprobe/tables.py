@@ -159,6 +159,23 @@ def look_at(path: Path) -> tuple[Table, bool]:
     return Table(frame=frame, units=units, record=values), seal is not None
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of a table, from its footer alone: whether rows and seal belong to it is not looked at.
+
+    Raises:
+        MzprobeError: if it is truncated or not a table of mzprobe.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("a pipe or a device may never end")
+        values = json.loads(pq.read_schema(path).metadata[_RECORD])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError):
+        raise MzprobeError(f"{path} is truncated or not a table of mzprobe: {_AGAIN}") from None
+    TableRecord.of(values, source=path, error=MzprobeError, remedy=_AGAIN)
+    found: dict[str, Any] = values
+    return found
+
+
 def _refuse_other_rows(path: Path, frame: pd.DataFrame, record: TableRecord) -> None:
     """Compares the rows, and the file's name, with what the record says of them."""
     named = TABLE_NAME.fullmatch(path.name)

@@ -4,13 +4,15 @@ import re
 
 import pytest
 from studies import study_of_all_probes
+from tasks import Job, tasks_of
 
 from mzprobe.errors import UsageError
+from mzprobe.execution.core import Needs
 from mzprobe.probes.cost import TREES, Cost
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost
 from mzprobe.settings import StepsConfig, StudyRun, load_study, study_runs
-from mzprobe.study.plan import in_all, planned, refuse_missing_steps, training_needed
+from mzprobe.study.plan import Prices, in_all, refuse_missing_steps
 from mzprobe.study.price import steps_played, targets_made_anew
 from mzprobe.toml import shipped
 
@@ -27,8 +29,12 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr("mzprobe.probes.cost._SECONDS", 0.01)
 
 
+def priced(study, tmp_path, *configs):
+    return Prices(tasks_of(study, runs(*configs), tmp_path)[0])
+
+
 def test_a_plan_is_what_the_agents_of_the_study_would_each_have_to_do(agent, tiny_config, tmp_path):
-    found = {name: (count, cost) for name, count, cost, _ in planned(STUDY, runs(tiny_config()))}
+    found = {one.name: (one.left, one.cost) for one in priced(STUDY, tmp_path, tiny_config()).planned()}
     assert list(found) == list(PROBES)
     for name, (config, steps) in STUDY.probes().items():
         run = ProbeRun(probe=PROBES[name], agent=agent, config=config, analyses=tmp_path, command="here", steps=steps)
@@ -36,23 +42,31 @@ def test_a_plan_is_what_the_agents_of_the_study_would_each_have_to_do(agent, tin
         assert found[name] == (3 * count, sum([cost] * 3, Cost())), name
 
 
-def test_a_plan_takes_time(tiny_config):
-    seconds = {name: needed for name, _, _, needed in planned(STUDY, runs(tiny_config()))}
+def test_a_plan_takes_time(tiny_config, tmp_path):
+    prices = priced(STUDY, tmp_path, tiny_config())
+    assert all(one.seconds > 0 for one in prices.planned())
+    seconds = prices.by_task()
+    assert len(seconds) == 3 * (1 + len(PROBES))
     assert all(needed > 0 for needed in seconds.values())
 
 
-def test_training_takes_time_by_its_steps_its_searches_and_its_evaluations(tiny_config):
+def test_training_takes_time_by_its_steps_its_searches_and_its_evaluations(tiny_config, tmp_path):
     def needed(*overrides, seeds=1):
-        return training_needed(study_of_all_probes(*range(seeds)), runs(tiny_config(*overrides)))
+        prices = priced(study_of_all_probes(*range(seeds)), tmp_path, tiny_config(*overrides))
+        return sum(map(prices.training, prices.todo))
 
     few, many = needed(), needed("training.steps=40000", "training.checkpoint_interval=40000")
     assert 0 < few < many / 100
     assert needed("training.steps=40000", seeds=20) > 5 * many  # a noisy clock is not the question
 
 
-def test_work_is_shared_by_whole_agents():
-    assert in_all(30.0, agents=3, processes=2) == 20.0
-    assert in_all(30.0, agents=3, processes=3) == 10.0
+def test_work_is_shared_by_whole_tasks():
+    tasks = [Job(name, "") for name in ("a", "b", "c")]
+    seconds = dict.fromkeys(("a", "b", "c"), 10.0)
+    assert in_all(tasks, seconds, Needs(cores=2)) == 20.0
+    assert in_all(tasks, seconds, Needs(cores=3)) == 10.0
+    shared = Job("d", "", needs=Needs(cores=2))
+    assert in_all([shared], {"d": 10.0}, Needs(cores=2)) == 5.0
 
 
 def test_a_configuration_says_how_many_searches_training_makes(tiny_config):
@@ -65,7 +79,7 @@ def test_a_configuration_says_how_many_searches_training_makes(tiny_config):
 def test_a_plan_of_a_step_without_a_checkpoint_is_refused(tiny_config):
     study = STUDY.model_copy(update={"steps": StepsConfig(search_error=(20,), online=(21,))})
     with pytest.raises(UsageError, match="the study's probe online looks at step 21, where there will be no checkp"):
-        list(planned(study, runs(tiny_config())))
+        refuse_missing_steps(study, tiny_config())
 
 
 def test_the_speed_is_measured_with_as_many_trees_as_a_probe_grows_side_by_side():
@@ -95,7 +109,7 @@ def test_a_dry_run_of_a_study_writes_nothing_and_says_what_there_is_to_do(run_cl
     assert re.fullmatch(
         r"train: 2 agents, 40 training steps each, some 640 environment steps; about \d+ s on one core", train
     )
-    assert re.match(r"in all about \d+ s with [12] process(es)?, as far as nothing is done yet: an estimate", in_all)
+    assert re.match(r"in all about \d+ s with [12] process(es)?: an estimate for this machine", in_all)
     # 3 checkpoints of 2 agents; 3 episodes of three policies, 500 steps each, and 8 simulations where there is a search
     assert re.fullmatch(
         r"online: 6 checkpoints, at most 9,000 searches \(72,000 simulations\), 27,000 environment steps, "

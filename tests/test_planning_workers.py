@@ -17,9 +17,8 @@ from mzprobe.probes.planning import measure_planning
 from mzprobe.probes.planning_workers import Workers
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.settings import PlanningConfig, load_study, study_runs
+from mzprobe.settings import PlanningConfig
 from mzprobe.sources.own import Own, load_agent
-from mzprobe.study import run_study
 
 CONFIG = PlanningConfig(episodes=5, simulations=(3,), horizon=3)
 
@@ -135,13 +134,13 @@ def test_processes_end_with_a_parent_that_is_killed(agent, tmp_path):
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(1, [1, 1, 1]), (5, [1, 1, 1]), (6, [2, 2, 2]), (7, [2, 2, 2])])
-def test_a_study_shares_planning_out_where_processes_are_left(monkeypatch, tmp_path, processes, workers):
+def test_a_study_shares_planning_out_where_processes_are_left(run_cli, monkeypatch, tmp_path, processes, workers):
     given = []
-    monkeypatch.setattr("mzprobe.study.run_tasks", lambda tasks, **_: given.extend(tasks))
-    settings, _ = load_study("cartpole-quick")
-    runs = study_runs("cartpole-quick", settings)
-    run_study(settings, runs, checkpoints=tmp_path, analyses=tmp_path, command="mzprobe here", processes=processes)
-    assert [task.workers for task in given] == workers
-    assert [probe.workers for task in given for probe in task.probes()] == [
-        n for n in workers for _ in settings.probes()
-    ]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mzprobe.probes.cost._SECONDS", 0.01)
+    monkeypatch.setattr("mzprobe.study.run_study", lambda _todo, tasks, **_: given.extend(tasks))
+    run_cli("study", "cartpole-quick", "--processes", processes)
+    planning = [task for task in given if task.name.endswith("planning")]
+    assert [task.run_of.workers for task in planning] == [task.needs.cores for task in planning] == workers
+    others = [task.needs.cores for task in given if not task.name.endswith(("planning", "train"))]
+    assert set(others) == {1}

@@ -195,13 +195,13 @@ def states(agent):
 @pytest.mark.slow
 def test_a_process_of_a_study_hears_no_signal(tmp_path):
     code = (
-        "import os, signal\nfrom mzprobe.study.processes import run_tasks\n"
-        "class Task:\n    label = 'seed 0'\n"
+        "import os, signal\nfrom mzprobe.execution.core import Needs\nfrom mzprobe.execution.local import Local\n"
+        "class Task:\n    name = label = 'seed 0'\n    after, needs = (), Needs()\n"
         "    def run(self, report, must_stop):\n"
         "        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
         "            os.kill(os.getpid(), number)\n"
         "        open('done', 'w').close()\n"
-        "if __name__ == '__main__':\n    run_tasks([Task()])\n"
+        "if __name__ == '__main__':\n    Local().run([Task()])\n"
     )
     (tmp_path / "script.py").write_text(code)
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)

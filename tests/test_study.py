@@ -4,21 +4,26 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import pickle
 import re
 import signal
 import threading
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
 from studies import HORIZON, study_of_all_probes
+from tasks import Alone, done_at_once, done_here
 
 from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, UsageError, said_of_unexpected
+from mzprobe.execution import local
+from mzprobe.execution.core import Failure, Needs, Report
+from mzprobe.execution.local import Ended, Local
 from mzprobe.probes.registry import PROBES
 from mzprobe.settings import PlanningConfig, SearchErrorConfig, StepsConfig, StudyConfig, StudyRun
-from mzprobe.study import AgentTask, _probe, processes, run_study
-from mzprobe.study.processes import Report, run_tasks
+from mzprobe.study.plan import refuse_missing_steps
+from mzprobe.study.tasks import ProbeTask
 from mzprobe.tables import read_table
 
 STUDY = StudyConfig(preset="cartpole", seeds=(0, 1), horizon=HORIZON)
@@ -30,32 +35,18 @@ def run(tmp_path, tiny_config):
     """Runs the study with overrides of the tiny configuration; gives the folder of its tables."""
 
     def start(*overrides, study=STUDY, on_report=lambda _: None):
-        run_study(
-            study,
-            [StudyRun(name="tiny", variant="", config=tiny_config(*overrides))],
-            checkpoints=tmp_path / "checkpoints",
-            analyses=tmp_path / "analyses",
-            command="mzprobe study tiny",
-            processes=2,
-            on_report=on_report,
-        )
+        runs = [StudyRun(name="tiny", variant="", config=tiny_config(*overrides))]
+        done_at_once(study, runs, tmp_path, on_report=on_report)
         return sorted(path.name for path in (tmp_path / "analyses" / "tiny" / "horizon").iterdir())
 
     return start
 
 
 @pytest.fixture
-def task(tmp_path, tiny_config):
-    """The work on the only agent of the study with all probes, to be run in this process."""
-    return AgentTask(
-        run_name="tiny",
-        seed=0,
-        config=tiny_config(),
-        study=ALL,
-        checkpoints=tmp_path / "checkpoints",
-        analyses=tmp_path / "analyses",
-        command="mzprobe study tiny",
-    )
+def work(tmp_path, tiny_config):
+    """Does what is left of the only agent of the study with all probes, in this process."""
+    runs = [StudyRun(name="tiny", variant="", config=tiny_config())]
+    return lambda report, must_stop: done_here(ALL, runs, tmp_path, report, must_stop)
 
 
 def tables_of(folder):
@@ -67,9 +58,9 @@ def tables_of(folder):
 # One agent
 
 
-def test_an_agent_is_trained_and_asked_all_questions_of_the_study(task, tmp_path):
+def test_an_agent_is_trained_and_asked_all_questions_of_the_study(work, tmp_path):
     reports = []
-    task.run(reports.append, lambda: False)
+    work(reports.append, lambda: False)
     phases = list(dict.fromkeys(report.phase for report in reports))
     assert phases == ["train", *PROBES]
     assert all(report.label == "seed 0" and 0 <= report.done <= report.total for report in reports)
@@ -100,18 +91,19 @@ def test_a_probe_reports_each_checkpoint_and_now_and_then_between(monkeypatch):
         for share in [0.0] * 500 + [0.5] * 500 + [1.0] * 3 + [1.2] * 500 + [2.0]:
             on_progress(share, 2)
 
-    monkeypatch.setattr("mzprobe.study.run_probe", run_probe)
+    monkeypatch.setattr("mzprobe.study.tasks.run_probe", run_probe)
     run = SimpleNamespace(probe=PROBES["online"])
-    _probe(run, "seed 0", lambda report: said.append(report.done), lambda: False)
+    task = ProbeTask(run_of=run, name="seed 0 online", label="seed 0")
+    task.run(lambda report: said.append(report.done), lambda: False)
     assert len(said) < 20
     assert list(dict.fromkeys(done for done in said if done == int(done))) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("phase", ["online", "horizon", "sequences", "cross", "search_error", "planning"])
 def test_an_agent_that_is_stopped_in_a_probe_goes_on_to_the_same_tables(
-    task, tmp_path, phase, whole_tables, monkeypatch
+    work, tmp_path, phase, whole_tables, monkeypatch
 ):
-    monkeypatch.setattr("mzprobe.study.SECONDS", 0)  # between reports: it is stopped within a checkpoint
+    monkeypatch.setattr("mzprobe.study.tasks.SECONDS", 0)  # between reports: it is stopped within a checkpoint
     stop = threading.Event()
 
     def report(said):
@@ -119,13 +111,15 @@ def test_an_agent_that_is_stopped_in_a_probe_goes_on_to_the_same_tables(
             stop.set()
 
     with pytest.raises(Interrupted, match="the checkpoints that are done are kept"):
-        task.run(report, stop.is_set)
+        work(report, stop.is_set)
     done = tables_of(tmp_path / "analyses")
     earlier = list(PROBES)[: list(PROBES).index(phase)]
     assert {name for name in PROBES if f"tiny/{name}/seed-0.parquet" in done} - {phase} == set(earlier)
     assert done != whole_tables
     phases = []
-    task.run(lambda said: phases.append(said.phase), lambda: False)
+    work(lambda said: phases.append(said.phase), lambda: False)
+    later = {*PROBES} - {*earlier}  # what is done is not even looked at
+    assert later - {phase} <= set(phases) <= later
     assert tables_of(tmp_path / "analyses") == whole_tables
 
 
@@ -133,15 +127,7 @@ def test_an_agent_that_is_stopped_in_a_probe_goes_on_to_the_same_tables(
 def whole_tables(tmp_path_factory, tiny_config):
     """The tables of that agent, made without a stop."""
     folder = tmp_path_factory.mktemp("whole")
-    AgentTask(
-        run_name="tiny",
-        seed=0,
-        config=tiny_config(),
-        study=ALL,
-        checkpoints=folder / "checkpoints",
-        analyses=folder / "analyses",
-        command="mzprobe study tiny",
-    ).run(lambda _: None, lambda: False)
+    done_here(ALL, [StudyRun(name="tiny", variant="", config=tiny_config())], folder)
     return tables_of(folder / "analyses")
 
 
@@ -157,23 +143,20 @@ def whole_tables(tmp_path_factory, tiny_config):
         ({"planning": PlanningConfig(), "steps": StepsConfig(planning=(41,))}, 41, "planning"),
     ],
 )
-def test_a_study_that_looks_where_there_will_be_no_checkpoint_is_refused_before_it_trains(
-    run, tmp_path, changes, step, probe
-):
+def test_a_study_that_looks_where_there_will_be_no_checkpoint_is_refused(tiny_config, changes, step, probe):
     with pytest.raises(UsageError) as reason:
-        run(study=STUDY.model_copy(update=changes))
+        refuse_missing_steps(STUDY.model_copy(update=changes), tiny_config())
     assert str(reason.value) == (
         f"the study's probe {probe} looks at step {step}, where there will be no checkpoint: add it to "
         f"training.checkpoint_steps, or choose others with steps.{probe}"
     )
-    assert list(tmp_path.iterdir()) == []
 
 
 # Processes
 
 
 @dataclass(frozen=True)
-class Talker:
+class Talker(Alone):
     """Reports as fast as it can, 300 times, or until it is killed in the middle of it."""
 
     label: str
@@ -192,11 +175,8 @@ def test_a_process_that_is_killed_while_it_reports_holds_up_no_other():
 
     def run():
         try:
-            run_tasks(
-                [Talker("seed 0", True), Talker("seed 1", False), Talker("seed 2", False)],
-                processes=2,
-                on_report=reports.append,
-            )
+            tasks = [Talker("seed 0", True), Talker("seed 1", False), Talker("seed 2", False)]
+            Local(processes=2).run(tasks, on_report=reports.append)
         except MzprobeError as error:
             raised.append(str(error))
 
@@ -214,17 +194,19 @@ def test_a_process_that_is_killed_while_it_reports_holds_up_no_other():
         assert [report.done for report in reports if report.label == label] == list(range(300))
 
 
+TOLD = []
+
+
 @dataclass
-class Listener:
+class Listener(Alone):
     """Keeps what it is told, after a report of its own."""
 
     label: str = "seed 5"
     error: Exception | None = None
-    told: list = field(default_factory=list)
 
     def run(self, report, must_stop):
         report(Report(label=self.label, phase="listen", done=0, total=1))
-        self.told.append(must_stop())
+        TOLD.append(must_stop())
         if self.error:
             raise self.error
 
@@ -238,20 +220,21 @@ def pipe():
 
 def test_a_process_goes_on_until_it_is_told_to_stop(pipe):
     ours, theirs = pipe
-    task = Listener()
-    processes._run(task, theirs)
+    TOLD.clear()
+    local._run(pickle.dumps(Listener()), theirs)
     ours.send("stop")
-    processes._run(task, theirs)
-    assert task.told == [False, True]
+    local._run(pickle.dumps(Listener()), theirs)
+    assert TOLD == [False, True]
     assert ours.recv() == Report(label="seed 5", phase="listen", done=0, total=1)
+    assert ours.recv() == Ended(True)
 
 
 def test_a_process_whose_parent_is_gone_is_to_stop(pipe):
     ours, theirs = pipe
     ours.close()
-    task = Listener(error=Interrupted("stopped"))
-    processes._run(task, theirs)
-    assert task.told == [True]
+    TOLD.clear()
+    assert not local._run(pickle.dumps(Listener(error=Interrupted("stopped"))), theirs)
+    assert TOLD == [True]
 
 
 @pytest.mark.parametrize(
@@ -268,9 +251,11 @@ def test_a_process_whose_parent_is_gone_is_to_stop(pipe):
 )
 def test_a_process_says_why_it_fails(pipe, capfd, error, said):
     ours, theirs = pipe
-    processes._run(Listener(error=error), theirs)
+    assert not local._run(pickle.dumps(Listener(error=error)), theirs)
     ours.recv()
-    assert re.sub(r"line \d+", "line LINE", ours.recv().sentence) == said
+    failure = ours.recv()
+    assert isinstance(failure, Failure)
+    assert re.sub(r"line \d+", "line LINE", failure.sentence) == said
     assert ("Traceback" in capfd.readouterr().err) == isinstance(error, RuntimeError)
 
 
@@ -287,10 +272,15 @@ def test_a_warning_is_given_by_the_parent_with_the_agents_label(pipe):
     ours, theirs = pipe
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
-        processes._run(Warner(), theirs)
+        local._run(pickle.dumps(Warner()), theirs)
+    pool = local._Pool([Warner()], Needs(), (), lambda _: None, lambda _task, _state, _said: None)
+    worker = local._Worker(None, ours, None, task=pool.schedule.next())
+    pool.workers[ours] = worker
     with pytest.warns(MzprobeWarning, match="^seed 5: beyond the support$"):
-        processes._relay({ours: None}, [], lambda _: None)
+        pool._relay()
+    pool._relay()
     assert not ours.poll()
+    assert pool.schedule.over
     assert [str(warning.message) for warning in shown] == ["of another kind"]
 
 

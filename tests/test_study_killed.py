@@ -26,12 +26,19 @@ STUDY = study_toml(seeds=(0, 1), probes=("online", "horizon"))
 DEAF = """
 import multiprocessing, time
 from dataclasses import dataclass
-from mzprobe.study.processes import Report, run_tasks
+from mzprobe.execution.core import Needs, Report
+from mzprobe.execution.local import Local
 
 
 @dataclass(frozen=True)
 class Deaf:
     label: str
+    after = ()
+    needs = Needs()
+
+    @property
+    def name(self):
+        return self.label
 
     def run(self, report, _must_stop):
         report(Report(label=self.label, phase="sleep", done=0, total=1))
@@ -39,7 +46,8 @@ class Deaf:
 
 
 if __name__ == "__main__":
-    run_tasks([Deaf("seed 0"), Deaf("seed 1")], processes=2, on_report=lambda said: print(said.label, flush=True))
+    tasks = [Deaf("seed 0"), Deaf("seed 1")]
+    Local(processes=2).run(tasks, on_report=lambda said: print(said.label, flush=True))
 """
 
 

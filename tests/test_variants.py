@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 from studies import variants_file, write_times
+from tasks import done_at_once, tasks_of
 
 from mzprobe.checkpoints import read_checkpoint
 from mzprobe.datasets import open_dataset
 from mzprobe.envs import CartPole
 from mzprobe.errors import Interrupted, MzprobeError, UsageError
 from mzprobe.settings import OnlineConfig, StudyConfig, StudyDataset, StudyRun, load_study, study_runs
-from mzprobe.study import AgentTask, run_study
 from mzprobe.study.dataset import DatasetTask, dataset_config, dataset_return, make_dataset, record_path
-from mzprobe.study.plan import planned, training_planned
+from mzprobe.study.plan import Prices, training_planned
 from mzprobe.tables import read_run
 
 
@@ -89,16 +89,18 @@ def test_a_wrong_variant_is_one_sentence_that_names_it(study_file, tmp_path, run
 # Plans
 
 
-def test_a_plan_counts_all_variants(study_file, monkeypatch):
+def test_a_plan_counts_all_variants(study_file, tmp_path, monkeypatch):
     monkeypatch.setattr("mzprobe.probes.cost._SECONDS", 0.01)
     path = study_file(TWO)
     study, _ = load_study(path)
     runs = study_runs(path, study)
-    assert training_planned(study, runs) == "4 agents (2 variants), 40 training steps each, some 960 environment steps"
-    ((name, checkpoints, cost, seconds),) = planned(study, runs)
-    ((_, of_one, cost_of_one, _),) = planned(study, runs[:1])
-    assert (name, checkpoints, of_one, cost) == ("online", 12, 6, cost_of_one * 2)
-    assert seconds > 0
+    todo = tasks_of(study, runs, tmp_path)[0]
+    said = "4 agents (2 variants), 40 training steps each, some 960 environment steps"
+    assert training_planned(study, todo) == said
+    (both,) = Prices(todo).planned()
+    (one,) = Prices(tasks_of(study, runs[:1], tmp_path)[0]).planned()
+    assert (both.name, both.left, one.left, both.cost) == ("online", 12, 6, one.cost * 2)
+    assert both.seconds > 0
 
 
 def test_a_dry_run_names_dataset_and_variants_and_writes_nothing(study_file, tmp_path, run_cli, monkeypatch):
@@ -127,15 +129,7 @@ def run(study_file, tmp_path):
     def start(*, on_report=lambda _: None, processes=1):
         path = study_file(TWO)
         study, _ = load_study(path)
-        run_study(
-            study,
-            study_runs(path, study),
-            checkpoints=tmp_path / "checkpoints",
-            analyses=tmp_path / "analyses",
-            command="mzprobe study mine",
-            processes=processes,
-            on_report=on_report,
-        )
+        done_at_once(study, study_runs(path, study), tmp_path, processes=processes, on_report=on_report)
         return {
             str(path.relative_to(tmp_path / "analyses")): path.read_bytes()
             for path in sorted((tmp_path / "analyses").rglob("*.parquet"))
@@ -144,13 +138,13 @@ def run(study_file, tmp_path):
     return start
 
 
-def test_agents_come_seed_by_seed(study_file, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr("mzprobe.study.run_tasks", lambda tasks, **_: asked.extend(task.label for task in tasks))
+def test_agents_come_seed_by_seed(study_file, tmp_path):
     path = study_file(TWO)
     study, _ = load_study(path)
-    run_study(study, study_runs(path, study), checkpoints=tmp_path, analyses=tmp_path, command="")
-    assert asked == ["slow seed 0", "0.5 seed 0", "slow seed 1", "0.5 seed 1"]
+    _, tasks = tasks_of(study, study_runs(path, study), tmp_path)
+    agents = ["slow seed 0", "0.5 seed 0", "slow seed 1", "0.5 seed 1"]
+    assert [task.name for task in tasks] == [f"{agent} {task}" for agent in agents for task in ("train", "online")]
+    assert [task.after for task in tasks] == [of for agent in agents for of in ((), (f"{agent} train",))]
 
 
 @pytest.mark.slow
@@ -182,7 +176,7 @@ def test_the_failure_of_an_agent_is_said_with_its_variant(study_file, tmp_path):
     path = study_file('[variants.wild]\n"training.learning_rate" = 1e12')
     study, _ = load_study(path)
     with pytest.raises(MzprobeError, match=r"^wild seed [01]: training step .* not finite"):
-        run_study(study, study_runs(path, study), checkpoints=tmp_path, analyses=tmp_path, command="")
+        done_at_once(study, study_runs(path, study), tmp_path)
 
 
 def test_a_task_of_a_variant_trains_its_configuration(study_file, tmp_path):
@@ -190,17 +184,9 @@ def test_a_task_of_a_variant_trains_its_configuration(study_file, tmp_path):
     study, _ = load_study(path)
     slow, _ = study_runs(path, study)
     reports = []
-    task = AgentTask(
-        run_name=slow.name,
-        variant=slow.variant,
-        seed=1,
-        config=slow.config,
-        study=study,
-        checkpoints=tmp_path / "checkpoints",
-        analyses=tmp_path / "analyses",
-        command="here",
-    )
-    task.run(reports.append, lambda: False)
+    for task in tasks_of(study, [slow], tmp_path)[1]:
+        if task.label == "slow seed 1":
+            task.run(reports.append, lambda: False)
     assert {report.label for report in reports} == {"slow seed 1"}
     assert list(dict.fromkeys(report.phase for report in reports)) == ["train", "online"]
     assert (tmp_path / "analyses" / "mine-slow" / "online" / "seed-1.parquet").exists()
@@ -212,19 +198,11 @@ def test_the_times_that_the_trainer_kept_become_a_table(study_file, tmp_path, mo
     _, half = study_runs(path, study)
     folder = tmp_path / "checkpoints" / "mine-0.5" / "seed-1"
     monkeypatch.setattr(
-        "mzprobe.study.train_agent",
+        "mzprobe.study.tasks.train_agent",
         lambda trainer, *_: (trainer.train(), write_times(folder / "timing.json", steps=(0, 20, 40))),
     )
-    AgentTask(
-        run_name=half.name,
-        variant=half.variant,
-        seed=1,
-        config=half.config,
-        study=study,
-        checkpoints=tmp_path / "checkpoints",
-        analyses=tmp_path / "analyses",
-        command="here",
-    ).run(lambda _: None, lambda: False)
+    (train,) = (task for task in tasks_of(study, [half], tmp_path)[1] if task.name == "0.5 seed 1 train")
+    train.run(lambda _: None, lambda: False)
     table = read_run(tmp_path / "analyses", "mine-0.5", "timing")
     assert set(table.frame["training_step"]) == {0, 20, 40}
     assert table.record["agents"][0]["config"] == half.config.model_dump(mode="json")
@@ -407,15 +385,9 @@ def test_the_agent_of_the_dataset_is_trained_as_the_study_says_and_no_further(ti
     assert config == tiny_config("training.steps=20")
 
 
-def test_the_dataset_is_made_before_any_agent_of_the_study(task, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr("mzprobe.study.run_tasks", lambda tasks, **_: asked.append([task.label for task in tasks]))
-    run_study(
-        OFFLINE,
-        study_runs("compare", OFFLINE),
-        dataset=task,
-        checkpoints=tmp_path,
-        analyses=tmp_path,
-        command="",
-    )
-    assert asked == [["dataset"], [f"{variant} seed 0" for variant in OFFLINE.variants]]
+def test_the_dataset_is_made_before_any_agent_that_learns_from_it(task, tmp_path):
+    _, tasks = tasks_of(OFFLINE, study_runs("compare", OFFLINE), tmp_path, dataset=task)
+    assert tasks[0] == task
+    after = {one.name.removesuffix(" seed 0 train"): one.after for one in tasks if one.name.endswith(" train")}
+    fed = ("dataset",)
+    assert after == {"offline": fed, "shown": fed, "elsewhere": fed, "online": ()}

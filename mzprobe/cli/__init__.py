@@ -33,6 +33,7 @@ from mzprobe.cli.probes import add_commands
 from mzprobe.cli.reporting import report
 from mzprobe.cli.resuming import taken_from_record
 from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
+from mzprobe.cli.status import status
 from mzprobe.cli.study import study
 from mzprobe.errors import Interrupted, MzprobeError, UsageError, said_of_unexpected, warnings_to
 from mzprobe.names import check_name
@@ -80,6 +81,7 @@ Or all of it, for a shipped study:
 
 \b
   mzprobe study cartpole-quick
+  mzprobe status cartpole-quick --watch         how far it is, from another terminal
 
 Outputs lie in checkpoints/, analyses/ and figures/, by run. Every command has --help with an example.
 """
@@ -259,6 +261,7 @@ def claims(
 
 app.command(epilog="Example: mzprobe report cartpole-quick")(report)
 app.command(epilog="Example: mzprobe study cartpole-quick")(study)
+app.command(epilog="Example: mzprobe status cartpole-quick --watch")(status)
 
 
 def main() -> None:

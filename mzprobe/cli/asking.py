@@ -201,10 +201,11 @@ def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
 def _run_all(runs: "Sequence[ProbeRun]", processes: int) -> None:
     """Runs a probe over agents, with a bar for each: in this process one after the other, or side by side."""
     from mzprobe.console import PhaseBars, progress_bars, stopping
+    from mzprobe.execution.core import Report
+    from mzprobe.execution.local import Local
     from mzprobe.locks import all_held
     from mzprobe.probes.runner import run_probe
-    from mzprobe.study import ProbeTask
-    from mzprobe.study.processes import Report, run_tasks
+    from mzprobe.study.tasks import ProbeTask
 
     def interrupt() -> None:
         raise Interrupted("stopped: the checkpoints that are done are kept, run the same command again to resume")
@@ -218,7 +219,7 @@ def _run_all(runs: "Sequence[ProbeRun]", processes: int) -> None:
             for run, label in zip(runs, labels, strict=True):
                 run_probe(run, on_progress=_shower(phases, label, run.probe.name))
             return
-        tasks = [ProbeTask(run_of=run) for run in runs]
+        tasks = [ProbeTask(run_of=run, name=label) for run, label in zip(runs, labels, strict=True)]
         of_task = {task.label: label for task, label in zip(tasks, labels, strict=True)}
 
         def show(report: Report) -> None:
@@ -226,7 +227,7 @@ def _run_all(runs: "Sequence[ProbeRun]", processes: int) -> None:
             phases.show(of_task[report.label], report.phase, done=report.done, total=report.total, note=note)
 
         with stopping(interrupt):
-            run_tasks(tasks, processes=processes, on_report=show)
+            Local(processes=processes).run(tasks, on_report=show)
 
 
 def _shower(phases: "PhaseBars", label: str, name: str) -> Callable[[float, int], None]:

@@ -24,6 +24,7 @@ Precision = Annotated[
 Checkpoints = Annotated[Path, typer.Option("--checkpoints", help="Folder of all checkpoints.")]
 Analyses = Annotated[Path, typer.Option("--analyses", help="Folder of all tables.")]
 Datasets = Annotated[Path, typer.Option("--datasets", help="Folder of all datasets.")]
+Under = Annotated[Path | None, typer.Option(help="One folder for all of these, in place of the working directory.")]
 Figures = Annotated[Path, typer.Option("--figures", help="Folder of all figures.")]
 AgentPath = Annotated[
     Path | None,

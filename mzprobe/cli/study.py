@@ -1,6 +1,5 @@
 """`mzprobe study`: agents, probes, figures and claims by one command."""
 
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mzprobe.cli.drawing import draw, draw_variants, judge
-from mzprobe.cli.options import Allow, Analyses, Checkpoints, Datasets, DryRun, Figures, allowed
+from mzprobe.cli.options import (
+    Allow,
+    Analyses,
+    Checkpoints,
+    Datasets,
+    Device,
+    DryRun,
+    Figures,
+    Precision,
+    Under,
+    allowed,
+    check_device,
+)
 from mzprobe.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from mzprobe.settings import StudyConfig, StudyRun
+    from mzprobe.execution.core import Executor, Needs, Task
+    from mzprobe.settings import StudyConfig
+    from mzprobe.study.plan import Prices
 
 
 def study(
@@ -22,17 +35,22 @@ def study(
     analyses: Analyses = Path("analyses"),
     out: Figures = Path("figures"),
     datasets: Datasets = Path("datasets"),
-    under: Annotated[
-        Path | None, typer.Option(help="One folder for all of these, in place of the working directory.")
-    ] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="Agents at a time; one a core by default.")] = None,
+    under: Under = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Tasks at a time; one a core by default.")] = None,
+    device: Device = "cpu",
+    precision: Precision = "highest",
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace tables that were made otherwise; put agents that were aside."),
+    ] = False,
     allow: Allow = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train several agents side by side, probe their checkpoints, draw the figures and judge the paper's claims.
 
     A study with variants compares their agents instead. What is done already is not done again: run it again after an
-    interruption, or after removing a table or an agent.
+    interruption, or after removing a table or an agent. Where a setting has changed, --overwrite does anew what depends
+    on it, and nothing else.
     """
     from mzprobe.settings import load_study, study_runs
     from mzprobe.trust import refuse_code
@@ -43,27 +61,29 @@ def study(
     runs = study_runs(name, settings, datasets=datasets)
     for one in runs:
         refuse_code(one.config.model_dump(), allow=allow or (), source=name)
+    check_device(device)
     # What is mistyped is refused before what takes seconds to import.
     from mzprobe.claims import all_claims
-    from mzprobe.console import PhaseBars, compiling, errors, progress_bars, stopping, training_note
+    from mzprobe.cli.bars import TaskBars
+    from mzprobe.compute import Compute
+    from mzprobe.console import compiling, errors, stopping
     from mzprobe.locks import held
-    from mzprobe.study import agent_label, run_study
+    from mzprobe.study import refusal, run_study
     from mzprobe.study.dataset import DatasetTask
-    from mzprobe.study.meeting import foreign_table
-    from mzprobe.study.processes import Report
+    from mzprobe.study.plan import Prices, in_all, refuse_missing_steps
+    from mzprobe.study.tasks import Recipe, study_tasks
+    from mzprobe.study.todo import study_todo
 
-    run, command = Path(name).stem, shlex.join(["mzprobe", "study", name, *allowed(allow)])
-    processes = processes or os.cpu_count() or 1
-    met = foreign_table(settings, runs, checkpoints=checkpoints, analyses=analyses)
-    refused = f"{met}: give this study a folder of its own, such as --under runs"
-    if met and not dry_run:
+    compute = Compute(device="cpu" if device == "cpu" else "cuda", precision=precision)  # a process sees one card
+    placed = [] if device == "cpu" else ["--device", device]
+    placed += [] if precision == "highest" else ["--precision", precision]
+    run, command = Path(name).stem, shlex.join(["mzprobe", "study", name, *placed, *allowed(allow)])
+    for one in runs:
+        refuse_missing_steps(settings, one.config)
+    todo = study_todo(settings, runs, checkpoints=checkpoints, analyses=analyses, compute=compute)
+    refused = refusal(todo, overwrite=overwrite)
+    if refused and not dry_run:
         raise UsageError(refused)
-    with compiling():
-        _announce(settings, runs, processes)
-    if dry_run:
-        if met:
-            errors.print(f"warning: {refused}")
-        return
     dataset = None
     if settings.dataset:
         dataset = DatasetTask(
@@ -75,31 +95,32 @@ def study(
             analyses=analyses,
             command=command,
         )
+    doer, prices = chosen_executor(processes, device), Prices(todo, compute=compute)
+    with compiling():
+        announced(settings, prices)
+        recipe = Recipe(
+            checkpoints=checkpoints,
+            analyses=analyses,
+            command=command,
+            compute=compute,
+            workers=max(1, doer.total().cores // len(todo)),
+            overwrite=overwrite,
+        )
+        tasks = study_tasks(todo, recipe, dataset=dataset, seconds=prices.by_probe())
+        seconds = prices.by_task()
+        needed = in_all(tasks, seconds, doer.total())
+        announced_in_all(tasks, needed, doer.total())
+    if dry_run:
+        if refused:
+            errors.print(f"warning: {refused}")
+        return
 
     def interrupt() -> None:
         raise Interrupted("stopped")
 
-    with progress_bars() as bars:
-        labels = [agent_label(run.variant, seed) for seed in settings.seeds for run in runs]
-        if dataset:
-            labels.insert(0, dataset.label)
-        phases = PhaseBars(bars, labels)
-
-        def show(report: Report) -> None:
-            note = training_note(report.training) if report.training else "checkpoints" if report.total else ""
-            phases.show(report.label, report.phase, done=report.done, total=report.total, note=note)
-
-        with stopping(interrupt), held(checkpoints / run):
-            run_study(
-                settings,
-                runs,
-                dataset=dataset,
-                checkpoints=checkpoints,
-                analyses=analyses,
-                command=command,
-                processes=processes,
-                on_report=show,
-            )
+    if tasks:
+        with TaskBars(seconds, in_all=needed) as bars, stopping(interrupt), held(checkpoints / run):
+            run_study(todo, tasks, executor=doer, overwrite=overwrite, on_report=bars.show, on_state=bars.change)
     if settings.variants:
         draw_variants(name, runs, analyses, out)
         return
@@ -108,23 +129,48 @@ def study(
         judge(run, analyses, out)
 
 
-def _announce(study: "StudyConfig", runs: "Sequence[StudyRun]", processes: int) -> None:
-    """Says what a study does that begins with nothing, and how long that takes."""
+def announced(study: "StudyConfig", prices: "Prices") -> None:
+    """Says what of a study is done and what there is to do, and how long that takes."""
     from mzprobe.console import errors, spelled
-    from mzprobe.study.plan import in_all, planned, training_needed, training_planned
+    from mzprobe.study.plan import training_planned
 
-    probes, training = list(planned(study, runs)), training_needed(study, runs)
     if study.dataset:
         errors.print(
             f"dataset: {study.dataset.episodes:,} episodes of an agent of {study.dataset.step:,} training steps"
         )
-    errors.print(f"train: {training_planned(study, runs)}; about {spelled(training)} on one core")
-    for name, count, cost, seconds in probes:
-        errors.print(f"{name}: {count} checkpoints, at most {cost}; about {spelled(seconds)} on one core")
-    agents, work = len(study.seeds) * len(runs), training + sum(seconds for *_, seconds in probes)
-    at_once = min(processes, agents)
+    training = sum(map(prices.training, prices.todo))
+    about = f"; about {spelled(training)} on one core" if training else ""
+    errors.print(f"train: {training_planned(study, prices.todo)}{about}")
+    for one in prices.planned():
+        if not one.left:
+            errors.print(f"{one.name}: done, {one.done} checkpoints")
+            continue
+        done = f"{one.done} checkpoints done, {one.left} to do" if one.done else f"{one.left} checkpoints"
+        errors.print(f"{one.name}: {done}, at most {one.cost}; about {spelled(one.seconds)} on one core")
+
+
+def announced_in_all(tasks: "Sequence[Task]", seconds: float, total: "Needs") -> None:
+    """Says how long all of it takes."""
+    from mzprobe.console import errors, spelled
+
+    if not tasks:
+        errors.print("all of it is done")
+        return
+    at_once = min(total.cores, len(tasks))
     errors.print(
-        f"in all about {spelled(in_all(work, agents=agents, processes=at_once))} with {at_once} "
-        f"process{'es' if at_once > 1 else ''}, as far as nothing is done yet: an estimate for this machine as busy as "
-        "it is now, most of it as if no episode ended early"
+        f"in all about {spelled(seconds)} with {at_once} process{'es' if at_once > 1 else ''}: an estimate for this "
+        "machine as busy as it is now, most of it as if no episode ended early"
     )
+
+
+def chosen_executor(processes: int | None, device: str) -> "Executor":
+    """Who does the tasks."""
+    from mzprobe.execution.local import Local
+
+    cards: tuple[int, ...] = ()
+    if device != "cpu":
+        import torch
+
+        index = torch.device(device).index
+        cards = tuple(range(torch.cuda.device_count())) if index is None else (index,)
+    return Local(processes=processes, cards=cards)

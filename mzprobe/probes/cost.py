@@ -114,25 +114,57 @@ def prefixes(S: int, A: int, h: int, sequences: int | None) -> tuple[int, int]:
 
 
 def seconds(cost: Cost, agent: Agent, *, trees: int = TREES) -> float:
-    """How long a cost takes on this machine, about: from short measurements with the agent's own network.
+    """How long a cost takes on this machine, about; arguments as of `Speeds.seconds`."""
+    return Speeds(agent).seconds(cost, trees=trees)
+
+
+class Speeds:
+    """How fast an agent is on this machine, about: from short measurements with its own network, each made once.
 
     Measured at starts, so that steps which a simulator makes again to come back are not counted.
 
     Args:
-        cost: what there is to do.
         agent: an agent of the run.
-        trees: that are grown side by side; a simulation costs the more, the fewer there are.
     """
-    trees = min(trees, agent.policy.trees or trees)
-    states = agent.environment.reset(np.arange(trees))
-    with agent.compute.limited():
-        total = 0.0
-        for kind, count in cost.simulations.items():
-            total += count * shortest(partial(_policy(agent, kind).distribution, states)) / (trees * _SIMULATIONS)
-        total += cost.environment_steps * _playing(agent, trees) / trees
-        rows = agent.environment.reset(np.arange(ROWS))
-        observations = agent.environment.observe(rows)
-        return total + cost.model_steps * shortest(lambda: agent.evaluate(observations)) / ROWS
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self._measured: dict[tuple[str | Kind, int], float] = {}
+
+    def seconds(self, cost: Cost, *, trees: int = TREES) -> float:
+        """How long a cost takes.
+
+        Args:
+            cost: what there is to do.
+            trees: that are grown side by side; a simulation costs the more, the fewer there are.
+        """
+        trees = min(trees, self.agent.policy.trees or trees)
+        with self.agent.compute.limited():
+            total = 0.0
+            for kind, count in cost.simulations.items():
+                total += count * self._once(kind, trees, self._searching) / (trees * _SIMULATIONS)
+            if cost.environment_steps:
+                total += cost.environment_steps * self._once("steps", trees, self._playing) / trees
+            if cost.model_steps:
+                total += cost.model_steps * self._once("rows", ROWS, self._evaluating) / ROWS
+            return total
+
+    def _once(self, what: str | Kind, count: int, measured: Callable[[Any, int], float]) -> float:
+        if (what, count) not in self._measured:
+            self._measured[what, count] = measured(what, count)
+        return self._measured[what, count]
+
+    def _searching(self, kind: Kind, trees: int) -> float:
+        states = self.agent.environment.reset(np.arange(trees))
+        return shortest(partial(_policy(self.agent, kind).distribution, states))
+
+    def _playing(self, _: Any, count: int) -> float:
+        return _playing(self.agent, count)
+
+    def _evaluating(self, _: Any, rows: int) -> float:
+        environment = self.agent.environment
+        observations = environment.observe(environment.reset(np.arange(rows)))
+        return shortest(lambda: self.agent.evaluate(observations))
 
 
 def _policy(agent: Agent, kind: Kind) -> BehaviourPolicy:

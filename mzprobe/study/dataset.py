@@ -11,10 +11,10 @@ from mzprobe.checkpoints import step_of, steps_of
 from mzprobe.config import RunConfig
 from mzprobe.datasets.places import RECORD
 from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.execution.core import Needs, Report
 from mzprobe.files import canonical_json, read_bytes, remove_leftovers, replace_file
 from mzprobe.locks import held, tidy
 from mzprobe.settings import StudyDataset
-from mzprobe.study.processes import Report
 from mzprobe.study.training import train_agent
 from mzprobe.training.trainer import Trainer
 from mzprobe.trust import modules_of
@@ -32,10 +32,22 @@ class DatasetTask:
     analyses: Path
     command: str
 
+    after: tuple[str, ...] = ()
+
     @property
-    def label(self) -> str:
+    def name(self) -> str:
         """There is one a study."""
         return "dataset"
+
+    @property
+    def label(self) -> str:
+        """It is nobody's but the study's."""
+        return self.name
+
+    @property
+    def needs(self) -> Needs:
+        """A core, like the training of an agent."""
+        return Needs(cores=self.config.training.threads)
 
     def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
         """Does what is not done yet; a copy of the dataset's record goes to the tables, for the figures."""

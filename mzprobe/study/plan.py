@@ -1,69 +1,160 @@
-"""What a study will do, before it does it."""
+"""What a study will do, before it does it: what is done, what is left, and how long that takes on this machine."""
 
-from collections.abc import Iterator, Sequence
-from math import ceil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from mzprobe import envs, networks
 from mzprobe.agents import Agent
 from mzprobe.checkpoints import Checkpoint, spec_record
+from mzprobe.compute import Compute
 from mzprobe.config import RunConfig
 from mzprobe.errors import UsageError
-from mzprobe.probes.cost import Cost, seconds
+from mzprobe.execution.core import Needs, Task
+from mzprobe.execution.schedule import duration
+from mzprobe.probes.cost import Cost, Speeds
 from mzprobe.probes.registry import PROBES
 from mzprobe.settings import StudyConfig, StudyRun
 from mzprobe.sources.own import load_agent
 from mzprobe.study.price import steps_played, training_seconds
+from mzprobe.study.tasks import TRAIN
+from mzprobe.study.todo import AgentToDo, TableToDo
 from mzprobe.trust import modules_of
 
 
-def planned(study: StudyConfig, runs: Sequence[StudyRun]) -> Iterator[tuple[str, int, Cost, float]]:
-    """Each probe's name, its checkpoints, what they cost at most, and the seconds of that, for all agents together.
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A probe of a study, over all agents."""
 
-    Counts what there is to do from nothing; a table that is there already is not made again.
+    name: str
+    done: int  # checkpoints
+    left: int
+    cost: Cost  # of those that are left, at most
+    seconds: float  # that it takes on one core, about
 
-    Raises:
-        UsageError: if a probe looks at a step that will have no checkpoint.
+
+class Prices:
+    """What is left of a study takes so long on this machine, about; measured run by run when it is asked for.
+
+    Args:
+        todo: every agent of the study.
+        compute: how numbers are made.
     """
-    for run in runs:
-        refuse_missing_steps(study, run.config)
-    agents = [_untrained(run.config) for run in runs]
-    for name, (settings, steps) in study.probes().items():
-        checkpoints, total, needed = 0, Cost(), 0.0
-        for run, agent in zip(runs, agents, strict=True):
-            training = run.config.training
-            first = 1 if PROBES[name].file else 0  # what is kept of training is not there before
-            every = [step for step in range(first, training.steps + 1) if training.is_checkpoint(step)]
-            count = len(steps or PROBES[name].steps or every)
-            policies = count if PROBES[name].pair else 1
-            cost = PROBES[name].price(agent, settings, policies) * (count * len(study.seeds))
-            checkpoints, total = checkpoints + count * len(study.seeds), total + cost
-            needed += seconds(cost, agent, trees=PROBES[name].side_by_side(settings))
-        yield name, checkpoints, total, needed
+
+    def __init__(self, todo: Sequence[AgentToDo], *, compute: Compute | None = None) -> None:
+        self.todo = todo
+        self.compute = compute or Compute()
+        self._speeds: dict[str, Speeds] = {}  # by what they hang on
+        self._training: dict[str, float] = {}  # seconds of a whole training, by run
+        self._checkpoints: dict[tuple[str, str, int], tuple[Cost, float]] = {}  # of one, by run, probe and others
+        self._tables: dict[tuple[Any, ...], tuple[Cost, float]] = {}  # of what tables lack, by run, probe and that
+
+    def training(self, agent: AgentToDo) -> float:
+        """Seconds of what is left of an agent's training."""
+        name, config = agent.run.name, agent.run.config
+        if not agent.steps_left:
+            return 0.0
+        if name not in self._training:
+            self._training[name] = training_seconds(config, self._speed(config))
+        return self._training[name] * agent.steps_left / config.training.steps
+
+    def _left(self, run: StudyRun, table: TableToDo) -> tuple[Cost, float]:
+        checkpoints = Counter(table.missing.values())
+        key = (run.name, table.probe, *checkpoints.items())
+        if key not in self._tables:
+            cost, seconds = Cost(), 0.0
+            for others, count in checkpoints.items():
+                of_one, needed = self._checkpoint(run, table, others)
+                cost, seconds = cost + of_one * count, seconds + needed * count
+            self._tables[key] = cost, seconds
+        return self._tables[key]
+
+    def _checkpoint(self, run: StudyRun, table: TableToDo, others: int) -> tuple[Cost, float]:
+        key = (run.name, table.probe, others)
+        if key not in self._checkpoints:
+            speeds, probe = self._speed(run.config), PROBES[table.probe]
+            cost = probe.price(speeds.agent, table.settings, others)
+            self._checkpoints[key] = cost, speeds.seconds(cost, trees=probe.side_by_side(table.settings))
+        return self._checkpoints[key]
+
+    def _speed(self, config: RunConfig) -> Speeds:
+        """Variants that differ in what they learn alone are as fast as each other."""
+        hangs_on = f"{config.environment} {config.network} {config.search} {config.training.plan_in}"
+        if hangs_on not in self._speeds:
+            self._speeds[hangs_on] = Speeds(_untrained(config, self.compute))
+        return self._speeds[hangs_on]
+
+    def planned(self) -> Iterator[Planned]:
+        """Each probe of the study, in order."""
+        for index, first in enumerate(self.todo[0].tables):
+            tables = [(agent.run, agent.tables[index]) for agent in self.todo]
+            priced = Counter(id(self._left(run, table)) for run, table in tables)
+            known = {id(one): one for one in self._tables.values()}
+            yield Planned(
+                name=first.probe,
+                done=sum(table.done for _, table in tables),
+                left=sum(len(table.missing) for _, table in tables),
+                cost=sum((known[one][0] * count for one, count in priced.items()), Cost()),
+                seconds=sum(known[one][1] * count for one, count in priced.items()),
+            )
+
+    def by_task(self) -> dict[str, float]:
+        """Seconds of each task that is to be done, by its name."""
+        found = {}
+        for agent in self.todo:
+            if not agent.trained:
+                found[f"{agent.label} {TRAIN}"] = self.training(agent)
+            for table in agent.open_tables():
+                found[f"{agent.label} {table.probe}"] = self._left(agent.run, table)[1]
+        return found
+
+    def by_probe(self) -> dict[tuple[str, str], float]:
+        """Seconds of a probe, the most of any agent, by name of run and probe."""
+        found: dict[tuple[str, str], float] = {}
+        for agent in self.todo:
+            for table in agent.tables:
+                key = (agent.run.name, table.probe)
+                found[key] = max(found.get(key, 0.0), self._left(agent.run, table)[1])
+        return found
 
 
-def training_needed(study: StudyConfig, runs: Sequence[StudyRun]) -> float:
-    """Seconds that it takes to train all agents one after the other, about."""
-    return len(study.seeds) * sum(training_seconds(run.config, _untrained(run.config)) for run in runs)
+def in_all(tasks: Sequence[Task], seconds: Mapping[str, float], total: Needs) -> float:
+    """Seconds from start to end; a probe whose episodes processes share takes so much less.
+
+    Args:
+        tasks: of the study.
+        seconds: of each on one core, by name.
+        total: what there is for tasks that run at a time.
+    """
+    shared = {task.name: seconds.get(task.name, 0.0) / max(1, min(task.needs.cores, total.cores)) for task in tasks}
+    return duration(tasks, shared, total)
 
 
-def in_all(seconds: float, *, agents: int, processes: int) -> float:
-    """Seconds from start to end: so much work of that many equal agents, so many at a time."""
-    return seconds / agents * ceil(agents / processes)
-
-
-def training_planned(study: StudyConfig, runs: Sequence[StudyRun]) -> str:
+def training_planned(study: StudyConfig, todo: Sequence[AgentToDo]) -> str:
     """What is trained, in words."""
-    seeds, configs = len(study.seeds), [run.config for run in runs]
-    environment_steps = seeds * sum(steps_played(config) for config in configs)
-    agents = f"{seeds * len(runs)} agent{'s' if seeds * len(runs) > 1 else ''}"
+    runs = {agent.run.name: agent.run.config for agent in todo}
+    left = [agent for agent in todo if agent.steps_left]
+    agents = f"{len(todo)} agent{'s' if len(todo) > 1 else ''}"
     if study.variants:
         agents += f" ({len(runs)} variants)"
-    lengths = sorted({config.training.steps for config in configs})
+    if not left:
+        return f"{agents}, all trained"
+    lengths = sorted({config.training.steps for config in runs.values()})
     steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
+    shares = [(agent.run.config, agent.steps_left / agent.run.config.training.steps) for agent in left]
+    environment_steps = round(sum(steps_played(config) * share for config, share in shares))
     taken = f"some {environment_steps:,}" if environment_steps else "no"
-    return f"{agents}, {steps} training steps each, {taken} environment steps"
+    if all(agent.steps_left == agent.run.config.training.steps for agent in todo):
+        return f"{agents}, {steps} training steps each, {taken} environment steps"
+    begun = sum(agent.steps_left < agent.run.config.training.steps for agent in left)
+    said = f"{len(todo) - len(left)} trained, {begun} begun" if begun else f"{len(todo) - len(left)} trained"
+    return (
+        f"{agents}, {steps} training steps each, {said}: {sum(agent.steps_left for agent in left):,} training steps to "
+        f"do, {taken} environment steps"
+    )
 
 
 def refuse_missing_steps(study: StudyConfig, config: RunConfig) -> None:
@@ -81,7 +172,7 @@ def refuse_missing_steps(study: StudyConfig, config: RunConfig) -> None:
                 )
 
 
-def _untrained(config: RunConfig) -> Agent:
+def _untrained(config: RunConfig, compute: Compute) -> Agent:
     """An agent of the run that has learned nothing: as fast as any other."""
     environment = envs.make(config.environment.name, **config.environment.options)
     network = networks.build(config.network, environment.spec, torch.Generator().manual_seed(0))
@@ -99,4 +190,4 @@ def _untrained(config: RunConfig) -> Agent:
         weights_sha256="",
         allow=modules_of(config),  # of a study that may be run
     )
-    return load_agent(checkpoint)
+    return load_agent(checkpoint, compute=compute)

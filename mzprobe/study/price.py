@@ -9,7 +9,7 @@ from mzprobe import networks
 from mzprobe.agents import Agent
 from mzprobe.config import RunConfig, TrainingConfig
 from mzprobe.envs.core import stack_of
-from mzprobe.probes.cost import Cost, own_episodes, own_searches, seconds, shortest
+from mzprobe.probes.cost import Cost, Speeds, own_episodes, own_searches, shortest
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.training.episodes import Episode
 from mzprobe.training.learner import Learner
@@ -18,22 +18,22 @@ from mzprobe.training.replay import Replay
 _LENGTH = 64  # steps of the made-up episode, beyond K + n
 
 
-def training_seconds(config: RunConfig, agent: Agent) -> float:
+def training_seconds(config: RunConfig, speeds: Speeds) -> float:
     """Seconds that the training of one agent takes, about; evaluations count as if their episodes never ended early.
 
     Args:
         config: of the run.
-        agent: of that run, trained or not.
+        speeds: of an agent of that run, trained or not.
     """
-    training = config.training
+    training, agent = config.training, speeds.agent
     evaluations = 0 if config.offline else 1 + training.steps // training.evaluation_interval
     evaluated = own_episodes(agent, evaluations * training.evaluation_episodes)
     played = own_searches(agent, steps_played(config)) + Cost(environment_steps=steps_played(config))
     return (
         training.steps * _step_seconds(config, agent)
-        + _priced(played, agent, trees=training.environments)
-        + _priced(own_searches(agent, targets_made_anew(config)), agent, trees=config.reanalyse.batch_size)
-        + _priced(evaluated, agent, trees=training.evaluation_episodes)
+        + _priced(played, speeds, trees=training.environments)
+        + _priced(own_searches(agent, targets_made_anew(config)), speeds, trees=config.reanalyse.batch_size)
+        + _priced(evaluated, speeds, trees=training.evaluation_episodes)
     )
 
 
@@ -50,8 +50,8 @@ def targets_made_anew(config: RunConfig) -> int:
     return round(steps_played(config) * fraction / (1 - fraction))
 
 
-def _priced(cost: Cost, agent: Agent, *, trees: int) -> float:
-    return seconds(cost, agent, trees=trees) if cost.searches else 0.0
+def _priced(cost: Cost, speeds: Speeds, *, trees: int) -> float:
+    return speeds.seconds(cost, trees=trees) if cost.searches else 0.0
 
 
 def _step_seconds(config: RunConfig, agent: Agent) -> float:

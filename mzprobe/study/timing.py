@@ -33,13 +33,14 @@ UNITS = {
 }
 
 
-def write_timing(agent: Path, analyses: Path, *, command: str) -> Path | None:
+def write_timing(agent: Path, analyses: Path, *, command: str, overwrite: bool = False) -> Path | None:
     """Writes the timing table of an agent, if its trainer kept the times; one that would not change is left alone.
 
     Args:
         agent: folder of its checkpoints.
         analyses: folder of all tables.
         command: that a reader can type to make it.
+        overwrite: whether a table made otherwise is replaced.
 
     Returns:
         The table's path, or None where there are no times.
@@ -67,13 +68,18 @@ def write_timing(agent: Path, analyses: Path, *, command: str) -> Path | None:
     }
     path = table_path(analyses, last.run, NAME, last.seed)
     with held(path):
-        _write(path, Table(frame=frame, units=UNITS, record=record))
+        _write(path, Table(frame=frame, units=UNITS, record=record), overwrite=overwrite)
         remove_leftovers(path.parent, path.name)
     return path
 
 
-def _write(path: Path, table: Table) -> None:
-    old = continued(path, table.record, remedy="choose another folder for tables, or remove it")
+def _write(path: Path, table: Table, *, overwrite: bool) -> None:
+    try:
+        old = continued(path, table.record, remedy="choose another folder for tables, or remove it")
+    except MzprobeError:
+        if not overwrite:
+            raise
+        old = None
     if old is None or old.record != table.record or not old.frame.equals(table.frame):
         write_table(path, table)
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from mzprobe.study.processes import Report
+from mzprobe.execution.core import Report
 from mzprobe.training.trainer import Progress, Trainer
 
 SECONDS = 0.2  # between reports

@@ -1,0 +1,120 @@
+"""`mzprobe status`: how a study or a run stands, from another terminal too."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mzprobe.cli.drawing import runs_of_study
+from mzprobe.cli.options import Analyses, Checkpoints, Under
+
+if TYPE_CHECKING:
+    from mzprobe.study.status import AgentStatus, StudyStatus
+
+_SECONDS = 2.0  # between two looks
+
+
+def status(
+    name: Annotated[
+        str | None, typer.Argument(help="A study (shipped, or a TOML file) or a run; the newest run by default.")
+    ] = None,
+    checkpoints: Checkpoints = Path("checkpoints"),
+    analyses: Analyses = Path("analyses"),
+    under: Under = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s until all is done, or Ctrl-C.")] = False,
+) -> None:
+    """Show how far a study or a run is, whether it runs or was stopped: agents, returns, losses, time left, probes.
+
+    It reads what is on disk and writes nothing, so that it can be called from anywhere, at any time. Training steps are
+    those that are saved; a probe that is being asked has a dot behind it.
+    """
+    if under is not None:
+        checkpoints, analyses = under / checkpoints, under / analyses
+    runs = runs_of_study(name)
+    # What is mistyped is refused before what takes seconds to import.
+    from rich.live import Live
+    from rich.text import Text
+
+    from mzprobe.checkpoints import newest_run
+    from mzprobe.console import console
+    from mzprobe.settings import load_study
+    from mzprobe.study.status import StudyStatus, status_of_run, status_of_study
+
+    if name is None:
+        name = newest_run(checkpoints).name
+        runs = runs_of_study(name)
+
+    def look() -> StudyStatus:
+        if runs:
+            settings = load_study(name)[0]
+            return status_of_study(Path(name).stem, settings, runs, checkpoints=checkpoints, analyses=analyses)
+        return status_of_run(Path(name).name, checkpoints=checkpoints, analyses=analyses)
+
+    seen = look()
+    if not watch:
+        console.print("\n".join([headline(seen), *lines(seen)]))
+        return
+    try:
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                shown = "\n".join([headline(seen), *lines(seen)])
+                live.update(Text(shown, no_wrap=True, overflow="ellipsis"), refresh=True)
+                if seen.done:
+                    return
+                time.sleep(_SECONDS)
+                seen = look()
+    except KeyboardInterrupt:  # how one stops looking
+        return
+
+
+def headline(seen: "StudyStatus") -> str:
+    """One line on all of it."""
+    from mzprobe.console import spelled
+
+    standing = f"running ({seen.running})" if seen.running else "done" if seen.done else "stopped"
+    counts = [(what, sum(agent.standing == what for agent in seen.agents)) for what in _STANDINGS]
+    said = ", ".join(f"{count} {what}" for what, count in counts if count)
+    left = "" if seen.left is None else f"; training takes about {spelled(seen.left)} more"
+    return f"{seen.name}: {standing}; {len(seen.agents)} agent{'s' if len(seen.agents) > 1 else ''}: {said}{left}"
+
+
+_STANDINGS = ("done", "trained", "probing", "training", "stopped", "waiting")
+
+
+def lines(seen: "StudyStatus") -> list[str]:
+    """A line for each agent, below a line that names what stands there."""
+    rows = [_COLUMNS, *(_cells(agent) for agent in seen.agents)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    sided = [
+        [cell.ljust(w) if left else cell.rjust(w) for cell, w, left in zip(row, widths, _LEFT, strict=True)]
+        for row in rows
+    ]
+    return ["  ".join(row).rstrip() for row in sided]
+
+
+_COLUMNS = ["agent", "is", "step", "steps/s", "return", "evaluated", "left", "losses", "checkpoints probed"]
+_LEFT = [column in ("agent", "is", "losses", "checkpoints probed") for column in _COLUMNS]
+
+
+def _cells(agent: "AgentStatus") -> list[str]:
+    from mzprobe.console import spelled
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.0f}"
+
+    def probed(done: int, wanted: int | None) -> str:
+        return f"{done}" if wanted is None else f"{done}/{wanted}"
+
+    losses = [(name, loss) for name, loss in agent.losses.items() if name.endswith("_loss")]
+    return [
+        agent.label,
+        agent.standing,
+        f"{agent.step:,}" if agent.steps is None else f"{agent.step:,}/{agent.steps:,}",
+        number(agent.rate),
+        number(agent.recent_return),
+        number(agent.evaluation),
+        "-" if agent.left is None else spelled(agent.left),
+        " ".join(f"{name.removesuffix('_loss')} {loss:.2f}" for name, loss in losses) or "-",
+        ", ".join(f"{t.probe} {probed(t.done, t.wanted)}{'.' if t.running else ''}" for t in agent.tables) or "-",
+    ]

@@ -1,0 +1,264 @@
+"""Tasks in processes of this machine, one thread each: reports passed on, nothing left running behind a stop.
+
+A process takes one task after another, as importing torch takes longer than many of them. Every process has a pipe of
+its own, and shares no lock with another: one that is killed blocks nobody.
+"""
+
+import multiprocessing
+import os
+import pickle
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from mzprobe import signals
+from mzprobe._kernel import compiling_told
+from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, said_of_unexpected, warnings_to
+from mzprobe.execution.core import COMPILING, Failure, Needs, OnState, Report, Task, Warned, refuse_failures, stopped
+from mzprobe.execution.schedule import Schedule
+from mzprobe.memory import available
+from mzprobe.orphans import run_pickled
+
+_GRACE = 2.0  # seconds for a task whose parent is gone to stop and save by itself
+_STOP = b""  # said to a process in place of a task
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A task is over, well or not; a process whose task failed takes no further one."""
+
+    well: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local:
+    """Processes of this machine.
+
+    Args:
+        processes: at a time; by default as many as there are cores.
+        cards: graphics cards for tasks that need one, by number. A process that has one sees no other.
+    """
+
+    processes: int | None = None
+    cards: tuple[int, ...] = ()
+
+    def total(self) -> Needs:
+        """As in the protocol; the memory is what is free now."""
+        return Needs(cores=self.processes or os.cpu_count() or 1, memory=available(), cards=len(self.cards))
+
+    def run(
+        self,
+        tasks: Sequence[Task],
+        *,
+        on_report: Callable[[Report], None] = lambda _: None,
+        on_state: OnState = lambda _task, _state, _said: None,
+    ) -> None:
+        """As in the protocol."""
+        _Pool(tasks, self.total(), self.cards, on_report, on_state).run()
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process and the task that it is at, if it is at one."""
+
+    process: Any
+    pipe: Connection
+    card: int | None
+    task: Task | None = None
+
+
+@dataclass
+class _Pool:
+    """The processes of one run."""
+
+    tasks: Sequence[Task]
+    total: Needs
+    cards: tuple[int, ...]
+    on_report: Callable[[Report], None]
+    on_state: OnState
+    workers: dict[Connection, _Worker] = field(default_factory=dict)
+    failures: list[tuple[Task, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.schedule = Schedule(self.tasks, self.total)
+
+    def run(self) -> None:
+        """Does all of it."""
+        try:
+            while not self.schedule.over:
+                while (task := self.schedule.next()) is not None:
+                    self._begin(task)
+                self._relay()
+        except (KeyboardInterrupt, Interrupted):
+            self._end_all()
+            raise stopped() from None
+        except BaseException:
+            self._end_all()
+            raise
+        self._end_all()
+        refuse_failures(self.failures, self.tasks)
+
+    def _begin(self, task: Task) -> None:
+        """Gives a task to a process that has none, or to a new one."""
+        called = pickle.dumps(task)
+        card = self._free_card() if task.needs.cards and self.cards else None
+        idle = [worker for worker in self.workers.values() if worker.task is None]
+        worker = next((one for one in idle if one.card == card), None)
+        if worker is None:
+            if idle and len(self.workers) >= self.total.cores:  # it sees another card, or none
+                self._end(idle[0])
+            worker = self._started(card)
+        worker.task = task
+        worker.process.name = task.label
+        self.on_state(task, "begun", "")
+        with suppress(OSError):  # it has just died, which is seen when it is listened to
+            worker.pipe.send_bytes(called)
+
+    def _free_card(self) -> int:
+        busy = {worker.card for worker in self.workers.values() if worker.task is not None}
+        return next(card for card in self.cards if card not in busy)
+
+    def _started(self, card: int | None) -> _Worker:
+        # Spawned, not forked: torch and numba do not survive a fork, and Windows and macOS have none.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        called = pickle.dumps((_serve, card))
+        process = context.Process(target=run_pickled, args=(called, theirs), kwargs={"after": _GRACE})
+        try:
+            with signals.held_back():
+                process.start()
+        finally:
+            theirs.close()  # only then does the pipe end with the process
+        worker = self.workers[ours] = _Worker(process, ours, card)
+        return worker
+
+    def _end(self, worker: _Worker) -> None:
+        """Ends a process that has no task."""
+        with suppress(OSError):  # it has ended by itself
+            worker.pipe.send_bytes(_STOP)
+        worker.process.join()
+        worker.pipe.close()
+        del self.workers[worker.pipe]
+
+    def _end_all(self) -> None:
+        """Stops what runs, which saves first, and ends all processes."""
+        for pipe in self.workers:
+            with suppress(OSError):
+                pipe.send_bytes(_STOP)
+        while self.workers:
+            self._relay()  # a process ends only when its reports have been taken
+
+    def _relay(self) -> None:
+        """Passes on what there is to report, and keeps the failures; a process whose pipe is closed has ended."""
+        ready: list[Any] = wait(list(self.workers), timeout=0.1)
+        for pipe in ready:
+            worker = self.workers[pipe]
+            try:
+                message = pipe.recv()
+            except (EOFError, OSError):
+                self._lost(worker)
+                continue
+            self._heard(worker, message)
+
+    def _lost(self, worker: _Worker) -> None:
+        del self.workers[worker.pipe]
+        worker.process.join()
+        worker.pipe.close()
+        if worker.task is not None:
+            self._failed(worker, f"the process of {worker.task.label} died: run the same command again to resume")
+
+    def _heard(self, worker: _Worker, message: Any) -> None:
+        task = worker.task
+        assert task is not None  # a process without one says nothing
+        if isinstance(message, Failure):
+            self._failed(worker, message.sentence)
+        elif isinstance(message, Warned):
+            warnings.warn(message.sentence, MzprobeWarning, stacklevel=6)
+        elif isinstance(message, Ended):
+            worker.task = None
+            if message.well:
+                self.schedule.done(task)
+                self.on_state(task, "done", "")
+            else:
+                self.schedule.failed(task)  # it was told to stop
+        else:
+            self.on_report(message)
+
+    def _failed(self, worker: _Worker, sentence: str) -> None:
+        task, worker.task = worker.task, None
+        assert task is not None
+        self.failures.append((task, sentence))
+        self.schedule.failed(task)
+        self.on_state(task, "failed", sentence)
+
+
+def _serve(card: int | None, pipe: "Connection[Any, Any]") -> None:
+    """Runs in a process of its own: does tasks until it is told to stop, or one fails."""
+    if card is not None:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[card] if seen else str(card)  # before CUDA is first asked
+    while True:
+        try:
+            called = pipe.recv_bytes()
+        except (EOFError, OSError):
+            return  # the parent is gone
+        if called == _STOP or not _run(called, pipe):
+            return
+
+
+def _run(called: bytes, pipe: "Connection[Any, Any]") -> bool:
+    """Does a pickled task, which stops when the parent says so; whether it is done."""
+
+    def must_stop() -> bool:
+        try:
+            return pipe.poll()  # the parent says so, or is gone, which closes its end
+        except OSError:
+            return True
+
+    def say(message: Report | Failure | Warned | Ended) -> None:
+        with suppress(OSError):  # the parent is gone
+            pipe.send(message)
+
+    said = run_here(called, report=say, warn=say, must_stop=must_stop)
+    say(Ended(said is None) if not isinstance(said, Failure) else said)
+    return said is None
+
+
+def run_here(
+    called: bytes,
+    *,
+    report: Callable[[Report], None],
+    warn: Callable[[Warned], None],
+    must_stop: Callable[[], bool],
+) -> Failure | Interrupted | None:
+    """Does a pickled task in this process; says why it is not done, if it is not.
+
+    Args:
+        called: the task.
+        report: told of progress.
+        warn: told what the user should know.
+        must_stop: asked whether to stop.
+    """
+    label = "a task"
+    try:
+        task: Task = pickle.loads(called)
+        label = task.label
+
+        def compiling() -> None:
+            report(Report(label=label, phase=COMPILING, done=0, total=None))
+
+        with warnings_to(lambda sentence: warn(Warned(f"{label}: {sentence}"))), compiling_told(compiling):
+            task.run(report, must_stop)
+    except Interrupted as stop:
+        return stop  # the parent asked for it, or is gone
+    except MzprobeError as error:
+        return Failure(f"{label}: {error}")
+    except Exception as error:
+        if not isinstance(error, MemoryError | OSError):
+            traceback.print_exc()
+        return Failure(f"{label}: {said_of_unexpected(error, remedy='report the traceback above')}")
+    return None

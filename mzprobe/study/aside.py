@@ -1,0 +1,25 @@
+"""An agent makes room for another one of its name: nothing that took hours to train is removed."""
+
+from itertools import count
+from pathlib import Path
+
+from mzprobe.files import said_of
+from mzprobe.locks import held
+
+
+def put_aside(folder: Path) -> Path:
+    """Gives an agent's folder another name, under which it is no agent of its run any more; gives that.
+
+    Raises:
+        InUse: if another command trains this agent.
+        MzprobeError: if it cannot be renamed.
+    """
+    with held(folder), said_of(folder):
+        aside = next(path for n in count(1) if not (path := place_aside(folder, n)).exists())
+        folder.rename(aside)
+    return aside
+
+
+def place_aside(folder: Path, number: int) -> Path:
+    """Where the agent that lay there goes, the first, second and so on."""
+    return folder.with_name(f"{folder.name}.before-{number}")

@@ -1,0 +1,201 @@
+"""How a study or a run stands, seen from files alone: another command may be at work there, or may have been killed.
+
+Nothing is written, locked or verified. Training steps are those of the last saved state.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from mzprobe.checkpoints import RECORD, SEED_NAME, seed_of, step_of, steps_of
+from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.locks import holder
+from mzprobe.settings import StudyConfig, StudyRun
+from mzprobe.study.timing import NAME as TIMING
+from mzprobe.study.todo import study_todo
+from mzprobe.tables import TABLE_NAME, read_record
+from mzprobe.training.clock import FILE as TIMES
+from mzprobe.training.resume import states_of
+
+Standing = Literal["waiting", "training", "stopped", "trained", "probing", "done"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableStatus:
+    """A probe of an agent."""
+
+    probe: str
+    done: int  # checkpoints
+    wanted: int | None  # of so many; None where no study says
+    running: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentStatus:
+    """An agent: how far it is trained and probed."""
+
+    label: str
+    standing: Standing
+    step: int  # of the last saved state
+    steps: int | None  # in all, where it is known
+    rate: float | None  # training steps a second, since the checkpoint before
+    recent_return: float | None
+    evaluation: float | None
+    losses: dict[str, float]
+    left: float | None  # seconds of training, at that rate
+    tables: tuple[TableStatus, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyStatus:
+    """A study, or a run."""
+
+    name: str
+    running: str  # by whom; empty where nobody is at work
+    agents: tuple[AgentStatus, ...]
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do, as far as a study says what there is."""
+        return all(agent.standing == "done" for agent in self.agents)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until all are trained, as many at a time as there are now; None where nobody trains."""
+        at_once = sum(agent.standing == "training" for agent in self.agents)
+        rates = [agent.rate for agent in self.agents if agent.rate]
+        if not at_once or not rates:
+            return None
+        waiting = [agent.steps or 0 for agent in self.agents if agent.standing in ("waiting", "stopped")]
+        begun = sum(agent.left or 0.0 for agent in self.agents if agent.standing == "training")
+        return (begun + sum(waiting) / fmean(rates)) / at_once
+
+
+def status_of_study(
+    name: str, study: StudyConfig, runs: Sequence[StudyRun], *, checkpoints: Path, analyses: Path
+) -> StudyStatus:
+    """How a study stands.
+
+    Args:
+        name: of the study.
+        study: its probes and seeds.
+        runs: of it.
+        checkpoints: folder of all checkpoints.
+        analyses: folder of all tables.
+    """
+    agents = []
+    for agent in study_todo(study, runs, checkpoints=checkpoints, analyses=analyses):
+        tables = tuple(_table(table.probe, table.path, table.wanted) for table in agent.tables)
+        agents.append(_agent(agent.label, agent.folder, agent.run.config.training.steps, tables))
+    return StudyStatus(name=name, running=_held_by(checkpoints / name, agents), agents=tuple(agents))
+
+
+def status_of_run(name: str, *, checkpoints: Path, analyses: Path) -> StudyStatus:
+    """How the agents of a run stand that is of no study.
+
+    Raises:
+        UsageError: if there is no such run.
+    """
+    folder = checkpoints / name
+    found = [path for path in folder.iterdir() if SEED_NAME.fullmatch(path.name)] if folder.is_dir() else []
+    if not found:
+        raise UsageError(f"there is no run {name} under {checkpoints}: give another one, or another --checkpoints")
+    agents = []
+    for path in sorted(found, key=seed_of):
+        known = sorted((analyses / name).glob(f"*/{path.name}.parquet"))
+        tables = [_table(one.parent.name, one, None) for one in known if TABLE_NAME.fullmatch(one.name)]
+        asked = tuple(table for table in tables if table.probe != TIMING)
+        agents.append(_agent(path.name.replace("-", " "), path, None, asked))
+    return StudyStatus(name=name, running=_held_by(folder, agents), agents=tuple(agents))
+
+
+def _held_by(folder: Path, agents: Sequence[AgentStatus]) -> str:
+    held = holder(folder)
+    if held and held.lives():
+        return f"process {held.process} on {held.host}"
+    busy = any(agent.standing in ("training", "probing") for agent in agents)
+    return "a command of its own" if busy else ""
+
+
+def _table(probe: str, path: Path, wanted: Sequence[int] | None) -> TableStatus:
+    try:
+        there = {int(step) for step in read_record(path)["commands"]} if path.exists() else set()
+    except MzprobeError:
+        there = set()
+    held = holder(path)
+    return TableStatus(
+        probe=probe,
+        done=len(there if wanted is None else there & set(wanted)),
+        wanted=None if wanted is None else len(wanted),
+        running=held is not None and held.lives(),
+    )
+
+
+def _agent(label: str, folder: Path, steps: int | None, tables: tuple[TableStatus, ...]) -> AgentStatus:
+    kept, states = steps_of(folder), states_of(folder)
+    saved = _json(states[-1] / "state.json") if states else {}
+    record = _json(kept[-1] / RECORD) if kept else {}
+    step = max([step_of(path) for path in kept[-1:]] + [int(path.name[:8]) for path in states[-1:]], default=0)
+    config = (saved or record).get("config", {})
+    steps = config.get("training", {}).get("steps") if steps is None else steps
+    held, metrics = holder(folder), record.get("metrics", {})
+    training = held is not None and held.lives()
+    evaluations = saved.get("evaluations") or metrics.get("evaluations") or []
+    rate = _rate(folder, step)
+    return AgentStatus(
+        label=label,
+        standing=_standing(training, step, steps, bool(kept or states), tables),
+        step=step,
+        steps=steps,
+        rate=rate,
+        recent_return=fmean(saved["recent"]) if saved.get("recent") else metrics.get("recent_return"),
+        evaluation=evaluations[-1]["mean_return"] if evaluations else None,
+        losses=saved.get("last_losses") or metrics.get("losses") or {},
+        left=max(0.0, (steps - step) / rate - _age(states[-1])) if training and steps and rate and states else None,
+        tables=tables,
+    )
+
+
+def _standing(training: bool, step: int, steps: int | None, begun: bool, tables: tuple[TableStatus, ...]) -> Standing:
+    if training:
+        return "training"
+    if any(table.running for table in tables):
+        return "probing"
+    if not begun:
+        return "waiting"
+    if steps is not None and step < steps:
+        return "stopped"
+    return "done" if all(table.wanted is None or table.done >= table.wanted for table in tables) else "trained"
+
+
+def _rate(folder: Path, step: int) -> float | None:
+    """Training steps a second from the last checkpoint before the saved state to that."""
+    times = _json(folder / TIMES)
+    try:
+        now = sum(times["now"]["seconds"].values())
+        rows = [(row["training_step"], sum(row["seconds"].values())) for row in times["rows"]]
+        before, seconds = max((row for row in rows if row[0] < step), default=(0, 0.0))
+        return (step - before) / (now - seconds) if now > seconds and step > before else None
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def _age(path: Path) -> float:
+    """Seconds since something was made; 0 where it is gone by now."""
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        return 0.0
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """What a file says now; nothing where it is gone, or not what it should be."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

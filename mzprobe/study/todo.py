@@ -1,0 +1,317 @@
+"""What of a study is done, and what there is still to do: known from the files that are there and their records.
+
+A table is looked at in its footer, a checkpoint in its record; neither rows nor weights are read. Whoever goes on with
+them, or draws them, verifies their seals.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mzprobe.checkpoints import RECORD, agent_folder, step_of, steps_of
+from mzprobe.compute import Compute
+from mzprobe.errors import MzprobeError
+from mzprobe.files import leftovers
+from mzprobe.probes.question import Question
+from mzprobe.probes.registry import PROBES
+from mzprobe.provenance import versions
+from mzprobe.settings import ProbeConfig, StudyConfig, StudyRun
+from mzprobe.study.timing import NAME as TIMING
+from mzprobe.tables import differing, read_record, table_path
+from mzprobe.training.clock import FILE as TIMES
+from mzprobe.training.resume import states_of
+
+_PARTS = ("settings", "config", "dataset", "compute", "versions")  # of a record, that make its numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableToDo:
+    """A probe of an agent: how much of its table is there."""
+
+    probe: str
+    path: Path
+    settings: ProbeConfig
+    steps: tuple[int, ...]  # training steps asked for, as the study says; none means the probe's own, or all
+    wanted: tuple[int, ...]  # training steps that it is to hold
+    missing: Mapping[int, int]  # of these, those still to be measured; of a pair, with how many others
+    other: str = ""  # why what lies there cannot be gone on with
+    rounded: bool = False  # whether that is since it was rounded to be shipped, which nothing replaces
+
+    @property
+    def done(self) -> int:
+        """Checkpoints that need no more work."""
+        return len(self.wanted) - len(self.missing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentToDo:
+    """An agent of a study: how far it is trained, and its tables."""
+
+    run: StudyRun
+    seed: int
+    folder: Path  # of its checkpoints
+    timing: Path  # table of what its training took
+    step: int  # training steps that are saved
+    trained: bool  # whether nothing of its training is left to do, and nothing to tidy up
+    tables: tuple[TableToDo, ...]
+    other: str = ""  # what the agent that lies there was begun with otherwise
+
+    @property
+    def label(self) -> str:
+        """How it is called where progress and failures are said: the seed, behind its variant if it has one."""
+        return f"{self.run.variant} seed {self.seed}" if self.run.variant else f"seed {self.seed}"
+
+    @property
+    def steps_left(self) -> int:
+        """Training steps to do; all of them where another agent has to make room."""
+        steps = self.run.config.training.steps
+        return steps if self.other else max(0, steps - self.step)
+
+    def open_tables(self) -> list[TableToDo]:
+        """The tables that are to be gone on with: all of an agent that is not trained, whose weights are not known."""
+        return [table for table in self.tables if table.missing or not self.trained]
+
+
+def study_todo(
+    study: StudyConfig,
+    runs: Sequence[StudyRun],
+    *,
+    checkpoints: Path,
+    analyses: Path,
+    compute: Compute | None = None,
+) -> list[AgentToDo]:
+    """Every agent of a study, seed by seed, so that an interrupted study has all variants of the first ones.
+
+    Args:
+        study: its probes and seeds.
+        runs: of it.
+        checkpoints: folder of all checkpoints.
+        analyses: folder of all tables.
+        compute: how its numbers are made.
+    """
+    compute = compute or Compute()
+    expected = [_expected(study, run, compute) for run in runs]
+    return [
+        _agent(run, seed, known, checkpoints, analyses)
+        for seed in study.seeds
+        for run, known in zip(runs, expected, strict=True)
+    ]
+
+
+def in_the_way(todo: Sequence[AgentToDo], *, overwrite: bool = False) -> str | None:
+    """What lies where the study would write and cannot be gone on with, in one clause; None where nothing does.
+
+    Args:
+        todo: of the study.
+        overwrite: whether only what no --overwrite replaces counts.
+    """
+    tables = [table for agent in todo for table in agent.tables if table.other and (table.rounded or not overwrite)]
+    agents = [agent for agent in todo if agent.other and not overwrite]
+    if not tables and not agents:
+        return None
+    first = f"{agents[0].folder} {agents[0].other}" if agents else f"{tables[0].path} {tables[0].other}"
+    others = Counter({"agents": max(0, len(agents) - 1), "tables": len(tables) - (not agents)})
+    more = " and ".join(f"{count} other {what}" for what, count in others.items() if count)
+    return f"{first} (and so {'do' if others.total() > 1 else 'does'} {more})" if more else first
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Expected:
+    """What the records of a run hold when they are made now."""
+
+    config: dict[str, Any]
+    versions: dict[str, str]
+    compute: dict[str, str]
+    steps: tuple[int, ...]  # training steps of checkpoints
+    probes: tuple[tuple[Question, ProbeConfig, dict[str, Any], tuple[int, ...]], ...]
+
+
+def _expected(study: StudyConfig, run: StudyRun, compute: Compute) -> _Expected:
+    training = run.config.training
+    return _Expected(
+        config=run.config.model_dump(mode="json"),
+        versions=versions(run.config.environment.name),
+        compute=compute.record(),
+        steps=tuple(step for step in range(training.steps + 1) if training.is_checkpoint(step)),
+        probes=tuple(
+            (PROBES[name], settings, settings.model_dump(mode="json"), steps)
+            for name, (settings, steps) in study.probes().items()
+        ),
+    )
+
+
+def _agent(run: StudyRun, seed: int, expected: _Expected, checkpoints: Path, analyses: Path) -> AgentToDo:
+    folder = agent_folder(checkpoints, run.name, seed)
+    kept = {step_of(path): path for path in steps_of(folder)}
+    records = _Records(kept)
+    other = records.unlike(expected)
+    step = max([*kept, *(int(state.name[:8]) for state in states_of(folder)[-1:])], default=0)
+    timing = table_path(analyses, run.name, TIMING, seed)
+    trained = bool(kept) and not other and _is_trained(folder, kept, timing, run.config.training.steps)
+    if other:
+        records = _Records({})  # the tables are to be those of an agent to come
+    tables = tuple(
+        _table(name, settings, dumped, steps, records, expected, analyses, run, seed)
+        for name, settings, dumped, steps in expected.probes
+    )
+    return AgentToDo(
+        run=run, seed=seed, folder=folder, timing=timing, step=step, trained=trained, tables=tables, other=other
+    )
+
+
+def _is_trained(folder: Path, kept: Mapping[int, Path], timing: Path, steps: int) -> bool:
+    """Whether an agent has its last checkpoint, and whoever wrote it was not killed before all was as it should be."""
+    states = states_of(folder)
+    if max(kept) < steps or len(states) > 1 or leftovers(folder) or leftovers(folder / "resume"):
+        return False
+    if states and int(states[0].name[:8]) < max(kept):
+        return False
+    if not (folder / TIMES).exists():
+        return True
+    try:
+        return str(max(kept)) in read_record(timing)["commands"]
+    except MzprobeError:
+        return False
+
+
+class _Records:
+    """The records of an agent's checkpoints, each read when it is asked for.
+
+    They are not verified: whoever goes on with the agent does that.
+    """
+
+    def __init__(self, kept: Mapping[int, Path]) -> None:
+        self.kept = kept
+        self._read = lru_cache(maxsize=None)(self._record)
+
+    def _record(self, step: int) -> dict[str, Any]:
+        try:
+            found = json.loads((self.kept[step] / RECORD).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def weights(self, step: int) -> str | None:
+        """SHA-256 of the weights of a training step."""
+        return self._read(step).get("weights_sha256") if step in self.kept else None
+
+    def made_with(self) -> dict[str, Any]:
+        """Configuration and dataset of the agent, as far as there is one."""
+        first = self._read(min(self.kept)) if self.kept else {}
+        metrics = first.get("metrics")
+        dataset = metrics.get("dataset") if isinstance(metrics, dict) else None
+        sha = dataset.get("sha256") if isinstance(dataset, dict) else None
+        return {
+            **({"config": first["config"]} if isinstance(first.get("config"), dict) else {}),
+            **({"dataset": {"sha256": sha}} if sha else {}),
+        }
+
+    def unlike(self, expected: _Expected) -> str:
+        """What the agent was begun with otherwise; whether its dataset is another one, its training finds out."""
+        made = self.made_with()
+        if "config" not in made or made["config"] == expected.config:
+            return ""
+        same = {**expected.config, "dataset": {**expected.config["dataset"], **_path_of(made["config"])}}
+        found = differing({"config": made["config"]}, {"config": same})
+        return f"holds an agent of another {found.replace('config', 'configuration', 1)}" if found else ""
+
+
+def _path_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The path of a configuration's dataset, which may have been moved."""
+    section = config.get("dataset")
+    return {"path": section["path"]} if isinstance(section, dict) and "path" in section else {}
+
+
+def _table(
+    probe: Question,
+    settings: ProbeConfig,
+    dumped: dict[str, Any],
+    steps: tuple[int, ...],
+    records: _Records,
+    expected: _Expected,
+    analyses: Path,
+    run: StudyRun,
+    seed: int,
+) -> TableToDo:
+    path = table_path(analyses, run.name, probe.table(settings), seed)
+    wanted = _wanted(probe, steps, records.kept, expected.steps)
+    every: Mapping[int, int] = {step: len(wanted) if probe.pair else 1 for step in wanted}
+    other, rounded, missing = "", False, every
+    if path.exists():
+        new = {"settings": dumped, "config": expected.config, "versions": expected.versions}
+        new |= {"compute": expected.compute, **records.made_with()}
+        other, rounded, missing = _there(path, probe, new, records, every)
+    return TableToDo(
+        probe=probe.name,
+        path=path,
+        settings=settings,
+        steps=steps,
+        wanted=wanted,
+        missing=missing,
+        other=other,
+        rounded=rounded,
+    )
+
+
+def _there(
+    path: Path, probe: Question, new: Mapping[str, Any], records: _Records, every: Mapping[int, int]
+) -> tuple[str, bool, Mapping[int, int]]:
+    """Why a table cannot be gone on with, whether since it is rounded, and what it lacks."""
+    try:
+        record = read_record(path)
+        missing = _missing(path, probe, {int(step) for step in record["commands"]}, every)
+    except MzprobeError as reason:
+        return str(reason).removeprefix(f"{path} ").partition(":")[0], False, every
+    known: dict[str, str] = record.get("checkpoints", {})
+    for step, digest in known.items():
+        if (records.weights(int(step)) or digest) != digest:
+            return f"holds step {step} of other weights", False, every
+    if "bits" in record:
+        if any(int(step) not in records.kept for step in known):
+            return "is rounded, as results that are shipped, and its agent is not here", True, every
+        if missing:
+            return "is rounded, so that nothing can be added to it", True, missing
+    unlike = "" if _equal(record, new) else differing(record, new)
+    columns = sorted({*record["units"]} ^ {*probe.units})
+    if columns and not unlike:
+        unlike = f"columns ({', '.join(columns)})"
+    return (f"was made with other {unlike}", False, every) if unlike else ("", False, missing)
+
+
+def _equal(record: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two records need no closer look."""
+    return all(record.get(part) == new.get(part) for part in _PARTS)
+
+
+def _missing(path: Path, probe: Question, there: set[int], every: Mapping[int, int]) -> dict[int, int]:
+    """What a table lacks: steps, or of a pair the others that a step has not been asked about yet."""
+    if not probe.pair:
+        return {step: 1 for step in every if step not in there}
+    try:
+        pairs = pq.read_table(path, columns=["training_step", probe.pair]).group_by(["training_step", probe.pair])
+        rows = pairs.aggregate([]).to_pylist()
+    except (pa.ArrowException, OSError, ValueError):
+        raise MzprobeError(f"{path} is truncated or not a table of mzprobe: remove it") from None
+    known = {(row["training_step"], row[probe.pair]) for row in rows}
+    left = {step: sum((step, other) not in known for other in every) for step in every}
+    return {step: count for step, count in left.items() if count}
+
+
+def _wanted(
+    probe: Question, steps: Sequence[int], kept: Mapping[int, Path], expected: Sequence[int]
+) -> tuple[int, ...]:
+    """The training steps that a probe will look at when the agent is trained: as its `ProbeRun` finds them then."""
+    ends = max(kept, default=-1) >= max(expected)  # it is trained, maybe further
+    there = sorted(kept if ends else {*kept, *expected})
+    wanted = tuple(steps) or (probe.steps if len(there) > 1 else ())
+    if wanted or not probe.file:
+        return tuple(sorted(set(wanted))) or tuple(there)
+    # What is kept of training is not there before it, and not in a checkpoint that was made without.
+    return tuple(step for step in there if ((kept[step] / probe.file).exists() if step in kept else step > 0))

@@ -1,0 +1,141 @@
+"""Which task is next, against rules in words; and that executors keep to it."""
+
+import random
+import time
+
+import pytest
+from tasks import Job
+
+from mzprobe.errors import MzprobeError
+from mzprobe.execution.core import Needs
+from mzprobe.execution.local import Local
+from mzprobe.execution.schedule import Schedule, duration
+
+
+def agents(count, probes=("a", "b"), **needs):
+    """The tasks of agents: a training each, and its probes."""
+    tasks = []
+    for seed in range(count):
+        tasks.append(Job(f"{seed} train", "", needs=needs.get("train", Needs())))
+        tasks += [
+            Job(f"{seed} {probe}", "", after=(f"{seed} train",), needs=needs.get(probe, Needs())) for probe in probes
+        ]
+    return tasks
+
+
+def begun(schedule):
+    """The names of all tasks that can begin now."""
+    names = []
+    while (task := schedule.next()) is not None:
+        names.append(task.name)
+    return names
+
+
+def end(schedule, *names, how="done"):
+    for name in names:
+        getattr(schedule, how)(schedule.running[name])
+
+
+def test_agents_come_in_order_and_probes_wait_for_their_agent():
+    schedule = Schedule(agents(5), Needs(cores=2))
+    assert begun(schedule) == ["0 train", "1 train"]
+    assert begun(schedule) == []
+    end(schedule, "1 train", "0 train")
+    assert begun(schedule) == ["0 a", "0 b"]  # three wait to be trained: the first agents are finished first
+    end(schedule, "0 a", "0 b")
+    assert begun(schedule) == ["1 a", "1 b"]
+    end(schedule, "1 a", "1 b")
+    assert begun(schedule) == ["2 train", "3 train"]
+
+
+def test_the_last_agents_train_before_the_probes_of_others():
+    schedule = Schedule(agents(3), Needs(cores=2))
+    begun(schedule)
+    end(schedule, "0 train")
+    assert begun(schedule) == ["2 train"]
+    end(schedule, "1 train")
+    assert begun(schedule) == ["0 a"]
+
+
+def test_no_core_is_idle_while_the_last_of_an_odd_number_of_agents_trains():
+    tasks = agents(3)
+    seconds = {task.name: 100.0 if task.name.endswith("train") else 25.0 for task in tasks}
+    assert duration(tasks, seconds, Needs(cores=2)) == 225.0 == sum(seconds.values()) / 2
+
+
+def test_a_card_never_waits_for_a_probe():
+    card = Needs(cards=1)
+    schedule = Schedule(agents(9, train=card, a=card, b=card), Needs(cores=4, cards=1))
+    trained = []
+    for _ in range(9):
+        (name,) = begun(schedule)
+        trained.append(name)
+        end(schedule, name)
+    assert trained == [f"{seed} train" for seed in range(9)]
+
+
+def test_memory_and_cores_are_never_given_twice_and_a_task_that_needs_more_than_there_is_runs_alone():
+    chance = random.Random(0)
+    tasks = [
+        Job(f"{n}", "", needs=Needs(cores=chance.randint(1, 6), memory=chance.randint(0, 120))) for n in range(200)
+    ]
+    schedule, total, ended = Schedule(tasks, Needs(cores=4, memory=100)), Needs(cores=4, memory=100), []
+    while not schedule.over:
+        begun(schedule)
+        running = list(schedule.running.values())
+        assert sum(min(task.needs.cores, 4) for task in running) <= total.cores
+        assert sum(min(task.needs.memory, 100) for task in running) <= total.memory
+        assert running
+        name = chance.choice(running).name
+        end(schedule, name)
+        ended.append(name)
+    assert sorted(ended) == sorted(task.name for task in tasks)
+
+
+def test_what_comes_after_a_failure_is_not_done_and_the_rest_is():
+    schedule = Schedule(agents(2), Needs(cores=2))
+    begun(schedule)
+    end(schedule, "0 train", how="failed")
+    end(schedule, "1 train")
+    assert begun(schedule) == ["1 a", "1 b"]
+    end(schedule, "1 a", how="failed")
+    end(schedule, "1 b")
+    assert schedule.over
+
+
+def test_a_task_that_is_lost_begins_again_before_those_behind_it():
+    schedule = Schedule(agents(4), Needs(cores=1))
+    begun(schedule)
+    end(schedule, "0 train", how="again")
+    assert begun(schedule) == ["0 train"]
+
+
+def test_ten_thousand_tasks_are_ordered_in_a_moment():
+    tasks = agents(1000, probes="abcdefghi")
+    began = time.process_time()
+    assert duration(tasks, {task.name: 1.0 for task in tasks}, Needs(cores=64)) >= 10_000 / 64
+    assert time.process_time() - began < 10  # a list searched for each would take minutes
+
+
+class Failing(Job):
+    def run(self, _report, _must_stop):
+        raise MzprobeError("no such thing")
+
+
+@pytest.mark.slow
+def test_processes_do_every_task_once_and_in_order_and_name_all_agents_that_failed(tmp_path):
+    path = str(tmp_path / "done")
+    tasks = [Job(task.name, path, task.after) for task in agents(20)]
+    tasks.insert(0, Failing("x train", path))
+    tasks.append(Job("x a", path, after=("x train",)))
+    tasks.append(Failing("y train", path))
+    states = []
+    with pytest.raises(MzprobeError) as reason:
+        Local(processes=2).run(tasks, on_state=lambda task, state, said: states.append((task.name, state, said)))
+    assert str(reason.value) == "x: no such thing (y failed too, the other agents are not affected)"
+    done = (tmp_path / "done").read_text().split("\n")[:-1]
+    assert sorted(done) == sorted(task.name for task in agents(20))
+    for seed in range(20):
+        assert done.index(f"{seed} train") < min(done.index(f"{seed} {probe}") for probe in "ab")
+    assert ("x train", "failed", "x: no such thing") in states
+    assert len([state for state in states if state[1] == "done"]) == 60
