@@ -31,7 +31,7 @@ def test_a_plan_is_what_the_agents_of_the_study_would_each_have_to_do(agent, tin
     found = {name: (count, cost) for name, count, cost, _ in planned(STUDY, runs(tiny_config()))}
     assert list(found) == list(PROBES)
     for name, (config, steps) in STUDY.probes().items():
-        run = ProbeRun(probe=PROBES[name], agent=agent, config=config, analyses=tmp_path, command="here", steps=steps)
+        run = ProbeRun(probe=PROBES[name], agent=agent, config=config, analyses=tmp_path, steps=steps)
         count, cost = remaining_cost(run)
         assert found[name] == (3 * count, sum([cost] * 3, Cost())), name
 

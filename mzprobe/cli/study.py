@@ -47,12 +47,13 @@ def study(
     from mzprobe.claims import all_claims
     from mzprobe.console import PhaseBars, compiling, errors, progress_bars, stopping, training_note
     from mzprobe.locks import held
+    from mzprobe.recording import portable
     from mzprobe.study import agent_label, run_study
     from mzprobe.study.dataset import DatasetTask
     from mzprobe.study.meeting import foreign_table
     from mzprobe.study.processes import Report
 
-    run, command = Path(name).stem, shlex.join(["mzprobe", "study", name, *allowed(allow)])
+    run, command = Path(name).stem, shlex.join(["mzprobe", "study", portable(name), *allowed(allow)])
     processes = processes or os.cpu_count() or 1
     met = foreign_table(settings, runs, checkpoints=checkpoints, analyses=analyses)
     refused = f"{met}: give this study a folder of its own, such as --under runs"

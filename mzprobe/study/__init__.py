@@ -73,7 +73,6 @@ class AgentTask:
                 agent=agent_folder(self.checkpoints, self.run_name, self.seed),
                 config=config,
                 analyses=self.analyses,
-                command=self.command,
                 steps=steps,
                 workers=self.workers,
                 allow=self.allow,
