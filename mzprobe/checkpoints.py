@@ -25,6 +25,7 @@ from mzprobe.files import canonical_json, read_bytes, refuse_absent, sha256, wri
 from mzprobe.making import network_of
 from mzprobe.networks import TrainableNetwork
 from mzprobe.provenance import machine, versions
+from mzprobe.recording import code
 from mzprobe.records import CheckpointRecord
 from mzprobe.stored import StoredTargets
 from mzprobe.trust import refuse_code
@@ -151,7 +152,10 @@ def write_checkpoint(
         "environment": spec_record(environment),
         "metrics": dict(metrics),
         "versions": versions(environment.spec.name),
-        "machine": machine(environment.spec.name, network=config.network.kind, device=device),
+        "machine": machine(
+            environment.spec.name, network=config.network.kind, device=device, threads=config.training.threads
+        ),
+        "code": code(),
         "command": command,
         "weights_sha256": sha256(files[WEIGHTS]),
     }

@@ -4,6 +4,7 @@ import platform
 from importlib import metadata
 
 import torch
+from threadpoolctl import threadpool_info
 
 import mzprobe
 
@@ -24,23 +25,31 @@ def versions(environment: str) -> dict[str, str]:
     return found
 
 
-def machine(environment: str, *, network: str, device: str = "cpu") -> dict[str, str]:
+def machine(environment: str, *, network: str, device: str = "cpu", threads: int = 1) -> dict[str, str]:
     """What bits depend on beside versions: nothing where our own kernels run the network in an environment of ours.
 
     Args:
         environment: its name.
         network: its kind in the configuration.
         device: of the network.
+        threads: that torch's kernels and the BLAS have.
     """
     found: dict[str, str] = {}
     if device != "cpu" or network != "mlp":
         found = {"device": device, "torch_kernels": torch.backends.cpu.get_cpu_capability()}
+        found |= {"blas_kernels": _blas_kernels(), "threads": str(threads)}
         if torch.device(device).type == "cuda":
             found["device"] = torch.cuda.get_device_name(device)
     if found or environment.partition(":")[0] not in EXACT:
         found["processor"] = _processor()
         found["libc"] = " ".join(platform.libc_ver())
     return found
+
+
+def _blas_kernels() -> str:
+    """The family of processors that the loaded BLAS has chosen kernels for, such as `openblas SkylakeX`."""
+    loaded = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    return ", ".join(dict.fromkeys(f"{one['internal_api']} {one.get('architecture', '')}".strip() for one in loaded))
 
 
 def _processor() -> str:

@@ -5,8 +5,15 @@ import json
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
+from agents import made_agent
+from brute import wrong_network
 from stored_tables import store
 from synthetic import World
+
+from mzprobe.envs import random_mdp
+from mzprobe.probes.inspect import measure_inspect
+from mzprobe.settings import InspectConfig
 
 FURTHER = {  # columns that figures need, beside those of claims
     "online": {"temperature": 1.0},
@@ -26,6 +33,18 @@ def store_run(analyses, *, run="made", effect=1.0, agents=8, **changes):
     """Writes them."""
     for probe, frame in tables(effect, agents=agents).items():
         store(analyses, frame, probe=probe, run=run, **changes)
+
+
+def states_of(frame):
+    """States looked into, of the agents and training steps of another table; of each the same, but for its return."""
+    env = random_mdp(1, num_states=6, num_actions=2, terminal_fraction=0.3, time_limit=6)
+    config = InspectConfig(states=5, episodes=2, rollouts=2, steps=5)
+    one = measure_inspect(made_agent(env, wrong_network(1, 6, 2)), config)
+    found = [
+        one.assign(seed=seed, training_step=step, true_return=one["true_return"] + seed + step / 1000)
+        for seed, step in frame[["seed", "training_step"]].drop_duplicates().itertuples(index=False)
+    ]
+    return pd.concat(found, ignore_index=True)
 
 
 class Page(HTMLParser):

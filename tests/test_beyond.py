@@ -316,7 +316,6 @@ def test_a_table_records_it_of_every_checkpoint_that_has_it(tmp_path, tiny_confi
             agent=trainer.folder,
             config=HORIZON,
             analyses=tmp_path / "analyses",
-            command="mzprobe eval-horizon",
             steps=steps,
         )
         return read_table(run_probe(run)).record["beyond_support"]

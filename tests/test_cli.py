@@ -15,6 +15,7 @@ from mzprobe import cli
 from mzprobe.checkpoints import WEIGHTS, read_checkpoint, steps_of
 from mzprobe.errors import UsageError
 from mzprobe.locks import held
+from mzprobe.recording import code
 from mzprobe.tables import read_table
 
 COMMANDS = (
@@ -74,12 +75,12 @@ def test_no_command_at_all_shows_the_help(run_cli):
 
 
 def test_the_version_is_the_packages(run_cli):
-    assert run_cli("--version") == (0, f"mzprobe {mzprobe.__version__}\n", "")
+    assert run_cli("--version") == (0, f"mzprobe {mzprobe.__version__}, code {code()[:12]}\n", "")
 
 
 def test_the_module_runs_as_the_command_does():
     done = subprocess.run([sys.executable, "-m", "mzprobe", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"mzprobe {mzprobe.__version__}\n"
+    assert done.stdout == f"mzprobe {mzprobe.__version__}, code {code()[:12]}\n"
 
 
 def test_help_and_version_wait_for_no_heavy_import():
@@ -224,7 +225,7 @@ def test_train_probe_and_draw_from_start_to_end(run_cli, tiny_arguments, tmp_pat
     assert table.frame.groupby(["training_step", "h"])["state"].nunique().to_dict() == {
         (step, h): 5 for step in (0, 20, 40) for h in (1, 2)
     }
-    command = "mzprobe eval-horizon --states 5 --set episodes=2 --horizon 2 checkpoints/cartpole"
+    command = "mzprobe eval-horizon checkpoints/cartpole --set states=5 --set episodes=2 --set horizon=2"
     assert set(table.record["commands"].values()) == {command}
 
     names = [f"figures/cartpole/fig3-horizon.{suffix}" for suffix in ("png", "svg", "csv")]

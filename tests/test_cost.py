@@ -291,7 +291,7 @@ def test_a_cost_is_said_in_words():
 def asked(agent, out, name, **options):
     config, _ = BY_HAND[name]
     probe = PROBES[name.split()[0]]
-    return ProbeRun(probe=probe, agent=agent, config=config, analyses=out, command="here", **options)
+    return ProbeRun(probe=probe, agent=agent, config=config, analyses=out, **options)
 
 
 @EVERY_PROBE

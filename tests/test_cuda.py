@@ -113,7 +113,6 @@ def test_a_probe_on_cuda_gives_the_same_bytes_whatever_the_memory(probe, config,
                 agent=agent,
                 config=config,
                 analyses=tmp_path / str(memory),
-                command="test",
                 compute=Compute(device="cuda", memory=memory),
             )
         )

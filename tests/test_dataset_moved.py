@@ -138,9 +138,7 @@ def agents(tmp_path, agent, places, configured):
 
 def probed(folder, analyses, *, steps=()):
     config = OnlineConfig(episodes=2)
-    return run_probe(
-        ProbeRun(probe=PROBES["online"], agent=folder, config=config, analyses=analyses, command="here", steps=steps)
-    )
+    return run_probe(ProbeRun(probe=PROBES["online"], agent=folder, config=config, analyses=analyses, steps=steps))
 
 
 def test_tables_of_two_places_belong_together_by_the_digest(tmp_path, agents):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mzprobe.files import canonical_json, new_directory, write_directory, write_
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.settings import HorizonConfig
+from mzprobe.tables import read_table, write_table
 
 PACKAGE = Path(mzprobe.__file__).parent
 HOME = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE.parent)}
@@ -51,8 +53,11 @@ def tables(tmp_path_factory, agent):
     """Folder of tables with one probe of the tiny agent. Only for reading."""
     folder = tmp_path_factory.mktemp("tables")
     config = HorizonConfig(states=4, episodes=1, horizon=2)
-    command = "mzprobe eval-horizon agents/\udcc3\udca9"  # a path of another locale, which is no UTF-8
-    run_probe(ProbeRun(probe=PROBES["horizon"], agent=agent, config=config, analyses=folder, command=command))
+    path = run_probe(ProbeRun(probe=PROBES["horizon"], agent=agent, config=config, analyses=folder))
+    table = read_table(path)
+    odd = "mzprobe eval-horizon agents/\udcc3\udca9"  # a path of another locale, which is no UTF-8, as older tables had
+    record = {**table.record, "commands": dict.fromkeys(table.record["commands"], odd)}
+    write_table(path, replace(table, record=record))
     return folder
 
 

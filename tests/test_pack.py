@@ -72,9 +72,7 @@ def test_a_run_is_packed_into_another_folder(run_cli, tmp_path):
 def test_no_probe_goes_on_with_a_rounded_table(agent, tmp_path):
     def run(*steps):
         config = OnlineConfig(episodes=2)
-        return ProbeRun(
-            probe=PROBES["online"], agent=agent, config=config, analyses=tmp_path, command="mzprobe here", steps=steps
-        )
+        return ProbeRun(probe=PROBES["online"], agent=agent, config=config, analyses=tmp_path, steps=steps)
 
     path = run_probe(run(20))
     write_table(path, rounded(read_table(path), 14))

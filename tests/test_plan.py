@@ -37,7 +37,7 @@ def test_a_plan_is_what_the_agents_of_the_study_would_each_have_to_do(agent, tin
     found = {one.name: (one.left, one.cost) for one in priced(STUDY, tmp_path, tiny_config()).planned()}
     assert list(found) == list(PROBES)
     for name, (config, steps) in STUDY.probes().items():
-        run = ProbeRun(probe=PROBES[name], agent=agent, config=config, analyses=tmp_path, command="here", steps=steps)
+        run = ProbeRun(probe=PROBES[name], agent=agent, config=config, analyses=tmp_path, steps=steps)
         count, cost = remaining_cost(run)
         assert found[name] == (3 * count, sum([cost] * 3, Cost())), name
 

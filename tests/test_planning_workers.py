@@ -29,7 +29,6 @@ def table_of(agent, out, workers):
         agent=agent,
         config=CONFIG,
         analyses=out,
-        command="mzprobe here",
         steps=(40,),
         workers=workers,
     )

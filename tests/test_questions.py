@@ -58,7 +58,7 @@ def test_what_is_named_is_imported_when_it_is_needed():
 def test_a_question_of_another_package_is_asked_drawn_and_judged(plugged, agent, tmp_path):
     assert plugged_questions() == [plugged]
     config = plugged.config(states=6, episodes=2, rollouts=2, steps=20)
-    run = ProbeRun(probe=plugged, agent=agent, config=config, analyses=tmp_path / "analyses", command="here")
+    run = ProbeRun(probe=plugged, agent=agent, config=config, analyses=tmp_path / "analyses")
     table = read_table(run_probe(run))
     assert list(table.frame.columns) == list(plugged.units)
     assert table.units == plugged.units

@@ -53,7 +53,6 @@ def table_of(agent, out, question, **options):
         agent=agent,
         config=CONFIGS[question],
         analyses=out,
-        command="mzprobe here",
         steps=(0, 40),
         **options,
     )

@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from report_pages import store_run
+from report_pages import states_of, store_run, tables
 from stored_tables import store
 
 from mzprobe.figures import PLANS
+from mzprobe.probes.inspect import measure_inspect
 from mzprobe.report import write_report
+from mzprobe.report.states import short
+from mzprobe.settings import InspectConfig
+from mzprobe.sources import open_agent
 from mzprobe.tables import find_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -46,6 +50,25 @@ def many_agents(analyses):
             own = frame[frame["seed"] == seed % 3].assign(seed=seed)
             of.append(own.assign(**{name: own[name] * generator.uniform(0.8, 1.0) for name in numbers}))
         store(analyses, pd.concat(of), probe=plan.probe, run="thirty")
+    steps = find_run(ROOT / "analyses", "cartpole-quick", "online").frame["training_step"].unique()
+    store(analyses, many_states(range(AGENTS), steps), probe="inspect", run="thirty")
+
+
+def many_states(seeds, steps):
+    """States of a shipped agent, of whole size, as of many agents and steps, each with noise of its own."""
+    agent = open_agent(ROOT / "checkpoints" / "cartpole-paper" / "seed-200", step=2000)
+    one = measure_inspect(agent, InspectConfig(states=6, episodes=2, rollouts=2, steps=10))
+    generator = np.random.default_rng(1)
+    floats = ["q", "leaf_value", "predicted_reward", "predicted_value", "latent_distance", "true_return"]
+    return pd.concat(
+        one.assign(
+            seed=seed,
+            training_step=step,
+            **{name: one[name] * generator.uniform(0.8, 1.0, len(one)) for name in floats},
+        )
+        for seed in seeds
+        for step in steps
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +79,16 @@ def pages(tmp_path_factory):
     many_agents(folder)
     made["thirty"] = write_report(["thirty"], analyses=folder, folder=folder / "thirty")
     store_run(folder, agents=3)
-    store_run(folder, run="<script>window.hacked = 1<script>", effect=-1.0, agents=4)
     runs = ["made", "<script>window.hacked = 1<script>"]
+    store_run(folder, run=runs[1], effect=-1.0, agents=4)
+    attack = '"><img src="x" onerror="window.hacked = 2">'
+    hostile = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" onload="window.hacked = 3"><script>window.hacked = 4</script>{attack}'
+    )
+    frame = states_of(tables(agents=3)["online"])
+    store(folder, frame, probe="inspect")
+    frame = frame.assign(meaning=attack, chosen=attack, picture=frame["picture"].map(lambda text: text and hostile))
+    store(folder, frame, probe="inspect", run=runs[1])
     made["two"] = write_report(runs, analyses=folder, folder=folder / "two")
     return {name: Path(drawn.what) for name, drawn in made.items()}
 
@@ -240,8 +271,8 @@ def test_hovering_says_agent_step_and_number(opened):
     assert said == f"<b>agent 0</b>, MCTS (behaviour policy)<br>training step 500<br>{number}"
 
 
-def test_a_click_on_a_point_draws_its_agent_and_tells_its_step(opened):
-    page = opened("quick")
+def click_on_an_agent(page):
+    """Clicks on the third point of an agent in Figure 2; what that told."""
     drawn(page, "fig2-online")
     page.evaluate("document.addEventListener('mzprobe:point', (event) => { window.point = event.detail; })")
     where = page.locator("#figure-fig2-online .plot").evaluate(
@@ -253,9 +284,67 @@ def test_a_click_on_a_point_draws_its_agent_and_tells_its_step(opened):
     page.mouse.move(*where)
     page.mouse.click(*where)
     page.wait_for_function("window.point?.seed !== null && window.point !== undefined")
-    point = page.evaluate("window.point")
+    return page.evaluate("window.point")
+
+
+def test_a_click_on_a_point_draws_its_agent_and_tells_its_step(opened):
+    page = opened("quick")
+    point = click_on_an_agent(page)
     assert (point["run"], point["step"]) == ("cartpole-quick", 1000)
     assert page.locator("#drawing select[name=agent]").input_value() == str(point["seed"])
+
+
+def test_a_click_on_a_point_shows_the_states_of_its_agent_and_step_and_leads_back(opened, pages):
+    page = opened("thirty")
+    point = click_on_an_agent(page)
+    page.locator(f"#state-shown[data-shown='{point['seed']} 1000']").wait_for()
+    assert page.locator("#state-shown h3").inner_text() == f"Agent {point['seed']} at training step 1,000"
+    assert page.evaluate("document.activeElement.id") == "states-title"
+    frame = find_run(pages["thirty"].parent.parent, "thirty", "inspect").frame
+    own = frame[(frame["seed"] == point["seed"]) & (frame["training_step"] == 1000)]
+    first = own[own["state"] == own["state"].iloc[0]]
+    state = page.locator(".state").first
+    assert state.locator("img").evaluate("image => image.complete && image.naturalWidth > 0")
+    likeliest = first[first["part"] == "likeliest"].iloc[1:]
+    shown = state.locator("table").first.locator("tbody tr td:nth-child(4)").all_inner_texts()
+    assert shown == [str(short(number)) for number in likeliest["predicted_reward"]]
+    below = first[(first["part"] == "learned") & (first["depth"] == 1)]
+    nodes = state.locator(".tree").first.locator(":scope > li > details > ul > li").all()
+    for node, row in zip(nodes, below.to_dict("records"), strict=True):
+        said = node.locator("summary, :scope > span").first.inner_text()
+        tried = f"N {row['visits']:.0f}, Q {short(row['q'])}" if row["visits"] else "not tried"
+        assert said.startswith(f"{row['meaning']}: {tried}, P {short(row['prior'])}, ")
+        assert f"true return {short(row['true_return'])} ± " in said
+    page.click("#state-back")
+    assert page.evaluate("location.hash") == "#figure-fig2-online"
+
+
+def test_states_are_chosen_and_their_trees_unfolded_by_keys(opened):
+    page = opened("thirty")
+    page.locator("#state-choice select[name=seed]").focus()
+    page.keyboard.press("ArrowDown")
+    page.locator("#state-shown[data-shown='1 10000']").wait_for()
+    summary = page.locator(".tree details details > summary").first
+    nodes = page.locator(".tree").first.locator("li:visible").count()
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".tree").first.locator("li:visible").count() > nodes
+
+
+def test_a_point_whose_states_were_not_kept_says_so_and_a_page_without_any_has_no_section(opened):
+    page = opened("thirty")
+    detail = "{ detail: { run: 'thirty', seed: 77, step: 3, from: 'claims' } }"
+    page.evaluate(f"document.dispatchEvent(new CustomEvent('mzprobe:point', {detail}))")
+    assert page.locator("#state-said").inner_text() == "no states of agent 77 at step 3 are kept"
+    assert opened("quick").locator("#states").count() == 0
+
+
+def test_drawings_and_words_of_states_run_no_code(opened):
+    page = opened("two")
+    page.select_option("#state-choice select[name=run]", "1")
+    page.locator("#state-shown h4", has_text="onerror").first.wait_for()
+    assert page.locator("#states img").count() == page.locator("#states img[src^='data:image/svg+xml,']").count()
+    assert page.evaluate("window.hacked") is None
 
 
 def test_two_runs_have_the_same_axes_and_the_name_of_one_is_text(opened):

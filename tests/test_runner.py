@@ -14,6 +14,7 @@ from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.probes.horizon import UNITS, measure_horizon
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
+from mzprobe.recording import code
 from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,
@@ -47,9 +48,7 @@ STEPS = (0, 20, 40)
 
 
 def asked(agent, out, probe=PROBES["horizon"], config=SMALL, *, steps=(), **options):
-    return ProbeRun(
-        probe=probe, agent=agent, config=config, analyses=out, command="mzprobe eval here", steps=steps, **options
-    )
+    return ProbeRun(probe=probe, agent=agent, config=config, analyses=out, steps=steps, **options)
 
 
 def probed(agent, out, probe=PROBES["horizon"], config=SMALL, *, on_progress=lambda _done, _total: None, **options):
@@ -191,7 +190,10 @@ def test_a_table_says_what_made_it(agent, tmp_path):
     record = table.record
     assert table.units == UNITS
     assert set(table.frame.columns) == set(UNITS)
-    assert record["commands"] == dict.fromkeys(("0", "20", "40"), "mzprobe eval here")
+    command = "mzprobe eval-horizon checkpoints/tiny --set states=%d --set episodes=%d --set horizon=%d"
+    said = command % (SMALL.states, SMALL.episodes, SMALL.horizon)
+    assert record["commands"] == dict.fromkeys(("0", "20", "40"), said)
+    assert record["code"] == dict.fromkeys(("0", "20", "40"), code())
     assert record["settings"] == SMALL.model_dump(mode="json")
     assert record["versions"]["mzprobe"] == mzprobe.__version__
     assert record["environment"]["name"] == "cartpole"

@@ -154,7 +154,6 @@ def run(agent, out, **options):
         agent=agent,
         config=TargetsConfig(steps=7),
         analyses=out,
-        command="mzprobe here",
         **options,
     )
 

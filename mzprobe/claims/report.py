@@ -10,6 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mzprobe.claims.core import LEVEL, Cell, Finding
+from mzprobe.recording import SHORT, codes_of
 from mzprobe.significance import smallest_p
 from mzprobe.stats import Interval
 from mzprobe.tables import Table, commands_of
@@ -178,5 +179,6 @@ def _provenance(tables: Mapping[str, Table]) -> list[str]:
         records = table.record["agents"]
         commands = ", ".join(f"`{command}`" for command in commands_of(table))
         seeds = ", ".join(str(record["seed"]) for record in records)
-        lines.append(f"- {name}: {commands}; seeds {seeds}; mzprobe {records[0]['versions']['mzprobe']}")
+        version = " ".join([records[0]["versions"]["mzprobe"], *(code[:SHORT] for code in codes_of(records))])
+        lines.append(f"- {name}: {commands}; seeds {seeds}; mzprobe {version}")
     return lines

@@ -99,7 +99,9 @@ app = typer.Typer(
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"mzprobe {__version__}")
+        from mzprobe.recording import SHORT, code
+
+        typer.echo(f"mzprobe {__version__}, code {code()[:SHORT]}")
         raise typer.Exit
 
 
@@ -156,6 +158,7 @@ def train(
     from mzprobe.checkpoints import agent_folder
     from mzprobe.compute import Compute
     from mzprobe.console import compiling, console, errors, progress_bars, stopping, training_note
+    from mzprobe.recording import portable
     from mzprobe.training.logging import tensorboard_logger
     from mzprobe.training.trainer import Progress, Trainer
 
@@ -168,10 +171,8 @@ def train(
     placed = [] if device == "cpu" else ["--device", device]
     placed += [] if precision == "highest" else ["--precision", precision]
     told = [] if not shown else ["--offline", offline] if offline else ["--demonstrations", demonstrations]
-    given_modules = allowed(allow)
-    command = shlex.join(
-        ["mzprobe", "train", preset, "--seed", str(seed), *told, *named, *placed, *sets, *given_modules]
-    )
+    words = [preset, "--seed", str(seed), *told, *named, *placed, *sets, *allowed(allow)]
+    command = shlex.join(["mzprobe", "train", *map(portable, words)])
     compute = Compute(device=device, precision=precision)
     trainer = Trainer(config, seed=seed, run=run, out=out, command=command, compute=compute, any_version=any_version)
     log = tensorboard_logger(trainer.folder) if tensorboard else None

@@ -1,8 +1,6 @@
 """Asking a probe of agents from the command line: the options that all probes share, and what is done with them."""
 
 import inspect
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -97,7 +95,6 @@ class Question:
                 agent=agent,
                 config=config,
                 analyses=self.out,
-                command=_recorded(sys.argv[1:], [] if self.path else [str(path)]),
                 steps=steps,
                 source=source,
                 compute=compute,
@@ -163,17 +160,6 @@ def command_of(question: type[ProbeConfig], its: list[inspect.Parameter]) -> Cal
     command.__annotations__ = {option.name: option.annotation for option in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
-
-
-def _recorded(arguments: Sequence[str], further: Sequence[str]) -> str:
-    """The command as a table keeps it: with the path that was found, without options that change no byte."""
-    kept, skip = ["mzprobe"], False
-    for argument in arguments:
-        option = argument.partition("=")[0] in ("--memory", "--processes")
-        if not option and not skip:
-            kept.append(argument)
-        skip = option and "=" not in argument
-    return shlex.join([*kept, *further])
 
 
 def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:

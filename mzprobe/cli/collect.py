@@ -50,11 +50,12 @@ def collect(
     """
     from mzprobe.console import compiling, console, progress_bars, stopping
     from mzprobe.datasets.collect import check_request, collect, collected_before, load_player
+    from mzprobe.recording import portable
 
     check_device(device)
     if episodes is None and steps is None:
         episodes = 100
-    command = shlex.join(["mzprobe", *sys.argv[1:]])
+    command = shlex.join(["mzprobe", *map(portable, sys.argv[1:])])
     check_request(out, episodes=episodes, steps=steps, command=command)
     player = load_player(source, policy.value, temperature=temperature, device=device, allow=allow or ())
 

@@ -68,6 +68,7 @@ def study(
     from mzprobe.compute import Compute
     from mzprobe.console import compiling, errors, stopping
     from mzprobe.locks import held
+    from mzprobe.recording import portable
     from mzprobe.study import refusal, run_study
     from mzprobe.study.dataset import DatasetTask
     from mzprobe.study.plan import Prices, in_all, refuse_missing_steps
@@ -77,7 +78,7 @@ def study(
     compute = Compute(device="cpu" if device == "cpu" else "cuda", precision=precision)  # a process sees one card
     placed = [] if device == "cpu" else ["--device", device]
     placed += [] if precision == "highest" else ["--precision", precision]
-    run, command = Path(name).stem, shlex.join(["mzprobe", "study", name, *placed, *allowed(allow)])
+    run, command = Path(name).stem, shlex.join(["mzprobe", "study", portable(name), *placed, *allowed(allow)])
     for one in runs:
         refuse_missing_steps(settings, one.config)
     todo = study_todo(settings, runs, checkpoints=checkpoints, analyses=analyses, compute=compute)

@@ -25,6 +25,7 @@ from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
 from mzprobe.figures.targets import aggregate_targets, draw_targets
 from mzprobe.locks import folder_held
 from mzprobe.probes.question import plugged_questions, resolved
+from mzprobe.recording import codes_of
 from mzprobe.tables import Table, commands_of, find_run
 
 __all__ = ["PLANS", "Drawn", "Plan", "all_plans", "draw_comparison", "draw_run", "made_by"]
@@ -172,6 +173,7 @@ def made_by(table: Table) -> str:
     records = table.record["agents"]
     made = [f"# command: {command}" for command in commands_of(table)]
     made.append(f"# seeds: {', '.join(str(record['seed']) for record in records)}")
+    made += [f"# code: {code}" for code in codes_of(records)]
     # Equal in all agents: find_run refuses others.
     for part in ("settings", "config", "versions"):
         made.append(f"# {part}: {json.dumps(records[0][part], sort_keys=True)}")

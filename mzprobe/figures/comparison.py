@@ -16,6 +16,7 @@ from mzprobe.figures.operators import aggregate_operators, draw_operators
 from mzprobe.figures.output import Drawn, title_of, write_figure
 from mzprobe.figures.targets import aggregate_oldest, draw_oldest
 from mzprobe.locks import folder_held
+from mzprobe.recording import codes_of
 from mzprobe.tables import Table, commands_of, differing, find_run
 
 
@@ -149,6 +150,7 @@ def provenance(tables: Mapping[str, Table]) -> str:
     for variant, table in tables.items():
         records = table.record["agents"]
         made.append(f"# {variant}: seeds: {', '.join(str(record['seed']) for record in records)}")
+        made += [f"# {variant}: code: {code}" for code in codes_of(records)]
         made.append(f"# {variant}: config: {json.dumps(records[0]['config'], sort_keys=True)}")
     first = next(iter(tables.values())).record["agents"][0]
     made += [f"# {part}: {json.dumps(first[part], sort_keys=True)}" for part in ("settings", "versions")]

@@ -47,6 +47,7 @@ UNITS = {
     "parent": "index; -1 at the state",
     "depth": "environment steps; from the state",
     "action": "index; that leads here, -1 at the state",
+    "meaning": "name; what the environment calls that action",
     "visits": "count; N(s, a) of that action",
     "q": "discounted reward; Q(s, a) of it, of the state the search's own value",
     "prior": "1; P(s, a) of it",
@@ -221,12 +222,14 @@ class _Inspected:
     def _rows(self, part: str, at: Int64, **columns: NDArray[Any]) -> pd.DataFrame:
         prefixes = self.prefixes
         first = prefixes.length[at] == 0
+        meanings = np.array([*self.agent.environment.spec.action_meanings, ""], object)  # -1: none leads there
         return pd.DataFrame(
             {
                 "part": part,
                 "node": np.arange(len(at)),
                 "depth": prefixes.length[at],
                 **columns,
+                "meaning": meanings[columns["action"]],
                 "reward": np.where(first, np.nan, prefixes.reward[at]),
                 "predicted_reward": np.where(first, np.nan, prefixes.predicted_reward[at]),
                 "value": prefixes.value[at],

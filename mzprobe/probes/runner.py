@@ -1,5 +1,7 @@
 """Running a probe over the checkpoints of an agent: one table, written after every checkpoint, resumable."""
 
+import json
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from mzprobe.probes.cost import Cost
 from mzprobe.probes.planning_workers import Workers
 from mzprobe.probes.question import Question
 from mzprobe.provenance import machine, versions
+from mzprobe.recording import code, without_places
 from mzprobe.settings import ProbeConfig
 from mzprobe.sources.core import Source
 from mzprobe.sources.own import Own
@@ -36,7 +39,6 @@ class ProbeRun:
     agent: Path  # folder of the agent's checkpoints
     config: ProbeConfig
     analyses: Path  # folder of all tables
-    command: str  # that a reader can type to make this table
     steps: tuple[int, ...] = ()  # training steps; none means the probe's own, or all that there are
     source: Source = field(default_factory=Own)
     compute: Compute = field(default_factory=Compute)
@@ -49,6 +51,19 @@ class ProbeRun:
         """Where the table lies; the recorded run and seed name it, whatever the folders are called."""
         first = self.source.origin(next(iter(self.checkpoints().values())))
         return table_path(self.analyses, first.run, self.probe.table(self.config), first.seed)
+
+    def command(self, origin: Origin) -> str:
+        """What a reader can type to make such a table: from what decides its numbers, whatever was typed here."""
+        settings, usual = (config.model_dump(mode="json") for config in (self.config, type(self.config)()))
+        changed = {key: value for key, value in settings.items() if value != usual[key]}
+        own = origin.source == "own"
+        words = ["mzprobe", self.probe.command, f"checkpoints/{origin.run}" if own else self.agent.name]
+        words += [word for key, value in changed.items() for word in ("--set", f"{key}={_said(value)}")]
+        words += [] if own else ["--source", origin.source]
+        words += [word for given in origin.config.get("given", []) for word in ("--agent", given)] if not own else []
+        usual, compute = Compute().record(), self.compute.record()
+        words += [f"--{key}={compute[key]}" for key in ("device", "precision") if compute[key] != usual[key]]
+        return shlex.join(words)
 
     def load(self, folder: Path) -> Agent:
         """The agent at a checkpoint."""
@@ -129,7 +144,8 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
             on_progress=lambda share, done=done: on_progress(done + share, len(chosen)),
         )
         frames[step] = _merged(run.probe, frames.get(step), rows)
-        record["commands"][str(step)] = run.command
+        record["commands"][str(step)] = run.command(agent.origin)
+        record["code"][str(step)] = code()
         for at, seen in zip((step, *missing), (agent, *others), strict=True):
             record["checkpoints"][str(at)] = seen.origin.weights_sha256
             if seen.origin.beyond_support is not None:
@@ -138,6 +154,11 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
         units = {name: unit for name, unit in run.probe.units.items() if name in frame}
         write_table(path, Table(frame=frame, units=units, record=record))
     on_progress(len(chosen), len(chosen))
+
+
+def _said(value: Any) -> str:
+    """A setting as `--set` reads it."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _refuse_masks(probe: Question, agent: Agent) -> None:
@@ -184,8 +205,8 @@ def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, A
         old = None
     if old is None:
         return path, record, {}
-    for part in ("commands", "checkpoints", "beyond_support"):
-        record[part] = old.record.get(part, {})  # the last is none of an older mzprobe's
+    for part in ("commands", "code", "checkpoints", "beyond_support"):
+        record[part] = old.record.get(part, {})  # an older mzprobe kept fewer of them
     if "bits" in old.record:
         record["bits"] = old.record["bits"]
     return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
@@ -204,6 +225,7 @@ def _refuse_other_rows(path: Path, old: Table, probe: Question, origins: Mapping
 
 def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:
     environment = first.environment["name"]
+    threads = first.config.get("training", {}).get("threads", run.compute.threads)
     return {
         "probe": run.probe.name,
         "run": first.run,
@@ -212,14 +234,15 @@ def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:
         "source": first.source,
         **({"facts": dict(first.facts)} if first.facts else {}),  # that its file does not hold: where each is from
         **({"differences": list(first.differences)} if first.differences else {}),
-        "config": dict(first.config),
+        "config": without_places(dict(first.config)),
         "environment": dict(first.environment),
         "versions": versions(environment),
         "compute": run.compute.record(),
-        "machine": machine(environment, network=first.network, device=run.compute.device),
+        "machine": machine(environment, network=first.network, device=run.compute.device, threads=threads),
         "commands": {},  # by training step
+        "code": {},  # by training step, of mzprobe's sources
         "checkpoints": {},  # by training step, the SHA-256 of the weights
-        **({"dataset": dict(first.dataset)} if first.dataset else {}),
+        **({"dataset": without_places(dict(first.dataset))} if first.dataset else {}),
         "beyond_support": {},  # by training step, of the targets so far, where the checkpoint has counted them
     }
 

@@ -15,6 +15,7 @@ from mzprobe.locks import folder_held
 from mzprobe.report.facts import TIMING, facts_of
 from mzprobe.report.numbers import claim_numbers, figure_numbers
 from mzprobe.report.page import claim_rows, notes, render, require_extra
+from mzprobe.report.states import STATES, kept_states
 from mzprobe.tables import Table, find_run
 
 __all__ = ["FILE", "write_report"]
@@ -60,8 +61,8 @@ def _tables(runs: Sequence[str], analyses: Path, on_progress: Callable[[str], No
                 f"there are no tables of run {run} under {analyses}: make one with mzprobe eval-online "
                 f"checkpoints/{run}"
             )
-        timing = find_run(analyses, run, TIMING)
-        tables |= {} if timing is None else {TIMING: timing}
+        further = {name: find_run(analyses, run, name) for name in (TIMING, STATES)}
+        tables |= {name: table for name, table in further.items() if table is not None}
     return found
 
 
@@ -80,6 +81,7 @@ def _page(runs: Sequence[str], tables: Mapping[str, Mapping[str, Table]], on_pro
         asked = {name: table for name, table in tables[run].items() if name != TIMING}
         findings[run], without[run] = judge_run(asked), judge_run(asked, ends=False)
     frames = {run: {name: table.frame for name, table in tables[run].items()} for run in runs}
+    states = [kept_states(tables[run][STATES]) if STATES in tables[run] else None for run in runs]
     on_progress("writing")
     return render(
         command=shlex.join(["mzprobe", "report", *runs]),
@@ -88,7 +90,7 @@ def _page(runs: Sequence[str], tables: Mapping[str, Mapping[str, Table]], on_pro
         claims=claim_rows(findings, without, of_probe),
         notes=notes(findings),
         missing=_missing(runs, tables),
-        numbers={"runs": list(runs), "figures": figures, "claims": claim_numbers(findings, frames)},
+        numbers={"runs": list(runs), "figures": figures, "claims": claim_numbers(findings, frames), "states": states},
     )
 
 

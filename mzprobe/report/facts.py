@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mzprobe.recording import SHORT, codes_of
 from mzprobe.tables import Table, commands_of
 
 TIMING = "timing"
@@ -27,6 +28,7 @@ def facts_of(run: str, tables: Mapping[str, Table]) -> dict[str, Any]:
         "Training": f"{steps[-1]:,} steps; asked at steps {', '.join(f'{step:,}' for step in steps)}",
         "Network and search": _trained(first["config"]),
         "Compute": _compute(records, tables.get(TIMING)),
+        "Code of the tables": ", ".join(code[:SHORT] for code in codes_of(records)),
         "Versions": ", ".join(dict.fromkeys(_versions(record["versions"]) for record in records)),
     }
     return {

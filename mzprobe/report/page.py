@@ -38,8 +38,7 @@ def render(
 ) -> bytes:
     """One HTML file with all that it needs in it; the same arguments give the same bytes.
 
-    A further section, such as one of states that were looked at, has its place in the template and its numbers in
-    `numbers`; a click on a point of a chart tells it agent and step by an event (`mzprobe:point`).
+    A click on a point of a chart tells agent and step by an event (`mzprobe:point`), which the section of states hears.
 
     Args:
         command: that makes the page again.
@@ -82,7 +81,7 @@ def render(
     return page.encode(errors="backslashreplace")
 
 
-_SCRIPTS = ("claims.js", "reading.js", "drawing.js", "figures.js")
+_SCRIPTS = ("claims.js", "reading.js", "drawing.js", "states.js", "figures.js")
 _PARTS = ("page.css", *_SCRIPTS)
 
 

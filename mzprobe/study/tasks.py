@@ -169,7 +169,6 @@ def _probe(agent: AgentToDo, table: TableToDo, recipe: Recipe, *, after: tuple[s
         agent=agent.folder,
         config=table.settings,
         analyses=recipe.analyses,
-        command=recipe.command,
         steps=table.steps,
         compute=recipe.compute,
         workers=recipe.workers,

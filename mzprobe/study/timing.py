@@ -16,6 +16,7 @@ from mzprobe.files import read_bytes, remove_leftovers
 from mzprobe.locks import held
 from mzprobe.probes.sampling import AGENT_UNITS
 from mzprobe.provenance import versions
+from mzprobe.recording import without_places
 from mzprobe.tables import Table, continued, table_path, write_table
 from mzprobe.training.clock import FILE, PARTS
 from mzprobe.values import whole
@@ -60,11 +61,11 @@ def write_timing(agent: Path, analyses: Path, *, command: str, overwrite: bool =
         "run": last.run,
         "seed": last.seed,
         "settings": {},
-        "config": last.config.model_dump(mode="json"),
+        "config": without_places(last.config.model_dump(mode="json")),
         "environment": last.environment,
         "versions": versions(last.environment["name"]),
         "commands": {str(step): command for step in sorted(set(frame["training_step"]))},
-        **({"dataset": last.dataset} if last.dataset else {}),
+        **({"dataset": without_places(last.dataset)} if last.dataset else {}),
     }
     path = table_path(analyses, last.run, NAME, last.seed)
     with held(path):

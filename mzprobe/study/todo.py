@@ -22,6 +22,7 @@ from mzprobe.files import leftovers
 from mzprobe.probes.question import Question
 from mzprobe.probes.registry import PROBES
 from mzprobe.provenance import versions
+from mzprobe.recording import without_places
 from mzprobe.settings import ProbeConfig, StudyConfig, StudyRun
 from mzprobe.study.timing import NAME as TIMING
 from mzprobe.tables import differing, read_record, table_path
@@ -136,7 +137,7 @@ class _Expected:
 def _expected(study: StudyConfig, run: StudyRun, compute: Compute) -> _Expected:
     training = run.config.training
     return _Expected(
-        config=run.config.model_dump(mode="json"),
+        config=without_places(run.config.model_dump(mode="json")),
         versions=versions(run.config.environment.name),
         compute=compute.record(),
         steps=tuple(step for step in range(training.steps + 1) if training.is_checkpoint(step)),
@@ -209,7 +210,7 @@ class _Records:
         dataset = metrics.get("dataset") if isinstance(metrics, dict) else None
         sha = dataset.get("sha256") if isinstance(dataset, dict) else None
         return {
-            **({"config": first["config"]} if isinstance(first.get("config"), dict) else {}),
+            **({"config": without_places(first["config"])} if isinstance(first.get("config"), dict) else {}),
             **({"dataset": {"sha256": sha}} if sha else {}),
         }
 
@@ -279,7 +280,7 @@ def _there(
         if missing:
             return "is rounded, so that nothing can be added to it", True, missing
     unlike = "" if _equal(record, new) else differing(record, new)
-    columns = sorted({*record["units"]} ^ {*probe.units})
+    columns = sorted(({*record["units"]} ^ {*probe.units}) - {*probe.optional})
     if columns and not unlike:
         unlike = f"columns ({', '.join(columns)})"
     return (f"was made with other {unlike}", False, every) if unlike else ("", False, missing)

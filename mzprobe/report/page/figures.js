@@ -1,9 +1,8 @@
 "use strict";
 // Figures and agents of claims: drawn when they come into view, and again when a choice changes.
 (() => {
-  const { floats, run: readRun, ownCsv, quoted, shown, whole, save } = reading;
+  const { numbers, floats, run: readRun, ownCsv, quoted, shown, whole, save } = reading;
   const { inert, theme, faint, entries, linesOf, lined, matrices, layout, axis } = drawing;
-  const numbers = JSON.parse(document.getElementById("numbers").textContent);
   const form = document.getElementById("drawing");
   const state = { spread: "standard_error", agents: true, agent: "" };
   const config = { displayModeBar: false, responsive: true, doubleClick: "reset" };
@@ -171,7 +170,7 @@
   function listen(figure) {
     figure.listening = true;
     figure.plots.forEach((plot, i) => {
-      plot.on("plotly_click", ({ points }) => point(points[0].customdata));
+      plot.on("plotly_click", ({ points }) => point(points[0].customdata, figure.article));
       plot.on("plotly_relayout", (change) => {
         const moved = Object.fromEntries(Object.entries(change).filter(([key]) => /^[xy]axis\./.test(key)));
         if (figure.following || !Object.keys(moved).length) return;
@@ -184,7 +183,7 @@
   }
 
   // A click on a point: its agent is drawn thick everywhere, and whoever shows its states hears of it.
-  function point(at) {
+  function point(at, from) {
     if (!at) return;
     if (at.seed !== undefined) {
       form.elements.agent.value = state.agent = String(at.seed);
@@ -192,7 +191,8 @@
       again();
     }
     const run = numbers.runs[at.run ?? 0];
-    document.dispatchEvent(new CustomEvent("mzprobe:point", { detail: { run, seed: at.seed ?? null, step: at.step } }));
+    const detail = { run, seed: at.seed ?? null, step: at.step, from: from.id };
+    document.dispatchEvent(new CustomEvent("mzprobe:point", { detail }));
   }
 
   // What is drawn, as a table.
@@ -345,7 +345,7 @@
     const yaxis = { ...axis(colour, "Effect", false), zeroline: true, zerolinecolor: colour("dim"), zerolinewidth: 1.5 };
     const margin = { l: 68, r: tilted ? 60 : 14, t: 12, b: tilted ? 90 : 30 };
     Plotly.react(strip, data, layout(colour, {}, { xaxis, yaxis, margin, ...paper(1) }), config);
-    if (!strip.dataset.heard) strip.on("plotly_click", ({ points }) => point(points[0].customdata));
+    if (!strip.dataset.heard) strip.on("plotly_click", ({ points }) => point(points[0].customdata, claim));
     strip.dataset.heard = "yes";
   }
 

@@ -1,9 +1,18 @@
 "use strict";
 // The page's numbers: aggregates from the very text of their CSV, agents' own from packed float64.
 const reading = (() => {
+  const numbers = JSON.parse(document.getElementById("numbers").textContent);
+
   function floats(text) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     return new Float64Array(bytes.buffer);
+  }
+
+  // What was compressed as JSON (RFC 1952).
+  async function unpacked(text) {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return JSON.parse(await new Response(stream).text());
   }
 
   // Fields of a CSV (RFC 4180) below its comment lines.
@@ -107,5 +116,5 @@ const reading = (() => {
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
-  return { floats, run, ownCsv, quoted, shown, whole, save };
+  return { numbers, floats, unpacked, run, ownCsv, quoted, shown, whole, save };
 })();

@@ -1,0 +1,54 @@
+"""What records say of the code that made something, and what they leave out: where files lie on somebody's disk."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mzprobe
+
+SHORT = 12  # digits of a digest that people are shown
+_INSIDE = re.compile(r"(?:seed|step)-\d+")  # folders that say little without the one that they lie in
+
+
+@cache
+def code() -> str:
+    """SHA-256 of the package's sources, Python and presets, by name and content: which code made something.
+
+    The same commit has the same one wherever it lies, installed or not.
+    """
+    root = Path(mzprobe.__file__).parent
+    digest = hashlib.sha256()
+    found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.suffix in (".py", ".toml")}
+    for name, path in sorted(found.items()):
+        data = path.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{name} {len(data)}\n".encode() + data)
+    return digest.hexdigest()
+
+
+def portable(text: str) -> str:
+    """A word of a command or a configuration as records keep it: of an absolute path only the end that names it."""
+    option, sign, value = text.partition("=") if text.startswith("--") else ("", "", text)
+    path = Path(value)
+    if not path.is_absolute() or len(path.parts) < 2:
+        return text
+    first = len(path.parts) - 1
+    while first > 1 and _INSIDE.fullmatch(path.parts[first]):
+        first -= 1
+    return f"{option}{sign}{'/'.join(path.parts[first:])}"
+
+
+def without_places(values: Any) -> Any:
+    """Nested values without absolute paths: where somebody keeps files decides no number."""
+    if isinstance(values, dict):
+        return {key: without_places(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [without_places(value) for value in values]
+    return portable(values) if isinstance(values, str) else values
+
+
+def codes_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The digests of the code that made tables, each once; none where an older mzprobe did, which kept none."""
+    return list(dict.fromkeys(one for record in records for one in record.get("code", {}).values()))
