@@ -48,14 +48,14 @@ def counted(network: nn.Module, function: object) -> float:
     return total
 
 
-def batch_of(shape: tuple[int, ...], B: int, rng: np.random.Generator) -> Batch:
+def batch_of(shape: tuple[int, ...], B: int, rng: np.random.Generator, *, K: int = K, A: int = ACTIONS) -> Batch:
     ones = np.ones((K + 1, B), np.float32)
     return Batch(
         observations=rng.integers(256, size=(B, *shape), dtype=np.uint8),
-        actions=rng.integers(ACTIONS, size=(K, B)),
+        actions=rng.integers(A, size=(K, B)),
         rewards=rng.random((K, B), dtype=np.float32),
         values=rng.random((K + 1, B), dtype=np.float32),
-        policies=np.full((K + 1, B, ACTIONS), 1 / ACTIONS, np.float32),
+        policies=np.full((K + 1, B, A), 1 / A, np.float32),
         reward_weights=ones[:K],
         value_weights=ones,
         policy_weights=ones,

@@ -18,6 +18,7 @@ OPTIONS = {
     "search_visits": [],
     "reward_floor": [],
     "experience": [],
+    "gpu": ["--device", "cpu"],
     "training_speed": [],
     "reanalyse_speed": [],
     "probe_speed": [],
@@ -36,7 +37,7 @@ def test_every_benchmark_is_run():
 def test_a_benchmark_runs_to_its_end(name, tmp_path):
     if name in ("env_speed", "lunarlander_search", "reward_floor"):
         pytest.importorskip("Box2D")
-    if name in ("atari_speed", "experience"):
+    if name in ("atari_speed", "experience", "gpu"):
         pytest.importorskip("ale_py")
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{name}.py"), *OPTIONS[name]],

@@ -176,16 +176,32 @@ def test_a_state_of_an_older_mzprobe_which_counted_nothing_is_refused(tmp_path, 
         make_trainer(tiny_config(NARROW), tmp_path).train()
 
 
+SMALLER = {  # a network of pixels takes seconds a step on a CPU
+    "breakout": [
+        "training.batch_size=4",
+        "training.steps=4",
+        "reanalyse.fraction=0.5",
+        "network.channels=8",
+        'environment.options={"size": 48, "time_limit": 25}',
+        "training.replay_capacity=500",
+        "training.evaluation_episodes=0",
+    ],
+    "breakout-ram": ['environment.options={"observation": "ram", "time_limit": 60}', "training.evaluation_episodes=0"],
+}
+
+
 @pytest.mark.parametrize("preset", shipped("presets"))
 def test_the_shipped_presets_have_nothing_to_tell(tmp_path, preset, make_trainer, tiny_keys):
-    if preset == "lunarlander":
-        pytest.importorskip("Box2D")
+    for name, package in (("lunarlander", "Box2D"), ("breakout", "ale_py")):
+        if preset.startswith(name):
+            pytest.importorskip(package)
     small = ("environments", "warmup_environment_steps", "evaluation_episodes", "checkpoint_interval", "steps")
     overrides = [f"training.{key}={tiny_keys[f'training.{key}']}" for key in small]
-    trainer = make_trainer(load_preset(preset, [*overrides, "search.simulations=4"]), tmp_path)
+    config = load_preset(preset, [*overrides, "search.simulations=4", *SMALLER.get(preset, [])])
+    trainer = make_trainer(config, tmp_path)
     trainer.train()  # a warning would be an error
     counts = trainer.beyond.values
-    assert counts.targets > 10_000
+    assert counts.targets > config.training.steps * config.training.batch_size * config.training.unroll_steps
     assert counts.outside == 0
 
 
