@@ -141,17 +141,6 @@ def test_the_command_shows_a_study_and_a_run_and_ends_its_watch_when_all_is_done
     head, names, one, two = out.splitlines()
     assert head == "tiny: stopped; 2 agents: 1 done, 1 waiting"
     assert " ".join(names.split()) == "agent is step steps/s return evaluated left losses checkpoints probed"
-        "agent",
-        "is",
-        "step",
-        "steps/s",
-        "return",
-        "evaluated",
-        "left",
-        "losses",
-        "checkpoints",
-        "probed",
-    ]
     assert one.startswith("seed 0  done     40/40")
     assert one.endswith("online 3/3, horizon 3/3")
     assert two.split()[2:4] == ["waiting", "0/40"]
