@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -37,6 +37,9 @@ def study(
     datasets: Datasets = Path("datasets"),
     under: Under = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Tasks at a time; one a core by default.")] = None,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option("--executor", help="Who does it: this machine, or a Ray cluster.")
+    ] = "local",
     device: Device = "cpu",
     precision: Precision = "highest",
     overwrite: Annotated[
@@ -61,7 +64,8 @@ def study(
     runs = study_runs(name, settings, datasets=datasets)
     for one in runs:
         refuse_code(one.config.model_dump(), allow=allow or (), source=name)
-    check_device(device)
+    if executor == "local":  # a cluster's machines may have what this one has not
+        check_device(device)
     # What is mistyped is refused before what takes seconds to import.
     from mzprobe.claims import all_claims
     from mzprobe.cli.bars import TaskBars
@@ -96,7 +100,9 @@ def study(
             analyses=analyses,
             command=command,
         )
-    doer, prices = chosen_executor(processes, device), Prices(todo, compute=compute)
+    doer = chosen(executor, processes, device)
+    total, most = doer.total(), doer.most()
+    prices = Prices(todo, compute=compute if executor == "local" else Compute())  # a cluster's cards are not here
     with compiling():
         announced(settings, prices)
         recipe = Recipe(
@@ -104,13 +110,13 @@ def study(
             analyses=analyses,
             command=command,
             compute=compute,
-            workers=max(1, doer.total().cores // len(todo)),
+            workers=max(1, min(total.cores // len(todo), most.cores)),
             overwrite=overwrite,
         )
         tasks = study_tasks(todo, recipe, dataset=dataset, seconds=prices.by_probe())
         seconds = prices.by_task()
-        needed = in_all(tasks, seconds, doer.total())
-        announced_in_all(tasks, needed, doer.total())
+        needed = in_all(tasks, seconds, total)
+        announced_in_all(tasks, needed, total)
     if dry_run:
         if refused:
             errors.print(f"warning: {refused}")
@@ -164,10 +170,15 @@ def announced_in_all(tasks: "Sequence[Task]", seconds: float, total: "Needs") ->
     )
 
 
-def chosen_executor(processes: int | None, device: str) -> "Executor":
+def chosen(executor: str, processes: int | None, device: str) -> "Executor":
     """Who does the tasks."""
     from mzprobe.execution.local import Local
+    from mzprobe.execution.on_ray import OnRay
 
+    if executor == "ray":
+        if device.partition(":")[2]:
+            raise UsageError(f"a cluster chooses cards itself: give --device cuda, not {device}")
+        return OnRay(tasks=processes)
     cards: tuple[int, ...] = ()
     if device != "cpu":
         import torch

@@ -36,6 +36,7 @@ class Failure:
     """Why a task could not be finished."""
 
     sentence: str
+    in_use: bool = False  # whether since another command was at it
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ class Executor(Protocol):
 
     def total(self) -> Needs:
         """What it has for tasks that run at a time."""
+        ...
+
+    def most(self) -> Needs:
+        """What a single task can have of that: a cluster has several machines."""
         ...
 
     def run(

@@ -17,7 +17,7 @@ from typing import Any
 
 from mzprobe import signals
 from mzprobe._kernel import compiling_told
-from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, said_of_unexpected, warnings_to
+from mzprobe.errors import Interrupted, InUse, MzprobeError, MzprobeWarning, said_of_unexpected, warnings_to
 from mzprobe.execution.core import COMPILING, Failure, Needs, OnState, Report, Task, Warned, refuse_failures, stopped
 from mzprobe.execution.schedule import Schedule
 from mzprobe.memory import available
@@ -49,6 +49,10 @@ class Local:
     def total(self) -> Needs:
         """As in the protocol; the memory is what is free now."""
         return Needs(cores=self.processes or os.cpu_count() or 1, memory=available(), cards=len(self.cards))
+
+    def most(self) -> Needs:
+        """As in the protocol."""
+        return self.total()
 
     def run(
         self,
@@ -256,7 +260,7 @@ def run_here(
     except Interrupted as stop:
         return stop  # the parent asked for it, or is gone
     except MzprobeError as error:
-        return Failure(f"{label}: {error}")
+        return Failure(f"{label}: {error}", isinstance(error, InUse))
     except Exception as error:
         if not isinstance(error, MemoryError | OSError):
             traceback.print_exc()

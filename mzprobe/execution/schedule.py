@@ -17,11 +17,13 @@ class Schedule:
 
     Args:
         tasks: in the order in which they matter; a task that is waited for is among them, or done.
-        total: what there is for those that run at a time. A task that needs more gets all of it.
+        total: what there is for those that run at a time.
+        most: what one of them can have of that; a task that needs more gets this. By default all of it.
     """
 
-    def __init__(self, tasks: Sequence[Task], total: Needs) -> None:
+    def __init__(self, tasks: Sequence[Task], total: Needs, most: Needs | None = None) -> None:
         self.total = total
+        self.most = most or total
         self.running: dict[str, Task] = {}
         self._free = {"cores": total.cores, "memory": total.memory, "cards": total.cards}
         self._tasks = {task.name: task for task in tasks}
@@ -78,16 +80,17 @@ class Schedule:
                 self._leading.discard(name)
                 dropped += self._waiting_for[name]
 
-    def _needs(self, name: str) -> Needs:
-        needs, total = self._tasks[name].needs, self.total
+    def needs(self, task: Task) -> Needs:
+        """What a task takes, as far as it can have that."""
+        needs, most = task.needs, self.most
         return Needs(
-            cores=min(needs.cores, total.cores),
-            memory=min(needs.memory, total.memory),
-            cards=min(needs.cards, total.cards),
+            cores=min(needs.cores, most.cores),
+            memory=min(needs.memory, most.memory),
+            cards=min(needs.cards, most.cards),
         )
 
     def _add(self, name: str) -> None:
-        heap = self._ready[name in self._leading or bool(self._waiting_for.get(name)), self._needs(name)]
+        heap = self._ready[name in self._leading or bool(self._waiting_for.get(name)), self.needs(self._tasks[name])]
         heapq.heappush(heap, (self._index[name], name))
 
     def _rank(self, kind: tuple[bool, Needs]) -> tuple[bool, int]:
@@ -105,7 +108,7 @@ class Schedule:
 
     def _end(self, task: Task) -> None:
         del self.running[task.name]
-        self._take(self._needs(task.name), -1)
+        self._take(self.needs(task), -1)
 
 
 def duration(tasks: Sequence[Task], seconds: Mapping[str, float], total: Needs) -> float:

@@ -1,0 +1,257 @@
+"""Tasks on a Ray cluster whose nodes share a folder: the same tasks, done elsewhere when where they ran is lost.
+
+The driver gives the cluster no more tasks than fit, so that it is here that their order is decided. What tasks say
+comes through an actor on the driver's own node; what they make lies in the shared folder, as on one machine.
+"""
+
+import logging
+import os
+import pickle
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mzprobe.errors import Interrupted, MzprobeWarning, UsageError
+from mzprobe.execution.core import Failure, Needs, OnState, Report, Task, Warned, refuse_failures, stopped
+from mzprobe.execution.local import run_here
+from mzprobe.execution.schedule import Schedule
+
+_LOOK = 0.1  # seconds between two looks at what tasks say
+_LISTEN = 0.5  # seconds between two looks of a task at whether it must stop
+_LOST = 60.0  # seconds in which the locks of a lost process must have been let go
+_RETRIES = 20  # of a task whose worker or node was lost
+_NONE = "there is no Ray cluster here: start one with ray start --head, or say where it is with RAY_ADDRESS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnRay:
+    """A Ray cluster.
+
+    Args:
+        address: of the cluster; by default RAY_ADDRESS, or one that was started on this machine.
+        tasks: at a time; by default as many as fit.
+    """
+
+    address: str | None = None
+    tasks: int | None = None
+
+    def total(self) -> Needs:
+        """As in the protocol; asks the cluster.
+
+        Raises:
+            UsageError: if Ray is not installed, or there is no cluster.
+        """
+        ray = _connected(self.address)
+        total = _summed(sum, ray)
+        return replace(total, cores=min(total.cores, self.tasks or total.cores))
+
+    def most(self) -> Needs:
+        """As in the protocol; what the largest node has."""
+        most = _summed(max, _connected(self.address))
+        return replace(most, cores=min(most.cores, self.tasks or most.cores))
+
+    def run(
+        self,
+        tasks: Sequence[Task],
+        *,
+        on_report: Callable[[Report], None] = lambda _: None,
+        on_state: OnState = lambda _task, _state, _said: None,
+    ) -> None:
+        """As in the protocol.
+
+        Raises:
+            UsageError: if Ray is not installed, or there is no cluster.
+        """
+        ray = _connected(self.address)
+        schedule = Schedule(tasks, self.total(), self.most())
+        _Driver(ray, tasks, schedule, on_report, on_state).run()
+
+
+class Mailbox:
+    """What tasks have said, and whether they must stop; an actor."""
+
+    def __init__(self) -> None:
+        self._said: list[tuple[str, Report | Warned]] = []
+        self._stop = False
+
+    def say(self, name: str, message: Report | Warned) -> None:
+        """A task says something."""
+        self._said.append((name, message))
+
+    def taken(self) -> list[tuple[str, Report | Warned]]:
+        """All that was said since the last time."""
+        said, self._said = self._said, []
+        return said
+
+    def stop(self) -> None:
+        """All tasks must stop from now on."""
+        self._stop = True
+
+    def stopping(self) -> bool:
+        """Whether they must."""
+        return self._stop
+
+
+@dataclass
+class _Driver:
+    """The tasks of one run."""
+
+    ray: Any
+    tasks: Sequence[Task]
+    schedule: Schedule
+    on_report: Callable[[Report], None]
+    on_state: OnState
+    running: dict[Any, Task] = field(default_factory=dict)  # by what stands for its end
+    tries: dict[str, int] = field(default_factory=dict)
+    failures: list[tuple[Task, str]] = field(default_factory=list)
+    looked: float = 0.0  # when tasks were last heard
+
+    def run(self) -> None:
+        """Does all of it."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
+        self.mailbox = self.ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here).remote()
+        self.remote = self.ray.remote(max_retries=0)(_run_there)  # retries are ours: which tasks matter is known here
+        try:
+            while not self.schedule.over:
+                while (task := self.schedule.next()) is not None:
+                    self._begin(task)
+                self._relay()
+            self._hear()
+            refuse_failures(self.failures, self.tasks)
+        except (KeyboardInterrupt, Interrupted):
+            self._stop()
+            raise stopped() from None
+        finally:
+            self.ray.kill(self.mailbox)
+
+    def _begin(self, task: Task) -> None:
+        again, needed = self.tries.get(task.name, 0), self.schedule.needs(task)
+        needs = {"num_cpus": needed.cores, "num_gpus": needed.cards, "memory": needed.memory}
+        placed = self.remote.options(name=task.name, **{name: need for name, need in needs.items() if need})
+        ended = placed.remote(pickle.dumps(task), self.mailbox, os.getcwd(), bool(again))
+        self.running[ended] = task
+        self.on_state(task, "again" if again else "begun", "where it ran is lost" if again else "")
+
+    def _relay(self) -> None:
+        """Passes on what there is to report, and sees which tasks have ended."""
+        ended, _ = self.ray.wait(list(self.running), timeout=_LOOK)
+        if len(self.running) > 1 and ended:
+            ended, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=0)
+        if time.monotonic() >= self.looked + _LOOK:
+            self._hear()
+        for one in ended:
+            self._ended(self.running.pop(one), one)
+
+    def _hear(self) -> None:
+        """Passes on what tasks have said since the last time."""
+        for name, message in self.ray.get(self.mailbox.taken.remote()):
+            if isinstance(message, Warned):
+                warnings.warn(message.sentence, MzprobeWarning, stacklevel=6)
+            elif any(task.name == name for task in self.running.values()):
+                self.on_report(message)
+        self.looked = time.monotonic()
+
+    def _ended(self, task: Task, ended: Any) -> None:
+        """A task is done, has failed, or is lost with its worker or its node and begins again."""
+        try:
+            said = self.ray.get(ended)
+        except self.ray.exceptions.RayError as reason:
+            self.tries[task.name] = self.tries.get(task.name, 0) + 1
+            if self.tries[task.name] <= _RETRIES:
+                self.schedule.again(task)
+                return
+            said = Failure(f"{task.label}: {task.name} was lost {_RETRIES} times with where it ran ({_first(reason)})")
+        if isinstance(said, Failure):
+            self.failures.append((task, said.sentence))
+            self.schedule.failed(task)
+            self.on_state(task, "failed", said.sentence)
+        elif isinstance(said, str):  # it stopped without being told to
+            self.schedule.again(task)
+        else:
+            self.schedule.done(task)
+            self.on_state(task, "done", "")
+
+    def _stop(self) -> None:
+        """Tells all tasks to stop, and waits until they have saved."""
+        self.ray.get(self.mailbox.stop.remote())
+        if self.running:
+            self.ray.wait(list(self.running), num_returns=len(self.running), timeout=None)
+
+
+def _run_there(called: bytes, mailbox: Any, folder: str, again: bool) -> Failure | str | None:
+    """Does a pickled task on a node of the cluster: why it failed, or that it was stopped, or None when it is done.
+
+    Args:
+        called: the task.
+        mailbox: for what it says.
+        folder: working directory of the driver, which all nodes share.
+        again: whether it ran before, where it was lost; who held its locks there may take a moment to be gone.
+    """
+    import ray
+
+    try:
+        os.chdir(folder)
+    except OSError:
+        node = os.uname().nodename
+        return Failure(f"{folder} is not there on node {node}: run the study in a folder that all nodes share")
+    listened, must = time.monotonic() - _LISTEN, False
+
+    def must_stop() -> bool:
+        nonlocal listened, must
+        if not must and time.monotonic() >= listened + _LISTEN:
+            listened = time.monotonic()
+            try:
+                must = ray.get(mailbox.stopping.remote())
+            except ray.exceptions.RayError:  # the driver is gone
+                must = True
+        return must
+
+    def say(message: Report | Warned) -> None:
+        told = mailbox.say.remote(name, message)
+        if isinstance(message, Warned):
+            ray.get(told)  # else the driver might have gone before it comes
+
+    name = pickle.loads(called).name
+    until = time.monotonic() + (_LOST if again else 0.0)
+    while True:
+        said = run_here(called, report=say, warn=say, must_stop=must_stop)
+        if not (isinstance(said, Failure) and said.in_use and time.monotonic() < until):
+            break
+        time.sleep(1.0)
+    return str(said) if isinstance(said, Interrupted) else said
+
+
+def _connected(address: str | None) -> Any:
+    """Ray, connected to a cluster."""
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--executor ray needs Ray: pip install 'mzprobe[ray]'") from None
+    if not ray.is_initialized():
+        where = address or os.environ.get("RAY_ADDRESS") or "auto"
+        # What tasks print is theirs; a study says what there is to say.
+        try:
+            ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        except (ConnectionError, ValueError, RuntimeError) as reason:
+            said = f" ({_first(reason)})" if address or os.environ.get("RAY_ADDRESS") else ""
+            raise UsageError(f"{_NONE}{said}") from None
+    return ray
+
+
+def _summed(over: Callable[[list[int]], int], ray: Any) -> Needs:
+    """What all nodes of the cluster have, or the largest has."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores, memory, cards = (over([int(node.get(what, 0)) for node in nodes] or [0]) for what in _RESOURCES)
+    return Needs(cores=max(1, cores), memory=memory, cards=cards)
+
+
+_RESOURCES = ("CPU", "memory", "GPU")
+
+
+def _first(reason: BaseException) -> str:
+    lines = str(reason).strip().splitlines()
+    return lines[0][:200] if lines else type(reason).__name__

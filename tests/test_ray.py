@@ -1,0 +1,117 @@
+"""A Ray cluster of several raylets on this machine: nodes that are killed lose nothing, and no byte differs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from forks import everything
+from tasks import done_at_once
+
+from mzprobe.execution.on_ray import Mailbox
+from mzprobe.settings import load_study, study_runs
+
+SCRIPT = Path(__file__).parent / "ray_cluster.py"
+KEYS = {
+    "environment.options.time_limit": 60,
+    "network.hidden": 16,
+    "network.latent": 8,
+    "search.simulations": 8,
+    "training.batch_size": 16,
+    "training.unroll_steps": 2,
+    "training.n_step": 5,
+    "training.environments": 2,
+    "training.warmup_environment_steps": 60,
+    "training.replay_capacity": 600,
+    "training.evaluation_episodes": 1,
+    "training.evaluation_interval": 100,
+    "training.checkpoint_interval": 100,
+    "training.resume_interval": 20,
+    "training.steps": 300,
+}
+STUDY = "\n".join(
+    [
+        'preset = "cartpole"\nseeds = [0, 1, 2]\n[overrides]',
+        *(f'"{key}" = {value}' for key, value in KEYS.items()),
+        "[online]\nepisodes = 4\n[horizon]\nepisodes = 2\nstates = 10\nhorizon = 3",
+    ]
+)
+
+
+def results(folder):
+    """All that a study has made, but for what its training took, which does not repeat."""
+    return {path: data for path, data in everything(folder).items() if "timing" not in path}
+
+
+def on_cluster(folder, *arguments):
+    """Runs the script; what it has said."""
+    folder.mkdir(exist_ok=True)
+    (folder / "twins.toml").write_text(STUDY)
+    root = str(SCRIPT.parent.parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, str(SCRIPT.parent)])}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder), "twins.toml", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_node_that_is_killed_loses_nothing_and_bytes_are_those_of_processes(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    said = on_cluster(tmp_path / "there", "--kill-node", "train")
+    assert said.splitlines()[0] == "killed a node"
+    assert said.splitlines()[-1] == "done ['horizon', 'online', 'train']"
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "twins.toml").write_text(STUDY)
+    monkeypatch.chdir(here)
+    settings, _ = load_study("twins.toml")
+    runs = study_runs("twins.toml", settings)
+    done_at_once(settings, runs, Path(), command="mzprobe study twins.toml")
+    assert results(tmp_path / "there") == results(here)
+    assert [path for path in results(here) if "/." in f"/{path}"] == []
+
+
+def test_what_tasks_say_is_taken_once(tmp_path):
+    box = Mailbox()
+    box.say("a", "first")
+    box.say("b", "second")
+    assert (box.taken(), box.taken()) == ([("a", "first"), ("b", "second")], [])
+    assert not box.stopping()
+    box.stop()
+    assert box.stopping()
+
+
+def test_without_ray_and_without_a_cluster_a_study_says_what_is_missing(run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, said = run_cli("study", "cartpole-quick", "--executor", "ray", "--device", "cuda:1")
+    assert (code, said) == (2, "error: a cluster chooses cards itself: give --device cuda, not cuda:1\n")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, said = run_cli("study", "cartpole-quick", "--executor", "ray")
+    assert (code, said) == (2, "error: --executor ray needs Ray: pip install 'mzprobe[ray]'\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_where_no_cluster_is_that_is_one_sentence(tmp_path):
+    pytest.importorskip("ray")
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent.parent), "RAY_TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "mzprobe", "study", "cartpole-quick", "--executor", "ray"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: there is no Ray cluster here: start one with ray start")
+    assert "Traceback" not in done.stderr
