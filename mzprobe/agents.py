@@ -60,6 +60,7 @@ class Agent:
         temperature: T of pi^MuZero: of its own, the one that collected data at that training step.
         unroll: K, steps that its model was unrolled in training; 0 where it was not, None where that is not known.
         plan_in: the model that its search plans in.
+        root_noise: whether its search has root noise, of which a state always has the same.
         targets: positions of its replay buffer, where any were kept.
         positions: how many its checkpoints keep.
         origin: where it is from.
@@ -72,6 +73,7 @@ class Agent:
     temperature: float = 1.0
     unroll: int | None = None
     plan_in: Model = "learned"
+    root_noise: bool = False
     targets: StoredTargets | None = None
     positions: int = 0
     origin: Origin = field(default_factory=Origin)
@@ -85,6 +87,7 @@ class Agent:
             model=self.planning_in(self.plan_in),
             config=self.search,
             temperature=self.temperature,
+            noise=self.root_noise,
             trees=self.trees(self.search.simulations),
         )
 

@@ -29,7 +29,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class BehaviourPolicy:
-    """pi^MuZero: acts by the visit counts of a search, without root noise (the paper's Eq. 1).
+    """pi^MuZero: acts by the visit counts of a search, without root noise unless asked (the paper's Eq. 1).
 
     The planning model may be the learned one or any other.
     """
@@ -38,6 +38,7 @@ class BehaviourPolicy:
     model: PlanningModel
     config: SearchConfig
     temperature: float
+    noise: bool = False  # at the root, by lot from what is observed there
     trees: int | None = None  # grown at a time, to bound memory; None grows all
 
     def distribution(self, states: Any) -> Float64:
@@ -52,7 +53,7 @@ class BehaviourPolicy:
         for first in range(0, max(B, 1), size):
             chosen = states.take(np.arange(first, min(first + size, B)))
             roots, legal = self.model.roots(self.environment, chosen), legal_actions(self.environment, chosen)
-            results.append(search(self.model, roots, config=self.config, legal=legal))
+            results.append(search(self.model, roots, config=self.config, legal=legal, noise_by_lot=self.noise))
         return results
 
 

@@ -4,7 +4,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -227,6 +227,17 @@ def find_run(analyses: Path, run: str, probe: str) -> Table | None:
     return Table(frame=frame, units=tables[0].units, record={"agents": [table.record for table in tables]})
 
 
+def settings_beside(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """One table of each question in a run's folder, and the settings in its record; what cannot be read is left out."""
+    firsts = (next(iter(sorted(folder.glob("seed-*.parquet"))), None) for folder in sorted(run.glob("*")))
+    for path in (one for one in firsts if one is not None):
+        try:
+            record = json.loads(pq.read_schema(path).metadata[_RECORD])
+            yield path, dict(record["settings"])
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError):
+            continue  # whoever reads its rows says what is wrong
+
+
 def own_prior(frame: pd.DataFrame) -> "pd.Series[bool]":
     """Which rows of a planning table have no prior of the policy network, or that of where their own model stands."""
     own = frame["model"].map({"learned": "latent", "true": "state"})
@@ -275,7 +286,7 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     ignored = {"training.steps", "dataset.path"} if known else {"training.steps"}
     optional = [part for part in ("dataset", "compute") if old.get(part) and new.get(part)]
     for part in ("settings", "config", *optional, "versions"):
-        before, after = (_flat(_complete(part, record.get(part, {}))) for record in (old, new))
+        before, after = (flat(_complete(part, record.get(part, {}))) for record in (old, new))
         names = sorted({name for name in {*before, *after} if before.get(name) != after.get(name)} - ignored)
         if names:
             return f"{part} ({', '.join(names)})"
@@ -292,9 +303,9 @@ def _complete(part: str, values: Any) -> Any:
         return values
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values by dotted key."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found

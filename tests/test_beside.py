@@ -6,7 +6,9 @@ from drawings import golden, legend_of
 from stored_tables import store, table_of
 
 from mzprobe.errors import UsageError
-from mzprobe.figures.beside import VIEWS, Run, draw_beside, paired_differences
+from mzprobe.figures.beside import Run, draw_beside, paired_differences
+from mzprobe.figures.inspect import aggregate_inspect
+from mzprobe.figures.views import VIEWS, View
 from mzprobe.settings import OURS
 from mzprobe.tables import write_table
 
@@ -54,13 +56,39 @@ def test_a_run_beside_itself_is_its_own_aggregate_twice(tmp_path, drawn, name):
         assert own["mean"].tolist() == pytest.approx(alone["mean"].tolist(), nan_ok=True)
 
 
-def test_every_question_of_one_checkpoint_s_agent_has_a_view():
-    questions = {settings.question for settings in OURS}
-    assert questions - {view.table for view in VIEWS} == {
-        "cross",
-        "targets",
-        "inspect",
-    }  # several checkpoints; a buffer; states
+def test_every_question_has_a_view():
+    assert {settings.question for settings in OURS} <= {view.table for view in VIEWS}
+
+
+def test_errors_along_a_sequence_are_those_of_its_sums_and_of_no_tree():
+    cells = aggregate_inspect(golden("inspect")).set_index(["part", "depth"])
+    assert cells["mean"].to_dict() == {
+        ("best", 0): 0.0,
+        ("best", 1): 1.0,
+        ("likeliest", 0): 0.0,
+        ("likeliest", 1): 0.5,  # of agents 0.75, of its states 0.5 and 1, and 0.25
+    }
+    assert cells.loc[("likeliest", 1), "agents"] == 2
+
+
+def test_a_question_of_another_package_is_drawn_along_what_varies(tmp_path, drawn, monkeypatch):
+    frame = pd.DataFrame(
+        [(0, 5, kind, depth, depth * 2.0) for kind in ("one", "other") for depth in (1, 2, 3)],
+        columns=["seed", "training_step", "kind", "depth", "mean"],
+    )
+
+    def aggregate(frame):
+        return frame.groupby(["training_step", "kind", "depth"])["mean"].mean().reset_index().assign(agents=1)
+
+    theirs = View(table="theirs", aggregate=lambda frame: aggregate(frame).assign(standard_error=float("nan")))
+    monkeypatch.setattr("mzprobe.figures.beside.all_views", lambda: (theirs,))
+    for run in ("a", "b"):
+        store(tmp_path, frame, probe="theirs", run=run)
+    figures = []
+    monkeypatch.setattr("mzprobe.figures.beside.write_figure", lambda figure, *_, **__: figures.append(figure) or [1])
+    drawn("a", "b")
+    assert [axes.get_title() for axes in figures[0].axes] == ["kind one", "kind other"]
+    assert [line.get_xdata().tolist() for line in figures[0].axes[0].lines] == [[1, 2, 3]] * 2
 
 
 def test_differences_are_of_the_same_agent_and_start_worked_by_hand():

@@ -211,6 +211,7 @@ def test_the_command_prints_a_state_its_trees_and_its_sequences(run_cli, agent):
     code, out, said = run_cli("inspect", agent, "--step", 20, "--state", "median", "--state", 0, *SMALL)
     assert code == 0, said
     assert out.count("true return: ") == 2
+    assert len([line for line in out.splitlines() if re.fullmatch("[\u2800-\u28ff]{10,64}", line)]) > 10  # a cart each
     assert re.search(r"state \d \(median\), step \d+ of episode 0: error \d", out)
     for model in ("learned", "true"):
         assert f"tree in the {model} model: N 5, value " in out

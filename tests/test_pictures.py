@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mzprobe.cli.sketches import sketch
 from mzprobe.envs import CartPole, MinAtarBreakout, make, random_mdp
 from mzprobe.envs.cartpole import CartPoleStates
 from mzprobe.envs.history import HistoryEnvironment
@@ -101,3 +102,10 @@ def test_observations_that_are_images_are_pictures():
     (image,) = pictures_of(Grey(), [0])
     assert image.shape == (3, 5, 3)
     assert (image == 7).all()
+
+
+def test_a_sketch_has_a_dot_where_the_picture_is_not_as_its_background():
+    picture = np.full((8, 8, 3), 200, np.uint8)
+    picture[0, 0] = picture[7, 7] = picture[1, 1] = 0
+    # Two pixels across and four down are a character; its dots are 1 to 3 and 7 down the left, 4 to 6 and 8 the right.
+    assert sketch(picture, columns=4) == "\u2811\n\u2800\u2800\u2800\u2880"

@@ -14,9 +14,9 @@ from stored_tables import store, table_of
 from mzprobe.claims import CLAIMS, judge_run
 from mzprobe.errors import UsageError
 from mzprobe.figures import PLANS, draw_run
+from mzprobe.figures.comparison import keys_of
 from mzprobe.report import write_report
 from mzprobe.report.catalogue import CHARTS, chart_of
-from mzprobe.report.charts import keys_of
 from mzprobe.report.facts import spans
 from mzprobe.report.numbers import agents_own, claim_numbers, figure_numbers, intervals
 

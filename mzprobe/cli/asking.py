@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mzprobe.cli.options import (
+    Acting,
     AgentPath,
     Allow,
     Checkpoints,
@@ -43,6 +44,7 @@ class Question:
     path: AgentPath = None
     out: Out = Path("analyses")
     step: Step = None
+    acting: Acting = None
     overrides: Set = None
     checkpoints: Checkpoints = Path("checkpoints")
     device: Device = "cpu"
@@ -60,7 +62,8 @@ class Question:
         from mzprobe.config import validated, with_overrides
         from mzprobe.memory import size_of
 
-        values = with_overrides(question(), self.overrides or []).model_dump()
+        acting = [f"acting.{override}" for override in self.acting or []]
+        values = with_overrides(question(), [*(self.overrides or []), *acting]).model_dump()
         given = {key: value for key, value in settings.items() if value not in (None, [])}
         config = validated(question, values | given, question.command)
         if self.path is not None and self.source is None:

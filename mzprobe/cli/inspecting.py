@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mzprobe.cli.looking import Checkpoint, opened_agent, source_of
-from mzprobe.cli.options import Allow, Device, Given, SourceName, Step
+from mzprobe.cli.options import Acting, Allow, Device, Given, SourceName, Step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +32,7 @@ def inspect(
     length: Annotated[int | None, typer.Option(min=1, help="Of the action sequences.")] = None,
     simulations: Annotated[int | None, typer.Option(min=1, help="N of the searches; by default the agent's.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes shown of each tree, the most visited ones.")] = 12,
+    acting: Acting = None,
     source: SourceName = None,
     agent: Given = None,
     device: Device = "cpu",
@@ -43,10 +44,12 @@ def inspect(
     model, and the likeliest, the best and the worst action sequence, reward by reward. Without --state it is the one of
     the largest error. The states are those of eval-horizon with the same settings; eval-inspect keeps them in a table.
     """
-    from mzprobe.config import validated
+    from mzprobe.cli.sketches import in_terminal
+    from mzprobe.config import validated, with_overrides
     from mzprobe.console import console, errors
-    from mzprobe.probes.inspect import measure_inspect
-    from mzprobe.settings import InspectConfig
+    from mzprobe.pictures import pictures_of
+    from mzprobe.probes.inspect import QUESTION
+    from mzprobe.settings import ActingConfig, InspectConfig
 
     opened = opened_agent(path, step, source_of(path, source, agent), device, allow)
     asked = state or ["worst"]
@@ -60,16 +63,20 @@ def inspect(
         "nodes": nodes,
         "chosen": [name for name in asked if not name.isdecimal()],
         "at": [int(name) for name in asked if name.isdecimal()],
+        "acting": with_overrides(ActingConfig(), acting or []),
     }
     config = validated(InspectConfig, given, "inspect")
     errors.print(f"{states} states of {episodes} episodes, and their errors")
-    frame = measure_inspect(opened, config)
-    for _, rows in frame.groupby("state", sort=False):
-        _show_state(rows, opened.environment.spec, console)
+    kept: list[Any] = []
+    frame = QUESTION.ask(opened, config, on_states=kept.append)
+    pictures = pictures_of(opened.environment, kept[0])
+    for i, (_, rows) in enumerate(frame.groupby("state", sort=False)):
+        drawn = None if pictures is None else in_terminal(pictures[i], console)
+        _show_state(rows, opened.environment.spec, console, drawn)
 
 
-def _show_state(rows: "pd.DataFrame", spec: "EnvironmentSpec", console: Any) -> None:
-    """One state: its head, its trees, its sequences."""
+def _show_state(rows: "pd.DataFrame", spec: "EnvironmentSpec", console: Any, drawn: Any) -> None:
+    """One state: its head, what it looks like, its trees, its sequences."""
     from mzprobe.probes.inspect import SEQUENCE_PARTS
 
     first = rows.iloc[0]
@@ -77,6 +84,8 @@ def _show_state(rows: "pd.DataFrame", spec: "EnvironmentSpec", console: Any) -> 
         f"\nstate {first['state']} ({first['chosen']}), step {first['time']} of episode {first['episode']}: "
         f"error {first['error']:.4g}"
     )
+    if drawn is not None:
+        console.print(drawn, soft_wrap=True)
     if len(seen := json.dumps(_rounded(json.loads(first["observation"])))) < 1000:
         console.print(f"observation: {seen}")
     console.print(f"true return: {first['true_return']:.4g} ± {first['true_return_error']:.2g} by the agent's policy")

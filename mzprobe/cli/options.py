@@ -16,6 +16,15 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; may be given again and again."),
 ]
+Acting = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--acting",
+        metavar="KEY=VALUE",
+        help="How the behaviour policy is played, if not as in training: simulations, temperature, rule or noise; may "
+        "be given again.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")]
 Precision = Annotated[
     Literal["highest", "high", "medium", "bfloat16"],

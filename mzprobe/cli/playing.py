@@ -10,11 +10,7 @@ from mzprobe.cli.looking import Checkpoint, opened_agent, source_of
 from mzprobe.cli.options import Allow, Device, Given, Overwrite, SourceName, Step
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from mzprobe.watching import Watched
-
-_COLUMNS = 64  # of a drawing in the terminal, each two pixels high
 
 
 def play(
@@ -95,9 +91,11 @@ def _screen(watched: "Watched", t: int) -> Any:
     from rich.console import Group
     from rich.text import Text
 
+    from mzprobe.cli.sketches import blocks
+
     parts = [Text(_line(watched, t))]
     if watched.pictures is not None:
-        parts.append(_blocks(watched.pictures[t]))
+        parts.append(blocks(watched.pictures[t]))
     return Group(*parts)
 
 
@@ -111,20 +109,3 @@ def _line(watched: "Watched", t: int) -> str:
     reward, dreamt = watched.rewards[t], watched.dreamt_rewards[t, 0]
     values = f"value {watched.value[t]:.4g}, search {watched.search_value[t]:.4g}"
     return f"step {t}: {spec.action_meanings[action]}, reward {reward:.4g} (dreamt {dreamt:.4g}), {values}; {said}"
-
-
-def _blocks(picture: Any) -> "Text":
-    """A picture in half blocks: two pixels a character, one above the other."""
-    from rich.text import Text
-
-    from mzprobe.pictures import pixels_of
-
-    pixels = pixels_of(picture, width=_COLUMNS)
-    if len(pixels) % 2:
-        pixels = pixels[:-1]
-    text = Text()
-    for upper, lower in zip(pixels[::2].tolist(), pixels[1::2].tolist(), strict=True):
-        for (r, g, b), (red, green, blue) in zip(upper, lower, strict=True):
-            text.append("\u2580", style=f"rgb({r},{g},{b}) on rgb({red},{green},{blue})")
-        text.append("\n")
-    return text

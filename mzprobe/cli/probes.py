@@ -25,6 +25,8 @@ def add_commands(app: typer.Typer) -> None:
 def options_of(settings: type[ProbeConfig]) -> Iterator[Parameter]:
     """A question's options, each a field of its settings: of its type, or left out."""
     for name, field in settings.model_fields.items():
+        if name == "acting":
+            continue  # whose keys are given by --acting, as of all questions
         kind = option_type(field)
         said = " ".join((field.description or "").split())
         yield Parameter(

@@ -1,7 +1,7 @@
 """Figures that put any runs beside each other: one a question, a line a run, each at its last training step."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +13,7 @@ from matplotlib.figure import Figure
 
 from mzprobe.errors import UsageError
 from mzprobe.figures.comparison import joined, provenance, tables_alike
-from mzprobe.figures.equivalence import aggregate_equivalence
-from mzprobe.figures.horizon import aggregate_horizon
-from mzprobe.figures.improvement import aggregate_improvement
-from mzprobe.figures.online import aggregate_online
-from mzprobe.figures.operators import aggregate_operators
 from mzprobe.figures.output import Drawn, title_of, write_figure
-from mzprobe.figures.planning import aggregate_planning
-from mzprobe.figures.search_error import aggregate_search_error
-from mzprobe.figures.sequences import aggregate_sequences
 from mzprobe.figures.style import (
     PANEL_TITLE,
     agents_in_words,
@@ -34,6 +26,7 @@ from mzprobe.figures.style import (
     thousands,
     variant_looks,
 )
+from mzprobe.figures.views import View, all_views, guessed
 from mzprobe.locks import folder_held
 from mzprobe.stats import over_agents
 from mzprobe.tables import Table
@@ -51,120 +44,12 @@ class Run(NamedTuple):
         return self.name if self.seed is None else f"{self.name}, seed {self.seed}"
 
 
-class Panel(NamedTuple):
-    """A part of a question's aggregate: the rows that have these entries."""
-
-    title: str
-    where: Mapping[str, Any]
-    ylabel: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """How runs are put beside each other in one question."""
-
-    table: str  # of the question; names the files too
-    aggregate: Callable[[pd.DataFrame], pd.DataFrame]  # the question's own
-    x: str  # column of the aggregate
-    xlabel: str
-    panels: tuple[Panel, ...]
-    paired: bool = False  # whether its rows are episodes, which begin alike for all agents of an environment
-
-
-_ERROR, _RETURN = "Value prediction error\n(discounted reward)", "Return (undiscounted reward)"
-_N = "Simulations per step, N"
 _POLICY_NAMES = {"behaviour": "search", "prior": "policy network,\nsampled", "greedy": "policy network,\ngreedy"}
 _POLICIES = list(_POLICY_NAMES)
 _LABEL = 45  # characters of which two stand beside each other
 _APART = 0.15  # of two runs' marks at a policy's place
 _UNITS = {"seed": "agents", "episode": "episodes"}
 _OWN = {"gamma": "gamma {:g}", "time_limit": "{} steps"}  # of an environment, said where runs differ in it
-_SEARCHES = {  # model and prior, and where that is asked
-    "Learned model, policy prior": {"model": "learned", "prior": "policy", "prior_at": "latent"},
-    "Learned model, uniform prior": {"model": "learned", "prior": "uniform"},
-    "True model, policy prior": {"model": "true", "prior": "policy", "prior_at": "state"},
-    "True model, uniform prior": {"model": "true", "prior": "uniform"},
-}
-_PLANNING = tuple(Panel(title, where, _RETURN) for title, where in _SEARCHES.items())
-_IMPROVEMENT = tuple(
-    Panel(title, {key: where[key] for key in ("model", "prior")} | {"leaf": "value"}, "Improvement (discounted reward)")
-    for title, where in _SEARCHES.items()
-)
-
-VIEWS = (
-    View(
-        table="online",
-        aggregate=aggregate_online,
-        x="policy",
-        xlabel="Who acts",
-        panels=(Panel("", {}, _RETURN),),
-        paired=True,
-    ),
-    View(
-        table="horizon",
-        aggregate=aggregate_horizon,
-        x="h",
-        xlabel="h, and step k",
-        panels=(
-            Panel("Over h steps", {"quantity": "error"}, _ERROR),
-            Panel("The same, median state", {"quantity": "median"}, _ERROR),
-            Panel("Of step k alone", {"quantity": "step_error"}, "$|\\mathrm{E}[u_k - r_k]|$ (reward)"),
-        ),
-    ),
-    View(
-        table="sequences",
-        aggregate=aggregate_sequences,
-        x="rank",
-        xlabel="Rank by probability under the behaviour policy",
-        panels=(
-            Panel("Error", {"quantity": "rank_error"}, _ERROR),
-            Panel("Probability", {"quantity": "probability"}, "Probability"),
-        ),
-    ),
-    View(
-        table="search_error",
-        aggregate=aggregate_search_error,
-        x="simulations",
-        xlabel="Simulations, N",
-        panels=tuple(
-            Panel(f"{title}, {prior} prior", {"quantity": quantity, "prior": prior}, ylabel)
-            for quantity, title, ylabel in (
-                ("trajectory_error", "Simulated trajectories", _ERROR),
-                ("tv", "Visits against the prior", "Total variation"),
-            )
-            for prior in ("policy", "uniform")
-        ),
-    ),
-    *(
-        View(table=table, aggregate=aggregate_planning, x="simulations", xlabel=_N, panels=_PLANNING, paired=True)
-        for table in ("planning", "planning-value")
-    ),
-    View(
-        table="equivalence",
-        aggregate=aggregate_equivalence,
-        x="k",
-        xlabel="Order k (environment steps)",
-        panels=(Panel("Order-k Bellman error", {"quantity": "error"}, "Discounted reward"),),
-    ),
-    View(
-        table="improvement",
-        aggregate=aggregate_improvement,
-        x="simulations",
-        xlabel="Simulations, N",
-        panels=_IMPROVEMENT,
-    ),
-    View(
-        table="operators",
-        aggregate=aggregate_operators,
-        x="simulations",
-        xlabel="Simulations, N",
-        panels=(
-            Panel("PUCT", {"quantity": "return", "rule": "puct"}, _RETURN),
-            Panel("PUCT", {"quantity": "fidelity", "rule": "puct"}, "Probability of a best action"),
-            Panel("PUCT", {"quantity": "regret", "rule": "puct"}, "Regret (discounted reward)"),
-        ),
-    ),
-)
 
 
 def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path) -> list[Drawn]:
@@ -185,7 +70,7 @@ def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path) -> list[Dr
     """
     done: list[Drawn] = []
     with folder_held(folder):
-        for view in VIEWS:
+        for view in all_views():
             tables = {run: table for run, table in _tables(runs, view.table, analyses).items() if table is not None}
             if len(tables) > 1:
                 done += _draw_view(view, tables, folder)
@@ -228,13 +113,14 @@ def _draw_view(view: View, tables: Mapping[Run, Table], folder: Path) -> list[Dr
     made, title = provenance({run.label: table for run, table in tables.items()}), title_of(next(iter(tables.values())))
     cells = joined({label: _last(view.aggregate(frame)) for label, frame in frames.items()}, "run")
     labels = dict(zip(frames, _labels(cells, frames, records), strict=True))
+    view = guessed(view, cells.drop(columns="run"))
     figure = _draw(view, cells, labels, title=title)
-    done = write_figure(figure, cells, made=made, folder=folder, name=view.table)
+    done = write_figure(figure, cells, made=made, folder=folder, name=view.name)
     cells = paired_differences(view, frames) if view.paired and _begin_alike(records) else cells.iloc[:0]
     if len(cells):
         others = {label: labels[label] for label in cells["run"].unique()}
         figure = _draw(view, cells, others, title=title, against=f"minus {next(iter(frames))}")
-        done += write_figure(figure, cells, made=made, folder=folder, name=f"{view.table}-paired")
+        done += write_figure(figure, cells, made=made, folder=folder, name=f"{view.name}-paired")
     return done
 
 
@@ -264,7 +150,7 @@ def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: 
             simulations_axis(panels[0], cells[cells["simulations"] > 0]["simulations"].to_numpy())
         elif view.x != "policy":
             panels[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-        figure.suptitle(f"{title}, {view.table}", fontsize=10)
+        figure.suptitle(f"{title}, {view.name}", fontsize=10)
         legend_below(figure, labels.values(), columns=2 if max(map(len, labels.values())) <= _LABEL else 1)
     return figure
 
@@ -293,6 +179,8 @@ def _of_seed(table: Table, run: Run) -> Table | None:
 
 def _last(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the last training step, and of a model's own value head."""
+    if "training_step" not in frame:
+        return frame  # an aggregate of somebody's own, over steps
     last: pd.DataFrame = frame[frame["training_step"] == frame["training_step"].max()]
     return last[last["value_step"] == last["training_step"]] if "value_step" in last else last
 

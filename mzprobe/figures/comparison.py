@@ -32,6 +32,8 @@ class Comparison:
     with_reference: bool = False  # whether it shows what the variants learned from
 
 
+# Of a cell; the rest says which it is.
+STATISTICS = ("mean", "standard_error", "agents", "smallest", "ratio", "returns")
 _AGAIN = "remove those of one and run the study again"
 
 COMPARISONS = (
@@ -135,6 +137,11 @@ def tables_alike(analyses: Path, runs: Mapping[str, str], name: str, *, remedy: 
         if unlike:
             raise UsageError(f"the {name} tables of {first} and {label} were made with other {unlike}: {remedy}")
     return tables
+
+
+def keys_of(cells: pd.DataFrame) -> list[str]:
+    """The columns that say which cell a row is."""
+    return [column for column in cells.columns if column not in STATISTICS]
 
 
 def joined(tables: Mapping[str, Table] | Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:

@@ -67,9 +67,19 @@ UNITS = {
 
 
 def measure_inspect(
-    agent: Agent, config: InspectConfig, *, on_progress: Callable[[float], None] = lambda _: None
+    agent: Agent,
+    config: InspectConfig,
+    *,
+    on_progress: Callable[[float], None] = lambda _: None,
+    on_states: Callable[[Any], None] = lambda _: None,
 ) -> pd.DataFrame:
     """The probe on one checkpoint: a row a node of what is kept; columns as in `UNITS`.
+
+    Args:
+        agent: that is asked.
+        config: which states, and how they are looked into.
+        on_progress: told the share that is done.
+        on_states: told the states that are kept, in the order of the table.
 
     Raises:
         UsageError: if a state is asked for that is not drawn, or nothing is.
@@ -81,6 +91,7 @@ def measure_inspect(
         lot = int(generator.integers(len(errors)))
         names, states = chosen_states(errors, config, lot)
         here = sample.take(states)
+        on_states(here.states)
         on_progress(0.5)
         whole = _Inspected(agent, config, here)
         uniforms = generator.random((config.rollouts, agent.environment.spec.time_limit))

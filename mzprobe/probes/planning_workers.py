@@ -18,6 +18,7 @@ from mzprobe.agents import Agent
 from mzprobe.compute import Compute
 from mzprobe.errors import MzprobeError
 from mzprobe.orphans import follow_parent
+from mzprobe.probes.acting import acting_as
 from mzprobe.probes.planning import Job, play
 from mzprobe.settings import PlanningConfig
 from mzprobe.sources.core import Source
@@ -79,4 +80,4 @@ def _loaded(workers: Workers) -> Agent:
 
 
 def _played(workers: Workers, config: PlanningConfig, job: Job) -> pd.DataFrame:
-    return play(_loaded(workers), config, job)
+    return play(acting_as(_loaded(workers), config.acting), config, job)

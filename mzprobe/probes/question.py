@@ -77,13 +77,19 @@ class Question:
         return f"{self.name}-{kind}" if kind else self.name
 
     def ask(self, agent: "Agent", config: ProbeConfig, *others: "list[Agent]", **options: Any) -> "pd.DataFrame":
-        """Measures one checkpoint."""
-        rows: pd.DataFrame = resolved(self.measure)(agent, config, *others, **options)
+        """Measures one checkpoint, whose agent acts as the settings say."""
+        from mzprobe.probes.acting import acting_as
+
+        acting = acting_as(agent, config.acting)
+        compared = [[acting_as(other, config.acting) for other in some] for some in others]
+        rows: pd.DataFrame = resolved(self.measure)(acting, config, *compared, **options)
         return rows
 
     def price(self, agent: "Agent", config: ProbeConfig, others: int) -> "Cost":
         """What that costs at most."""
-        cost: Cost = resolved(self.cost)(agent, config, others)
+        from mzprobe.probes.acting import acting_as
+
+        cost: Cost = resolved(self.cost)(acting_as(agent, config.acting), config, others)
         return cost
 
 

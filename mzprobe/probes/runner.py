@@ -22,10 +22,10 @@ from mzprobe.probes.planning_workers import Workers
 from mzprobe.probes.question import Question
 from mzprobe.provenance import machine, versions
 from mzprobe.recording import code, without_places
-from mzprobe.settings import ProbeConfig
+from mzprobe.settings import ActingConfig, ProbeConfig
 from mzprobe.sources.core import Source
 from mzprobe.sources.own import Own
-from mzprobe.tables import Table, continued, differing, table_path, write_table
+from mzprobe.tables import Table, continued, differing, flat, settings_beside, table_path, write_table
 
 # A study takes the folder too, but overwrites nothing.
 _OTHER_TABLE = "choose another folder for tables, remove it, or replace it with a probe's --overwrite"
@@ -54,7 +54,7 @@ class ProbeRun:
 
     def command(self, origin: Origin) -> str:
         """What a reader can type to make such a table: from what decides its numbers, whatever was typed here."""
-        settings, usual = (config.model_dump(mode="json") for config in (self.config, type(self.config)()))
+        settings, usual = (flat(config.model_dump(mode="json")) for config in (self.config, type(self.config)()))
         changed = {key: value for key, value in settings.items() if value != usual[key]}
         own = origin.source == "own"
         words = ["mzprobe", self.probe.command, f"checkpoints/{origin.run}" if own else self.agent.name]
@@ -204,12 +204,26 @@ def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, A
             raise
         old = None
     if old is None:
+        _refuse_others_acting(path, run.config)
         return path, record, {}
     for part in ("commands", "code", "checkpoints", "beyond_support"):
         record[part] = old.record.get(part, {})  # an older mzprobe kept fewer of them
     if "bits" in old.record:
         record["bits"] = old.record["bits"]
     return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
+
+
+def _refuse_others_acting(path: Path, config: ProbeConfig) -> None:
+    """Refuses a first table beside those of other questions about another behaviour policy: figures would mix them."""
+    own, usual = (flat(acting.model_dump(mode="json")) for acting in (config.acting, ActingConfig()))
+    for beside, settings in settings_beside(path.parent.parent):
+        theirs = flat(settings.get("acting") or {})
+        unlike = [name for name, value in own.items() if theirs.get(name, usual[name]) != value]
+        if settings and beside.parent != path.parent and unlike:
+            raise UsageError(
+                f"{beside} is about a behaviour policy with other {', '.join(f'acting.{name}' for name in unlike)}: "
+                "ask with the same --acting, or give another folder with --out"
+            )
 
 
 def _refuse_other_rows(path: Path, old: Table, probe: Question, origins: Mapping[int, Origin]) -> None:

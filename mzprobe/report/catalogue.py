@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 
 from mzprobe.figures import equivalence, improvement, online, operators, planning, search_error, targets
+from mzprobe.figures.comparison import keys_of
 from mzprobe.figures.style import BLUE, GREEN, GREY, ORANGE
-from mzprobe.report.charts import Chart, Line, Part, also, keys_of, look, looks
+from mzprobe.report.charts import Chart, Line, Part, also, look, looks
 
 _ERROR, _RETURN = "Value prediction error (discounted reward)", "Return (undiscounted reward)"
 _STEPS, _N = "Training steps", "Simulations, N"

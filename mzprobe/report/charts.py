@@ -8,14 +8,6 @@ import pandas as pd
 
 from mzprobe.figures.style import BLUE, GREEN, GREY, ORANGE
 
-STATISTICS = (
-    "mean",
-    "standard_error",
-    "agents",
-    "smallest",
-    "ratio",
-    "returns",
-)  # of a cell; the rest says which it is
 _COLOURS = {BLUE: "blue", ORANGE: "orange", GREEN: "green", GREY: "grey", "0.7": "pale"}
 _SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond"}
 _DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
@@ -113,8 +105,3 @@ def looks(lines: Mapping[Any, Mapping[str, Any]], *columns: str) -> tuple[Line, 
 def also(line: Line, **entries: Any) -> Line:
     """A line of the rows that have these entries too."""
     return replace(line, where={**line.where, **entries})
-
-
-def keys_of(cells: pd.DataFrame) -> list[str]:
-    """The columns that say which cell a row is."""
-    return [column for column in cells.columns if column not in STATISTICS]

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from mzprobe.claims.core import Finding, measured
 from mzprobe.figures import Plan, made_by
+from mzprobe.figures.comparison import keys_of
 from mzprobe.figures.output import csv_text
 from mzprobe.report.catalogue import chart_of
-from mzprobe.report.charts import Chart, keys_of
+from mzprobe.report.charts import Chart
 from mzprobe.seeding import numpy_generator
 from mzprobe.stats import bootstrap_mean
 from mzprobe.tables import Table

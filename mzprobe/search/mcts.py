@@ -14,7 +14,7 @@ from mzprobe.networks.fused.weights import FusedWeights
 from mzprobe.search.fused import fused_search
 from mzprobe.search.lots import root_keys
 from mzprobe.search.models import LearnedModel, PlanningModel
-from mzprobe.search.rules import Selection, improved_by, noise_for, selection_for
+from mzprobe.search.rules import Selection, improved_by, noise_for, noise_of_roots, selection_for
 from mzprobe.search.stages import expand_all, plant, select
 from mzprobe.search.tree import Forest, Tree, arrays_of, new_forest
 
@@ -24,6 +24,7 @@ UInt64 = NDArray[np.uint64]
 Path = Literal["auto", "fused", "general"]
 
 _ROUNDING = 1e-9  # relative; Q closer than this are equal but for the order of their sums
+_NOISE = 0x6E6F6973  # seed of noise by lot
 _TIES = 0x74696573  # seed of their lots, so that they are not those of a rollout
 
 
@@ -94,6 +95,7 @@ def search(
     config: SearchConfig,
     generator: np.random.Generator | None = None,
     legal: Bool | None = None,
+    noise_by_lot: bool = False,
     keep_tree: bool = False,
     path: Path = "auto",
 ) -> SearchResult:
@@ -106,6 +108,7 @@ def search(
         config: simulations, rule and constants.
         generator: draws the rule's root noise (collecting data); without it there is none.
         legal: `[B, A]`, the actions that the roots allow; None for all. What is illegal is never tried.
+        noise_by_lot: whether each root has the noise that its observation draws, always the same.
         keep_tree: whether the result carries all nodes.
         path: `fused` runs the model's network inside one kernel (an `MLPNetwork` on the CPU), `general` calls
             the model once a simulation; `auto` takes the fused path where there is one. Both give equal visit counts.
@@ -117,12 +120,15 @@ def search(
     if B == 0:
         raise ValueError("search needs at least one root")
     forest = new_forest(B, config.simulations + 1, A)
+    noise = noise_for(config, generator, (B, A))
+    if noise_by_lot:
+        noise = noise_of_roots(config, root_keys(model.observations(roots), _NOISE), A)
     selection = selection_for(
         config,
         floor=config.normalisation_floor * model.reward_unit,
         ties=root_keys(model.observations(roots), _TIES) if config.ties == "lot" else np.zeros(0, np.uint64),
         shape=(B, A),
-        noise=noise_for(config, generator, (B, A)),
+        noise=noise,
     )
     fused = model.fused if isinstance(model, LearnedModel) else None
     if path == "fused" and fused is None:
@@ -132,7 +138,7 @@ def search(
         _fused_search(model, fused, roots, forest, selection, _mask(legal, A))
     else:
         _general_search(model, roots, forest, selection, legal)
-    return _result(config, forest, selection, noisy=generator is not None, keep_tree=keep_tree)
+    return _result(config, forest, selection, noisy=len(noise) > 0, keep_tree=keep_tree)
 
 
 def sample_actions(probabilities: Float64, generator: np.random.Generator) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from mzprobe.settings.probes import (
     OURS,
     QUESTIONS,
+    ActingConfig,
     CrossConfig,
     EquivalenceConfig,
     HorizonConfig,
@@ -23,6 +24,7 @@ from mzprobe.settings.study import StepsConfig, StudyConfig, StudyDataset, Study
 __all__ = [
     "OURS",
     "QUESTIONS",
+    "ActingConfig",
     "CrossConfig",
     "EquivalenceConfig",
     "HorizonConfig",

@@ -18,6 +18,19 @@ _MOST_SIMULATIONS = 128
 Simulations = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
+class ActingConfig(Config):
+    """How the behaviour policy is played where a probe asks: what is left out is as in the agent's training."""
+
+    simulations: PositiveInt | None = None
+    """N of its searches."""
+    temperature: NonNegative | None = None
+    """T of its visits; 0 takes the most visited action."""
+    rule: Rule | None = None
+    """Of its searches."""
+    noise: bool = False
+    """Root noise as in collecting data, drawn by lot from what is observed: the same state always has the same."""
+
+
 class ProbeConfig(Config):
     """What all probes have. A probe's own docstring is the help of its command, its fields are the options."""
 
@@ -27,6 +40,8 @@ class ProbeConfig(Config):
 
     seed: NonNegativeInt = 0
     """Seed of the episodes, states and sequences; the agent's own seed is mixed in."""
+    acting: ActingConfig = ActingConfig()
+    """How the behaviour policy is played."""
 
 
 class OnlineConfig(ProbeConfig):

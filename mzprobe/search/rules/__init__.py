@@ -15,7 +15,7 @@ from mzprobe.search.tree import ILLEGAL, Forest, Tree, arrays_of
 Float64 = NDArray[np.float64]
 UInt64 = NDArray[np.uint64]
 
-__all__ = ["Improved", "Selection", "improved_by", "noise_for", "pi_bar", "selection_for"]
+__all__ = ["Improved", "Selection", "improved_by", "noise_for", "noise_of_roots", "pi_bar", "selection_for"]
 
 
 class Improved(NamedTuple):
@@ -33,6 +33,12 @@ def noise_for(config: SearchConfig, generator: np.random.Generator | None, shape
     if config.rule == "gumbel":
         return generator.gumbel(size=shape)
     return generator.dirichlet(np.full(A, config.dirichlet_alpha), size=B)
+
+
+def noise_of_roots(config: SearchConfig, keys: UInt64, num_actions: int) -> Float64:
+    """The root noise of a rule, `[B, A]`, of which each root draws its own by its key."""
+    drawn = [noise_for(config, np.random.Generator(np.random.PCG64(int(key))), (1, num_actions)) for key in keys]
+    return np.concatenate(drawn)
 
 
 def selection_for(
