@@ -169,3 +169,13 @@ def test_the_command_takes_names_and_paths(tmp_path, run_cli, agent, monkeypatch
     ):
         code, _, said = run_cli("compare", *arguments)
         assert (code, sentence in said) == (2, True), said
+
+
+def test_panels_that_share_an_axis_show_the_largest_number_of_all(tmp_path, drawn, monkeypatch):
+    for run in ("a", "b"):
+        store(tmp_path, golden("targets"), probe="targets", run=run)
+    figures = []
+    monkeypatch.setattr("mzprobe.figures.beside.write_figure", lambda figure, *_, **__: figures.append(figure) or [1])
+    drawn("a", "b")
+    largest = max(line.get_ydata().max() for axes in figures[0].axes for line in axes.lines)
+    assert all(axes.get_ylim()[0] == 0 and axes.get_ylim()[1] >= largest for axes in figures[0].axes)

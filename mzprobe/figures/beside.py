@@ -46,6 +46,7 @@ class Run(NamedTuple):
 
 _POLICY_NAMES = {"behaviour": "search", "prior": "policy network,\nsampled", "greedy": "policy network,\ngreedy"}
 _POLICIES = list(_POLICY_NAMES)
+_STEPS = ("training_step", "policy_step")
 _LABEL = 45  # characters of which two stand beside each other
 _APART = 0.15  # of two runs' marks at a policy's place
 _UNITS = {"seed": "agents", "episode": "episodes"}
@@ -145,9 +146,13 @@ def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: 
             axes.grid(axis="y")
             if against:
                 axes.axhline(0, color="0.6", linewidth=0.6)
-            start_at_zero(axes, rows)
+        together = pd.concat([_rows(cells, panel.where) for panel in shown])
+        for panel, axes in zip(shown, panels, strict=True):  # after all of them: what is shared has seen its largest
+            start_at_zero(axes, together if alike else _rows(cells, panel.where))
         if view.x == "simulations":
             simulations_axis(panels[0], cells[cells["simulations"] > 0]["simulations"].to_numpy())
+        elif view.x in _STEPS:
+            panels[0].xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
         elif view.x != "policy":
             panels[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         figure.suptitle(f"{title}, {view.name}", fontsize=10)

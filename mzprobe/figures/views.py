@@ -146,7 +146,7 @@ VIEWS = (
         table="targets",
         aggregate=aggregate_targets,
         x="part",
-        xlabel="Fifth of the positions by age (1: youngest)",
+        xlabel="Fifth by age (1: youngest)",
         panels=tuple(
             Panel(title, {"quantity": quantity}, "Value (discounted reward)")
             for quantity, title in (
