@@ -11,7 +11,7 @@ import numpy as np
 from mzprobe.agents import Agent
 from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.config import SearchConfig
-from mzprobe.networks.rows import ROWS
+from mzprobe.networks.batching import BATCH_SIZE
 from mzprobe.probes.prefixes import refuse_too_many
 from mzprobe.probes.question import TREES
 from mzprobe.search.models import LeafValue, Model
@@ -130,9 +130,9 @@ def seconds(cost: Cost, agent: Agent, *, trees: int = TREES) -> float:
         for kind, count in cost.simulations.items():
             total += count * shortest(partial(_policy(agent, kind).distribution, states)) / (trees * _SIMULATIONS)
         total += cost.environment_steps * _playing(agent, trees) / trees
-        rows = agent.environment.reset(np.arange(ROWS))
+        rows = agent.environment.reset(np.arange(BATCH_SIZE))
         observations = agent.environment.observe(rows)
-        return total + cost.model_steps * shortest(lambda: agent.evaluate(observations)) / ROWS
+        return total + cost.model_steps * shortest(lambda: agent.evaluate(observations)) / BATCH_SIZE
 
 
 def _policy(agent: Agent, kind: Kind) -> BehaviourPolicy:
