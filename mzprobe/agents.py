@@ -14,9 +14,9 @@ from mzprobe.config import SearchConfig
 from mzprobe.envs import Environment
 from mzprobe.envs.core import bytes_of
 from mzprobe.networks import MuZeroNetwork
+from mzprobe.networks.batching import search_batch_size
 from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
-from mzprobe.networks.rows import search_rows
 from mzprobe.search.models import AdvisedModel, LeafValue, Model, PlanningModel, Prior, planning_in
 from mzprobe.stored import StoredTargets
 
@@ -142,8 +142,10 @@ class Agent:
         if prior == "policy" and prior_at not in (None, own_place(model)):
             planned = self.planning_in(model, prior="uniform", leaf=leaf)
             return AdvisedModel(planned, self.planning_in("true" if model == "learned" else "learned"))
-        compute, rows = self.compute, search_rows(self.network, self.compute)
-        return planning_in(model, self.environment, self.network, compute=compute, rows=rows, prior=prior, leaf=leaf)
+        compute, batch_size = self.compute, search_batch_size(self.network, self.compute)
+        return planning_in(
+            model, self.environment, self.network, compute=compute, batch_size=batch_size, prior=prior, leaf=leaf
+        )
 
     def label(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Puts the agent's seed and training step, and the temperature of its policy if there is none, in front."""

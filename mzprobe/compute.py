@@ -26,7 +26,7 @@ class Compute:
     # bfloat16 runs a network in that, as far as torch's autocast deems it safe, and its weights stay float32
     threads: int = 1  # of torch and of the BLAS of numpy
     memory: int = MEMORY  # bytes of states, latents and trees that are held at a time, about
-    rows: int | None = None  # of a call of the network by torch in a search; None for those of network and device
+    batch_size: int | None = None  # of a call of the network by torch in a search; None for those of network and device
     channels_last: bool = False  # whether weights of convolutions lie so, which tensor cores want
     compiled: bool = False  # whether torch.compile makes one kernel of what it can
 

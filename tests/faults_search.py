@@ -71,7 +71,7 @@ FAULTS = (
         file="mzprobe/networks/fused/products.py",
         old="places = [values[4], last] if twice else [values[4]]",
         new="places = [values[4]]",
-        test="tests/test_rows.py::test_both_ways_of_evaluating_agree_with_the_network",
+        test="tests/test_batching.py::test_both_ways_of_evaluating_agree_with_the_network",
     ),
     Fault(
         what="a padded lane spoils its neighbour",

@@ -11,7 +11,7 @@ import pytest
 from recordings import every_file
 
 from mzprobe.datasets.collect import collect, load_player
-from mzprobe.datasets.places import record_bytes
+from mzprobe.datasets.layout import record_bytes
 from mzprobe.errors import UsageError
 
 pytest.importorskip("minari")

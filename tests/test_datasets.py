@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from recordings import SPEC, STORAGES, assert_equal, every_file, foreign, made, refused, written
 
 from mzprobe.datasets import Recorded, new_dataset, open_dataset
-from mzprobe.datasets.places import digest
+from mzprobe.datasets.layout import digest
 from mzprobe.datasets.writing import dataset_id
 from mzprobe.errors import DatasetError, InUse, MzprobeError, UsageError
 

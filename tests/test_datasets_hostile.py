@@ -294,7 +294,7 @@ def nested(depth):
     "record", ["[]", "{}", '{"format": "1"}', '{"format": 1}', '{"format": NaN}', "[" * 5000, "null", '{"sha256": 1}']
 )
 def test_a_record_of_its_own_making_is_refused(tmp_path, record):
-    from mzprobe.datasets.places import record_bytes
+    from mzprobe.datasets.layout import record_bytes
 
     path = written(tmp_path / "a-v0", made([3]))
     (path / "mzprobe.json").write_text(record)

@@ -143,7 +143,7 @@ def test_a_probe_asks_an_agent_of_images(config, tmp_path, make_trainer):
     trainer = make_trainer(config, tmp_path)
     trainer.train()
     agent = mzprobe.open_agent(trainer.folder)
-    rows = mzprobe.measure_horizon(agent, mzprobe.HorizonConfig(states=5, horizon=3))
+    rows = mzprobe.measure(agent, "horizon", states=5, horizon=3)
     assert rows["error"].notna().all()
     assert agent.position_bytes < 4 * np.prod(SHAPE) + 4 * 64 + 64  # its state is not float32
 

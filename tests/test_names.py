@@ -2,7 +2,7 @@
 
 import pytest
 
-from mzprobe.datasets.places import find
+from mzprobe.datasets.layout import find
 from mzprobe.errors import DatasetError, UsageError
 from mzprobe.names import check_name
 

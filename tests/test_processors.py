@@ -27,11 +27,11 @@ trainer = mzprobe.Trainer(config, seed=0, run="bits", out=Path(folder), command=
 trainer.train()
 checkpoint = mzprobe.read_checkpoint(trainer.folder / f"step-{int(steps):07d}")
 print(checkpoint.weights_sha256)
-agent = mzprobe.load_agent(checkpoint)
+agent = mzprobe.open_agent(trainer.folder, step=int(steps))
 for rows in (
-    mzprobe.measure_horizon(agent, mzprobe.HorizonConfig(states=5, episodes=2)),
-    mzprobe.measure_equivalence(agent, mzprobe.EquivalenceConfig(states=3, episodes=2, horizon=4), [agent]),
-    mzprobe.measure_search_error(agent, mzprobe.SearchErrorConfig(states=5, episodes=2, simulations=(2, 30))),
+    mzprobe.measure(agent, "horizon", states=5, episodes=2),
+    mzprobe.measure(agent, "equivalence", states=3, episodes=2, horizon=4),
+    mzprobe.measure(agent, "search_error", states=5, episodes=2, simulations=(2, 30)),
 ):
     print(hashlib.sha256(rows.to_csv().encode()).hexdigest())
 """

@@ -329,7 +329,5 @@ def test_an_agent_learns_and_goes_on_to_the_same_bits(config, tmp_path, make_tra
     assert not whole.network.training
     pieces = train_in_pieces(config, tmp_path / "pieces", turns=(13,))
     assert contents(pieces.folder) == contents(whole.folder)
-    rows = mzprobe.measure_horizon(
-        mzprobe.open_agent(whole.folder), mzprobe.HorizonConfig(states=3, episodes=1, horizon=2)
-    )
+    rows = mzprobe.measure(mzprobe.open_agent(whole.folder), "horizon", states=3, episodes=1, horizon=2)
     assert rows["error"].notna().all()

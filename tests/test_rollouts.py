@@ -279,12 +279,12 @@ def test_every_path_equals_the_plain_search_over_the_networks_own_numbers(num_ac
     network = network if way == "kernel" else by_torch(network)
     observations, config = observations_of(7, 5), SearchConfig(simulations=30)
     leaf = "value" if horizon is None else Rollout(horizon=horizon, seed=11)
-    model = LearnedModel(network, num_actions=num_actions, gamma=gamma, prior=prior, leaf=leaf, rows=rows)
+    model = LearnedModel(network, num_actions=num_actions, gamma=gamma, prior=prior, leaf=leaf, batch_size=rows)
     results = [
         search(model, observations, config=config, path=path, keep_tree=True)
         for path in (("fused", "general") if way == "kernel" else ("general",))
     ]
-    engine = engine_for(network, rows=rows)
+    engine = engine_for(network, batch_size=rows)
     for b, observation in enumerate(observations):
         calls = by_one(engine, observation, prior)
         if horizon is not None:

@@ -9,6 +9,7 @@ import mzprobe
 from mzprobe.checkpoints import sealed, unsealed
 from mzprobe.config import RunConfig, load_preset
 from mzprobe.errors import UsageError
+from mzprobe.sources.own import load_agent
 from mzprobe.trust import named_code, refuse_code
 
 PLANTED = """
@@ -133,7 +134,7 @@ def test_a_study_names_no_code(planted, run_cli, tmp_path):
 def test_the_library_refuses_too(strange, planted):
     folder = strange(environment={"name": "planted_code:make_env"})
     checkpoint = mzprobe.read_checkpoint(folder / "step-0000040")
-    for use in (mzprobe.load_agent, lambda found: found.make_environment()):
+    for use in (load_agent, lambda found: found.make_environment()):
         with pytest.raises(UsageError, match="names code to run"):
             use(checkpoint)
     assert not planted.exists()

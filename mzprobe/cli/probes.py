@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from mzprobe.cli.asking import command_of
+from mzprobe.cli.probing import command_of
 from mzprobe.probes.question import plugged_questions
 from mzprobe.settings import OURS, ProbeConfig
 

@@ -17,7 +17,7 @@ from mzprobe.checkpoints import Checkpoint, read_checkpoint
 from mzprobe.compute import Compute
 from mzprobe.config import load_preset
 from mzprobe.datasets.core import Float64, Int64, Recorded
-from mzprobe.datasets.places import RECORD, require_minari
+from mzprobe.datasets.layout import RECORD, require_minari
 from mzprobe.datasets.reading import open_dataset
 from mzprobe.datasets.writing import DatasetWriter, new_dataset, refuse_existing
 from mzprobe.envs import Environment

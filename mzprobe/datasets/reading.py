@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe.datasets.core import Float64, Int64, Recorded, checked
-from mzprobe.datasets.places import (
+from mzprobe.datasets.layout import (
     DAMAGED,
     DATA,
     METADATA,

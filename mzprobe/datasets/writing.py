@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from mzprobe.datasets.core import Int64, Recorded, checked
-from mzprobe.datasets.places import DATA, FORMAT, METADATA, RECORD, digest, record_bytes, require_minari
+from mzprobe.datasets.layout import DATA, FORMAT, METADATA, RECORD, digest, record_bytes, require_minari
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import canonical_json, new_directory, sha256

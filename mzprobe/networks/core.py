@@ -46,7 +46,7 @@ class TrainableNetwork(nn.Module, ABC):
 
     support: Support
     num_actions: int
-    cpu_rows: int | None = None  # of a call where bits must repeat, if a row costs a CPU more than a call does
+    cpu_batch_size: int | None = None  # of a call where bits must repeat, if a row costs a CPU more than a call does
 
     @property
     def kept_per_step(self) -> int:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from mzprobe.compute import Compute
 from mzprobe.inputs import as_tensor
+from mzprobe.networks.batching import in_batches, usual_batch_size
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
 from mzprobe.networks.fused.weights import FusedWeights
-from mzprobe.networks.rows import by_rows, usual_rows
 from mzprobe.networks.support import Support
 
 AnyNetwork = TypeVar("AnyNetwork")
@@ -57,7 +57,7 @@ class Engine(Protocol):
 
 
 def engine_for(
-    network: MuZeroNetwork, compute: Compute | None = None, *, rows: int | Literal["usual"] | None = "usual"
+    network: MuZeroNetwork, compute: Compute | None = None, *, batch_size: int | Literal["usual"] | None = "usual"
 ) -> Engine:
     """The engine of a network.
 
@@ -66,12 +66,12 @@ def engine_for(
             as an `MLPNetwork` does, whose bits are the same on every processor with fused multiply-add; any other is
             called by torch, in evaluation mode.
         compute: how it runs.
-        rows: of every call by torch (see `by_rows`); None calls with the batch as it is.
+        batch_size: of every call by torch (see `in_batches`); None calls with the batch as it is.
     """
     compute = compute or Compute()
     own = getattr(network, "kernel_engine", None)
     engine: Engine | None = own() if own is not None and compute.on_cpu else None
-    return TorchEngine(network, compute, rows=rows) if engine is None else engine
+    return TorchEngine(network, compute, batch_size=batch_size) if engine is None else engine
 
 
 def placed(network: AnyNetwork, compute: Compute) -> AnyNetwork:
@@ -96,12 +96,12 @@ class TorchEngine:
         network: MuZeroNetwork,
         compute: Compute | None = None,
         *,
-        rows: int | Literal["usual"] | None = "usual",
+        batch_size: int | Literal["usual"] | None = "usual",
     ) -> None:
         self.network = network
         self.compute = compute or Compute()
         self.device = torch.device(self.compute.device)
-        self.rows = usual_rows(network, self.compute) if rows == "usual" else rows
+        self.batch_size = usual_batch_size(network, self.compute) if batch_size == "usual" else batch_size
         self._compiled: dict[str, Callable[..., tuple[Tensor, ...]]] = {}
 
     @property
@@ -162,7 +162,7 @@ class TorchEngine:
             return tuple(x.float() if x.dtype == torch.bfloat16 else x for x in results)
 
         with self.compute.autocast():
-            return by_rows(call, *inputs, rows=self.rows)
+            return in_batches(call, *inputs, batch_size=self.batch_size)
 
     def _function(self, name: str) -> Callable[..., Any]:
         if not self.compute.compiled:

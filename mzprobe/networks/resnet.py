@@ -36,7 +36,7 @@ class ResNet(TrainableNetwork):
         momentum: of the statistics of batch normalisation.
     """
 
-    cpu_rows = 16
+    cpu_batch_size = 16
 
     def __init__(
         self,

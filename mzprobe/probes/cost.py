@@ -11,7 +11,7 @@ import numpy as np
 from mzprobe.agents import Agent
 from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.config import SearchConfig
-from mzprobe.networks.rows import ROWS
+from mzprobe.networks.batching import BATCH_SIZE
 from mzprobe.probes.prefixes import refuse_too_many
 from mzprobe.probes.question import TREES
 from mzprobe.search.models import LeafValue, Model
@@ -146,7 +146,7 @@ class Speeds:
             if cost.environment_steps:
                 total += cost.environment_steps * self._once("steps", trees, self._playing) / trees
             if cost.model_steps:
-                total += cost.model_steps * self._once("rows", ROWS, self._evaluating) / ROWS
+                total += cost.model_steps * self._once("rows", BATCH_SIZE, self._evaluating) / BATCH_SIZE
             return total
 
     def _once(self, what: str | Kind, count: int, measured: Callable[[Any, int], float]) -> float:

@@ -69,8 +69,8 @@ class LearnedModel:
         prior: the network's policy, or uniform.
         leaf: the network's value, or random rollouts in the network.
         compute: how the network runs.
-        rows: of every call of the network by torch, so that a root's search has the same bits in any batch (see
-            `by_rows`); None calls it with the batch as it is.
+        batch_size: of every call of the network by torch, so that a root's search has the same bits in any batch (see
+            `in_batches`); None calls it with the batch as it is.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class LearnedModel:
         prior: Prior = "policy",
         leaf: LeafValue = "value",
         compute: Compute | None = None,
-        rows: int | None = None,
+        batch_size: int | None = None,
     ) -> None:
         self.network = network
         self.num_actions = num_actions
         self.gamma = gamma
         self.prior: Prior = prior
         self.leaf: LeafValue = leaf
-        self._engine = engine_for(network, compute, rows=rows)
+        self._engine = engine_for(network, compute, batch_size=batch_size)
         self.reward_unit = _reward_unit(self._engine.support)
         self.fused = self._engine.fused_search()  # what the fused path runs, or None
 
@@ -315,7 +315,7 @@ def planning_in(
     network: MuZeroNetwork,
     *,
     compute: Compute | None = None,
-    rows: int | None = None,
+    batch_size: int | None = None,
     **options: Any,
 ) -> PlanningModel:
     """The learned model, or the true one with the same network's policy and value.
@@ -325,10 +325,12 @@ def planning_in(
         environment: the truth.
         network: of the agent.
         compute: how it runs.
-        rows: of every call of the learned model by torch.
+        batch_size: of every call of the learned model by torch.
         **options: prior and leaf.
     """
     if model == "true":
         return TrueModel(environment, network, compute=compute, **options)
     spec = environment.spec
-    return LearnedModel(network, num_actions=spec.num_actions, gamma=spec.gamma, compute=compute, rows=rows, **options)
+    return LearnedModel(
+        network, num_actions=spec.num_actions, gamma=spec.gamma, compute=compute, batch_size=batch_size, **options
+    )

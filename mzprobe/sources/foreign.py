@@ -29,7 +29,7 @@ from mzprobe.networks.fully_connected import Chain
 from mzprobe.sources.layouts import ARCHIVES, Layout
 from mzprobe.trust import refuse_code
 
-_ROWS = 256  # of a call of a network in a search
+_BATCH_SIZE = 256  # of a call of a network in a search
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -174,7 +174,7 @@ class FileSource:
             temperature=facts.temperature or 0.0,
             unroll=facts.unroll,
             origin=self._origin(checkpoint, described),
-            compute=replace(compute, rows=_ROWS),
+            compute=replace(compute, batch_size=_BATCH_SIZE),
         )
 
     def described(self, checkpoint: Path) -> Described:
@@ -273,7 +273,7 @@ def count(tree: dict[str, Any], key: str, *, source: object) -> int:
     return value
 
 
-def places(weights: dict[str, NDArray[Any]], prefix: str) -> list[str]:
+def layer_names(weights: dict[str, NDArray[Any]], prefix: str) -> list[str]:
     """Names of the layers in a `Sequential`, in order."""
     pattern = re.compile(rf"{re.escape(prefix)}\.(\d{{1,4}})\.weight")
     found = sorted(int(matched[1]) for matched in map(pattern.fullmatch, weights) if matched)

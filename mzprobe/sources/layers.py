@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mzprobe.errors import CheckpointError
 from mzprobe.networks.support import Support
-from mzprobe.sources.foreign import places
+from mzprobe.sources.foreign import layer_names
 
 _EPSILON = 1e-5  # of torch's norms, which nobody here changes
 Activation = Literal["relu", "elu", "gelu"]
@@ -89,7 +89,7 @@ class Layers:
 
     def width(self, prefix: str) -> int:
         """Outputs of the last linear layer of a `Sequential`."""
-        found = [self.weights[f"{name}.weight"] for name in places(self.weights, prefix)]
+        found = [self.weights[f"{name}.weight"] for name in layer_names(self.weights, prefix)]
         wide = [weight.shape[0] for weight in found if weight.ndim == 2]
         if not wide:
             raise self.other(f"has no linear layers {prefix}")
@@ -149,7 +149,7 @@ class Layers:
 
     def _normed(self, prefix: str, ends: Literal["plain", "active"]) -> dict[str, str | None]:
         """The linear layers of a `Sequential` in order, each with the norm behind it."""
-        names = places(self.weights, prefix)
+        names = layer_names(self.weights, prefix)
         linear = [name for name in names if self.weights[f"{name}.weight"].ndim == 2]
         if not linear or linear[0] != f"{prefix}.0":
             raise self.other(f"has no linear layers {prefix}")

@@ -14,7 +14,7 @@ from mzprobe.networks.composed import Composed
 from mzprobe.networks.fully_connected import Chain, FullyConnected, LatentScale
 from mzprobe.networks.support import Support
 from mzprobe.sources.archives import arrays_of
-from mzprobe.sources.foreign import Described, Facts, chain_of, count, places
+from mzprobe.sources.foreign import Described, Facts, chain_of, count, layer_names
 from mzprobe.sources.layers import Layers
 from mzprobe.sources.muzero_general_residual import MARK, residual
 
@@ -108,7 +108,8 @@ def _is_residual(tree: Any) -> bool:
 def _chains(tree: Any, source: object) -> dict[str, Chain]:
     weights = arrays_of(tree["weights"], source=source, what="weights")
     return {
-        part: chain_of(weights, *places(weights, f"{prefix}.module"), source=source) for part, prefix in _CHAINS.items()
+        part: chain_of(weights, *layer_names(weights, f"{prefix}.module"), source=source)
+        for part, prefix in _CHAINS.items()
     }
 
 

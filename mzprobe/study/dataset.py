@@ -9,7 +9,7 @@ from typing import Any
 
 from mzprobe.checkpoints import step_of, steps_of
 from mzprobe.config import RunConfig
-from mzprobe.datasets.places import RECORD
+from mzprobe.datasets.layout import RECORD
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.execution.core import Needs, Report
 from mzprobe.files import canonical_json, read_bytes, remove_leftovers, replace_file

@@ -6,10 +6,10 @@ import torch
 from models import WideCartPole, by_torch, random_network, walked
 
 from mzprobe.config import SearchConfig
+from mzprobe.networks.batching import in_batches
 from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.networks.fused.mlp_kernels import lanes_of
-from mzprobe.networks.rows import by_rows
 from mzprobe.search import LearnedModel, Rollout, TrueModel, search
 from mzprobe.threads import limited_threads
 
@@ -30,7 +30,7 @@ def random_rows(batch, scale=1.0):
 
 
 @pytest.mark.parametrize(("B", "calls"), [(1, 1), (3, 1), (4, 1), (5, 2), (8, 2), (11, 3)])
-def test_by_rows_fills_each_call_up_with_its_first_row_and_gives_the_rows_in_order(B, calls):
+def test_every_batch_is_filled_up_with_its_first_row_and_results_keep_their_order(B, calls):
     x, y = torch.arange(2.0 * B).view(B, 2), 10 * torch.arange(B)
     seen = []
 
@@ -38,7 +38,7 @@ def test_by_rows_fills_each_call_up_with_its_first_row_and_gives_the_rows_in_ord
         seen.append((x, y))
         return x.sum(dim=1) + y, -x
 
-    total, negative = by_rows(function, x, y, rows=4)
+    total, negative = in_batches(function, x, y, batch_size=4)
     assert total.tolist() == [1 + 14 * b for b in range(B)]
     assert torch.equal(negative, -x)
     assert len(seen) == calls
@@ -48,9 +48,9 @@ def test_by_rows_fills_each_call_up_with_its_first_row_and_gives_the_rows_in_ord
         assert torch.equal(numbers, y[expected])
 
 
-def test_by_rows_without_rows_calls_once_with_all():
+def test_without_a_batch_size_all_are_one_call():
     x, seen = torch.arange(7.0), []
-    (result,) = by_rows(lambda x: (seen.append(x) or 2 * x,), x, rows=None)
+    (result,) = in_batches(lambda x: (seen.append(x) or 2 * x,), x, batch_size=None)
     assert torch.equal(result, 2 * x)
     assert len(seen) == 1
     assert seen[0] is x
@@ -106,8 +106,8 @@ def test_calls_of_a_fixed_size_give_a_row_the_same_bits_in_every_batch(latent, h
     def bits(rows):
         x = torch.from_numpy(rows)
         actions = (x[:, 0] > 0).long()
-        (latents,) = by_rows(lambda x: (network.represent(x),), x)
-        numbers = (latents, *by_rows(network.dynamics, latents, actions), *by_rows(network.predict, latents))
+        (latents,) = in_batches(lambda x: (network.represent(x),), x)
+        numbers = (latents, *in_batches(network.dynamics, latents, actions), *in_batches(network.predict, latents))
         return [tuple(y[i].numpy().tobytes() for y in numbers) for i in range(len(rows))]
 
     assert_no_row_depends_on_its_batch(bits, random_rows(300).__getitem__, 300)
@@ -163,7 +163,7 @@ def test_a_root_of_the_learned_model_does_not_depend_on_its_batch(latent, hidden
     if path == "torch":
         network, path = by_torch(network), "general"
     observations = random_rows(100)
-    model = LearnedModel(network, num_actions=3, gamma=0.97, leaf=leaf, rows=256)
+    model = LearnedModel(network, num_actions=3, gamma=0.97, leaf=leaf, batch_size=256)
     config = SearchConfig(simulations=12)
     assert_no_row_depends_on_its_batch(lambda roots: bits_of(model, roots, config, path), observations.__getitem__, 100)
 
