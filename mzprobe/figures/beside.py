@@ -164,6 +164,7 @@ def _draw_categories(axes: Axes, cells: pd.DataFrame, look: Mapping[str, Any], *
     """Means at the policies' places, runs beside each other, with bars of one standard error."""
     places = np.array([_POLICIES.index(policy) for policy in cells["policy"]]) + shift
     style = {"color": look["colour"], "marker": look["marker"], "label": look["label"], "markersize": 4}
+    style |= {"clip_on": False}  # many stand at the most that can be returned, where the panel ends
     axes.errorbar(places, cells["mean"], yerr=cells["standard_error"], linestyle="", capsize=2, **style)
     axes.set_xticks(range(len(_POLICIES)), [_POLICY_NAMES[policy] for policy in _POLICIES])
 
