@@ -42,6 +42,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/probe_speed.py
 	$(BIN)/python benchmarks/lunarlander_search.py
 	$(BIN)/python benchmarks/reward_floor.py
+	$(BIN)/python benchmarks/study_tasks.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mzprobe needs Python 3.11 or newer: make PYTHON=...")'

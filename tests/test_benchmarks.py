@@ -25,6 +25,7 @@ OPTIONS = {
     "lunarlander_search": [],
     "learning": ["--seeds", "0-0", "--steps", "20", "--first", "20", "--episodes", "2", "--processes", "1"],
     "time_to_return": ["--seeds", "0-0", "--target", "5"],
+    "study_tasks": [],
 }
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -72,23 +73,23 @@ def study(
     from mzprobe.compute import Compute
     from mzprobe.console import compiling, errors, stopping
     from mzprobe.locks import held
-    from mzprobe.recording import portable
     from mzprobe.study import refusal, run_study
     from mzprobe.study.dataset import DatasetTask
     from mzprobe.study.plan import Prices, in_all, refuse_missing_steps
     from mzprobe.study.tasks import Recipe, study_tasks
     from mzprobe.study.todo import study_todo
 
-    compute = Compute(device="cpu" if device == "cpu" else "cuda", precision=precision)  # a process sees one card
-    placed = [] if device == "cpu" else ["--device", device]
-    placed += [] if precision == "highest" else ["--precision", precision]
-    run, command = Path(name).stem, shlex.join(["mzprobe", "study", portable(name), *placed, *allowed(allow)])
     for one in runs:
         refuse_missing_steps(settings, one.config)
-    todo = study_todo(settings, runs, checkpoints=checkpoints, analyses=analyses, compute=compute)
+    places = {"checkpoints": checkpoints, "analyses": analyses}
+    compute = Compute(device="cpu" if device == "cpu" else "cuda", precision=precision)  # a process sees one card
+    todo = study_todo(settings, runs, **places, compute=compute)
     refused = refusal(todo, overwrite=overwrite)
     if refused and not dry_run:
         raise UsageError(refused)
+    doer = chosen(executor, processes, device)
+    total, most = doer.total(), doer.most()
+    run, command = Path(name).stem, recorded(name, device, precision, allow)
     dataset = None
     if settings.dataset:
         dataset = DatasetTask(
@@ -100,22 +101,13 @@ def study(
             analyses=analyses,
             command=command,
         )
-    doer = chosen(executor, processes, device)
-    total, most = doer.total(), doer.most()
     prices = Prices(todo, compute=compute if executor == "local" else Compute())  # a cluster's cards are not here
     with compiling():
         announced(settings, prices)
-        recipe = Recipe(
-            checkpoints=checkpoints,
-            analyses=analyses,
-            command=command,
-            compute=compute,
-            workers=max(1, min(total.cores // len(todo), most.cores)),
-            overwrite=overwrite,
-        )
+        workers = max(1, min(total.cores // len(todo), most.cores))
+        recipe = Recipe(**places, command=command, compute=compute, workers=workers, overwrite=overwrite)
         tasks = study_tasks(todo, recipe, dataset=dataset, seconds=prices.by_probe())
-        seconds = prices.by_task()
-        needed = in_all(tasks, seconds, total)
+        needed = in_all(tasks, prices.by_task(), total)
         announced_in_all(tasks, needed, total)
     if dry_run:
         if refused:
@@ -125,15 +117,24 @@ def study(
     def interrupt() -> None:
         raise Interrupted("stopped")
 
-    if tasks:
-        with TaskBars(seconds, in_all=needed) as bars, stopping(interrupt), held(checkpoints / run):
-            run_study(todo, tasks, executor=doer, overwrite=overwrite, on_report=bars.show, on_state=bars.change)
+    bars = TaskBars(prices.by_task(), in_all=needed)
+    with bars if tasks else nullcontext(), stopping(interrupt), held(checkpoints / run):
+        run_study(todo, tasks, executor=doer, overwrite=overwrite, on_report=bars.show, on_state=bars.change)
     if settings.variants:
         draw_variants(name, runs, analyses, out)
         return
     draw(run, analyses, out)
     if not {claim.probe for claim in all_claims()}.isdisjoint(settings.probes()):
         judge(run, analyses, out)
+
+
+def recorded(name: str, device: str, precision: str, allow: list[str] | None) -> str:
+    """The command as what it makes keeps it: without what changes no byte."""
+    from mzprobe.recording import portable
+
+    placed = [] if device == "cpu" else ["--device", device]
+    placed += [] if precision == "highest" else ["--precision", precision]
+    return shlex.join(["mzprobe", "study", portable(name), *placed, *allowed(allow)])
 
 
 def announced(study: "StudyConfig", prices: "Prices") -> None:
