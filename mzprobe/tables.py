@@ -168,7 +168,7 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise ValueError("a pipe or a device may never end")
-        values = json.loads(pq.read_schema(path).metadata[_RECORD])
+        values = json.loads(pq.read_metadata(path).metadata[_RECORD])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError):
         raise MzprobeError(f"{path} is truncated or not a table of mzprobe: {_AGAIN}") from None
     TableRecord.of(values, source=path, error=MzprobeError, remedy=_AGAIN)

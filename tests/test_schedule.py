@@ -92,6 +92,19 @@ def test_memory_and_cores_are_never_given_twice_and_a_task_that_needs_more_than_
     assert sorted(ended) == sorted(task.name for task in tasks)
 
 
+def test_nodes_that_come_and_go_change_what_fits_and_not_what_runs():
+    tasks = [Job(str(n), "", needs=Needs(cores=2)) for n in range(9)]
+    schedule = Schedule(tasks, Needs(cores=1))
+    assert begun(schedule) == ["0"]  # of what there is it gets all
+    schedule.resize(Needs(cores=5), Needs(cores=4))
+    assert begun(schedule) == ["1", "2"]
+    schedule.resize(Needs(cores=2), Needs(cores=2))
+    end(schedule, "0")
+    assert begun(schedule) == []
+    end(schedule, "1", "2")
+    assert begun(schedule) == ["3"]
+
+
 def test_what_comes_after_a_failure_is_not_done_and_the_rest_is():
     schedule = Schedule(agents(2), Needs(cores=2))
     begun(schedule)

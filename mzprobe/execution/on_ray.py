@@ -19,6 +19,7 @@ from mzprobe.execution.local import run_here
 from mzprobe.execution.schedule import Schedule
 
 _LOOK = 0.1  # seconds between two looks at what tasks say
+_COUNT = 5.0  # seconds between two looks at what the cluster has
 _LISTEN = 0.5  # seconds between two looks of a task at whether it must stop
 _LOST = 60.0  # seconds in which the locks of a lost process must have been let go
 _RETRIES = 20  # of a task whose worker or node was lost
@@ -66,7 +67,11 @@ class OnRay:
         """
         ray = _connected(self.address)
         schedule = Schedule(tasks, self.total(), self.most())
-        _Driver(ray, tasks, schedule, on_report, on_state).run()
+
+        def resize() -> None:
+            schedule.resize(self.total(), self.most())
+
+        _Driver(ray, tasks, schedule, resize, on_report, on_state).run()
 
 
 class Mailbox:
@@ -101,12 +106,14 @@ class _Driver:
     ray: Any
     tasks: Sequence[Task]
     schedule: Schedule
+    resize: Callable[[], None]
     on_report: Callable[[Report], None]
     on_state: OnState
     running: dict[Any, Task] = field(default_factory=dict)  # by what stands for its end
     tries: dict[str, int] = field(default_factory=dict)
     failures: list[tuple[Task, str]] = field(default_factory=list)
     looked: float = 0.0  # when tasks were last heard
+    counted: float = field(default_factory=time.monotonic)  # when nodes were
 
     def run(self) -> None:
         """Does all of it."""
@@ -143,6 +150,9 @@ class _Driver:
             ended, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=0)
         if time.monotonic() >= self.looked + _LOOK:
             self._hear()
+        if time.monotonic() >= self.counted + _COUNT:
+            self.resize()
+            self.counted = time.monotonic()
         for one in ended:
             self._ended(self.running.pop(one), one)
 

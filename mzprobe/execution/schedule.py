@@ -25,6 +25,7 @@ class Schedule:
         self.total = total
         self.most = most or total
         self.running: dict[str, Task] = {}
+        self._taken: dict[str, Needs] = {}  # by those
         self._free = {"cores": total.cores, "memory": total.memory, "cards": total.cards}
         self._tasks = {task.name: task for task in tasks}
         self._index = {task.name: index for index, task in enumerate(tasks)}
@@ -44,6 +45,18 @@ class Schedule:
         """Whether no task is left."""
         return not self._tasks
 
+    def resize(self, total: Needs, most: Needs) -> None:
+        """There is more or less by now; what runs keeps what it has."""
+        for what in self._free:
+            self._free[what] += getattr(total, what) - getattr(self.total, what)
+        self.total = total
+        if most != self.most:
+            self.most = most
+            waiting = [name for heap in self._ready.values() for _, name in heap]
+            self._ready.clear()
+            for name in waiting:
+                self._add(name)
+
     def next(self) -> Task | None:
         """The next task, which has begun with that; None where none can now."""
         fitting = [kind for kind, heap in self._ready.items() if heap and self._fits(kind[1])]
@@ -51,6 +64,7 @@ class Schedule:
             return None
         kind = min(fitting, key=self._rank)
         _, name = heapq.heappop(self._ready[kind])
+        self._taken[name] = kind[1]
         self._take(kind[1], 1)
         self._leading.discard(name)
         task = self.running[name] = self._tasks[name]
@@ -108,7 +122,7 @@ class Schedule:
 
     def _end(self, task: Task) -> None:
         del self.running[task.name]
-        self._take(self.needs(task), -1)
+        self._take(self._taken.pop(task.name), -1)
 
 
 def duration(tasks: Sequence[Task], seconds: Mapping[str, float], total: Needs) -> float:
