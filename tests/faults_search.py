@@ -36,7 +36,7 @@ FAULTS = (
         file="mzprobe/search/models.py",
         old="else 1 / support.reward_scale",
         new="else 1.0",
-        test="tests/test_search.py::test_the_floor_has_no_unit_of_its_own",
+        test="tests/test_search_fused.py::test_the_floor_has_no_unit_of_its_own",
     ),
     Fault(
         what="the visit that expanded the root is not counted",
@@ -50,7 +50,7 @@ FAULTS = (
         file="mzprobe/networks/engine.py",
         old="torch.softmax(logits, dim=1), value",
         new="torch.exp(logits), value",
-        test="tests/test_search.py::test_the_fused_path_equals_the_general_path",
+        test="tests/test_search_fused.py::test_the_fused_path_equals_the_general_path",
     ),
     Fault(
         what="a search takes a network in whatever mode it is",
@@ -120,14 +120,14 @@ FAULTS = (
         file="mzprobe/search/mcts.py",
         old="libm.power(share, 1 / temperature)",
         new="libm.power(share, temperature)",
-        test="tests/test_search.py::test_the_policy_is_the_counts_to_the_power_of_one_over_the_temperature",
+        test="tests/test_search_results.py::test_the_policy_is_the_counts_to_the_power_of_one_over_the_temperature",
     ),
     Fault(
         what="a reward scale is not undone by the fused search",
         file="mzprobe/networks/fused/mlp_kernels.py",
         old="(q * q + 2 * q) / axis.reward_scale",
         new="(q * q + 2 * q)",
-        test="tests/test_search.py::test_the_fused_path_undoes_the_reward_scale",
+        test="tests/test_search_fused.py::test_the_fused_path_undoes_the_reward_scale",
     ),
     # Rules, legal actions, edges
     Fault(

@@ -196,7 +196,7 @@ FAULTS = (
         file="mzprobe/networks/fused/mlp_kernels.py",
         old="        step[inputs:],\n",
         new="        np.zeros((inputs - A, lanes), np.float32),\n",
-        test="tests/test_search.py::test_the_fused_path_equals_the_general_path",
+        test="tests/test_search_fused.py::test_the_fused_path_equals_the_general_path",
     ),
     Fault(
         what="drawn positions to be searched are always of the same strata",

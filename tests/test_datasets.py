@@ -247,7 +247,7 @@ def test_a_refused_write_is_one_sentence_and_leaves_nothing(tmp_path, minaris_pl
     resource = pytest.importorskip("resource")
     code = (
         "import resource, signal, sys\n"
-        f"sys.path.insert(0, {str(os.path.dirname(__file__))!r})\n"
+        f"sys.path.insert(0, {str(os.path.join(os.path.dirname(__file__), 'helpers'))!r})\n"
         "from pathlib import Path\nfrom recordings import made, written\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "episodes = made([50, 5000])\n"
@@ -266,7 +266,7 @@ def test_a_refused_write_is_one_sentence_and_leaves_nothing(tmp_path, minaris_pl
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path, minaris_place):
     code = (
         "import os, signal, sys\n"
-        f"sys.path.insert(0, {str(os.path.dirname(__file__))!r})\n"
+        f"sys.path.insert(0, {str(os.path.join(os.path.dirname(__file__), 'helpers'))!r})\n"
         "from pathlib import Path\nfrom recordings import SPEC, made\nfrom mzprobe.datasets import new_dataset\n"
         "with new_dataset(Path('a-v0'), SPEC, algorithm='', record={}) as writer:\n"
         "    writer.append(made([3]))\n    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -1,127 +1,19 @@
 """Figures that compare variants: numbers over agents worked by hand, what is drawn of them, and the study's folder."""
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from drawings import band, legend_of, points
-from stored_tables import store
+from variant_tables import RUNS, acting_table, in_order, joined, online_table, targets_table, timing_table
 
 from mzprobe.errors import UsageError
 from mzprobe.figures.acting import aggregate_acting, draw_acting
 from mzprobe.figures.agents import aggregate_agents, draw_agents
-from mzprobe.figures.comparison import draw_comparison
 from mzprobe.figures.learning import aggregate_learning, draw_learning
-from mzprobe.figures.style import rendered, variant_looks
+from mzprobe.figures.style import rendered
 from mzprobe.figures.targets import aggregate_oldest, draw_oldest
-from mzprobe.tables import read_table, write_table
-
-RUNS = {"b": "mine-b", "a": "mine-a", "a-few": "mine-a-few"}  # not in the order of the alphabet
-
-
-def online_table(variant, *, steps=(0, 10)):
-    """Two agents with two episodes of each policy a step."""
-    level = {"b": 10.0, "a": 20.0, "a-few": 30.0}[variant]
-    each = 8 if variant != "a-few" else 4
-    return pd.DataFrame(
-        [
-            {
-                "seed": seed,
-                "training_step": step,
-                "environment_steps": each * step,
-                "policy": policy,
-                "episode": episode,
-                "return": level + step + 4 * seed + 2 * episode + 100 * (policy == "prior"),
-            }
-            for seed in (0, 1)
-            for step in steps
-            for policy in ("behaviour", "prior")
-            for episode in (0, 1)
-        ]
-    )
-
-
-def timing_table(variant, *, steps=(0, 10)):
-    """Two agents; the second needs twice the time."""
-    seconds = {"play": 1.0, "reanalyse": 0.5, "learn": 2.0, "evaluate": 50.0}
-    return pd.DataFrame(
-        [
-            {"seed": seed, "training_step": step, "part": part, "core_seconds": step * seconds[part] * (1 + seed)}
-            for seed in (0, 1)
-            for step in steps
-            for part in seconds
-        ]
-    )
-
-
-def acting_table(variant):
-    """Two agents, two steps, the last of which counts; `b` has no model."""
-    cells = [
-        ("none", "policy", 0, 1.0, 10.0),
-        ("none", "policy", 0, 0.0, 20.0),
-        ("learned", "none", 0, 0.0, 30.0),
-        ("true", "none", 0, 0.0, 40.0),
-        ("learned", "policy", 2, 0.0, 1000.0),
-        ("learned", "policy", 8, 0.0, 50.0),
-        ("learned", "uniform", 8, 0.0, 1000.0),
-        ("true", "policy", 8, 0.0, 60.0),
-    ]
-    return pd.DataFrame(
-        [
-            {
-                "seed": seed,
-                "training_step": step,
-                "model": model,
-                "prior": prior,
-                "prior_at": {"learned": "latent"}.get(model, "state") if prior == "policy" else "none",
-                "simulations": N,
-                "temperature": T,
-                "episode": episode,
-                "return": mean
-                + 2 * seed
-                + episode
-                + (500 if step == 5 else 0)
-                + {"b": 0, "a": 100, "a-few": 7}[variant],
-            }
-            for seed in (0, 1)
-            for step in (5, 10)
-            for model, prior, N, T, mean in cells
-            if not (variant == "b" and model == "learned")
-            for episode in (0, 1)
-        ]
-    )
-
-
-def targets_table(variant):
-    """Two agents with ten positions a step, the two oldest of which are too low by a number of the variant's own."""
-    lag = {"b": 0.0, "a": 5.0, "a-few": 9.0}[variant]
-    return pd.DataFrame(
-        [
-            {
-                "seed": seed,
-                "training_step": step,
-                "position": position,
-                "age": 10 * position,
-                "target": 50.0 - (lag + 2 * seed) * (position >= 8),
-                "value": 50.0,
-            }
-            for seed in (0, 1)
-            for step in (5, 10)
-            for position in range(10)
-        ]
-    )
-
-
-def joined(table, variants=RUNS):
-    """The tables of variants as a comparison has them."""
-    return pd.concat([table(variant).assign(variant=variant) for variant in variants], ignore_index=True)
-
-
-def in_order(cells):
-    return cells.sort_values("variant", key=lambda names: names.map(list(RUNS).index), kind="stable", ignore_index=True)
-
 
 # Learning
 
@@ -310,95 +202,3 @@ def test_the_oldest_targets_are_a_line_a_variant():
     assert points(lines["a-few"]) == {5: -10, 10: -10}
     assert legend_of(figure) == list(RUNS)
     assert rendered(figure, "png").startswith(b"\x89PNG")
-
-
-# Both
-
-
-def test_a_variant_with_a_word_more_has_the_colour_of_the_other_and_dashes():
-    looks = variant_looks(["0", "0.5", "0.8", "0.5-fewer", "0.8-fewer", "0.8-fewer-still", "other-fewer"])
-    colours = [look["colour"] for look in looks.values()]
-    assert colours[3:6] == [colours[1], colours[2], colours[2]]
-    assert len(set(colours)) == 4
-    assert [look["linestyle"] for look in looks.values()] == ["-", "-", "-", "--", "--", ":", "-"]
-    assert len({(str(look["colour"]), look["linestyle"]) for look in looks.values()}) == 7
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Writes a table of a variant, an agent a file."""
-
-    def to(name, variant, frame, **changes):
-        said = {"settings": {"episodes": 2}, "config": {"training": {"n_step": len(variant)}}, **changes}
-        steps = {"commands": {str(step): "mzprobe study mine" for step in frame["training_step"].unique()}}
-        store(tmp_path / "analyses", frame, probe=name, run=RUNS[variant], **steps, **said)
-
-    return to
-
-
-@pytest.fixture
-def draw(tmp_path):
-    return lambda **options: draw_comparison(
-        "mine", RUNS, analyses=tmp_path / "analyses", figures=tmp_path / "figures", **options
-    )
-
-
-def test_a_study_has_its_figures_in_its_folder_and_the_same_bytes_again(write, draw, tmp_path):
-    for variant in RUNS:
-        write("online", variant, online_table(variant))
-        write("timing", variant, timing_table(variant))
-        write("planning-value", variant, acting_table(variant))
-    names = [
-        str(tmp_path / "figures" / "mine" / f"{name}.{suffix}")
-        for name in ("learning", "agents", "acting")
-        for suffix in ("png", "svg", "csv")
-    ]
-    assert [(drawn.what, drawn.status) for drawn in draw()] == [(name, "written") for name in names]
-    assert {drawn.status for drawn in draw()} == {"unchanged"}
-    assert "replaced" in {drawn.status for drawn in draw(reference=20.0)}
-    text = (tmp_path / "figures" / "mine" / "learning.csv").read_text("utf-8")
-    assert text.startswith("# command: mzprobe study mine\n# b: seeds: 0, 1\n# b: config: ")
-    cells = pd.read_csv(io.StringIO(text), comment="#")
-    assert list(cells.columns) == [
-        "variant",
-        "training_step",
-        "environment_steps",
-        "core_seconds",
-        "mean",
-        "standard_error",
-        "agents",
-    ]
-    assert list(dict.fromkeys(cells["variant"])) == list(RUNS)
-
-
-def test_a_variant_without_a_table_is_said_and_the_others_are_drawn(write, draw):
-    write("online", "a", online_table("a"))
-    said = [(drawn.what, drawn.remedy) for drawn in draw() if drawn.status == "missing"]
-    remedy = "mzprobe study mine"
-    lacking = [f"{figure}, variant {variant}" for figure in ("learning", "agents") for variant in ("b", "a-few")]
-    assert said == [(what, remedy) for what in lacking]
-    assert len(draw()) == 2 * (2 + 3)
-
-
-def test_a_study_without_any_table_is_refused_with_the_command_that_makes_them(draw):
-    with pytest.raises(UsageError, match=r"no tables of the runs of study mine under .*: make them with mzprobe study"):
-        draw()
-
-
-def test_variants_that_were_measured_in_other_ways_are_not_compared(write, draw):
-    write("online", "b", online_table("b"))
-    write("online", "a", online_table("a"), settings={"episodes": 3})
-    with pytest.raises(UsageError, match=r"online tables of b and a were made with other settings \(episodes\)"):
-        draw()
-
-
-def test_variants_may_have_learned_from_other_datasets_but_the_agents_of_one_may_not(write, draw, tmp_path):
-    write("online", "b", online_table("b"))
-    for variant in ("a", "a-few"):
-        write("online", variant, online_table(variant), dataset={"sha256": variant})
-    assert len(draw()) == 6  # two figures
-    path = tmp_path / "analyses" / RUNS["a"] / "online" / "seed-1.parquet"
-    table = read_table(path)
-    write_table(path, replace(table, record={**table.record, "dataset": {"sha256": "other"}}))
-    with pytest.raises(UsageError, match=r"were made with other dataset \(sha256\)"):
-        draw()

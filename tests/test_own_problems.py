@@ -114,7 +114,7 @@ def test_a_script_without_a_guard_ends_in_one_sentence(tmp_path):
     done = subprocess.run(
         [sys.executable, "plain.py"],
         cwd=tmp_path,
-        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'helpers'}"},
         capture_output=True,
         text=True,
     )

@@ -12,7 +12,7 @@ from tasks import done_at_once
 from mzprobe.execution.on_ray import Mailbox
 from mzprobe.settings import load_study, study_runs
 
-SCRIPT = Path(__file__).parent / "ray_cluster.py"
+SCRIPT = Path(__file__).parent / "helpers" / "ray_cluster.py"
 KEYS = {
     "environment.options.time_limit": 60,
     "network.hidden": 16,

@@ -1,19 +1,13 @@
 """A study of several configurations: their runs, their order, the dataset they learn from, and what goes wrong."""
 
-import json
 import multiprocessing
-from dataclasses import replace
 
 import pytest
 from studies import variants_file, write_times
 from tasks import done_at_once, tasks_of
 
-from mzprobe.checkpoints import read_checkpoint
-from mzprobe.datasets import open_dataset
-from mzprobe.envs import CartPole
-from mzprobe.errors import Interrupted, MzprobeError, UsageError
-from mzprobe.settings import OnlineConfig, StudyConfig, StudyDataset, StudyRun, load_study, study_runs
-from mzprobe.study.dataset import DatasetTask, dataset_config, dataset_return, make_dataset, record_path
+from mzprobe.errors import Interrupted, MzprobeError
+from mzprobe.settings import StudyRun, load_study, study_runs
 from mzprobe.study.plan import Prices, training_planned
 from mzprobe.tables import read_run
 
@@ -250,144 +244,3 @@ def test_figures_of_a_study_without_tables_name_the_command_that_makes_them(tmp_
         "error: there are no tables of the runs of study cartpole-reanalyse under analyses: make them with mzprobe "
         "study cartpole-reanalyse\n"
     )
-
-
-# Datasets
-
-
-OFFLINE = StudyConfig(
-    preset="cartpole",
-    seeds=(0,),
-    online=OnlineConfig(episodes=1),
-    dataset=StudyDataset(seed=3, step=20, policy="prior", episodes=5),
-    variants={
-        "offline": {"dataset.use": "offline", "reanalyse.fraction": 1},
-        "shown": {"dataset.use": "demonstrations"},
-        "elsewhere": {"dataset.use": "offline", "dataset.path": "mine", "reanalyse.fraction": 0},
-        "online": {},
-    },
-)
-
-
-def test_only_the_variants_that_use_it_have_the_path_of_the_studys_dataset(tmp_path):
-    paths = {run.variant: run.config.dataset.path for run in study_runs("a/compare.toml", OFFLINE)}
-    here = "datasets/compare"  # wherever the study is run
-    assert paths == {"offline": here, "shown": here, "elsewhere": "mine", "online": None}
-    there = study_runs("compare", OFFLINE, datasets=tmp_path)[0].config.dataset.path
-    assert there == (tmp_path / "compare").as_posix()
-
-
-@pytest.fixture
-def task(tmp_path, tiny_config):
-    """The making of the study's dataset."""
-    return DatasetTask(
-        study="compare",
-        settings=OFFLINE.dataset,
-        config=tiny_config(),
-        datasets=tmp_path / "datasets",
-        checkpoints=tmp_path / "checkpoints",
-        analyses=tmp_path / "analyses",
-        command="mzprobe study compare",
-    )
-
-
-def test_a_dataset_is_of_an_agent_trained_to_its_step_and_made_once(task, tmp_path, monkeypatch):
-    reports = []
-    task.run(reports.append, lambda: False)
-    assert list(dict.fromkeys((report.label, report.phase) for report in reports)) == [
-        ("dataset", "train"),
-        ("dataset", "record"),
-    ]
-    dataset = open_dataset(str(tmp_path / "datasets" / "compare"), CartPole().spec)
-    checkpoint = read_checkpoint(tmp_path / "checkpoints" / "compare-dataset" / "seed-3" / "step-0000020")
-    record = json.loads(record_path(tmp_path / "analyses", "compare").read_text("utf-8"))
-    expected = {
-        "policy": "prior",
-        "temperature": 1.0,
-        "seed": 3,
-        "episodes": 5,
-        "command": "mzprobe study compare",
-        "sha256": dataset.sha256,
-        "mean_return": dataset.returns.mean(),
-    }
-    assert {key: record[key] for key in expected} == expected
-    assert record["checkpoint"]["weights_sha256"] == checkpoint.weights_sha256
-    monkeypatch.setattr("mzprobe.datasets.collect.collect", lambda *_, **__: pytest.fail("recorded again"))
-    task.run(reports.append, lambda: False)
-
-
-def test_a_dataset_is_of_the_first_checkpoint_that_returns_what_is_asked_for(task, tmp_path):
-    returns = {}
-    for step in (0, 10, 20):
-        settings = task.settings.model_copy(update={"step": step})
-        other = replace(task, settings=settings, datasets=tmp_path / str(step), checkpoints=tmp_path / f"c{step}")
-        other.run(lambda _: None, lambda: False)
-        returns[step] = dataset_return(tmp_path / "analyses", "compare")
-    assert len(set(returns.values())) == 3
-    later = sorted(returns.values())[1:]
-    first = min(step for step in returns if later[0] <= returns[step] <= later[1])
-    asked = replace(task, settings=task.settings.model_copy(update={"returns": tuple(later)}))
-    asked.run(lambda _: None, lambda: False)
-    record = json.loads(record_path(tmp_path / "analyses", "compare").read_text("utf-8"))
-    assert (record["checkpoint"]["training_step"], record["mean_return"]) == (first, returns[first])
-    asked.run(lambda _: None, lambda: False)  # the same again
-    none = replace(task, settings=task.settings.model_copy(update={"returns": (480.0, 500.0)}))
-    with pytest.raises(
-        UsageError, match=r"returns 480 to 500 on average \(they return .*choose another dataset.returns"
-    ):
-        none.run(lambda _: None, lambda: False)
-
-
-def test_a_dataset_of_other_settings_is_refused(task, tmp_path):
-    task.run(lambda _: None, lambda: False)
-    checkpoint = tmp_path / "checkpoints" / "compare-dataset" / "seed-3" / "step-0000020"
-    out = tmp_path / "datasets" / "compare"
-    for other in ({"episodes": 6}, {"policy": "behaviour"}, {"temperature": 0.5}, {"seed": 4}):
-        settings = OFFLINE.dataset.model_copy(update=other)
-        with pytest.raises(UsageError, match="holds another dataset than the study's: remove it, or choose another"):
-            make_dataset(checkpoint, settings, out=out, command="")
-    (out / "mzprobe.json").unlink()
-    with pytest.raises(UsageError, match="holds another dataset"):
-        task.run(lambda _: None, lambda: False)
-
-
-def test_the_dataset_of_a_longer_trained_agent_is_not_taken_for_that_of_an_earlier_step(task, tmp_path):
-    task.run(lambda _: None, lambda: False)
-    earlier = replace(task, settings=task.settings.model_copy(update={"step": 0}))
-    with pytest.raises(UsageError, match="holds another dataset than the study's"):
-        earlier.run(lambda _: None, lambda: False)
-    between = replace(task, settings=task.settings.model_copy(update={"step": 10}))
-    with pytest.raises(UsageError, match=r"seed-3 has no checkpoint at step 10: remove it, to train it anew"):
-        between.run(lambda _: None, lambda: False)
-
-
-def test_random_episodes_of_another_environment_are_not_taken_for_the_studys(task, tmp_path, tiny_config):
-    settings = task.settings.model_copy(update={"policy": "random", "temperature": None, "step": 0})
-    replace(task, settings=settings).run(lambda _: None, lambda: False)
-    other = tiny_config("environment.options.time_limit=50")
-    elsewhere = replace(task, settings=settings, config=other, checkpoints=tmp_path / "others")
-    with pytest.raises(UsageError, match="holds another dataset than the study's"):
-        elsewhere.run(lambda _: None, lambda: False)
-
-
-def test_the_return_of_a_dataset_is_known_from_the_tables_alone(task, tmp_path):
-    assert dataset_return(tmp_path / "analyses", "compare") is None
-    task.run(lambda _: None, lambda: False)
-    dataset = open_dataset(str(tmp_path / "datasets" / "compare"), CartPole().spec)
-    assert dataset_return(tmp_path / "analyses", "compare") == dataset.returns.mean()
-    record_path(tmp_path / "analyses", "compare").write_text("{")
-    with pytest.raises(MzprobeError, match=r"dataset.json is truncated .*: run mzprobe study compare again"):
-        dataset_return(tmp_path / "analyses", "compare")
-
-
-def test_the_agent_of_the_dataset_is_trained_as_the_study_says_and_no_further(tiny_config):
-    config = dataset_config(tiny_config(), OFFLINE.dataset)
-    assert config == tiny_config("training.steps=20")
-
-
-def test_the_dataset_is_made_before_any_agent_that_learns_from_it(task, tmp_path):
-    _, tasks = tasks_of(OFFLINE, study_runs("compare", OFFLINE), tmp_path, dataset=task)
-    assert tasks[0] == task
-    after = {one.name.removesuffix(" seed 0 train"): one.after for one in tasks if one.name.endswith(" train")}
-    fed = ("dataset",)
-    assert after == {"offline": fed, "shown": fed, "elsewhere": fed, "online": ()}

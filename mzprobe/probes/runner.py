@@ -55,7 +55,7 @@ class ProbeRun:
     def command(self, origin: Origin) -> str:
         """What a reader can type to make such a table: from what decides its numbers, whatever was typed here."""
         settings, usual = (flat(config.model_dump(mode="json")) for config in (self.config, type(self.config)()))
-        changed = {key: value for key, value in settings.items() if value != usual[key]}
+        changed = {key: value for key, value in settings.items() if value != usual.get(key)}
         own = origin.source == "own"
         words = ["mzprobe", self.probe.command, f"checkpoints/{origin.run}" if own else self.agent.name]
         words += [word for key, value in changed.items() for word in ("--set", f"{key}={_said(value)}")]

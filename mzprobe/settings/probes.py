@@ -1,8 +1,8 @@
 """Settings of the probes, one record each: name, command, help and options of a question."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from mzprobe.config import (
     MOST,
@@ -42,6 +42,13 @@ class ProbeConfig(Config):
     """Seed of the episodes, states and sequences; the agent's own seed is mixed in."""
     acting: ActingConfig = ActingConfig()
     """How the behaviour policy is played."""
+
+    @model_serializer(mode="wrap")
+    def _acting_where_asked(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is left to the agent is in no record, so that tables of before compare."""
+        values: dict[str, Any] = write(self)
+        asked = self.acting.model_dump(mode="json", exclude_defaults=True)
+        return {**values, "acting": asked} if asked else {key: values[key] for key in values if key != "acting"}
 
 
 class OnlineConfig(ProbeConfig):

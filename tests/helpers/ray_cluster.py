@@ -1,6 +1,6 @@
 """A Ray cluster of several raylets on this machine, and a study on it; a script, since Ray is of a whole process.
 
-    python tests/ray_cluster.py FOLDER FILE [--kill-node PHASE] [--jobs COUNT]
+    python tests/helpers/ray_cluster.py FOLDER FILE [--kill-node PHASE] [--jobs COUNT]
 
 Runs the study of a TOML file in a folder on a head without cores and two nodes of a core. With --kill-node, the node
 where an agent or a probe of that phase runs is killed when it has reported twice, and another one is started. With

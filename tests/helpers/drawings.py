@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "golden"
 
 
 def golden(probe):

@@ -1,6 +1,6 @@
 """Writes tests/golden/foreign_mujax.npz: what mujax's own code says of the weights in mujax_checkpoints.py.
 
-    python tests/record_mujax.py
+    python tests/helpers/record_mujax.py
 
 It runs where `pip install mujax==0.1.3` was done, and mzprobe need not be there. Nothing of mujax is kept but these
 numbers. All runs in double precision, so that a difference is ours.
@@ -20,7 +20,7 @@ from mujax.algorithms.gmz import GMZ, GMZConfig  # noqa: E402
 from mujax.algorithms.muzero import Support  # noqa: E402
 from mujax.types import EnvironmentSpec  # noqa: E402
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "golden"
 LATENTS = 6  # entries that are kept of each
 ROOTS = 300  # of its search, without noise
 

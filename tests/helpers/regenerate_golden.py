@@ -1,7 +1,7 @@
 """Writes `tests/golden/search_tree.json`: the trees of a search in tables, node by node.
 
-Run `python tests/regenerate_golden.py` only when the rule of the search is meant to change, and read the difference
-before committing it. The tables stand in the file too, so the test does not depend on how they were drawn.
+Run `python tests/helpers/regenerate_golden.py` only when the rule of the search is meant to change, and read the
+difference before committing it. The tables stand in the file too, so the test does not depend on how they were drawn.
 """
 
 import json
@@ -13,7 +13,7 @@ from models import TabularModel, random_tabular_model
 from mzprobe.config import SearchConfig
 from mzprobe.search import search
 
-PATH = Path(__file__).parent / "golden" / "search_tree.json"
+PATH = Path(__file__).parent.parent / "golden" / "search_tree.json"
 
 
 def tables(model):

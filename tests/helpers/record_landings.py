@@ -1,6 +1,6 @@
 """Writes `tests/golden/landings.json`: seeds and actions of 50 episodes that a trained Lunar Lander agent plays.
 
-Run `python tests/record_landings.py CHECKPOINT`. Only actions are kept, which any Box2D can be asked to make.
+Run `python tests/helpers/record_landings.py CHECKPOINT`. Only actions are kept, which any Box2D can be asked to make.
 """
 
 import json
@@ -14,7 +14,7 @@ from mzprobe.checkpoints import read_checkpoint
 from mzprobe.datasets.collect import record_episodes
 from mzprobe.sources.own import load_agent
 
-PATH = Path(__file__).parent / "golden" / "landings.json"
+PATH = Path(__file__).parent.parent / "golden" / "landings.json"
 EPISODES = 50
 
 

@@ -1,6 +1,6 @@
 """Writes tests/golden/foreign_*.npz: what the originals' own code says of the weights in foreign_networks.py.
 
-    python tests/record_foreign.py CLONES [LAYOUT ...]
+    python tests/helpers/record_foreign.py CLONES [LAYOUT ...]
 
 CLONES is a folder with clones of werner-duvaud/muzero-general, michaelnny/muzero and JimOhman/model-based-rl (at commit
 2557590), under the names muzero-general, muzero and model-based-rl, and of opendilab/LightZero at 0.0.5, 0.2.0 and
@@ -20,7 +20,7 @@ import foreign_networks
 import numpy as np
 import torch
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "golden"
 LATENTS = 6  # entries that are kept of each
 
 
