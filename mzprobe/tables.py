@@ -297,8 +297,6 @@ def _complete(part: str, values: Any) -> Any:
     """A part of a record with the keys that an older mzprobe did not have yet, as that would have done."""
     if part == "compute":
         return {"precision": "highest", **values}
-    if part == "settings":
-        return {"acting": {"noise": False}, **values}
     try:
         return of_record(values, "").model_dump(mode="json") if part == "config" else values
     except UsageError:
