@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +206,7 @@ class _Records:
         found = _WEIGHTS.search(self._read(step)) if step in self.kept else None
         return found[1].decode() if found else None
 
+    @cached_property
     def made_with(self) -> dict[str, Any]:
         """Configuration and dataset of the agent, as far as there is one."""
         try:
@@ -223,7 +224,7 @@ class _Records:
 
     def unlike(self, expected: _Expected) -> str:
         """What the agent was begun with otherwise; whether its dataset is another one, its training finds out."""
-        made = self.made_with()
+        made = self.made_with
         if "config" not in made or made["config"] == expected.config:
             return ""
         same = {**expected.config, "dataset": {**expected.config["dataset"], **_path_of(made["config"])}}
@@ -254,7 +255,7 @@ def _table(
     other, rounded, missing = "", False, every
     if path.exists():
         new = {"settings": dumped, "config": expected.config, "versions": expected.versions}
-        new |= {"compute": expected.compute, **records.made_with()}
+        new |= {"compute": expected.compute, **records.made_with}
         other, rounded, missing = _there(path, probe, new, records, every)
     return TableToDo(
         probe=probe.name,
