@@ -224,7 +224,7 @@ def test_processes_side_by_side_measure_what_one_does(run_cli, two_agents, tmp_p
         (["eval-online", "--memory", "0"], "--memory 512MiB"),
         (["eval-online", "--processes", 0], "--processes"),
         (["eval-online", "--set", "states=3"], "there is no configuration key states"),
-        (["cross-matrix", "--set", "polices=3"], "there is no configuration key polices: the keys are seed, states"),
+        (["cross-matrix", "--set", "polices=3"], "there is no configuration key polices: the keys are seed, "),
         (["eval-sequences", "--length", 40], "1,099,511,627,776 action sequences a state are too many to hold"),
         (["eval-sequences", "--length", 40, "--dry-run"], "ask for shorter ones"),
         (["eval-sequences", "--length", 20000], "about 10^6021 action sequences a state are too many to hold"),

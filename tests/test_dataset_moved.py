@@ -177,7 +177,7 @@ def test_the_record_of_a_run_without_a_dataset_says_nothing_of_one(tmp_path, age
     record = read_table(probed(agent, tmp_path / "analyses", steps=(0,))).record
     assert set(record) == {
         *("probe", "run", "seed", "settings", "source", "config", "environment", "versions", "compute"),
-        *("machine", "commands", "checkpoints", "beyond_support"),
+        *("machine", "commands", "code", "checkpoints", "beyond_support"),
     }
 
 

@@ -170,7 +170,7 @@ def train(
     named = [] if name is None else ["--name", name]
     placed = [] if device == "cpu" else ["--device", device]
     placed += [] if precision == "highest" else ["--precision", precision]
-    told = [] if not shown else ["--offline", offline] if offline else ["--demonstrations", demonstrations]
+    told = [] if not shown else ["--offline", offline] if offline is not None else ["--demonstrations", demonstrations]
     words = [preset, "--seed", str(seed), *told, *named, *placed, *sets, *allowed(allow)]
     command = shlex.join(["mzprobe", "train", *map(portable, words)])
     compute = Compute(device=device, precision=precision)
