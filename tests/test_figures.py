@@ -165,7 +165,7 @@ def test_an_untrained_model_alone_is_drawn(frame):
 
 def test_title_axes_and_legend_name_what_is_drawn(frame):
     axes = draw_horizon(aggregate_horizon(frame), title="Golden").axes[0]
-    assert axes.get_figure().get_suptitle() == "Golden, 2 agents"
+    assert axes.get_figure().get_suptitle() == "Golden, 2 agents, mean ± standard error"
     assert axes.get_xlabel() == "Training steps"
     assert axes.get_ylabel() == "Value prediction error\n(discounted reward)"
     assert axes.get_legend().get_title().get_text() == "h"
@@ -262,7 +262,7 @@ def test_agents_measured_otherwise_are_not_drawn_together(tmp_path, frame, part,
 def test_cells_with_fewer_agents_show_in_the_title(frame):
     without_one = frame[(frame["seed"] == 0) | (frame["h"] < 3)]
     axes = draw_horizon(aggregate_horizon(without_one), title="Golden").axes[0]
-    assert axes.get_figure().get_suptitle() == "Golden, 1 to 2 agents"
+    assert axes.get_figure().get_suptitle() == "Golden, 1 to 2 agents, mean ± standard error"
 
 
 def test_the_title_is_the_environments(tmp_path, frame):
@@ -270,7 +270,7 @@ def test_the_title_is_the_environments(tmp_path, frame):
     statuses(tmp_path)
     drawing = ElementTree.parse(tmp_path / "figures" / "golden" / "fig3-horizon.svg")
     texts = {"".join(node.itertext()).strip() for node in drawing.iter("{http://www.w3.org/2000/svg}text")}
-    assert "CartPole, 2 agents" in texts
+    assert "CartPole, 2 agents, mean ± standard error" in texts
 
 
 def test_figures_without_a_table_are_missing_with_the_command_that_makes_it(tmp_path, frame):

@@ -38,7 +38,7 @@ def test_a_panel_of_improvement_has_a_line_a_model_and_prior_of_value_leaves(imp
     assert legend_of(figure) == [*models, "best action of all"]
     kinds = looks(panel)
     assert len({kinds[name] for name in models}) == 4
-    assert figure.get_suptitle() == "Golden, 2 agents; leaf values by the value network"
+    assert figure.get_suptitle() == "Golden, 2 agents, mean ± standard error\nleaf values by the value network"
 
 
 def test_targets_are_averaged_by_fifths_of_their_age(targets):

@@ -70,7 +70,7 @@ def test_a_line_a_variant_shows_the_same_returns_twice():
     assert (steps.get_ylim(), steps.get_ylim()[0]) == (time.get_ylim(), 0)
     assert [axes.get_xlabel() for axes in figure.axes] == ["Environment steps", "Core seconds of training"]
     assert legend_of(figure) == list(RUNS)
-    assert figure.get_suptitle() == "Golden, 2 agents"
+    assert figure.get_suptitle() == "Golden, 2 agents, mean ± standard error"
 
 
 def test_learning_shows_the_return_of_the_dataset_where_there_is_one():
@@ -112,7 +112,7 @@ def test_ways_to_act_are_compared_at_the_last_step_with_the_most_simulations():
     assert cells.loc[cells["variant"] == "b", "model"].tolist() == ["none", "none", "true", "true"]
 
 
-def test_a_row_a_way_to_act_shows_agents_means_and_errors_and_a_dash_for_none():
+def test_a_row_a_way_to_act_shows_agents_means_and_errors_and_says_where_there_is_no_model():
     cells = in_order(aggregate_acting(joined(acting_table)))
     figure = draw_acting(cells, title="Golden", reference=42.0)
     (axes,) = figure.axes
@@ -124,7 +124,7 @@ def test_a_row_a_way_to_act_shows_agents_means_and_errors_and_a_dash_for_none():
         "MCTS (N = 8),\nlearned model",
         "MCTS (N = 8),\ntrue model",
     ]
-    assert axes.get_title() == "Golden, step 0.01K, 2 agents"
+    assert axes.get_title() == "Golden, step 0.01K, 2 agents, mean ± standard error"
     drawn = {tuple(line.get_xdata()): line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 2}
     first = [drawn[x, x + 2] for x in (10.5, 110.5, 17.5)]  # in the order of the study, around the row
     assert first == sorted(first)
@@ -132,8 +132,8 @@ def test_a_row_a_way_to_act_shows_agents_means_and_errors_and_a_dash_for_none():
     means = {container.lines[0].get_xdata()[0] for container in axes.containers}
     assert {11.5, 111.5, 18.5} <= means
     assert len(axes.containers) == 3 * 6 - 2
-    dashes = [text for text in axes.texts if text.get_text() == "\N{EN DASH}"]
-    assert sorted(round(text.xy[1]) for text in dashes) == [2, 4]
+    absent = [text for text in axes.texts if text.get_text() == "learned no model"]
+    assert sorted(round(text.xy[1]) for text in absent) == [2, 4]
     assert legend_of(figure) == [*RUNS, "mean return of the dataset"]
     assert axes.get_xlim()[0] == 0
 

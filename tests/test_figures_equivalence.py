@@ -44,4 +44,4 @@ def test_lines_differ_in_colour_and_dashes_and_are_named_below(cells):
     assert legend_of(figure) == ["order-k Bellman error", "its part of rewards", "its part of the bootstrap"]
     kinds = looks(figure.axes[0]).values()
     assert len({colour for colour, _, _ in kinds}) == len({dashes for _, dashes, _ in kinds}) == 3
-    assert figure.get_suptitle() == "Golden, 2 agents"
+    assert figure.get_suptitle() == "Golden, 2 agents, mean ± standard error"

@@ -94,7 +94,7 @@ def test_panels_say_their_step_and_rho_and_over_how_many_agents_where_fewer(sequ
     (first, _), (second, _) = pairs(draw_sequences(sequences, title="Golden"))
     minus = "\N{MINUS SIGN}"
     assert first.get_title() == f"Step 0 (errors on their own axis)\nSpearman $\\rho$ = {minus}0.20 (1 agent)"
-    assert second.get_title() == f"Step 1K\nSpearman $\\rho$ = {minus}0.70"
+    assert second.get_title() == f"Step 1K\nSpearman $\\rho$ = {minus}0.70 ± 0.10"
 
 
 def test_a_rho_that_no_agent_has_is_undefined():
@@ -136,7 +136,7 @@ def test_a_model_without_any_error_has_an_axis(sequences):
 def test_figure_4_names_its_axes_and_shares_the_probability(sequences):
     figure = draw_sequences(sequences, title="Golden")
     (first, inner), (second, outer) = pairs(figure)
-    assert figure.get_suptitle() == "Golden, 2 agents"
+    assert figure.get_suptitle() == "Golden, 2 agents, mean ± standard error"
     assert (first.get_ylabel(), second.get_ylabel()) == ("Probability", "")
     assert (inner.get_ylabel(), outer.get_ylabel()) == ("", "Value prediction error\n(discounted reward)")
     assert first.get_xlabel() == "Rank (1: least probable)"
@@ -161,7 +161,7 @@ def test_other_ways_to_rank_have_their_rho_in_the_title():
     frame = golden("sequences")
     cells = aggregate_sequences(frame.assign(rho_at_1=-0.5, rho_smoothed=0.25))
     titles = [left.get_title() for left, _ in pairs(draw_sequences(cells, title="Golden"))]
-    assert [title.splitlines()[-1] for title in titles] == ["(T = 1 \N{MINUS SIGN}0.50, smoothed 0.25)"] * 2
+    assert [title.splitlines()[-1] for title in titles] == ["(\N{MINUS SIGN}0.50 at T = 1, 0.25 smoothed)"] * 2
 
 
 def test_the_last_panel_of_a_short_row_has_numbers_on_its_right_axis(sequences):
@@ -201,7 +201,7 @@ def test_the_priors_differ_in_colour_dashes_and_marker(search):
 
 def test_figure_6_names_its_quantities_units_and_step(search):
     figure = draw_search_error(search, title="Golden")
-    assert figure.get_suptitle() == "Golden, step 2K, 2 agents"
+    assert figure.get_suptitle() == "Golden, step 2K, 2 agents, mean ± standard error"
     divergences = [r"TV$[\pi_\theta, \hat{\pi}]$", r"KL$[\pi_\theta, \hat{\pi}]$"]
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[:3] == ["Tree path", "Tree path, equal depth", "Tree path and rollout"]
@@ -261,7 +261,7 @@ def test_a_table_of_before_has_no_panel_of_what_it_did_not_measure(missing, plac
 def test_several_steps_have_two_rows_of_panels_each(search):
     later = search.assign(training_step=4000, mean=search["mean"] * 10)
     figure = draw_search_error(pd.concat([search, later]), title="Golden")
-    assert figure.get_suptitle() == "Golden, 2 agents"
+    assert figure.get_suptitle() == "Golden, 2 agents, mean ± standard error"
     assert [axes.get_title().splitlines()[0] for axes in figure.axes] == ["Step 2K"] * 6 + ["Step 4K"] * 6
     assert [bool(axes.get_xlabel()) for axes in figure.axes] == [False] * 9 + [True] * 3
     first, second = figure.axes[0], figure.axes[6]

@@ -79,7 +79,7 @@ def test_the_policies_differ_in_colour_dashes_and_marker(online):
 def test_figure_2_names_its_axes_agents_and_lines(online):
     figure = draw_online(online, title="Golden")
     (axes,) = figure.axes
-    assert (axes.get_title(), axes.get_xlabel()) == ("Golden, 2 agents", "Training steps")
+    assert (axes.get_title(), axes.get_xlabel()) == ("Golden, 2 agents, mean ± standard error", "Training steps")
     assert axes.get_ylabel() == "Return (undiscounted reward)"
     assert axes.xaxis.get_major_formatter()(500, 0) == "0.5K"
     assert legend_of(figure) == ["MCTS (behaviour policy)", SAMPLED]
@@ -162,7 +162,10 @@ def test_colour_tells_the_model_and_dashes_the_prior(planning):
 
 def test_figure_7_names_its_axes_and_has_one_legend(planning):
     figure = draw_planning(planning, title="Golden")
-    assert figure.get_suptitle() == "Golden, 2 agents; leaf values by random rollout, 16 steps from the root"
+    assert (
+        figure.get_suptitle()
+        == "Golden, 2 agents, mean ± standard error\nleaf values by random rollout, 16 steps from the root"
+    )
     assert figure.get_supylabel() == "Return (undiscounted reward)"
     assert [axes.get_xlabel() for axes in figure.axes] == ["Simulations per step, N"] * 2
     assert legend_of(figure) == LABELS
@@ -218,7 +221,7 @@ def test_the_title_says_how_leaves_were_valued_and_how_far_it_was_planned(planni
 
 def test_the_policy_prior_can_stand_alone(planning):
     figure = draw_planning(planning[planning["model"] == "none"], title="Golden")
-    assert figure.get_suptitle() == "Golden, 2 agents"
+    assert figure.get_suptitle() == "Golden, 2 agents, mean ± standard error"
     assert legend_of(figure) == ALONE
     assert rendered(figure, "png").startswith(b"\x89PNG")
 
@@ -272,4 +275,4 @@ def test_a_single_agent_is_drawn_without_a_band_or_a_warning(probe, aggregate, d
 def test_returns_of_fewer_agents_show_in_the_title():
     frame = golden("online")
     some = aggregate_online(frame[(frame["seed"] == 0) | (frame["policy"] == "prior")])
-    assert draw_online(some, title="Golden").axes[0].get_title() == "Golden, 1 to 2 agents"
+    assert draw_online(some, title="Golden").axes[0].get_title() == "Golden, 1 to 2 agents, mean ± standard error"

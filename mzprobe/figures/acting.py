@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mzprobe.figures.style import GREY, WIDTH, agents_in_words, figure_style, legend_below, thousands, variant_looks
+from mzprobe.figures.style import GREY, WIDTH, figure_style, legend_below, means_in_words, thousands, variant_looks
 from mzprobe.stats import over_agents
 from mzprobe.tables import own_prior
 
@@ -45,7 +45,7 @@ def aggregate_acting(frame: pd.DataFrame) -> pd.DataFrame:
 def draw_acting(cells: pd.DataFrame, *, title: str, reference: float | None = None) -> Figure:
     """Draws the aggregate: a row a way to act, in it a line a variant with its agents, their mean and standard error.
 
-    A variant that cannot act in a way, for want of a model, has a dash there.
+    Of a variant that cannot act in a way, for want of a model, that is said there.
 
     Args:
         cells: what `aggregate_acting` gives, variants in order.
@@ -75,7 +75,7 @@ def draw_acting(cells: pd.DataFrame, *, title: str, reference: float | None = No
         if cells["mean"].min() >= 0:
             axes.set_xlim(left=0)
         axes.grid(axis="x")
-        axes.set_title(f"{title}, {_steps(cells)}, {agents_in_words(cells)}")
+        axes.set_title(f"{title}, {_steps(cells)}, {means_in_words(cells)}")
         legend_below(figure, [*variants, _DATASET], columns=4)
     return figure
 
@@ -94,11 +94,11 @@ def _acts(frame: pd.DataFrame) -> pd.Series:
 
 
 def _draw_line(axes: Axes, here: pd.DataFrame, variant: str, y: float, *, label: str, **look: object) -> None:
-    """One variant in one row: its agents, their mean and its standard error, or a dash."""
+    """One variant in one row: its agents, their mean and its standard error, or that it has no model."""
     colour, marker = look["colour"], look["marker"]
     if variant not in here.index:
-        left, dash = ("axes fraction", "data"), "\N{EN DASH}"
-        axes.annotate(dash, (0, y), (3, 0), left, "offset points", color=colour, va="center", size=12)
+        left, none = ("axes fraction", "data"), "learned no model"
+        axes.annotate(none, (0, y), (4, 0), left, "offset points", color=colour, va="center", size=6.5)
         return
     cell = here.loc[variant]
     own = [float(number) for number in str(cell["returns"]).split()]

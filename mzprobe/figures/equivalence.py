@@ -11,10 +11,10 @@ from mzprobe.figures.style import (
     GREY,
     ORANGE,
     PANEL_TITLE,
-    agents_in_words,
     draw_mean,
     figure_style,
     legend_below,
+    means_in_words,
     panel_rows,
     thousands,
 )
@@ -59,7 +59,7 @@ def draw_equivalence(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
             axes.grid(axis="y")
         panels[0].set_ylim(bottom=0)
-        figure.suptitle(f"{title}, {agents_in_words(own)}", fontsize=10)
+        figure.suptitle(f"{title}, {means_in_words(own)}", fontsize=10)
         figure.supylabel("Magnitude (discounted reward)", fontsize=9)
         legend_below(figure, (line["label"] for line in LINES.values()), columns=3)
     return figure

@@ -9,7 +9,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mzprobe.figures.style import PANEL_TITLE, WIDTH, agents_in_words, draw_mean, figure_style, thousands
+from mzprobe.figures.style import PANEL_TITLE, WIDTH, draw_mean, figure_style, means_in_words, thousands
 from mzprobe.stats import over_agents
 from mzprobe.tables import near_an_end
 
@@ -67,7 +67,7 @@ def draw_horizon(cells: pd.DataFrame, *, title: str) -> Figure:
         for axes in panels:
             axes.set_ylim(bottom=0)
             axes.grid(axis="y")
-        figure.suptitle(f"{title}, {agents_in_words(cells[cells['quantity'] == 'error'])}", fontsize=10)
+        figure.suptitle(f"{title}, {means_in_words(cells[cells['quantity'] == 'error'])}", fontsize=10)
     return figure
 
 

@@ -11,10 +11,10 @@ from mzprobe.figures.style import (
     GREY,
     ORANGE,
     PANEL_TITLE,
-    agents_in_words,
     draw_mean,
     figure_style,
     legend_below,
+    means_in_words,
     panel_rows,
     simulations_axis,
     thousands,
@@ -71,7 +71,7 @@ def draw_improvement(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
             axes.grid(axis="y")
         simulations_axis(panels[0], cells.loc[cells["simulations"] > 0, "simulations"].to_numpy())
-        figure.suptitle(f"{title}, {agents_in_words(cells)}; leaf values by the value network", fontsize=10)
+        figure.suptitle(f"{title}, {means_in_words(cells)}\nleaf values by the value network", fontsize=10)
         figure.supylabel("Improvement (discounted reward)", fontsize=9)
         legend_below(figure, [*(line["label"] for line in LINES.values()), POSSIBLE], columns=3)
     return figure

@@ -9,10 +9,10 @@ from mzprobe.errors import UsageError
 from mzprobe.figures.style import (
     GREY,
     WIDTH,
-    agents_in_words,
     draw_mean,
     figure_style,
     legend_below,
+    means_in_words,
     start_at_zero,
     thousands,
     variant_looks,
@@ -83,7 +83,7 @@ def draw_learning(cells: pd.DataFrame, *, title: str, reference: float | None = 
                 axes.axhline(reference, color=GREY, linestyle=":", linewidth=1.2, label=_DATASET)
         start_at_zero(grid[0], cells)
         grid[0].set_ylabel("Return (undiscounted reward)")
-        figure.suptitle(f"{title}, {agents_in_words(cells)}", fontsize=10)
+        figure.suptitle(f"{title}, {means_in_words(cells)}", fontsize=10)
         legend_below(figure, [*looks, _DATASET], columns=4)
     return figure
 

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from mzprobe.figures.style import (
     BLUE,
     GREY,
-    agents_in_words,
     draw_mean,
     figure_style,
     legend_below,
+    means_in_words,
     start_at_zero,
     thousands,
 )
@@ -57,7 +57,7 @@ def draw_online(cells: pd.DataFrame, *, title: str) -> Figure:
         _draw_agents(axes, behaviour)
         for policy, line in LINES.items():
             draw_mean(axes, cells[cells["policy"] == policy], "training_step", **line)
-        axes.set_title(f"{title}, {agents_in_words(cells)}")
+        axes.set_title(f"{title}, {means_in_words(cells)}")
         axes.set_xlabel("Training steps")
         axes.set_ylabel("Return (undiscounted reward)")
         axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))

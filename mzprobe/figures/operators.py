@@ -11,10 +11,10 @@ from mzprobe.figures.style import (
     ORANGE,
     PANEL_TITLE,
     WIDTH,
-    agents_in_words,
     draw_mean,
     figure_style,
     legend_below,
+    means_in_words,
     simulations_axis,
     thousands,
 )
@@ -93,7 +93,7 @@ def draw_operators(cells: pd.DataFrame, *, title: str) -> Figure:
         for axes in grid[-1]:
             axes.set_xlabel("Simulations, N")
         steps = " and ".join(thousands(step) for step in sorted(set(cells["training_step"])))
-        figure.suptitle(f"{title}, step {steps}, {agents_in_words(cells)}", fontsize=10)
+        figure.suptitle(f"{title}, step {steps}, {means_in_words(cells)}", fontsize=10)
         legend_below(figure, (line["label"] for line in RULES.values()), columns=3)
     return figure
 

@@ -12,10 +12,10 @@ from mzprobe.figures.style import (
     GREY,
     ORANGE,
     PANEL_TITLE,
-    agents_in_words,
     draw_mean,
     figure_style,
     legend_below,
+    means_in_words,
     panel_rows,
     simulations_axis,
     start_at_zero,
@@ -94,7 +94,7 @@ def draw_planning(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.grid(axis="y")
         start_at_zero(panels[0], cells)
         simulations_axis(panels[0], searched["simulations"].to_numpy())
-        figure.suptitle(f"{title}, {agents_in_words(cells)}{_how(searched)}", fontsize=10)
+        figure.suptitle(f"{title}, {means_in_words(cells)}{_how(searched)}", fontsize=10)
         figure.supylabel("Return (undiscounted reward)", fontsize=9)
         labels = [line["label"] for line in (*LINES.values(), *ONE_STEP.values())]
         labels += [*(label for label, _ in PRIOR_ALONE), RANDOM_PLAY]
@@ -129,4 +129,4 @@ def _how(searched: pd.DataFrame) -> str:
         return ""
     leaf, horizon, start = searched[["leaf", "horizon", "counted_from"]].iloc[0]
     until = f"{horizon} steps from the {start}" if horizon else "unlimited planning horizon"
-    return f"; {_LEAVES[leaf]}, {until}"
+    return f"\n{_LEAVES[leaf]}, {until}"

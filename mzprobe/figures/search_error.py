@@ -14,10 +14,10 @@ from mzprobe.figures.style import (
     ORANGE,
     PANEL_TITLE,
     WIDTH,
-    agents_in_words,
     draw_mean,
     figure_style,
     legend_below,
+    means_in_words,
     simulations_axis,
     start_at_zero,
     thousands,
@@ -82,7 +82,7 @@ def draw_search_error(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.grid(axis="y")
         simulations_axis(next(iter(panels.values())), cells["simulations"].to_numpy())
         said = f", step {thousands(steps[0])}" if len(steps) == 1 else ""
-        figure.suptitle(f"{title}{said}, {agents_in_words(cells)}", fontsize=10)
+        figure.suptitle(f"{title}{said}, {means_in_words(cells)}", fontsize=10)
         labels = [line["label"] for line in LINES.values()]
         legend_below(figure, [*labels, *(label + DOTS for label in labels)], columns=2)
     return figure

@@ -15,6 +15,7 @@ from mzprobe.figures.style import (
     draw_mean,
     figure_style,
     legend_below,
+    means_in_words,
     panel_rows,
     thousands,
 )
@@ -25,7 +26,7 @@ _LINES: dict[str, dict[str, Any]] = {
     "rank_error": {"label": "value prediction error (right axis)", "colour": ORANGE},
 }
 _TIES = "ties: sequences of probability 0"
-_WAYS = {"_at_1": "T = 1", "_smoothed": "smoothed"}  # other ways to rank, of which only rho is drawn
+_WAYS = {"_at_1": "at T = 1", "_smoothed": "smoothed"}  # other ways to rank, of which only rho is drawn
 
 
 def aggregate_sequences(frame: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +84,7 @@ def draw_sequences(cells: pd.DataFrame, *, title: str) -> Figure:
         panels[0].set_ylim(*_probability_limits(ranked))
         ranks = int(ranked["rank"].max())
         panels[0].set_xticks(sorted({1, max(1, ranks // 2), ranks}))
-        figure.suptitle(f"{title}, {agents_in_words(ranked)}", fontsize=10)
+        figure.suptitle(f"{title}, {means_in_words(ranked)}", fontsize=10)
         legend_below(figure, (*(line["label"] for line in _LINES.values()), _TIES), columns=2)
     return figure
 
@@ -117,12 +118,18 @@ def _rho_in_words(cells: pd.DataFrame, step: int) -> str:
         return "Spearman $\\rho$ undefined"
     fewer = int(rho["agents"].iloc[0]) < here["agents"].max()
     others = [
-        f"{name} {_signed(other['mean'].iloc[0])}"
+        f"{_signed(other['mean'].iloc[0])} {name}"
         for way, name in _WAYS.items()
         if not (other := here[here["quantity"] == f"rho{way}"]).empty
     ]
-    said = f"Spearman $\\rho$ = {_signed(rho['mean'].iloc[0])}{f' ({agents_in_words(rho)})' if fewer else ''}"
+    said = f"Spearman $\\rho$ = {_mean_in_words(rho)}{f' ({agents_in_words(rho)})' if fewer else ''}"
     return f"{said}\n({', '.join(others)})" if others else said
+
+
+def _mean_in_words(rho: pd.DataFrame) -> str:
+    """Of the one row that there is."""
+    mean = _signed(rho["mean"].iloc[0])
+    return f"{mean} ± {rho['standard_error'].iloc[0]:.2f}" if rho["agents"].iloc[0] > 1 else mean
 
 
 def _signed(number: float) -> str:

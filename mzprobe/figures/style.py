@@ -82,6 +82,11 @@ def agents_in_words(cells: pd.DataFrame) -> str:
     return f"{count} agent{'s' if most > 1 else ''}"
 
 
+def means_in_words(cells: pd.DataFrame) -> str:
+    """What is drawn of so many agents: `30 agents, mean ± standard error`; one alone has neither."""
+    return agents_in_words(cells) + (", mean ± standard error" if cells["agents"].max() > 1 else "")
+
+
 def draw_mean(axes: Axes, cells: pd.DataFrame, x: str, *, colour: Any, label: str, **line: Any) -> None:
     """Draws the means of an aggregate over column `x`, with a band of one standard error; nothing for no cells."""
     if cells.empty:

@@ -13,10 +13,10 @@ from mzprobe.figures.style import (
     GREY,
     ORANGE,
     PANEL_TITLE,
-    agents_in_words,
     draw_mean,
     figure_style,
     legend_below,
+    means_in_words,
     panel_rows,
     start_at_zero,
     thousands,
@@ -88,7 +88,7 @@ def draw_oldest(cells: pd.DataFrame, *, title: str) -> Figure:
         axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
         axes.set_ylabel("Target minus true value")
         axes.grid(axis="y")
-        figure.suptitle(f"{title}, {agents_in_words(cells)},\nthe oldest fifth of the replay buffer", fontsize=10)
+        figure.suptitle(f"{title}, {means_in_words(cells)},\nthe oldest fifth of the replay buffer", fontsize=10)
         legend_below(figure, looks, columns=4)
     return figure
 
@@ -112,7 +112,7 @@ def draw_targets(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
             axes.grid(axis="y")
         start_at_zero(panels[0], cells[cells["quantity"].isin([*LINES])])
-        figure.suptitle(f"{title}, {agents_in_words(cells)}, positions of the replay buffer", fontsize=10)
+        figure.suptitle(f"{title}, {means_in_words(cells)}, positions of the replay buffer", fontsize=10)
         figure.supylabel("Value (discounted reward)", fontsize=9)
         legend_below(figure, (line["label"] for line in LINES.values()), columns=3)
     return figure
