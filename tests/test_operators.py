@@ -128,7 +128,7 @@ def test_a_row_of_panels_a_question_and_a_line_a_rule():
     assert points(drawn["PUCT"]) == {2: 16, 8: 36}
     assert points(drawn["Gumbel"]) == {2: 52, 8: 61}
     assert legend_of(one) == ["PUCT", "Gumbel"]
-    assert one.get_suptitle() == "Golden, step 1K, 2 agents"
+    assert one.get_suptitle() == "Golden, step 1K, 2 agents, mean ± standard error"
     both = draw_operators(aggregate_operators(several()), title="Golden")
     assert [axes.get_ylabel() for axes in both.axes[::3]] == [
         "Trained and acting by it",
