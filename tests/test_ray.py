@@ -65,9 +65,9 @@ def on_cluster(folder, *arguments):
 @pytest.mark.slow
 def test_a_node_that_is_killed_loses_nothing_and_bytes_are_those_of_processes(tmp_path, monkeypatch):
     pytest.importorskip("ray")
-    said = on_cluster(tmp_path / "there", "--kill-node", "train")
-    assert said.splitlines()[0] == "killed a node"
-    assert said.splitlines()[-1] == "done ['horizon', 'online', 'train']"
+    said = on_cluster(tmp_path / "there", "--kill-node", "train").splitlines()
+    ours = [line for line in said if line.startswith(("killed", "done"))]  # Ray says something between, or not
+    assert ours == ["killed a node", "done ['horizon', 'online', 'train']"]
     here = tmp_path / "here"
     here.mkdir()
     (here / "twins.toml").write_text(STUDY)

@@ -73,6 +73,7 @@ class _Worker:
     pipe: Connection
     card: int | None
     task: Task | None = None
+    ending: bool = False  # it takes no further task, and its pipe is about to close
 
 
 @dataclass
@@ -110,7 +111,7 @@ class _Pool:
         """Gives a task to a process that has none, or to a new one."""
         called = pickle.dumps(task)
         card = self._free_card() if task.needs.cards and self.cards else None
-        idle = [worker for worker in self.workers.values() if worker.task is None]
+        idle = [worker for worker in self.workers.values() if worker.task is None and not worker.ending]
         worker = next((one for one in idle if one.card == card), None)
         if worker is None:
             if idle and len(self.workers) >= self.total.cores:  # it sees another card, or none
@@ -188,12 +189,13 @@ class _Pool:
                 self.schedule.done(task)
                 self.on_state(task, "done", "")
             else:
-                self.schedule.failed(task)  # it was told to stop
+                worker.ending = True  # it was told to stop
+                self.schedule.failed(task)
         else:
             self.on_report(message)
 
     def _failed(self, worker: _Worker, sentence: str) -> None:
-        task, worker.task = worker.task, None
+        task, worker.task, worker.ending = worker.task, None, True
         assert task is not None
         self.failures.append((task, sentence))
         self.schedule.failed(task)
