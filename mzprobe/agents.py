@@ -11,7 +11,7 @@ import pandas as pd
 from mzprobe.behaviour import BehaviourPolicy, PriorPolicy
 from mzprobe.compute import Compute
 from mzprobe.config import SearchConfig
-from mzprobe.envs import Environment
+from mzprobe.envs import Environment, refuse_unsound
 from mzprobe.envs.core import bytes_of
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.networks.batching import search_batch_size
@@ -78,6 +78,14 @@ class Agent:
     positions: int = 0
     origin: Origin = field(default_factory=Origin)
     compute: Compute = field(default_factory=Compute)
+
+    def __post_init__(self) -> None:
+        """Refuses an environment of somebody's own that is not deterministic, or no environment at all.
+
+        Raises:
+            UsageError: naming the rule that it breaks.
+        """
+        refuse_unsound(self.environment)
 
     @cached_property
     def policy(self) -> BehaviourPolicy:

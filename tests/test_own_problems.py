@@ -7,9 +7,11 @@ import numpy as np
 import own_problems
 import pytest
 import torch
+from agents import made_agent
 from mutations import ROOT
 
 from mzprobe import envs
+from mzprobe.agents import Agent
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.envs import check_env
 from mzprobe.errors import UsageError
@@ -42,6 +44,39 @@ def test_a_wrong_environment_is_refused_where_it_is_made(name, said):
         envs.make(f"own_problems:{name}")
     assert str(reason.value).startswith(f"environment 'own_problems:{name}' cannot be used: {name} breaks the rule '")
     assert str(reason.value).endswith("; mend it until mzprobe.check_env(env) is silent")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("Slips", "replay to the same bits': it is not deterministic"), ("PaysNaN", "a number that is not finite")],
+)
+def test_a_wrong_environment_is_refused_where_it_is_given_to_an_agent(name, said):
+    with pytest.raises(UsageError, match=said) as reason:
+        made_agent(getattr(own_problems, name)(), None)
+    assert str(reason.value).startswith(f"environment 'grid' cannot be used: {name} breaks the rule '")
+
+
+def test_what_is_no_environment_is_refused_where_it_is_given_to_an_agent():
+    with pytest.raises(UsageError, match="'object' gave object, which does not keep the protocol mzprobe.Environment"):
+        Agent(environment=object(), network=None)
+
+
+def test_an_environment_is_looked_at_once(monkeypatch):
+    class Counts(own_problems.Grid):
+        resets = 0
+
+        def reset(self, seeds):
+            self.resets += 1
+            return super().reset(seeds)
+
+    given = Counts()
+    made_agent(given, None)
+    looks = given.resets
+    made_agent(given, None)
+    assert looks == given.resets > 0
+    made = envs.make("own_problems:Grid")
+    monkeypatch.setattr(type(made), "reset", lambda *_: pytest.fail("what make has looked at is looked at again"))
+    made_agent(made, None)
 
 
 def test_a_stochastic_environment_is_neither_trained_in_nor_asked_about(

@@ -21,7 +21,7 @@ from mzprobe.execution import local
 from mzprobe.execution.core import Failure, Needs, Report
 from mzprobe.execution.local import Ended, Local
 from mzprobe.probes.registry import PROBES
-from mzprobe.settings import PlanningConfig, SearchErrorConfig, StepsConfig, StudyConfig, StudyRun
+from mzprobe.settings import PlanningConfig, SearchErrorConfig, StepsConfig, StudyConfig, StudyRun, load_study
 from mzprobe.study.plan import refuse_missing_steps
 from mzprobe.study.tasks import ProbeTask
 from mzprobe.tables import read_table
@@ -150,6 +150,21 @@ def test_a_study_that_looks_where_there_will_be_no_checkpoint_is_refused(tiny_co
         f"the study's probe {probe} looks at step {step}, where there will be no checkpoint: add it to "
         f"training.checkpoint_steps, or choose others with steps.{probe}"
     )
+
+
+def test_two_behaviour_policies_in_a_study_are_refused_before_anything_runs(run_cli, tmp_path):
+    mixed = tmp_path / "mixed.toml"
+    mixed.write_text('preset = "cartpole"\nseeds = [0]\n[online.acting]\ntemperature = 0\n[horizon]\nstates = 5\n')
+    for more in ((), ("--dry-run",)):
+        code, out, said = run_cli("study", mixed, "--under", tmp_path / "runs", *more)
+        assert (code, out) == (2, "")
+        assert said.endswith(
+            "online and horizon ask about behaviour policies with other acting.temperature, whose tables cannot share "
+            "a folder: give all sections the same acting, or make a study of each\n"
+        )
+    assert not (tmp_path / "runs").exists()
+    mixed.write_text(mixed.read_text() + "[horizon.acting]\ntemperature = 0\n")
+    assert load_study(str(mixed))[0].horizon.acting.temperature == 0
 
 
 # Processes

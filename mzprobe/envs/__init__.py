@@ -3,8 +3,10 @@
 import inspect
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 from mzprobe._plugins import kind_of, load_attribute, nearest, raised
 from mzprobe.envs.cartpole import CartPole
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _GYM, _ATARI = "gym:", "atari:"
+_PASSED: WeakValueDictionary[int, Environment] = WeakValueDictionary()  # that were looked at in this process
 _REGISTRY: dict[str, Callable[..., Environment]] = {
     "cartpole": CartPole,
     "lunarlander": LunarLander,
@@ -73,7 +76,27 @@ def make(name: str, /, **options: Any) -> Environment:
     _refuse_no_environment(name, made)
     if ":" in name and not name.startswith((_GYM, _ATARI)):  # the former are looked at where they are wrapped
         _refuse_broken(name, factory, options)
+        _remember(made)
     return made
+
+
+def refuse_unsound(environment: Environment) -> None:
+    """Looks at an environment that was given as an object, once; ours, and what `make` made, have been.
+
+    Raises:
+        UsageError: if it is no environment, or breaks a rule of `check_env` on a short walk; names the rule.
+    """
+    if type(environment).__module__.partition(".")[0] == __name__.partition(".")[0]:
+        return
+    if _PASSED.get(id(environment)) is not environment:
+        _refuse_no_environment(type(environment).__name__, environment)
+        refuse_broken(environment, name=environment.spec.name)
+        _remember(environment)
+
+
+def _remember(environment: Environment) -> None:
+    with suppress(TypeError):  # a class with slots and no weak references is looked at again
+        _PASSED[id(environment)] = environment
 
 
 def _refuse_broken(name: str, factory: Callable[..., Environment], options: dict[str, Any]) -> None:

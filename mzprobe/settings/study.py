@@ -117,6 +117,20 @@ class StudyConfig(Config):
             raise ValueError("dataset is used by no variant: give one of them dataset.use, or remove that section")
         return self
 
+    @model_validator(mode="after")
+    def _one_behaviour_policy(self) -> Self:
+        """Tables of one folder are drawn together, and a second policy's would be refused after hours."""
+        asked = {name: settings.acting.model_dump() for name, (settings, _) in self.probes().items()}
+        first = next(iter(asked), "")
+        for name, acting in asked.items():
+            unlike = [f"acting.{key}" for key, value in acting.items() if value != asked[first][key]]
+            if unlike:
+                raise ValueError(
+                    f"{first} and {name} ask about behaviour policies with other {', '.join(unlike)}, whose tables "
+                    "cannot share a folder: give all sections the same acting, or make a study of each"
+                )
+        return self
+
     def probes(self) -> dict[str, tuple[ProbeConfig, tuple[int, ...]]]:
         """The probes that have a section, in order: settings and training steps by name."""
         named = {name: getattr(self, name) for name in type(self.steps).model_fields}
