@@ -104,7 +104,7 @@ def test_an_untrained_model_is_said_in_words_where_there_are_trained_ones(frame)
     worse = with_untrained.assign(error=with_untrained["error"] + 2 * untrained)
     axes = draw_horizon(aggregate_horizon(worse), title="Golden").axes[0]
     assert [line.get_xdata().tolist() for line in axes.lines] == [[1000]] * 3
-    assert [text.get_text() for text in axes.texts] == ["untrained (step 0): 5 to 7.5,\nnot drawn"]
+    assert axes.get_title() == "By horizon\n(untrained: 5 to 7.5)"
 
 
 def test_an_untrained_model_is_treated_alike_where_it_is_no_worse(frame):
@@ -112,7 +112,7 @@ def test_an_untrained_model_is_treated_alike_where_it_is_no_worse(frame):
     better = with_untrained.assign(error=with_untrained["error"] * (with_untrained["training_step"] > 0))
     axes = draw_horizon(aggregate_horizon(better), title="Golden").axes[0]
     assert [line.get_xdata().tolist() for line in axes.lines] == [[1000]] * 3
-    assert [text.get_text() for text in axes.texts] == ["untrained (step 0): 0 to 0,\nnot drawn"]
+    assert axes.get_title() == "By horizon\n(untrained: 0 to 0)"
 
 
 def steps_frame():
@@ -146,11 +146,11 @@ def test_medians_states_without_ends_and_single_steps_have_their_lines():
     _, typical, alone = draw_horizon(cells, title="Golden").axes
     drawn = {line.get_label(): dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in typical.lines}
     assert drawn == {
-        "mean": {500: 8, 1000: 8},
-        "median": {500: 4, 1000: 4},
-        "mean without ends": {500: 3, 1000: 3},
+        "mean of all": {500: 8, 1000: 8},
+        "median of all": {500: 4, 1000: 4},
+        "mean of those with no end near": {500: 3, 1000: 3},
     }
-    assert [line.get_label() for line in alone.lines] == ["0.5K", "1K", "1K, re-grounded"]
+    assert [line.get_label() for line in alone.lines] == ["0.5K", "1K", "1K, encoded anew every step"]
     assert alone.lines[0].get_ydata().tolist() == pytest.approx([0.15, 0.3])
     assert alone.lines[2].get_ydata().tolist() == pytest.approx([0.075, 0.15])
     assert alone.get_ylabel().endswith("(reward)")
@@ -160,7 +160,7 @@ def test_an_untrained_model_alone_is_drawn(frame):
     untrained = frame[frame["training_step"] == 500].assign(training_step=0)
     axes = draw_horizon(aggregate_horizon(untrained), title="Golden").axes[0]
     assert [line.get_xdata().tolist() for line in axes.lines] == [[0]] * 3
-    assert len(axes.texts) == 0
+    assert axes.get_title() == "By horizon"
 
 
 def test_title_axes_and_legend_name_what_is_drawn(frame):
@@ -168,10 +168,25 @@ def test_title_axes_and_legend_name_what_is_drawn(frame):
     assert axes.get_figure().get_suptitle() == "Golden, 2 agents, mean ± standard error"
     assert axes.get_xlabel() == "Training steps"
     assert axes.get_ylabel() == "Value prediction error\n(discounted reward)"
-    assert axes.get_legend().get_title().get_text() == "h"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["3", "2", "1"]
-    assert axes.get_ylim()[0] == 0
+    assert axes.get_legend().get_title().get_text() == "Horizon h (environment steps)"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1", "2", "3"]
     assert [axes.xaxis.get_major_formatter()(step, 0) for step in (0, 500, 20_000)] == ["0", "0.5K", "20K"]
+
+
+@pytest.mark.parametrize(
+    ("late", "scale", "lowest"), [(0.01, "log", 0.005 / 1.5), (0.5, "linear", 0.0), (0.0, "linear", 0.0)]
+)
+def test_errors_that_vanish_late_have_a_logarithmic_axis_unless_they_are_zero(late, scale, lowest):
+    sizes = {500: 1.0, 1000: late}
+    rows = [
+        {"seed": seed, "training_step": step, "h": h, "error": size * h / 2}
+        for seed in (0, 1)
+        for step, size in sizes.items()
+        for h in (1, 2)
+    ]
+    for axes in draw_horizon(aggregate_horizon(pd.DataFrame(rows)), title="Golden").axes:
+        assert axes.get_yscale() == scale
+        assert axes.get_ylim()[0] == pytest.approx(lowest)
 
 
 def test_a_single_agent_is_drawn_without_a_warning(frame):

@@ -78,7 +78,7 @@ def test_an_error_that_is_smallest_in_the_mean_alone_has_no_frame_and_rows_count
     # In row 500 both agents have theirs on the diagonal, in row 1000 none; then one of two: neither cell has most.
     figure = draw_cross(aggregate_cross(golden("cross")), title="Golden")
     counts = [text.get_text() for text in figure.axes[1].texts if beside(text)]
-    assert counts == ["2/2", "0/2", "smallest for\nthe own policy"]
+    assert counts == ["2/2", "0/2", "agents: smallest\nfor own policy"]
     frame = golden("cross")
     turned = frame.assign(error=frame["error"].mask((frame["seed"] == 0) & (frame["policy_step"] == 500), 100.0))
     figure = draw_cross(aggregate_cross(turned), title="Golden")
@@ -127,7 +127,7 @@ def test_rows_are_models_downwards_and_columns_policies(cross):
     assert [text.get_text() for text in left.get_xticklabels()] == ["0.5K", "1K"]
     assert left.get_ylabel() == "Model and states\nof training step X"
     assert left.get_xlabel() == "Policy of training step Y"
-    assert figure.get_suptitle() == "Golden, 2 agents"
+    assert figure.get_suptitle() == "Golden, mean of 2 agents"
     assert legend_of(figure) == ["smallest error of its row, in most agents too"]
 
 

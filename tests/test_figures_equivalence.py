@@ -25,18 +25,18 @@ def test_a_panel_shows_the_models_own_head_and_no_untrained_model(cells):
     assert panel.get_title() == "Step 1K"
     drawn = {line.get_label(): points(line) for line in panel.lines}
     assert drawn == {
-        "order-k Bellman error": {0: 0, 1: 2.5},
-        "its part of rewards": {0: 0, 1: 1.25},
-        "its part of the bootstrap": {0: 0, 1: 1.75},
+        "order-k Bellman error": {1: 2.5},
+        "its part of rewards": {1: 1.25},
+        "its part of the bootstrap": {1: 1.75},
     }
-    assert [len(line.get_xdata()) for line in panel.lines] == [2, 2, 2]  # no other head's numbers among them
+    assert [len(line.get_xdata()) for line in panel.lines] == [1, 1, 1]  # no other head's numbers among them
     assert panel.get_ylim()[0] == 0
 
 
 def test_an_untrained_model_alone_is_drawn(cells):
     (panel,) = draw_equivalence(cells[cells["training_step"] == 0], title="Golden").axes
     assert panel.get_title() == "Step 0"
-    assert points(panel.lines[0]) == {0: 9, 1: 8}
+    assert points(panel.lines[0]) == {1: 8}
 
 
 def test_lines_differ_in_colour_and_dashes_and_are_named_below(cells):

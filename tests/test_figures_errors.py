@@ -161,7 +161,8 @@ def test_other_ways_to_rank_have_their_rho_in_the_title():
     frame = golden("sequences")
     cells = aggregate_sequences(frame.assign(rho_at_1=-0.5, rho_smoothed=0.25))
     titles = [left.get_title() for left, _ in pairs(draw_sequences(cells, title="Golden"))]
-    assert [title.splitlines()[-1] for title in titles] == ["(\N{MINUS SIGN}0.50 at T = 1, 0.25 smoothed)"] * 2
+    said = ["at T = 1: \N{MINUS SIGN}0.50 ± 0.00", "of smoothed visits: 0.25 ± 0.00"]
+    assert [title.splitlines()[-2:] for title in titles] == [said] * 2
 
 
 def test_the_last_panel_of_a_short_row_has_numbers_on_its_right_axis(sequences):
@@ -202,13 +203,12 @@ def test_the_priors_differ_in_colour_dashes_and_marker(search):
 def test_figure_6_names_its_quantities_units_and_step(search):
     figure = draw_search_error(search, title="Golden")
     assert figure.get_suptitle() == "Golden, step 2K, 2 agents, mean ± standard error"
-    divergences = [r"TV$[\pi_\theta, \hat{\pi}]$", r"KL$[\pi_\theta, \hat{\pi}]$"]
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[:3] == ["Tree path", "Tree path, equal depth", "Tree path and rollout"]
-    assert titles[3:] == ["Length of the tree path", *divergences]
+    assert titles[3:] == ["Length of the tree path", *["Visits against the\npolicy network"] * 2]
     units = [axes.get_ylabel() for axes in figure.axes]
     assert units[:3] == ["Value prediction error\n(discounted reward)"] * 3
-    assert units[3:] == ["Environment steps", "Total variation (unitless)", "KL divergence (nats)"]
+    assert units[3:] == ["Environment steps", "Total variation\n(0 to 1)", "Kullback-Leibler\ndivergence (nats)"]
     assert legend_of(figure) == ["policy prior", "uniform prior"]
     assert [axes.get_xlabel() for axes in figure.axes] == [""] * 3 + ["Simulations, N"] * 3
     for axes in figure.axes:

@@ -37,8 +37,8 @@ PLANNING = {
     (2000, "none", "policy", "state", 0, 1.0): (70.0, 10.0, 2),
 }
 BY = ("training_step", "model", "prior", "prior_at", "simulations", "temperature")
-LEARNED = ["learned model, policy prior", "learned model, prior of real states", "learned model, uniform prior"]
-TRUE = ["true model, policy prior", "true model, prior of latents", "true model, uniform prior"]
+LEARNED = ["learned model, policy prior", "learned model, prior at real states", "learned model, uniform prior"]
+TRUE = ["true model, policy prior", "true model, prior at latents", "true model, uniform prior"]
 ALONE = ["policy prior alone, sampled", "policy prior alone, greedy"]
 LABELS = [*LEARNED, *TRUE, *ALONE]
 
@@ -82,7 +82,7 @@ def test_figure_2_names_its_axes_agents_and_lines(online):
     assert (axes.get_title(), axes.get_xlabel()) == ("Golden, 2 agents, mean ± standard error", "Training steps")
     assert axes.get_ylabel() == "Return (undiscounted reward)"
     assert axes.xaxis.get_major_formatter()(500, 0) == "0.5K"
-    assert legend_of(figure) == ["MCTS (behaviour policy)", SAMPLED]
+    assert legend_of(figure) == ["MCTS (behaviour policy)", SAMPLED, "MCTS, each agent"]
 
 
 def test_the_axis_of_returns_starts_at_0_unless_one_lies_below(online):

@@ -57,7 +57,7 @@ def test_a_wrong_environment_is_refused_where_it_is_given_to_an_agent(name, said
 
 
 def test_what_is_no_environment_is_refused_where_it_is_given_to_an_agent():
-    with pytest.raises(UsageError, match="'object' gave object, which does not keep the protocol mzprobe.Environment"):
+    with pytest.raises(UsageError, match=r"'object' gave object, which does not keep the protocol mzprobe\.Env"):
         Agent(environment=object(), network=None)
 
 

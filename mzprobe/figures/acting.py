@@ -76,7 +76,7 @@ def draw_acting(cells: pd.DataFrame, *, title: str, reference: float | None = No
             axes.set_xlim(left=0)
         axes.grid(axis="x")
         axes.set_title(f"{title}, {_steps(cells)}, {means_in_words(cells)}")
-        legend_below(figure, [*variants, _DATASET], columns=4)
+        legend_below(figure, [*variants, _DATASET], title="Variant", columns=4)
     return figure
 
 

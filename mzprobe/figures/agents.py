@@ -41,6 +41,7 @@ def draw_agents(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.set_title(f"{variant}, {agents}", fontsize=PANEL_TITLE)
             axes.grid(axis="y")
         for axes in panels if cells["training_step"].max() >= 5000 else []:
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
             axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
         if cells["mean"].min() >= 0:
             panels[0].set_ylim(bottom=0)

@@ -47,6 +47,7 @@ class Run(NamedTuple):
 _POLICY_NAMES = {"behaviour": "search", "prior": "policy network,\nsampled", "greedy": "policy network,\ngreedy"}
 _POLICIES = list(_POLICY_NAMES)
 _STEPS = ("training_step", "policy_step")
+_MARKED = 40  # points of a line, at most, that have a mark each
 _LABEL = 45  # characters of which two stand beside each other
 _APART = 0.15  # of two runs' marks at a policy's place
 _UNITS = {"seed": "agents", "episode": "episodes"}
@@ -140,7 +141,13 @@ def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: 
                     shift = _APART * (place - (len(looks) - 1) / 2)
                     _draw_categories(axes, own, look | {"label": labels[label]}, shift=shift)
                 else:
-                    draw_mean(axes, own, view.x, **look | {"label": labels[label]})
+                    marks = {"marker": ""} if len(own) > _MARKED else {}
+                    draw_mean(
+                        axes,
+                        own[own["mean"] > 0] if panel.log else own,
+                        view.x,
+                        **look | {"label": labels[label]} | marks,
+                    )
             axes.set_title(panel.title, fontsize=PANEL_TITLE)
             axes.set_ylabel(f"{panel.ylabel}\n{against}".strip(), fontsize=8)
             axes.grid(axis="y")
@@ -148,16 +155,26 @@ def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: 
                 axes.axhline(0, color="0.6", linewidth=0.6)
         together = pd.concat([_rows(cells, panel.where) for panel in shown])
         for panel, axes in zip(shown, panels, strict=True):  # after all of them: what is shared has seen its largest
-            start_at_zero(axes, together if alike else _rows(cells, panel.where))
+            if panel.log:
+                axes.set_yscale("log")
+            else:
+                start_at_zero(axes, together if alike else _rows(cells, panel.where))
         if view.x == "simulations":
             simulations_axis(panels[0], cells[cells["simulations"] > 0]["simulations"].to_numpy())
         elif view.x in _STEPS:
             panels[0].xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
         elif view.x != "policy":
             panels[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-        figure.suptitle(f"{title}, {view.name}", fontsize=10)
-        legend_below(figure, labels.values(), columns=2 if max(map(len, labels.values())) <= _LABEL else 1)
+        figure.suptitle(f"{title}, {view.name.replace('_', ' ')}{_spread(together)}", fontsize=10)
+        legend_below(figure, labels.values(), title="Run", columns=2 if max(map(len, labels.values())) <= _LABEL else 1)
     return figure
+
+
+def _spread(cells: pd.DataFrame) -> str:
+    """What bands and bars are, in words; nothing where a single agent has none."""
+    if "over" in cells:
+        return f", mean ± standard error over {' or '.join(cells['over'].unique())}"
+    return ", mean ± standard error over agents" if cells["agents"].max() > 1 else ""
 
 
 def _draw_categories(axes: Axes, cells: pd.DataFrame, look: Mapping[str, Any], *, shift: float) -> None:

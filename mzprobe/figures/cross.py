@@ -17,6 +17,7 @@ from mzprobe.figures.style import PANEL_TITLE, WIDTH, agents_in_words, figure_st
 from mzprobe.stats import over_agents
 from mzprobe.tables import own_temperature
 
+_COLOURS = 41  # of a map, odd for a middle; with more, those of text have no room in a PNG of 256
 MISSING = "0.85"  # grey of a cell that has no number
 _FRAME: dict[str, Any] = {"fill": False, "edgecolor": "black", "linewidth": 1.3}
 _HALO = _FRAME | {"edgecolor": "white", "linewidth": 2.8}  # below the frames, so that dark cells show them too
@@ -89,10 +90,11 @@ def draw_cross(cells: pd.DataFrame, *, title: str) -> Figure:
         _colour_bar(grid[:, 0], error, ticks=ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
         ratio = "Error relative to that for the model's own policy\n(ratio to the row's diagonal; log colour scale)"
         _colour_bar(grid[:, 1], ratio, ticks=ticker.LogLocator(base=2), format=ticker.FuncFormatter(_fraction))
-        figure.suptitle(f"{title}, {agents_in_words(cells)}", fontsize=10)
+        of = "mean of " if cells["agents"].max() > 1 else ""
+        figure.suptitle(f"{title}, {of}{agents_in_words(cells)}", fontsize=10)
         if keys:
             shown = [keys[label] for label in (_SMALLEST, _NONE) if label in keys]
-            figure.legend(handles=shown, loc="outside lower center", ncols=2, frameon=False)
+            figure.legend(handles=shown, title="Cell", loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -117,7 +119,7 @@ def _draw_pair(pair: Sequence[Axes], cells: pd.DataFrame, looks: list[dict[str, 
 
 def _heat_map(axes: Axes, matrix: pd.DataFrame, framed: NDArray[np.bool_], *, norm: Normalize, colours: str) -> None:
     """One matrix: its numbers in coloured cells, some of them framed, and none where there is no number."""
-    colour_map = mpl.colormaps[colours]
+    colour_map = mpl.colormaps[colours].resampled(_COLOURS)
     axes.pcolormesh(
         np.ma.masked_invalid(matrix.to_numpy()), norm=norm, cmap=colour_map, edgecolors="white", linewidth=0.5
     )
@@ -152,7 +154,7 @@ def _count_diagonals(axes: Axes, counts: pd.DataFrame, agents: pd.DataFrame) -> 
             axes.annotate(
                 said, (1, row + 0.5), (3, 0), ("axes fraction", "data"), "offset points", fontsize=7, va="center"
             )
-    top = "smallest for\nthe own policy"
+    top = "agents: smallest\nfor own policy"
     axes.annotate(top, (1, 1), (3, 3), "axes fraction", "offset points", fontsize=6, va="bottom", ha="left")
 
 

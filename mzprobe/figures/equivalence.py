@@ -12,6 +12,7 @@ from mzprobe.figures.style import (
     ORANGE,
     PANEL_TITLE,
     draw_mean,
+    error_axes,
     figure_style,
     legend_below,
     means_in_words,
@@ -41,7 +42,8 @@ def aggregate_equivalence(frame: pd.DataFrame) -> pd.DataFrame:
 def draw_equivalence(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate where the value head is the model's own: one panel a training step, a line a quantity.
 
-    The untrained model (step 0) is left out where there are others: its errors are those of predicting nothing.
+    The untrained model (step 0) is left out where there are others: its errors are those of predicting nothing. So is
+    order 0, where both updates are the same value.
 
     Args:
         cells: what `aggregate_equivalence` gives.
@@ -50,16 +52,17 @@ def draw_equivalence(cells: pd.DataFrame, *, title: str) -> Figure:
     own = cells[cells["training_step"] == cells["value_step"]]
     steps = np.sort(own["training_step"].unique())
     steps = steps[steps > 0] if steps.max(initial=0) > 0 else steps
+    shown = own[(own["k"] > 0) & own["training_step"].isin(steps)]
     with figure_style():
         figure, panels = panel_rows(len(steps), xlabel="Order k (environment steps)")
         for step, axes in zip(steps, panels, strict=True):
-            panel = own[own["training_step"] == step]
+            panel = shown[shown["training_step"] == step]
             for quantity, line in LINES.items():
                 draw_mean(axes, panel[panel["quantity"] == quantity], "k", **line)
             axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
-            axes.grid(axis="y")
-        panels[0].set_ylim(bottom=0)
+        error_axes(panels, shown)
+        panels[0].set_xlim(left=0)
         figure.suptitle(f"{title}, {means_in_words(own)}", fontsize=10)
-        figure.supylabel("Magnitude (discounted reward)", fontsize=9)
-        legend_below(figure, (line["label"] for line in LINES.values()), columns=3)
+        figure.supylabel("Error (discounted reward)", fontsize=9)
+        legend_below(figure, (line["label"] for line in LINES.values()), title="Magnitude of the", columns=3)
     return figure

@@ -11,6 +11,7 @@ from mzprobe.figures.style import (
     GREY,
     ORANGE,
     PANEL_TITLE,
+    draw_level,
     draw_mean,
     figure_style,
     legend_below,
@@ -66,12 +67,14 @@ def draw_improvement(cells: pd.DataFrame, *, title: str) -> Figure:
             for (model, prior), line in LINES.items():
                 own = (panel["model"] == model) & (panel["prior"] == prior) & (panel["leaf"] == "value")
                 draw_mean(axes, panel[own], "simulations", **line)
-            for mean in panel.loc[panel["model"] == "none", "mean"]:
-                axes.axhline(mean, color=GREY, linestyle=(0, (1, 1)), linewidth=1.2, label=POSSIBLE)
+            best = panel[panel["model"] == "none"]
+            draw_level(axes, best, colour=GREY, dashes=(0, (1, 1)), label=POSSIBLE)
             axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
             axes.grid(axis="y")
         simulations_axis(panels[0], cells.loc[cells["simulations"] > 0, "simulations"].to_numpy())
         figure.suptitle(f"{title}, {means_in_words(cells)}\nleaf values by the value network", fontsize=10)
         figure.supylabel("Improvement (discounted reward)", fontsize=9)
-        legend_below(figure, [*(line["label"] for line in LINES.values()), POSSIBLE], columns=3)
+        legend_below(
+            figure, [*(line["label"] for line in LINES.values()), POSSIBLE], title="Acts by search in", columns=3
+        )
     return figure

@@ -70,7 +70,7 @@ def draw_learning(cells: pd.DataFrame, *, title: str, reference: float | None = 
         panels.append(("core_seconds", "Core seconds of training"))
     looks = variant_looks(cells["variant"].unique())
     with figure_style():
-        figure = Figure(figsize=(WIDTH if len(panels) > 1 else 4.6, 3.3), layout="constrained")
+        figure = Figure(figsize=(WIDTH if len(panels) > 1 else 4.6, 3.6), layout="constrained")
         grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (x, label) in zip(grid, panels, strict=True):
             ends = cells.groupby("variant")[x].max()
@@ -84,7 +84,7 @@ def draw_learning(cells: pd.DataFrame, *, title: str, reference: float | None = 
         start_at_zero(grid[0], cells)
         grid[0].set_ylabel("Return (undiscounted reward)")
         figure.suptitle(f"{title}, {means_in_words(cells)}", fontsize=10)
-        legend_below(figure, [*looks, _DATASET], columns=4)
+        legend_below(figure, [*looks, _DATASET], title="Variant", columns=4)
     return figure
 
 

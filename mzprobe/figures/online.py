@@ -27,6 +27,7 @@ LINES: dict[str, dict[str, Any]] = {
     "prior": {"label": "policy prior, sampled", "colour": GREY, "marker": "s", "linestyle": "-."},
     "greedy": {"label": "policy prior, greedy", "colour": GREY, "marker": "^", "linestyle": (0, (6, 2))},
 }
+_AGENT, _COLDER = "MCTS, each agent", "MCTS at another temperature T"
 
 
 def aggregate_online(frame: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +52,7 @@ def draw_online(cells: pd.DataFrame, *, title: str) -> Figure:
         title: of the environment.
     """
     with figure_style():
-        figure = Figure(figsize=(4.6, 3.3), layout="constrained")
+        figure = Figure(figsize=(4.6, 3.8), layout="constrained")
         axes = figure.subplots()
         behaviour = cells[cells["policy"] == "behaviour"]
         _draw_agents(axes, behaviour)
@@ -64,7 +65,8 @@ def draw_online(cells: pd.DataFrame, *, title: str) -> Figure:
         start_at_zero(axes, cells)
         axes.grid(axis="y")
         _mark_temperatures(axes, behaviour)
-        legend_below(figure, (line["label"] for line in LINES.values()), columns=2)
+        labels = [*(line["label"] for line in LINES.values()), _AGENT, _COLDER]
+        legend_below(figure, labels, title="Acts by", columns=2)
     return figure
 
 
@@ -74,7 +76,7 @@ def _draw_agents(axes: Axes, behaviour: pd.DataFrame) -> None:
     if len(own) > 1 and len({len(numbers) for numbers in own}) == 1 and len(own[0]) > 1:
         steps = behaviour["training_step"].to_numpy()
         lines = [np.column_stack([steps, returns]) for returns in np.array(own).T]
-        axes.add_collection(LineCollection(lines, colors=[BLUE], linewidths=0.5, alpha=0.35))
+        axes.add_collection(LineCollection(lines, colors=[BLUE], linewidths=0.5, alpha=0.35, label=_AGENT))
 
 
 def _mark_temperatures(axes: Axes, behaviour: pd.DataFrame) -> None:
@@ -83,5 +85,5 @@ def _mark_temperatures(axes: Axes, behaviour: pd.DataFrame) -> None:
     changes = [i for i in range(1, len(T)) if T[i] != T[i - 1]]
     for height, i in enumerate(changes):  # each a line of text higher, at the bottom, where few curves are
         step, place = behaviour["training_step"].iloc[i], (2, 3 + 8 * height)
-        axes.axvline(step, color="0.8", linewidth=0.8, zorder=0)
+        axes.axvline(step, color="0.8", linewidth=0.8, zorder=0, label=_COLDER)
         axes.annotate(f"T = {T[i]:g}", (step, 0), place, ("data", "axes fraction"), "offset points", fontsize=6)

@@ -31,7 +31,7 @@ _DRAWN = ("return", "entropy", "fidelity")
 RULES: dict[str, dict[str, Any]] = {
     "puct": {"label": "PUCT", "colour": BLUE, "marker": "o"},
     "gumbel": {"label": "Gumbel", "colour": ORANGE, "marker": "s"},
-    "regularised": {"label": "regularised", "colour": GREEN, "marker": "^"},
+    "regularised": {"label": "regularised policy", "colour": GREEN, "marker": "^"},
 }
 _ROWS = {"trained": "Trained and acting by it", "acting": "Acting alone, agents of {}"}
 
@@ -94,7 +94,7 @@ def draw_operators(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.set_xlabel("Simulations, N")
         steps = " and ".join(thousands(step) for step in sorted(set(cells["training_step"])))
         figure.suptitle(f"{title}, step {steps}, {means_in_words(cells)}", fontsize=10)
-        legend_below(figure, (line["label"] for line in RULES.values()), columns=3)
+        legend_below(figure, (line["label"] for line in RULES.values()), title="Search rule", columns=3)
     return figure
 
 

@@ -12,6 +12,7 @@ from mzprobe.figures.style import (
     GREY,
     ORANGE,
     PANEL_TITLE,
+    draw_level,
     draw_mean,
     figure_style,
     legend_below,
@@ -24,10 +25,16 @@ from mzprobe.figures.style import (
 from mzprobe.stats import over_agents
 
 _HOLLOW: dict[str, Any] = {"linewidth": 0.8, "markersize": 5, "markerfacecolor": "none", "zorder": 3}
+_BROAD: dict[str, Any] = {"linewidth": 1.8, "markersize": 4}  # seen behind the true model's, which lie on them
 LINES: dict[tuple[str, str, str], dict[str, Any]] = {  # model, prior, where that is from
-    ("learned", "policy", "latent"): {"label": "learned model, policy prior", "colour": ORANGE, "marker": "o"},
+    ("learned", "policy", "latent"): {
+        "label": "learned model, policy prior",
+        "colour": ORANGE,
+        "marker": "o",
+        **_BROAD,
+    },
     ("learned", "policy", "state"): {
-        "label": "learned model, prior of real states",
+        "label": "learned model, prior at real states",
         "colour": ORANGE,
         "marker": "^",
         "linestyle": "--",
@@ -38,10 +45,11 @@ LINES: dict[tuple[str, str, str], dict[str, Any]] = {  # model, prior, where tha
         "colour": ORANGE,
         "marker": "o",
         "linestyle": ":",
+        **_BROAD,
     },
     ("true", "policy", "state"): {"label": "true model, policy prior", "colour": GREEN, "marker": "s"},
     ("true", "policy", "latent"): {
-        "label": "true model, prior of latents",
+        "label": "true model, prior at latents",
         "colour": GREEN,
         "marker": "v",
         "linestyle": "--",
@@ -98,7 +106,7 @@ def draw_planning(cells: pd.DataFrame, *, title: str) -> Figure:
         figure.supylabel("Return (undiscounted reward)", fontsize=9)
         labels = [line["label"] for line in (*LINES.values(), *ONE_STEP.values())]
         labels += [*(label for label, _ in PRIOR_ALONE), RANDOM_PLAY]
-        legend_below(figure, labels, columns=3)
+        legend_below(figure, labels, title="Acts by search in, or without one by", columns=3)
     return figure
 
 
@@ -108,19 +116,11 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
         draw_mean(axes, panel[own], "simulations", **line)
     alone = panel[(panel["model"] == "none") & (panel["prior"] == "policy")]
     for (label, dashes), greedy in zip(PRIOR_ALONE, (False, True), strict=True):
-        _draw_level(axes, alone[(alone["temperature"] == 0) == greedy], colour=GREY, dashes=dashes, label=label)
+        draw_level(axes, alone[(alone["temperature"] == 0) == greedy], colour=GREY, dashes=dashes, label=label)
     by_lot = panel[(panel["model"] == "none") & (panel["prior"] == "uniform")]
-    _draw_level(axes, by_lot, colour="0.7", dashes="-", label=RANDOM_PLAY)
+    draw_level(axes, by_lot, colour="0.7", dashes="-", label=RANDOM_PLAY)
     for model, line in ONE_STEP.items():
-        _draw_level(axes, panel[(panel["model"] == model) & (panel["prior"] == "none")], **line)
-
-
-def _draw_level(axes: Axes, cells: pd.DataFrame, *, colour: Any, dashes: Any, label: str) -> None:
-    """A horizontal line at the mean of a cell, if there is one, with a band of one standard error."""
-    for mean, error in zip(cells["mean"], cells["standard_error"], strict=True):
-        axes.axhline(mean, color=colour, linestyle=dashes, linewidth=1.2, label=label)
-        if not np.isnan(error):
-            axes.axhspan(mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
+        draw_level(axes, panel[(panel["model"] == model) & (panel["prior"] == "none")], **line)
 
 
 def _how(searched: pd.DataFrame) -> str:

@@ -30,8 +30,8 @@ PANELS = {  # title and name of the y axis
     "matched_error": ("Tree path, equal depth", _ERROR),
     "trajectory_error": ("Tree path and rollout", _ERROR),
     "path_length": ("Length of the tree path", "Environment steps"),
-    "tv": (r"TV$[\pi_\theta, \hat{\pi}]$", "Total variation (unitless)"),
-    "kl": (r"KL$[\pi_\theta, \hat{\pi}]$", "KL divergence (nats)"),
+    "tv": ("Visits against the\npolicy network", "Total variation\n(0 to 1)"),
+    "kl": ("Visits against the\npolicy network", "Kullback-Leibler\ndivergence (nats)"),
 }
 QUANTITIES = tuple(PANELS)
 REGULARISED = {"tv": "tv_regularised", "kl": "kl_regularised"}  # drawn beside them
@@ -84,7 +84,7 @@ def draw_search_error(cells: pd.DataFrame, *, title: str) -> Figure:
         said = f", step {thousands(steps[0])}" if len(steps) == 1 else ""
         figure.suptitle(f"{title}{said}, {means_in_words(cells)}", fontsize=10)
         labels = [line["label"] for line in LINES.values()]
-        legend_below(figure, [*labels, *(label + DOTS for label in labels)], columns=2)
+        legend_below(figure, [*labels, *(label + DOTS for label in labels)], title="Search with", columns=2)
     return figure
 
 
@@ -102,7 +102,7 @@ def _panels(steps: NDArray[np.int64], known: Container[str]) -> tuple[Figure, di
     kept = [[quantity for quantity in row if quantity in known] for row in _ROWS]
     kept = [row for row in kept if row]
     rows, columns = len(steps) * len(kept), max(len(row) for row in kept)
-    figure = Figure(figsize=(WIDTH, 1.9 * rows + 0.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.0 * rows + 1.1), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
     panels: dict[tuple[int, str], Axes] = {}
     lowest: dict[int, Axes] = {}

@@ -26,7 +26,7 @@ _LINES: dict[str, dict[str, Any]] = {
     "rank_error": {"label": "value prediction error (right axis)", "colour": ORANGE},
 }
 _TIES = "ties: sequences of probability 0"
-_WAYS = {"_at_1": "at T = 1", "_smoothed": "smoothed"}  # other ways to rank, of which only rho is drawn
+_WAYS = {"_at_1": "at T = 1", "_smoothed": "of smoothed visits"}  # other ways to rank, of which only rho is drawn
 
 
 def aggregate_sequences(frame: pd.DataFrame) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def draw_sequences(cells: pd.DataFrame, *, title: str) -> Figure:
     steps = np.sort(ranked["training_step"].unique())
     limit, apart = _error_limit(ranked)
     with figure_style():
-        figure, panels = panel_rows(len(steps), xlabel="Rank (1: least probable)")
+        figure, panels = panel_rows(len(steps), xlabel="Rank (1: least probable)", height=2.2)
         for step, left in zip(steps, panels, strict=True):
             panel, right = ranked[ranked["training_step"] == step], left.twinx()
             for axes, (quantity, line) in zip((left, right), _LINES.items(), strict=True):
@@ -85,7 +85,7 @@ def draw_sequences(cells: pd.DataFrame, *, title: str) -> Figure:
         ranks = int(ranked["rank"].max())
         panels[0].set_xticks(sorted({1, max(1, ranks // 2), ranks}))
         figure.suptitle(f"{title}, {means_in_words(ranked)}", fontsize=10)
-        legend_below(figure, (*(line["label"] for line in _LINES.values()), _TIES), columns=2)
+        legend_below(figure, (*(line["label"] for line in _LINES.values()), _TIES), title="At each rank", columns=2)
     return figure
 
 
@@ -118,12 +118,12 @@ def _rho_in_words(cells: pd.DataFrame, step: int) -> str:
         return "Spearman $\\rho$ undefined"
     fewer = int(rho["agents"].iloc[0]) < here["agents"].max()
     others = [
-        f"{_signed(other['mean'].iloc[0])} {name}"
+        f"{name}: {_mean_in_words(other)}"
         for way, name in _WAYS.items()
         if not (other := here[here["quantity"] == f"rho{way}"]).empty
     ]
     said = f"Spearman $\\rho$ = {_mean_in_words(rho)}{f' ({agents_in_words(rho)})' if fewer else ''}"
-    return f"{said}\n({', '.join(others)})" if others else said
+    return "\n".join([said, *others])
 
 
 def _mean_in_words(rho: pd.DataFrame) -> str:

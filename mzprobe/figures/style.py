@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +37,7 @@ STYLE: Any = {
 
 WIDTH = 7.0  # inches, of a figure of several panels: a page's text
 PANEL_TITLE = 9  # points
+_SPAN = 5.0  # largest error divided by the smallest, from which on their axis is logarithmic
 
 # Told apart by the colour-blind, and, as every line has its own marker or dashes too, without colour.
 BLUE, ORANGE, GREEN = sns.color_palette("colorblind", 3)
@@ -96,20 +97,52 @@ def draw_mean(axes: Axes, cells: pd.DataFrame, x: str, *, colour: Any, label: st
     axes.fill_between(at, y - error, y + error, color=colour, alpha=0.2, linewidth=0)
 
 
-def legend_below(figure: Figure, labels: Iterable[str], *, columns: int) -> None:
+def draw_level(axes: Axes, cells: pd.DataFrame, *, colour: Any, dashes: Any, label: str) -> None:
+    """A horizontal line at the mean of a cell, if there is one, with a band of one standard error."""
+    for mean, error in zip(cells["mean"], cells["standard_error"], strict=True):
+        axes.axhline(mean, color=colour, linestyle=dashes, linewidth=1.2, label=label)
+        if not np.isnan(error):
+            axes.axhspan(mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
+
+
+def legend_below(figure: Figure, labels: Iterable[str], *, title: str, columns: int) -> None:
     """One legend below all panels, where no line can pass under it: the lines that any panel has, in this order."""
     known: dict[str, Any] = {}
     for axes in figure.axes:
         lines, names = axes.get_legend_handles_labels()
         known |= dict(zip(names, lines, strict=True))
     handles = [known[label] for label in labels if label in known]
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(handles=handles, title=title, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def start_at_zero(axes: Axes, cells: pd.DataFrame) -> None:
     """Lets the y axis start at 0 unless a mean lies below."""
     if cells["mean"].min() >= 0:
         axes.set_ylim(bottom=0)
+
+
+def error_axes(panels: Sequence[Axes], cells: pd.DataFrame) -> None:
+    """Gives panels one y axis for errors: logarithmic where they span much, so that late ones are seen beside early.
+
+    A band that reaches 0 is cut at the axis. Where a mean is 0 the axis is linear and starts there.
+
+    Args:
+        panels: that show the same quantity.
+        cells: what is drawn in any of them.
+    """
+    means = cells["mean"].dropna()
+    logarithmic = bool(len(means) and means.min() > 0 and means.max() > _SPAN * means.min())
+    for axes in panels:
+        axes.grid(axis="y")
+        if not logarithmic:
+            top = max(one.get_ylim()[1] for one in panels)
+            axes.set_ylim(0, top)
+            continue
+        axes.set_yscale("log")
+        axes.set_ylim(means.min() / 1.5, 1.2 * (cells["mean"] + cells["standard_error"].fillna(0)).max())
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
 
 
 def panel_rows(
@@ -127,7 +160,7 @@ def panel_rows(
     """
     rows = math.ceil(count / columns)
     columns = math.ceil(count / rows)
-    figure = Figure(figsize=(WIDTH, height * rows + 0.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height * rows + 1.1), layout="constrained")
     grid = list(figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).flat)
     for unused in grid[count:]:
         unused.remove()
@@ -151,19 +184,22 @@ def variant_looks(variants: Iterable[str]) -> dict[str, dict[str, Any]]:
     """How a study's variants are told apart, as `draw_mean` takes it: each has its colour and marker, in order.
 
     A variant that is another one with a word more (`0.5-fewer` beside `0.5`) has the other's, and dashes of its own.
+    What is drawn earlier is broader, so that it is seen behind what lies on it.
     """
     names = list(variants)
     roots = {name: min((one for one in names if name.startswith(f"{one}-")), key=len, default=name) for name in names}
     own = [name for name in names if roots[name] == name]
     colours = sns.color_palette("colorblind", len(own))
     looks: dict[str, dict[str, Any]] = {}
-    for name, root in roots.items():
+    for place, (name, root) in enumerate(roots.items()):
+        behind = (len(names) - 1 - place) / max(1, len(names) - 1)
         i, kin = own.index(root), [one for one in names if roots[one] == root != one]
         looks[name] = {
             "label": name,
             "colour": colours[i],
             "marker": _MARKERS[i % len(_MARKERS)],
             "linestyle": "-" if name == root else _DASHES[kin.index(name) % len(_DASHES)],
-            "markersize": 3,
+            "markersize": 3 + 1.5 * behind,
+            "linewidth": 1.2 + 0.8 * behind,
         }
     return looks

@@ -79,17 +79,17 @@ def draw_oldest(cells: pd.DataFrame, *, title: str) -> Figure:
     """
     looks = variant_looks(cells["variant"].unique())
     with figure_style():
-        figure = Figure(figsize=(4.6, 3.3), layout="constrained")
+        figure = Figure(figsize=(4.6, 3.6), layout="constrained")
         axes = figure.subplots()
         for variant, look in looks.items():
             draw_mean(axes, cells[cells["variant"] == variant], "training_step", **look)
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.set_xlabel("Training steps")
         axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
-        axes.set_ylabel("Target minus true value")
+        axes.set_ylabel("Target minus true value\n(discounted reward)")
         axes.grid(axis="y")
         figure.suptitle(f"{title}, {means_in_words(cells)},\nthe oldest fifth of the replay buffer", fontsize=10)
-        legend_below(figure, looks, columns=4)
+        legend_below(figure, looks, title="Variant", columns=4)
     return figure
 
 
@@ -114,5 +114,5 @@ def draw_targets(cells: pd.DataFrame, *, title: str) -> Figure:
         start_at_zero(panels[0], cells[cells["quantity"].isin([*LINES])])
         figure.suptitle(f"{title}, {means_in_words(cells)}, positions of the replay buffer", fontsize=10)
         figure.supylabel("Value (discounted reward)", fontsize=9)
-        legend_below(figure, (line["label"] for line in LINES.values()), columns=3)
+        legend_below(figure, (line["label"] for line in LINES.values()), title="Value by", columns=3)
     return figure

@@ -27,6 +27,7 @@ class Panel(NamedTuple):
     title: str
     where: Mapping[str, Any]
     ylabel: str
+    log: bool = False  # whether its y axis is logarithmic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +80,21 @@ VIEWS = (
         panels=(
             Panel("Over h steps", {"quantity": "error"}, _ERROR),
             Panel("The same, median state", {"quantity": "median"}, _ERROR),
-            Panel("Of step k alone", {"quantity": "step_error"}, "$|\\mathrm{E}[u_k - r_k]|$ (reward)"),
+            Panel(
+                "Of step k alone",
+                {"quantity": "step_error"},
+                "Error of the predicted reward\n$|\\mathrm{E}[u_k - r_k]|$ (reward)",
+            ),
         ),
     ),
     View(
         table="sequences",
         aggregate=aggregate_sequences,
         x="rank",
-        xlabel="Rank by probability under the behaviour policy",
+        xlabel="Rank (1: least probable)",
         panels=(
             Panel("Error", {"quantity": "rank_error"}, _ERROR),
-            Panel("Probability", {"quantity": "probability"}, "Probability"),
+            Panel("Probability", {"quantity": "probability"}, "Probability", log=True),
         ),
     ),
     View(

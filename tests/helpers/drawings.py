@@ -39,8 +39,9 @@ def band(axes, index):
 
 
 def legend_of(figure):
-    """The texts of the figure's one legend."""
+    """The texts of the figure's one legend, which has a title."""
     (legend,) = figure.legends
+    assert legend.get_title().get_text()
     return [text.get_text() for text in legend.get_texts()]
 
 
