@@ -213,7 +213,15 @@ class FileSource:
 
 def _environment(facts: Facts) -> Environment:
     made = envs.make(facts.environment.name, **facts.environment.options)
-    return HistoryEnvironment(made, facts.history) if facts.history else made
+    if not facts.history:
+        return made
+    try:
+        return HistoryEnvironment(made, facts.history)
+    except ValueError as reason:
+        raise UsageError(
+            f"{made.spec.name} cannot be shown to an agent that sees several observations at a time: {reason}; name "
+            "its environment with --agent environment.name=NAME, or give another --agent history=N"
+        ) from None
 
 
 def _refuse_other_shape(network: MuZeroNetwork, environment: Environment, source: Path, device: str) -> None:
