@@ -120,7 +120,8 @@ class _Driver:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
-        self.mailbox = self.ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here).remote()
+        lasting = {"max_restarts": -1, "max_task_retries": -1}  # where its process is killed, it forgets what was said
+        self.mailbox = self.ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here, **lasting).remote()
         self.remote = self.ray.remote(max_retries=0)(_run_there)  # retries are ours: which tasks matter is known here
         try:
             while not self.schedule.over:
@@ -187,9 +188,12 @@ class _Driver:
 
     def _stop(self) -> None:
         """Tells all tasks to stop, and waits until they have saved."""
-        self.ray.get(self.mailbox.stop.remote())
-        if self.running:
-            self.ray.wait(list(self.running), num_returns=len(self.running), timeout=None)
+        left = list(self.running)
+        while True:
+            self.ray.get(self.mailbox.stop.remote())  # again and again: it may have forgotten
+            if not left:
+                break
+            _, left = self.ray.wait(left, num_returns=len(left), timeout=_COUNT)
 
 
 def _run_there(called: bytes, mailbox: Any, folder: str, again: bool) -> Failure | str | None:
