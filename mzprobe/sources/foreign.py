@@ -27,6 +27,7 @@ from mzprobe.networks import MuZeroNetwork, check_network
 from mzprobe.networks.engine import placed
 from mzprobe.networks.fully_connected import Chain
 from mzprobe.sources.layouts import ARCHIVES, Layout
+from mzprobe.threads import limited_threads
 from mzprobe.trust import refuse_code
 
 _BATCH_SIZE = 256  # of a call of a network in a search
@@ -166,7 +167,8 @@ class FileSource:
         network = self.adapter.network(tree, source=checkpoint)
         if isinstance(network, torch.nn.Module):
             placed(network.eval().requires_grad_(False), compute)
-        _refuse_other_shape(network, environment, checkpoint, compute.device)
+        with limited_threads(compute.threads):  # small products wait for threads longer than they take
+            _refuse_other_shape(network, environment, checkpoint, compute.device)
         return Agent(
             environment=environment,
             network=network,
