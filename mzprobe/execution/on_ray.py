@@ -10,10 +10,11 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mzprobe.errors import Interrupted, MzprobeWarning, UsageError
+from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, UsageError
 from mzprobe.execution.core import Failure, Needs, OnState, Report, Task, Warned, refuse_failures, stopped
 from mzprobe.execution.local import run_here
 from mzprobe.execution.schedule import Schedule
@@ -133,8 +134,12 @@ class _Driver:
         except (KeyboardInterrupt, Interrupted):
             self._stop()
             raise stopped() from None
+        except self.ray.exceptions.RayError as reason:  # of the mailbox: what becomes of tasks is seen to
+            said = f"the cluster has lost the node that this command runs on ({_first(reason)})"
+            raise MzprobeError(f"{said}: run the same command again to resume") from None
         finally:
-            self.ray.kill(self.mailbox)
+            with suppress(self.ray.exceptions.RayError):
+                self.ray.kill(self.mailbox)
 
     def _begin(self, task: Task) -> None:
         again, needed = self.tries.get(task.name, 0), self.schedule.needs(task)

@@ -144,7 +144,8 @@ def other(generator, value):
 
 def other_array(generator, array):
     flat = array.reshape(-1)
-    made = [array.T, flat, array[None], array[:-1], np.repeat(array, 2, axis=0) if array.ndim else flat, array * np.nan]
+    rows = [array[:-1], np.repeat(array, 2, axis=0)] if array.ndim else [flat]
+    made = [*rows, array.T, flat, array[None], array * np.nan]
     made += [array.astype(np.float64), array.astype(np.int64), array * 1e30, np.zeros_like(array), 3, "x", None]
     return made[generator.integers(len(made))]
 

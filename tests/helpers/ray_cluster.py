@@ -19,6 +19,7 @@ os.environ.setdefault("RAY_TMPDIR", "/tmp")  # sockets have short names
 os.environ["RAY_DEDUP_LOGS"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+PATIENT = {**QUICK, "health_check_failure_threshold": 30}  # where a machine is so busy that nodes answer late
 
 
 def main():
@@ -35,7 +36,8 @@ def main():
     from ray.cluster_utils import Cluster
 
     store = {"object_store_memory": 80 << 20, "memory": 8 << 30}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": QUICK, **store})
+    health = PATIENT if given.serve else QUICK
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": health, **store})
     nodes = [cluster.add_node(num_cpus=1, **store) for _ in range(2)]
     cluster.wait_for_nodes()
     os.environ["RAY_ADDRESS"] = cluster.address
