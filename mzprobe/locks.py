@@ -111,6 +111,7 @@ class Holder:
 
     process: int
     host: str
+    begun: str = ""  # when that process began, as far as its system shows it: numbers are given again
 
     def lives(self) -> bool:
         """Whether it still runs; of another machine, or where nobody can tell, it is taken to."""
@@ -122,24 +123,27 @@ class Holder:
             return False
         except OSError:
             return True
-        return not _is_over(self.process)
+        state, began = _shown(self.process)
+        return state != "Z" and (not began or not self.begun or began == self.begun)
 
 
 def holder(path: Path) -> Holder | None:
     """Who last locked a path and has not let it go; the lock is read, not touched."""
     try:
         found = json.loads(_file_of(path).read_text("utf-8"))
-        return Holder(process=int(found["process"]), host=str(found["host"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return Holder(process=int(found["process"]), host=str(found["host"]), begun=str(found.get("begun", "")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _is_over(process: int) -> bool:
-    """Whether a process has ended and its parent has not noticed yet, where the system shows it."""
+def _shown(process: int) -> tuple[str, str]:
+    """A process's state, Z where it has ended unnoticed, and when it began since which boot, where Linux shows them."""
     try:
-        return Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[0] == "Z"
+        fields = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return fields[0], f"{fields[19]} of {boot}"
     except (OSError, ValueError, IndexError):
-        return False
+        return "", ""
 
 
 def tidy(path: Path) -> None:
@@ -159,7 +163,8 @@ def _file_of(path: Path) -> Path:
 
 def _me() -> str:
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return json.dumps({"process": os.getpid(), "host": platform.node(), "command": command})
+    me = {"process": os.getpid(), "host": platform.node(), "begun": _shown(os.getpid())[1]}
+    return json.dumps({**me, "command": command})
 
 
 def _holder(file: Path) -> str:

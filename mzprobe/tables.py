@@ -38,8 +38,12 @@ class Table:
 
 def table_path(analyses: Path, run: str, probe: str, seed: int) -> Path:
     """Where the table of a probe of an agent lies: in the folder of before, if that alone has it."""
-    path, former = (analyses / run / name / f"seed-{seed}.parquet" for name in (probe, FORMER.get(probe, probe)))
-    return former if former.exists() and not path.exists() else path
+    folder, name = analyses / run, f"seed-{seed}.parquet"
+    path = folder / probe / name
+    if probe not in FORMER or path.exists():
+        return path
+    former = folder / FORMER[probe] / name
+    return former if former.exists() else path
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -168,7 +172,8 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise ValueError("a pipe or a device may never end")
-        values = json.loads(pq.read_metadata(path).metadata[_RECORD])
+        with pa.OSFile(str(path)) as file:  # of a name, Arrow would ask for its file system first
+            values = json.loads(pq.read_metadata(file).metadata[_RECORD])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError):
         raise MzprobeError(f"{path} is truncated or not a table of mzprobe: {_AGAIN}") from None
     TableRecord.of(values, source=path, error=MzprobeError, remedy=_AGAIN)

@@ -177,6 +177,12 @@ def test_an_unknown_game_is_asked_for(tmp_path):
         open_agent(file, given=["environment.name=cartpole", "temperature=1"])
 
 
+def test_an_agent_that_sees_several_observations_is_not_shown_images(tmp_path):
+    file = foreign_networks.write(tmp_path / "file", "michaelnny")
+    with pytest.raises(UsageError, match=r"several observations at a time: .* of shape \(10, 10, 4\); name"):
+        open_agent(file, given=["environment.name=minatar-breakout"])
+
+
 def test_a_file_s_word_runs_no_code_and_a_user_s_does(tmp_path, monkeypatch):
     class Naming(MuZeroGeneral):
         def describe(self, tree, *, source):

@@ -8,12 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.compute import Compute
 from mzprobe.errors import Interrupted, MzprobeError
-from mzprobe.probes.planning import measure_planning
+from mzprobe.probes.planning import UNITS, measure_planning, play
 from mzprobe.probes.planning_workers import Workers
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
@@ -21,6 +22,7 @@ from mzprobe.settings import PlanningConfig
 from mzprobe.sources.own import Own, load_agent
 
 CONFIG = PlanningConfig(episodes=5, simulations=(3,), horizon=3)
+CELLS = list(UNITS)[2 : list(UNITS).index("episode")]
 
 
 def table_of(agent, out, workers):
@@ -37,7 +39,7 @@ def table_of(agent, out, workers):
 
 def asked(agent, count, on_progress):
     path = steps_of(agent)[-1]
-    workers = Workers(source=Own(), checkpoint=path, compute=Compute(), count=count)
+    workers = Workers(source=Own(), checkpoint=path, compute=Compute(), workers=count)
     return measure_planning(load_agent(read_checkpoint(path)), CONFIG, players=workers, on_progress=on_progress)
 
 
@@ -45,6 +47,39 @@ def asked(agent, count, on_progress):
 def test_processes_change_no_byte_of_a_table(agent, tmp_path):
     assert table_of(agent, tmp_path / "shared", 2) == table_of(agent, tmp_path / "alone", 1)
     assert not multiprocessing.active_children()
+
+
+class Lent:
+    """Players in this process, of whom there are more from some call on."""
+
+    def __init__(self, agent, counts):
+        self.agent, self.counts, self.played = agent, iter(counts), []
+
+    def count(self):
+        return next(self.counts)
+
+    def play(self, jobs, config, on_done):
+        self.played += jobs
+        on_done(0.5)
+        return [play(self.agent, config, job) for job in jobs]
+
+
+def test_cores_that_become_idle_take_the_episodes_that_are_left_and_no_row_differs(agent):
+    own = load_agent(read_checkpoint(steps_of(agent)[-1]))
+    alone = measure_planning(own, CONFIG)
+    players, told = Lent(own, [1, 1, 1, 3]), []
+    rows = measure_planning(own, CONFIG, players=players, on_progress=told.append)
+    pd.testing.assert_frame_equal(rows, alone)
+    assert [(job.cell, job.first, job.last) for job in players.played[:4]] == [
+        (3, 0, 1),
+        (3, 1, 3),
+        (3, 3, 5),
+        (4, 0, 1),
+    ]
+    cells = alone.groupby(CELLS, sort=False)["simulations"].first() + 1
+    before = cells.iloc[:3].sum() / cells.sum()
+    assert told[-1] == pytest.approx((1 + before) / 2)
+    assert told == sorted(told)
 
 
 def test_a_stop_is_heard_within_an_episode(agent):
@@ -98,7 +133,7 @@ if __name__ == "__main__":
         print(*(process.pid for process in multiprocessing.active_children()), flush=True)
 
     path = Path(sys.argv[1])
-    workers = Workers(source=Own(), checkpoint=path, compute=Compute(), count=2)
+    workers = Workers(source=Own(), checkpoint=path, compute=Compute(), workers=2)
     config = PlanningConfig(episodes=200, simulations=(128,), horizon=64)
     measure_planning(load_agent(read_checkpoint(path)), config, players=workers, on_progress=told)
 """

@@ -4,6 +4,8 @@ import io
 import random
 import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from tasks import Job
@@ -141,6 +143,51 @@ class Failing(Job):
     def run(self, _report, _must_stop):
         sys.stdout = Slow()  # flushed at the process's end: it is still there when the next task is begun
         raise MzprobeError("no such thing")
+
+
+def test_cores_are_idle_when_no_task_waits():
+    tasks = [*agents(1), Job("last", "", needs=Needs(memory=30))]
+    schedule = Schedule(tasks, Needs(cores=3, memory=100))
+    assert begun(schedule) == ["0 train", "last"]
+    assert schedule.idle().cores == 0  # probes wait for the training
+    end(schedule, "0 train")
+    assert begun(schedule) == ["0 a", "0 b"]
+    assert schedule.idle().cores == 0
+    end(schedule, "0 a")
+    assert (schedule.idle().cores, schedule.idle().memory) == (1, 70)
+    end(schedule, "0 b")
+    assert schedule.idle().cores == 2
+
+
+@dataclass
+class Wide(Job):
+    """Takes until so many cores are idle, and writes them down as they are lent."""
+
+    wanted: int = 0
+    spreads: bool = True
+
+    def spread(self, idle):
+        self.idle = idle
+        return self
+
+    def run(self, _report, must_stop):
+        seen = [0]
+        while seen[-1] < self.wanted and not must_stop():
+            time.sleep(0.02)
+            seen += [n for n in [self.idle()] if n != seen[-1]]
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(f"{self.name} {seen}\n")
+
+
+@pytest.mark.slow
+def test_idle_cores_are_lent_to_what_can_spread_as_far_as_memory_allows(tmp_path):
+    path, least = str(tmp_path / "seen"), Needs(memory=1 << 20)
+    Local(processes=4).run([Wide("a", path, needs=least, wanted=1), Wide("b", path, needs=least, wanted=3)])
+    assert Path(path).read_text() == "a [0, 1]\nb [0, 1, 3]\n"
+    whole = Needs(memory=Local().total().memory)
+    Local(processes=2).run([Wide("c", path, needs=least, wanted=1), Job("d", path)])
+    Local(processes=2).run([Wide("e", path, needs=whole), Job("f", path)])
+    assert Path(path).read_text().splitlines()[2:] in (["d", "c [0, 1]", "e [0]", "f"], ["d", "c [0, 1]", "f", "e [0]"])
 
 
 @pytest.mark.slow

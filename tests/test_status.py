@@ -9,8 +9,9 @@ from forks import everything
 from studies import HORIZON
 from tasks import done_here
 
+from mzprobe.cli.status import headline, lines
 from mzprobe.locks import held, holder
-from mzprobe.settings import OnlineConfig, StudyConfig, StudyRun
+from mzprobe.settings import OnlineConfig, StudyConfig, StudyDataset, StudyRun
 from mzprobe.study.status import status_of_run, status_of_study
 
 STUDY = StudyConfig(preset="cartpole", seeds=(0, 1), online=OnlineConfig(episodes=2), horizon=HORIZON)
@@ -37,7 +38,8 @@ def folder(first_done, tmp_path):
 
 def seen(folder, runs, study=STUDY):
     before = everything(folder)
-    found = status_of_study("tiny", study, runs, checkpoints=folder / "checkpoints", analyses=folder / "analyses")
+    places = {name: folder / name for name in ("checkpoints", "analyses", "datasets")}
+    found = status_of_study("tiny", study, runs, **places)
     assert everything(folder) == before
     return found
 
@@ -52,7 +54,7 @@ def left_by_a_killed_process(path):
     (path.parent / f".{path.name}.lock").write_text(json.dumps(there))
 
 
-def test_an_agent_is_done_and_the_other_waits(runs, folder):
+def test_an_agent_is_done_and_the_other_is_not_begun(runs, folder):
     found = seen(folder, runs)
     one, two = found.agents
     assert (one.label, one.standing, one.step, one.steps) == ("seed 0", "done", 40, 40)
@@ -64,8 +66,8 @@ def test_an_agent_is_done_and_the_other_waits(runs, folder):
     assert one.recent_return == pytest.approx(sum(state["recent"]) / len(state["recent"]))
     assert one.evaluation == state["evaluations"][-1]["mean_return"]
     assert one.losses == state["last_losses"]
-    assert (two.standing, two.step, two.steps, two.rate, two.left) == ("waiting", 0, 40, None, None)
-    assert (found.running, found.done, found.left) == ("", False, None)
+    assert (two.standing, two.step, two.steps, two.rate, two.left) == ("not begun", 0, 40, None, None)
+    assert (found.running, found.done, found.begun, found.left) == ("", False, True, None)
     assert seen(folder, runs, STUDY.model_copy(update={"seeds": (0,)})).done
 
 
@@ -88,6 +90,50 @@ def test_a_running_study_says_who_trains_and_what_is_asked(runs, folder):
         assert [agent.standing for agent in found.agents] == ["probing", "training"]
         assert [table.running for table in found.agents[0].tables] == [False, True]
     assert seen(folder, runs).running == ""
+    with held(checkpoints / "tiny"):
+        assert [agent.standing for agent in seen(folder, runs).agents] == ["done", "waiting"]
+
+
+def test_a_study_of_which_nothing_is_there_is_not_begun(runs, tmp_path):
+    found = seen(tmp_path, runs)
+    assert (found.begun, found.done, {agent.standing for agent in found.agents}) == (False, False, {"not begun"})
+    assert headline(found) == "tiny: not begun; 2 agents: 2 not begun"
+
+
+def test_the_agent_of_a_dataset_stands_before_the_others(first_done, runs, tmp_path):
+    recorded = STUDY.model_copy(update={"dataset": StudyDataset(seed=7, step=40, episodes=5)})
+    agent, record = tmp_path / "checkpoints/tiny-dataset/seed-7", tmp_path / "analyses/tiny/dataset.json"
+
+    def dataset():
+        return seen(tmp_path, runs, recorded).dataset
+
+    assert (dataset().label, dataset().standing, dataset().step, dataset().steps) == ("dataset", "not begun", 0, 40)
+    with held(agent):
+        assert dataset().standing == "training"
+    shutil.copytree(first_done / "checkpoints/tiny/seed-0", agent)
+    assert dataset().standing == "trained"
+    found = seen(tmp_path, runs, recorded)
+    assert headline(found) == "tiny: stopped; dataset trained; 2 agents: 2 not begun"
+    with held(tmp_path / "datasets/tiny"):
+        assert dataset().standing == "recording"
+        assert seen(tmp_path, runs, recorded).running == "a command of its own"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"episodes": 5}')
+    assert (dataset().standing, dataset().step) == ("done", 40)
+    assert lines(seen(tmp_path, runs, recorded))[1].endswith("episodes 5/5")
+    record.write_text('{"episodes": []}')
+    assert dataset().standing == "trained"
+
+
+def test_a_number_that_another_process_was_given_is_no_holder(tmp_path):
+    with held(tmp_path / "x"):
+        there = json.loads((tmp_path / ".x.lock").read_text())
+        assert holder(tmp_path / "x").lives()
+    if not there["begun"]:
+        pytest.skip("this system does not show when a process began")
+    for begun in ("1 of another boot", "1" + there["begun"]):
+        (tmp_path / ".x.lock").write_text(json.dumps({**there, "begun": begun}))
+        assert not holder(tmp_path / "x").lives()
 
 
 def test_a_killed_study_is_stopped_though_its_locks_are_there(runs, folder):
@@ -139,11 +185,11 @@ def test_the_command_shows_a_study_and_a_run_and_ends_its_watch_when_all_is_done
     code, out, said = run_cli("status", "tiny.toml")
     assert (code, said) == (0, "")
     head, names, one, two = out.splitlines()
-    assert head == "tiny: stopped; 2 agents: 1 done, 1 waiting"
+    assert head == "tiny: stopped; 2 agents: 1 done, 1 not begun"
     assert " ".join(names.split()) == "agent is step steps/s return evaluated left losses checkpoints probed"
-    assert one.startswith("seed 0  done     40/40")
+    assert one.split()[:4] == ["seed", "0", "done", "40/40"]
     assert one.endswith("online 3/3, horizon 3/3")
-    assert two.split()[2:4] == ["waiting", "0/40"]
+    assert two.split()[2:5] == ["not", "begun", "0/40"]
     (folder / "tiny.toml").write_text("\n".join(lines).replace("[0, 1]", "[0]"))
     code, out, said = run_cli("status", "tiny.toml", "--watch")
     assert (code, said) == (0, "")

@@ -13,14 +13,19 @@ if TYPE_CHECKING:
     from mzprobe.settings import StudyRun
 
 
-def runs_of_study(name: str | None) -> "Sequence[StudyRun]":
-    """The runs of a study, if a shipped one or the path of a TOML file is named; else none."""
+def runs_of_study(name: str | None, datasets: Path = Path("datasets")) -> "Sequence[StudyRun]":
+    """The runs of a study, if a shipped one or the path of a TOML file is named; else none.
+
+    Args:
+        name: of the study, or of something else.
+        datasets: folder of all datasets.
+    """
     from mzprobe.settings import load_study, study_runs
     from mzprobe.toml import shipped
 
     if name is None or not (name.endswith(".toml") or name in shipped("presets/studies")):
         return ()
-    return study_runs(name, load_study(name)[0])
+    return study_runs(name, load_study(name)[0], datasets=datasets)
 
 
 def refuse_unknown_run(run: str, analyses: Path) -> None:

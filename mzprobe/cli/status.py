@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mzprobe.cli.drawing import runs_of_study
-from mzprobe.cli.options import Analyses, Checkpoints, Under
+from mzprobe.cli.options import Analyses, Checkpoints, Datasets, Under
 
 if TYPE_CHECKING:
     from mzprobe.study.status import AgentStatus, StudyStatus
@@ -21,17 +21,19 @@ def status(
     ] = None,
     checkpoints: Checkpoints = Path("checkpoints"),
     analyses: Analyses = Path("analyses"),
+    datasets: Datasets = Path("datasets"),
     under: Under = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s until all is done, or Ctrl-C.")] = False,
 ) -> None:
     """Show how far a study or a run is, whether it runs or was stopped: agents, returns, losses, time left, probes.
 
     It reads what is on disk and writes nothing, so that it can be called from anywhere, at any time. Training steps are
-    those that are saved; a probe that is being asked has a dot behind it.
+    those that are saved; a probe that is being asked has a dot behind it. The agent whose episodes a study records
+    stands first, as its dataset.
     """
     if under is not None:
-        checkpoints, analyses = under / checkpoints, under / analyses
-    runs = runs_of_study(name)
+        checkpoints, analyses, datasets = (under / one for one in (checkpoints, analyses, datasets))
+    runs = runs_of_study(name, datasets)
     # What is mistyped is refused before what takes seconds to import.
     from rich.live import Live
     from rich.text import Text
@@ -43,13 +45,14 @@ def status(
 
     if name is None:
         name = newest_run(checkpoints).name
-        runs = runs_of_study(name)
+        runs = runs_of_study(name, datasets)
+    places = {"checkpoints": checkpoints, "analyses": analyses}
 
     def look() -> StudyStatus:
         if runs:
             settings = load_study(name)[0]
-            return status_of_study(Path(name).stem, settings, runs, checkpoints=checkpoints, analyses=analyses)
-        return status_of_run(Path(name).name, checkpoints=checkpoints, analyses=analyses)
+            return status_of_study(Path(name).stem, settings, runs, **places, datasets=datasets)
+        return status_of_run(Path(name).name, **places)
 
     seen = look()
     if not watch:
@@ -72,19 +75,23 @@ def headline(seen: "StudyStatus") -> str:
     """One line on all of it."""
     from mzprobe.console import spelled
 
-    standing = f"running ({seen.running})" if seen.running else "done" if seen.done else "stopped"
+    idle = "done" if seen.done else "stopped" if seen.begun else "not begun"
+    standing = f"running ({seen.running})" if seen.running else idle
+    dataset = f" dataset {seen.dataset.standing};" if seen.dataset else ""
     counts = [(what, sum(agent.standing == what for agent in seen.agents)) for what in _STANDINGS]
     said = ", ".join(f"{count} {what}" for what, count in counts if count)
     left = "" if seen.left is None else f"; training takes about {spelled(seen.left)} more"
-    return f"{seen.name}: {standing}; {len(seen.agents)} agent{'s' if len(seen.agents) > 1 else ''}: {said}{left}"
+    return (
+        f"{seen.name}: {standing};{dataset} {len(seen.agents)} agent{'s' if len(seen.agents) > 1 else ''}: {said}{left}"
+    )
 
 
-_STANDINGS = ("done", "trained", "probing", "training", "stopped", "waiting")
+_STANDINGS = ("done", "trained", "probing", "training", "stopped", "waiting", "not begun")
 
 
 def lines(seen: "StudyStatus") -> list[str]:
     """A line for each agent, below a line that names what stands there."""
-    rows = [_COLUMNS, *(_cells(agent) for agent in seen.agents)]
+    rows = [_COLUMNS, *(_cells(agent) for agent in seen.every)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     sided = [
         [cell.ljust(w) if left else cell.rjust(w) for cell, w, left in zip(row, widths, _LEFT, strict=True)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from mzprobe.errors import Interrupted, MzprobeError
 from mzprobe.training.trainer import Progress
@@ -71,6 +71,20 @@ class Task(Protocol):
 
     def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
         """Does it, reporting on the way; raises `Interrupted` soon after it must stop."""
+        ...
+
+
+@runtime_checkable
+class Spreading(Protocol):
+    """What a task is too that can use further cores while it runs, with the same result."""
+
+    @property
+    def spreads(self) -> bool:
+        """Whether it can, as it is."""
+        ...
+
+    def spread(self, idle: Callable[[], int]) -> Self:
+        """The same task, which asks now and then how many cores beside its own are idle."""
         ...
 
 

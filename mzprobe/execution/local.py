@@ -1,7 +1,8 @@
 """Tasks in processes of this machine, one thread each: reports passed on, nothing left running behind a stop.
 
 A process takes one task after another, as importing torch takes longer than many of them. Every process has a pipe of
-its own, and shares no lock with another: one that is killed blocks nobody.
+its own, and shares no lock with another: one that is killed blocks nobody. When no task waits any more, idle cores are
+lent to those that can spread.
 """
 
 import multiprocessing
@@ -18,13 +19,25 @@ from typing import Any
 from mzprobe import signals
 from mzprobe._kernel import compiling_told
 from mzprobe.errors import Interrupted, InUse, MzprobeError, MzprobeWarning, said_of_unexpected, warnings_to
-from mzprobe.execution.core import COMPILING, Failure, Needs, OnState, Report, Task, Warned, refuse_failures, stopped
+from mzprobe.execution.core import (
+    COMPILING,
+    Failure,
+    Needs,
+    OnState,
+    Report,
+    Spreading,
+    Task,
+    Warned,
+    refuse_failures,
+    stopped,
+)
 from mzprobe.execution.schedule import Schedule
 from mzprobe.memory import available
 from mzprobe.orphans import run_pickled
 
 _GRACE = 2.0  # seconds for a task whose parent is gone to stop and save by itself
 _STOP = b""  # said to a process in place of a task
+_LENT = b"cores "  # said to one that has a task, with how many beside its own are idle; no pickle begins so
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ class _Worker:
     pipe: Connection
     card: int | None
     task: Task | None = None
+    lent: int = 0  # cores beside those that its task has asked for
     ending: bool = False  # it takes no further task, and its pipe is about to close
 
 
@@ -97,6 +111,7 @@ class _Pool:
             while not self.schedule.over:
                 while (task := self.schedule.next()) is not None:
                     self._begin(task)
+                self._lend()
                 self._relay()
         except (KeyboardInterrupt, Interrupted):
             self._end_all()
@@ -117,11 +132,27 @@ class _Pool:
             if idle and len(self.workers) >= self.total.cores:  # it sees another card, or none
                 self._end(idle[0])
             worker = self._started(card)
-        worker.task = task
+        worker.task, worker.lent = task, 0
         worker.process.name = task.label
         self.on_state(task, "begun", "")
         with suppress(OSError):  # it has just died, which is seen when it is listened to
             worker.pipe.send_bytes(called)
+
+    def _lend(self) -> None:
+        """Says to tasks that can spread how many cores are idle, shared out among them."""
+        idle = self.schedule.idle()
+        if not idle.cores:
+            return
+        at_work = [(worker, worker.task) for worker in self.workers.values() if worker.task is not None]
+        those = [(worker, task) for worker, task in at_work if isinstance(task, Spreading) and task.spreads]
+        for place, (worker, task) in enumerate(those):
+            needs = self.schedule.needs(task)
+            fitting = idle.memory * needs.cores // (needs.memory * len(those)) if needs.memory else idle.cores
+            lent = min((idle.cores + len(those) - 1 - place) // len(those), fitting)
+            if lent != worker.lent:
+                worker.lent = lent
+                with suppress(OSError):  # as where it is begun
+                    worker.pipe.send_bytes(_LENT + str(lent).encode())
 
     def _free_card(self) -> int:
         busy = {worker.card for worker in self.workers.values() if worker.task is not None}
@@ -207,29 +238,60 @@ def _serve(card: int | None, pipe: "Connection[Any, Any]") -> None:
     if card is not None:
         seen = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[card] if seen else str(card)  # before CUDA is first asked
-    while True:
+    ear = _Ear(pipe)
+    while (called := ear.next_task()) is not None and _run(called, ear, pipe):
+        pass
+
+
+@dataclass
+class _Ear:
+    """What the parent says."""
+
+    pipe: "Connection[Any, Any]"
+    lent: int = 0  # cores beside its own that the task may use
+    stopped: bool = False  # whether the parent has said so, or is gone, which closes its end
+
+    def next_task(self) -> bytes | None:
+        """Waits for a task; None where there is to be none."""
+        called = None
+        while not self.stopped and called is None:
+            called = self._hear()
+        self.lent = 0  # that was for a task that has just ended
+        return called
+
+    def must_stop(self) -> bool:
+        """Whether the task must stop; no further one is said before it has ended."""
         try:
-            called = pipe.recv_bytes()
-        except (EOFError, OSError):
-            return  # the parent is gone
-        if called == _STOP or not _run(called, pipe):
-            return
-
-
-def _run(called: bytes, pipe: "Connection[Any, Any]") -> bool:
-    """Does a pickled task, which stops when the parent says so; whether it is done."""
-
-    def must_stop() -> bool:
-        try:
-            return pipe.poll()  # the parent says so, or is gone, which closes its end
+            while not self.stopped and self.pipe.poll():
+                self._hear()
         except OSError:
-            return True
+            self.stopped = True
+        return self.stopped
+
+    def idle(self) -> int:
+        """Cores that the task may use beside its own."""
+        return 0 if self.must_stop() else self.lent
+
+    def _hear(self) -> bytes | None:
+        try:
+            said = self.pipe.recv_bytes()
+        except (EOFError, OSError):
+            said = _STOP
+        if said.startswith(_LENT):
+            self.lent = int(said.removeprefix(_LENT))
+            return None
+        self.stopped = said == _STOP
+        return None if self.stopped else said
+
+
+def _run(called: bytes, ear: _Ear, pipe: "Connection[Any, Any]") -> bool:
+    """Does a pickled task, which stops when the parent says so; whether it is done."""
 
     def say(message: Report | Failure | Warned | Ended) -> None:
         with suppress(OSError):  # the parent is gone
             pipe.send(message)
 
-    said = run_here(called, report=say, warn=say, must_stop=must_stop)
+    said = run_here(called, report=say, warn=say, must_stop=ear.must_stop, idle=ear.idle)
     say(Ended(said is None) if not isinstance(said, Failure) else said)
     return said is None
 
@@ -240,6 +302,7 @@ def run_here(
     report: Callable[[Report], None],
     warn: Callable[[Warned], None],
     must_stop: Callable[[], bool],
+    idle: Callable[[], int] | None = None,
 ) -> Failure | Interrupted | None:
     """Does a pickled task in this process; says why it is not done, if it is not.
 
@@ -248,11 +311,14 @@ def run_here(
         report: told of progress.
         warn: told what the user should know.
         must_stop: asked whether to stop.
+        idle: asked how many cores beside its own a task that spreads may use; without it none.
     """
     label = "a task"
     try:
         task: Task = pickle.loads(called)
         label = task.label
+        if idle is not None and isinstance(task, Spreading):
+            task = task.spread(idle)
 
         def compiling() -> None:
             report(Report(label=label, phase=COMPILING, done=0, total=None))

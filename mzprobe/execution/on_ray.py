@@ -10,10 +10,11 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mzprobe.errors import Interrupted, MzprobeWarning, UsageError
+from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, UsageError
 from mzprobe.execution.core import Failure, Needs, OnState, Report, Task, Warned, refuse_failures, stopped
 from mzprobe.execution.local import run_here
 from mzprobe.execution.schedule import Schedule
@@ -120,7 +121,8 @@ class _Driver:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
-        self.mailbox = self.ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here).remote()
+        lasting = {"max_restarts": -1, "max_task_retries": -1}  # where its process is killed, it forgets what was said
+        self.mailbox = self.ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here, **lasting).remote()
         self.remote = self.ray.remote(max_retries=0)(_run_there)  # retries are ours: which tasks matter is known here
         try:
             while not self.schedule.over:
@@ -132,8 +134,12 @@ class _Driver:
         except (KeyboardInterrupt, Interrupted):
             self._stop()
             raise stopped() from None
+        except self.ray.exceptions.RayError as reason:  # of the mailbox: what becomes of tasks is seen to
+            said = f"the cluster has lost the node that this command runs on ({_first(reason)})"
+            raise MzprobeError(f"{said}: run the same command again to resume") from None
         finally:
-            self.ray.kill(self.mailbox)
+            with suppress(self.ray.exceptions.RayError):
+                self.ray.kill(self.mailbox)
 
     def _begin(self, task: Task) -> None:
         again, needed = self.tries.get(task.name, 0), self.schedule.needs(task)
@@ -187,9 +193,12 @@ class _Driver:
 
     def _stop(self) -> None:
         """Tells all tasks to stop, and waits until they have saved."""
-        self.ray.get(self.mailbox.stop.remote())
-        if self.running:
-            self.ray.wait(list(self.running), num_returns=len(self.running), timeout=None)
+        left = list(self.running)
+        while True:
+            self.ray.get(self.mailbox.stop.remote())  # again and again: it may have forgotten
+            if not left:
+                break
+            _, left = self.ray.wait(left, num_returns=len(left), timeout=_COUNT)
 
 
 def _run_there(called: bytes, mailbox: Any, folder: str, again: bool) -> Failure | str | None:

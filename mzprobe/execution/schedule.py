@@ -70,6 +70,10 @@ class Schedule:
         task = self.running[name] = self._tasks[name]
         return task
 
+    def idle(self) -> Needs:
+        """What nobody will need any more: free while no task waits to begin."""
+        return Needs(**self._free) if len(self.running) == len(self._tasks) else Needs(cores=0)
+
     def again(self, task: Task) -> None:
         """A task that has begun did not end, and is to begin again."""
         self._end(task)

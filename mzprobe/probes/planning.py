@@ -11,7 +11,7 @@ An agent that was trained without unrolling (K = 0) has no model: the cells that
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol, get_args
@@ -66,7 +66,9 @@ class Job:
 class Players(Protocol):
     """Who plays jobs, somewhere else."""
 
-    count: int  # that play at a time
+    def count(self) -> int:
+        """How many play at a time now; with one it is done here."""
+        ...
 
     def play(self, jobs: Sequence[Job], config: PlanningConfig, on_done: Callable[[float], None]) -> list[pd.DataFrame]:
         """The rows of every job, in order; reports the share that is done."""
@@ -85,17 +87,20 @@ def measure_planning(
     Args:
         agent: the checkpoint.
         config: settings.
-        players: who plays the episodes; by default this process does. No number depends on it.
+        players: who plays the episodes that are left when there are several; by default, and until then, this process
+            does. No number depends on it.
         on_progress: told the share that is done.
     """
-    jobs = _jobs(agent, config, 1 if players is None else min(players.count, config.episodes))
-    if players is not None:
-        frames = players.play(jobs, config, on_progress)
-    else:
-        frames, total, done = [], sum(job.work for job in jobs), 0.0
-        for job in jobs:
-            frames.append(play(agent, config, job, on_step=partial(on_progress, done / total)))
-            done += job.work
+    frames, jobs = list[pd.DataFrame](), _jobs(agent, config)
+    total, done = sum(job.work for job in jobs), 0.0
+    while jobs:
+        count = 1 if players is None else min(players.count(), config.episodes)
+        if players is not None and count > 1:
+            frames += _shared_out(jobs, players, count, config, on_progress, done / total)
+            break
+        job = jobs.pop(0)
+        frames.append(play(agent, config, job, on_step=partial(on_progress, done / total)))
+        done += job.work
     return QUESTION.columns_of(agent.label(pd.concat(frames, ignore_index=True)))
 
 
@@ -113,14 +118,34 @@ def play(agent: Agent, config: PlanningConfig, job: Job, *, on_step: Callable[[]
     return rows.assign(episode=rows["episode"] + job.first)
 
 
-def _jobs(agent: Agent, config: PlanningConfig, parts: int) -> list[Job]:
-    """Every cell in so many parts."""
-    edges = [config.episodes * part // parts for part in range(parts + 1)]
+def _jobs(agent: Agent, config: PlanningConfig) -> list[Job]:
+    """Every cell."""
+    E = config.episodes
     return [
-        Job(cell=number, first=first, last=last, work=(cell["simulations"] + 1) * (last - first))
+        Job(cell=number, first=0, last=E, work=(cell["simulations"] + 1) * E)
         for number, (cell, _) in enumerate(cells(agent, config))
-        for first, last in pairwise(edges)
     ]
+
+
+def _shared_out(
+    jobs: Sequence[Job],
+    players: Players,
+    count: int,
+    config: PlanningConfig,
+    on_progress: Callable[[float], None],
+    before: float,
+) -> list[pd.DataFrame]:
+    """The rows of jobs whose episodes so many players share, when a share of the work is done before."""
+    parts = [part for job in jobs for part in _parts(job, count)]
+    return players.play(parts, config, lambda share: on_progress(before + share * (1 - before)))
+
+
+def _parts(job: Job, parts: int) -> list[Job]:
+    """The episodes of a job in so many parts."""
+    E = job.last - job.first
+    edges = [job.first + E * part // parts for part in range(parts + 1)]
+    shared = list(pairwise(edges))
+    return [replace(job, first=first, last=last, work=job.work * (last - first) / E) for first, last in shared]
 
 
 def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any], Policy]]:

@@ -8,7 +8,7 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,8 +33,13 @@ class Workers:
     source: Source
     checkpoint: Path
     compute: Compute
-    count: int
+    workers: int
+    idle: Callable[[], int] | None = None  # cores for further ones, by now
     allow: tuple[str, ...] = ()  # modules whose code the checkpoint may name
+
+    def count(self) -> int:
+        """How many there are now."""
+        return self.workers + (self.idle() if self.idle else 0)
 
     def play(self, jobs: Sequence[Job], config: PlanningConfig, on_done: Callable[[float], None]) -> list[pd.DataFrame]:
         """The rows of every job, in order.
@@ -48,11 +53,12 @@ class Workers:
             MzprobeError: if a process dies.
         """
         before = set(multiprocessing.active_children())
-        count, context = min(self.count, len(jobs)), multiprocessing.get_context("spawn")
+        count, context = min(self.count(), len(jobs)), multiprocessing.get_context("spawn")
         executor = ProcessPoolExecutor(count, mp_context=context, initializer=follow_parent)
         with executor:
             try:
-                futures = [executor.submit(_played, self, config, job) for job in jobs]
+                played = replace(self, idle=None)  # which only this process can ask
+                futures = [executor.submit(_played, played, config, job) for job in jobs]
                 _await(futures, [job.work for job in jobs], on_done)
                 return [future.result() for future in futures]
             except BaseException as reason:

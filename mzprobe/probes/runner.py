@@ -44,6 +44,7 @@ class ProbeRun:
     compute: Compute = field(default_factory=Compute)
     overwrite: bool = False  # whether a table made otherwise is replaced
     workers: int = 1  # processes that share the episodes, where a probe can have that
+    idle: Callable[[], int] | None = None  # cores beside those that are idle by now, for further processes
     allow: tuple[str, ...] = ()  # modules whose code a checkpoint may name
     locked: bool = False  # whether whoever runs it holds the lock of the table
 
@@ -71,12 +72,17 @@ class ProbeRun:
 
     def players(self, folder: Path) -> dict[str, Any]:
         """Who plays the episodes of a checkpoint, if not this process, as an argument of the probe."""
-        if self.workers == 1 or not self.probe.shared:
+        if not self.probe.shared or (self.workers == 1 and self.idle is None):
             return {}
-        workers = Workers(
-            source=self.source, checkpoint=folder, compute=self.compute, count=self.workers, allow=self.allow
+        players = Workers(
+            source=self.source,
+            checkpoint=folder,
+            compute=self.compute,
+            workers=self.workers,
+            idle=self.idle,
+            allow=self.allow,
         )
-        return {"players": workers}
+        return {"players": players}
 
     def checkpoints(self) -> dict[int, Path]:
         """The checkpoints asked for by training step, in order.

@@ -27,6 +27,7 @@ from mzprobe.networks import MuZeroNetwork, check_network
 from mzprobe.networks.engine import placed
 from mzprobe.networks.fully_connected import Chain
 from mzprobe.sources.layouts import ARCHIVES, Layout
+from mzprobe.threads import limited_threads
 from mzprobe.trust import refuse_code
 
 _BATCH_SIZE = 256  # of a call of a network in a search
@@ -166,7 +167,8 @@ class FileSource:
         network = self.adapter.network(tree, source=checkpoint)
         if isinstance(network, torch.nn.Module):
             placed(network.eval().requires_grad_(False), compute)
-        _refuse_other_shape(network, environment, checkpoint, compute.device)
+        with limited_threads(compute.threads):  # small products wait for threads longer than they take
+            _refuse_other_shape(network, environment, checkpoint, compute.device)
         return Agent(
             environment=environment,
             network=network,
@@ -213,7 +215,15 @@ class FileSource:
 
 def _environment(facts: Facts) -> Environment:
     made = envs.make(facts.environment.name, **facts.environment.options)
-    return HistoryEnvironment(made, facts.history) if facts.history else made
+    if not facts.history:
+        return made
+    try:
+        return HistoryEnvironment(made, facts.history)
+    except ValueError as reason:
+        raise UsageError(
+            f"{made.spec.name} cannot be shown to an agent that sees several observations at a time: {reason}; name "
+            "its environment with --agent environment.name=NAME, or give another --agent history=N"
+        ) from None
 
 
 def _refuse_other_shape(network: MuZeroNetwork, environment: Environment, source: Path, device: str) -> None:

@@ -150,7 +150,7 @@ class Mujax:
         chains = {part: _chain(weights, f"{prefix}.layers.layers", source) for part, prefix in _CHAINS.items()}
         low, high = (_number(config, f"support_{end}", -1e3, 1e3, source) for end in ("min", "max"))
         atoms = {len(chains[part].layers[-1][1]) for part in ("reward", "value")}
-        if atoms != {config.get("num_bins")} or not low < high or min(atoms) < 2:
+        if [*atoms] != [config.get("num_bins")] or not low < high or min(atoms) < 2:
             raise CheckpointError(f"{source} has heads of another size than its support: give another checkpoint")
         support = SymlogSupport(minimum=low, maximum=high, atoms=min(atoms))
         return NormedFullyConnected(chains, support=support, uniform=_number(config, "policy_unimix", 0, 1, source))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mzprobe.checkpoints import step_of, steps_of
+from mzprobe.checkpoints import agent_folder, step_of, steps_of
 from mzprobe.config import RunConfig
 from mzprobe.datasets.layout import RECORD
 from mzprobe.errors import MzprobeError, UsageError
@@ -53,7 +53,7 @@ class DatasetTask:
         """Does what is not done yet; a copy of the dataset's record goes to the tables, for the figures."""
         config, settings = dataset_config(self.config, self.settings), self.settings
         trainer = Trainer(
-            config, seed=settings.seed, run=f"{self.study}-dataset", out=self.checkpoints, command=self.command
+            config, seed=settings.seed, run=_run_of(self.study), out=self.checkpoints, command=self.command
         )
         train_agent(trainer, self.label, report, must_stop)
         report(Report(label=self.label, phase="record", done=0, total=settings.episodes))
@@ -65,6 +65,15 @@ class DatasetTask:
             replace_file(path, canonical_json(record).encode())
             remove_leftovers(path.parent, path.name)
         report(Report(label=self.label, phase="record", done=settings.episodes, total=settings.episodes))
+
+
+def dataset_agent(checkpoints: Path, study: str, settings: StudyDataset) -> Path:
+    """Folder of the agent whose episodes are recorded for a study."""
+    return agent_folder(checkpoints, _run_of(study), settings.seed)
+
+
+def _run_of(study: str) -> str:
+    return f"{study}-dataset"
 
 
 def _chosen(folder: Path, settings: StudyDataset, allow: Sequence[str]) -> Path:

@@ -6,7 +6,7 @@ Nothing is written, locked or verified. Training steps are those of the last sav
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -14,14 +14,16 @@ from typing import Any, Literal
 from mzprobe.checkpoints import RECORD, SEED_NAME, seed_of, step_of, steps_of
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.locks import holder
-from mzprobe.settings import StudyConfig, StudyRun
+from mzprobe.settings import StudyConfig, StudyDataset, StudyRun
+from mzprobe.study.dataset import dataset_agent, record_path
 from mzprobe.study.timing import NAME as TIMING
 from mzprobe.study.todo import study_todo
 from mzprobe.tables import TABLE_NAME, read_record
 from mzprobe.training.clock import FILE as TIMES
 from mzprobe.training.resume import states_of
 
-Standing = Literal["waiting", "training", "stopped", "trained", "probing", "done"]
+# Of what no command is at: waiting where the study runs, else not begun, or stopped before its last training step.
+Standing = Literal["not begun", "waiting", "training", "stopped", "trained", "probing", "recording", "done"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +59,22 @@ class StudyStatus:
     name: str
     running: str  # by whom; empty where nobody is at work
     agents: tuple[AgentStatus, ...]
+    dataset: AgentStatus | None = None  # whose episodes the study records for the others; a table says of how many
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to do, as far as a study says what there is."""
-        return all(agent.standing == "done" for agent in self.agents)
+        return all(agent.standing == "done" for agent in self.every)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything is there."""
+        return any(agent.standing != "not begun" for agent in self.every)
+
+    @property
+    def every(self) -> tuple[AgentStatus, ...]:
+        """All agents, that of the dataset first."""
+        return (*([self.dataset] if self.dataset else []), *self.agents)
 
     @property
     def left(self) -> float | None:
@@ -70,13 +83,19 @@ class StudyStatus:
         rates = [agent.rate for agent in self.agents if agent.rate]
         if not at_once or not rates:
             return None
-        waiting = [agent.steps or 0 for agent in self.agents if agent.standing in ("waiting", "stopped")]
+        waiting = [(agent.steps or 0) - agent.step for agent in self.agents if agent.standing == "waiting"]
         begun = sum(agent.left or 0.0 for agent in self.agents if agent.standing == "training")
         return (begun + sum(waiting) / fmean(rates)) / at_once
 
 
 def status_of_study(
-    name: str, study: StudyConfig, runs: Sequence[StudyRun], *, checkpoints: Path, analyses: Path
+    name: str,
+    study: StudyConfig,
+    runs: Sequence[StudyRun],
+    *,
+    checkpoints: Path,
+    analyses: Path,
+    datasets: Path = Path("datasets"),
 ) -> StudyStatus:
     """How a study stands.
 
@@ -86,12 +105,41 @@ def status_of_study(
         runs: of it.
         checkpoints: folder of all checkpoints.
         analyses: folder of all tables.
+        datasets: folder of all datasets.
     """
-    agents = []
+    agents, dataset = [], None
     for agent in study_todo(study, runs, checkpoints=checkpoints, analyses=analyses):
         tables = tuple(_table(table.probe, table.path, table.wanted) for table in agent.tables)
         agents.append(_agent(agent.label, agent.folder, agent.run.config.training.steps, tables))
-    return StudyStatus(name=name, running=_held_by(checkpoints / name, agents), agents=tuple(agents))
+    if study.dataset:
+        dataset = _dataset(study.dataset, name, checkpoints, analyses, datasets)
+    running = _held_by(checkpoints / name, [*agents, *([dataset] if dataset else [])])
+    if running:
+        agents = [_awaited(agent) for agent in agents]
+        dataset = _awaited(dataset) if dataset else None
+    return StudyStatus(name=name, running=running, agents=tuple(agents), dataset=dataset)
+
+
+def _dataset(settings: StudyDataset, study: str, checkpoints: Path, analyses: Path, datasets: Path) -> AgentStatus:
+    """The agent whose episodes a study records; its one table says of how many."""
+    try:
+        recorded = int(_json(record_path(analyses, study)).get("episodes", 0))
+    except (TypeError, ValueError):
+        recorded = 0
+    held = holder(datasets / study)
+    table = TableStatus(
+        probe="episodes",
+        done=min(recorded, settings.episodes),
+        wanted=settings.episodes,
+        running=held is not None and held.lives(),
+    )
+    found = _agent("dataset", dataset_agent(checkpoints, study, settings), settings.step, (table,))
+    return replace(found, standing="recording") if found.standing == "probing" else found
+
+
+def _awaited(agent: AgentStatus) -> AgentStatus:
+    """An agent of a study that runs, which will get round to it."""
+    return replace(agent, standing="waiting") if agent.standing in ("not begun", "stopped") else agent
 
 
 def status_of_run(name: str, *, checkpoints: Path, analyses: Path) -> StudyStatus:
@@ -117,7 +165,7 @@ def _held_by(folder: Path, agents: Sequence[AgentStatus]) -> str:
     held = holder(folder)
     if held and held.lives():
         return f"process {held.process} on {held.host}"
-    busy = any(agent.standing in ("training", "probing") for agent in agents)
+    busy = any(agent.standing in ("training", "probing", "recording") for agent in agents)
     return "a command of its own" if busy else ""
 
 
@@ -166,7 +214,7 @@ def _standing(training: bool, step: int, steps: int | None, begun: bool, tables:
     if any(table.running for table in tables):
         return "probing"
     if not begun:
-        return "waiting"
+        return "not begun"
     if steps is not None and step < steps:
         return "stopped"
     return "done" if all(table.wanted is None or table.done >= table.wanted for table in tables) else "trained"

@@ -3,8 +3,9 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -86,6 +87,15 @@ class ProbeTask:
         run = self.run_of
         cores = run.workers if run.probe.shared else 1
         return Needs(cores=cores, memory=cores * (PROCESS + run.compute.memory), cards=_cards(run.compute))
+
+    @property
+    def spreads(self) -> bool:
+        """Whether idle cores can play some of its episodes; on a card its processes would be in each other's way."""
+        return self.run_of.probe.shared and self.run_of.compute.on_cpu
+
+    def spread(self, idle: Callable[[], int]) -> Self:
+        """As in the protocol of what spreads."""
+        return replace(self, run_of=replace(self.run_of, idle=idle)) if self.spreads else self
 
     def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
         """Measures what its table does not hold yet."""

@@ -13,7 +13,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -305,11 +304,12 @@ def _missing(path: Path, probe: Question, there: set[int], every: Mapping[int, i
         return {step: 1 for step in every if step not in there}
     try:
         columns = ["training_step", probe.pair]
-        read = pq.ParquetFile(path, pre_buffer=False).read(columns=columns, use_threads=False)
-        steps, others = (read[name].to_numpy() for name in columns)
+        with pa.OSFile(str(path)) as file:
+            read = pq.ParquetFile(file, pre_buffer=False).read(columns=columns, use_threads=False)
+        steps, others = (read[name].to_numpy().tolist() for name in columns)
     except (pa.ArrowException, OSError, KeyError, ValueError):
         raise MzprobeError(f"{path} is truncated or not a table of mzprobe: remove it") from None
-    known = set(zip(*np.unique(np.stack([steps, others]), axis=1).tolist(), strict=True))
+    known = {*zip(steps, others, strict=True)}
     left = {step: sum((step, other) not in known for other in every) for step in every}
     return {step: count for step, count in left.items() if count}
 

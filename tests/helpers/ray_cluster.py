@@ -1,13 +1,15 @@
 """A Ray cluster of several raylets on this machine, and a study on it; a script, since Ray is of a whole process.
 
-    python tests/helpers/ray_cluster.py FOLDER FILE [--kill-node PHASE] [--jobs COUNT]
+    python tests/helpers/ray_cluster.py FOLDER FILE [--kill-node PHASE] [--jobs COUNT] [--serve]
 
 Runs the study of a TOML file in a folder on a head without cores and two nodes of a core. With --kill-node, the node
 where an agent or a probe of that phase runs is killed when it has reported twice, and another one is started. With
---jobs, as many tasks that do nothing instead.
+--jobs, as many tasks that do nothing instead. With --serve it is there for others until it is killed, starts a node
+where one has died, and keeps in `cluster.json` where it is and which processes its nodes are.
 """
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -17,6 +19,7 @@ os.environ.setdefault("RAY_TMPDIR", "/tmp")  # sockets have short names
 os.environ["RAY_DEDUP_LOGS"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+PATIENT = {**QUICK, "health_check_failure_threshold": 30}  # where a machine is so busy that nodes answer late
 
 
 def main():
@@ -25,6 +28,7 @@ def main():
     parser.add_argument("study", nargs="?")
     parser.add_argument("--kill-node", default="")
     parser.add_argument("--jobs", type=int, default=0)
+    parser.add_argument("--serve", action="store_true")
     given = parser.parse_args()
     os.chdir(given.folder)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path]))  # of raylets and their workers
@@ -32,18 +36,37 @@ def main():
     from ray.cluster_utils import Cluster
 
     store = {"object_store_memory": 80 << 20, "memory": 8 << 30}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": QUICK, **store})
+    health = PATIENT if given.serve else QUICK
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": health, **store})
     nodes = [cluster.add_node(num_cpus=1, **store) for _ in range(2)]
     cluster.wait_for_nodes()
     os.environ["RAY_ADDRESS"] = cluster.address
     try:
-        if given.jobs:
+        if given.serve:
+            serve(cluster, nodes, store)
+        elif given.jobs:
             jobs(given.jobs)
         else:
             study(given, cluster, nodes, store)
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def serve(cluster, nodes, store):
+    while True:
+        for node in [node for node in nodes if raylet_of(node).poll() is not None]:
+            nodes.remove(node)
+            cluster.remove_node(node, allow_graceful=False)
+            nodes.append(cluster.add_node(num_cpus=1, **store))
+        said = {"address": cluster.address, "raylets": [raylet_of(node).pid for node in nodes]}
+        Path("cluster.new").write_text(json.dumps(said))
+        Path("cluster.new").replace("cluster.json")
+        time.sleep(0.2)
+
+
+def raylet_of(node):
+    return node.all_processes["raylet"][0].process
 
 
 def jobs(count):
