@@ -229,13 +229,14 @@ def sealed(record: dict[str, Any]) -> bytes:
     return canonical_json({**record, "record_sha256": digest}).encode()
 
 
-def unsealed(data: bytes, path: Path) -> dict[str, Any]:
+def unsealed(
+    data: bytes, path: Path, *, remedy: str = "copy it again, or remove its folder and train again"
+) -> dict[str, Any]:
     """Reads back what `sealed` gave, and verifies it.
 
     Raises:
         CheckpointError: if it is not JSON, edited or of a newer format.
     """
-    remedy = "copy it again, or remove its folder and train again"
     try:
         record = json.loads(data)
         digest = record.pop("record_sha256")

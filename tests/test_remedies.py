@@ -99,6 +99,17 @@ def test_a_single_checkpoint_is_asked_alone(run_cli, copied):
     )
 
 
+def test_a_truncated_state_is_copied_back_or_left_beside_its_checkpoints(run_cli, copied):
+    (state,) = copied.glob("resume/*/state.json")
+    state.write_bytes(state.read_bytes()[:50])
+    code, _, said = run_cli("train", "cartpole", "--name", "tiny", "--steps", 50)
+    assert code == 1
+    assert said.splitlines()[-1].endswith(
+        "/state.json is truncated or not a record of mzprobe: copy it back, or train under another --name; the "
+        "checkpoints beside it are not affected"
+    )
+
+
 def test_the_example_of_a_set_is_of_a_key_that_the_command_has(run_cli, copied):
     code, _, said = run_cli("eval-online", copied, "--set", "episodes")
     assert (code, said) == (2, "error: --set takes key=value, such as seed=0, not 'episodes'\n")

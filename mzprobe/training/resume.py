@@ -102,7 +102,7 @@ def read_state(path: Path) -> tuple[Arrays, StateRecord]:
         CheckpointError: if it is truncated or edited, or of an older mzprobe.
     """
     agent, file, remedy = path.parent.parent, path / "state.json", _REMEDY
-    values = unsealed(read_bytes(file, error=CheckpointError, remedy=remedy), file)
+    values = unsealed(read_bytes(file, error=CheckpointError, remedy=remedy), file, remedy=remedy)
     if not {"experience", "seed", "beyond_support"} <= values.keys():
         raise CheckpointError(
             f"{path} was saved by an older mzprobe, from which this one cannot go on: train under another --name, or "
