@@ -128,7 +128,10 @@ def edited(generator, path):
 def other(generator, value):
     """A tree with something changed or gone; more often near its top."""
     if isinstance(value, Inert):
-        value.fields.update(other(generator, dict(value.fields)))
+        fields = other(generator, dict(value.fields))
+        if isinstance(fields, dict):
+            value.fields.clear()
+            value.fields.update(fields)
         return value
     if isinstance(value, np.ndarray):
         return other_array(generator, value)
