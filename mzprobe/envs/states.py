@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mzprobe.envs.validation import integers
 
@@ -18,21 +18,21 @@ class ArrayStates:
     """
 
     def __post_init__(self) -> None:
-        for array in self._arrays():
+        for array in self.__dict__.values():  # fields in order, and nothing else: it is frozen
             array.setflags(write=False)
 
     def __len__(self) -> int:
-        return len(self._arrays()[0])
+        for array in self.__dict__.values():
+            return len(array)
+        return 0
 
     def take(self, indices: ArrayLike) -> Self:
         """Selects, repeats or reorders: integer indices `[M]` give `M` states."""
         rows = integers(indices, "indices")
-        return type(self)(*(array[rows] for array in self._arrays()))
+        return type(self)(*[array[rows] for array in self.__dict__.values()])
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """Joins batches in order."""
-        return cls(*(np.concatenate(arrays) for arrays in zip(*(part._arrays() for part in parts), strict=True)))
-
-    def _arrays(self) -> list[NDArray[Any]]:
-        return list(vars(self).values())  # fields in order, and nothing else: it is frozen
+        columns = zip(*[part.__dict__.values() for part in parts], strict=True)
+        return cls(*[np.concatenate(arrays) for arrays in columns])

@@ -117,7 +117,7 @@ class LearnedModel:
     def expand(self, arena: "LatentArena", nodes: Int32, actions: Int32, slot: int) -> Leaf:
         """One dynamics and one prediction call for the whole batch."""
         # One transfer to the device for both, as one from it for what the leaf is worth.
-        slots, chosen = torch.from_numpy(np.stack((nodes, actions))).to(arena.trees.device, torch.int64)
+        slots, chosen = torch.from_numpy(np.array((nodes, actions), np.int64)).to(arena.trees.device)
         latents, reward = self._engine.dynamics(arena.latents[slots, arena.trees], chosen)
         arena.latents[slot] = latents
         if arena.rollouts is not None:
@@ -287,26 +287,30 @@ class StateArena:
 
     def __init__(self, roots: Any, rollouts: RolloutArena | None = None) -> None:
         self.parts = [roots]  # slots in order; every part is longer than the next one
+        self.sizes = [len(roots)]  # of those
         self.trees = np.arange(len(roots))
         self.rollouts = rollouts
 
     def take(self, nodes: NDArray[Any]) -> Any:
         """The state of node `nodes[b]` of each tree b, B states."""
         wanted = nodes * len(self.trees) + self.trees
-        found, order, first = [], [], 0
-        for part in self.parts:
-            here = np.flatnonzero((wanted >= first) & (wanted < first + len(part)))
-            if len(here):
-                found.append(part.take(wanted[here] - first))
-                order.append(here)
-            first += len(part)
-        return concatenate(found).take(np.argsort(np.concatenate(order)))
+        ends = np.cumsum(self.sizes)
+        part_of = np.searchsorted(ends, wanted, side="right")
+        order = np.argsort(part_of, kind="stable")
+        found, first = [], 0
+        for part, size, end, count in zip(self.parts, self.sizes, ends, np.bincount(part_of).tolist(), strict=False):
+            if count:
+                found.append(part.take(wanted[order[first : first + count]] - (end - size)))
+                first += count
+        return concatenate(found).take(np.argsort(order))
 
     def add(self, states: Any) -> None:
         """Puts one state a tree in the next slot; parts are joined so that a state is copied log(slots) times."""
         self.parts.append(states)
-        while len(self.parts) > 1 and len(self.parts[-2]) <= len(self.parts[-1]):
+        self.sizes.append(len(self.trees))
+        while len(self.parts) > 1 and self.sizes[-2] <= self.sizes[-1]:
             self.parts[-2:] = [concatenate(self.parts[-2:])]
+            self.sizes[-2:] = [sum(self.sizes[-2:])]
 
 
 def planning_in(
