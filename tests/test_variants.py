@@ -1,6 +1,7 @@
 """A study of several configurations: their runs, their order, the dataset they learn from, and what goes wrong."""
 
 import multiprocessing
+from pathlib import Path
 
 import pytest
 from studies import variants_file, write_times
@@ -234,6 +235,16 @@ def test_a_study_of_variants_ends_in_what_compares_them_and_does_nothing_twice(
     code, out, said = run_cli("figures", "mine-slow")
     assert code == 0, said
     assert "figures/mine-slow/fig2-online.png written" in out
+
+
+@pytest.mark.slow
+def test_a_study_whose_questions_have_no_figure_ends_without_one(study_file, tmp_path, run_cli, monkeypatch):
+    path = Path(study_file("[inspect]\nstates = 2\nepisodes = 1\nhorizon = 2\nsteps = 5\n"))
+    path.write_text(path.read_text("utf-8").replace("[online]\nepisodes = 2", ""), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    code, out, said = run_cli("study", "mine.toml", "--processes", 1)
+    assert (code, out) == (0, ""), said
+    assert (tmp_path / "analyses" / "mine" / "inspect" / "seed-1.parquet").exists()
 
 
 def test_figures_of_a_study_without_tables_name_the_command_that_makes_them(tmp_path, run_cli, monkeypatch):

@@ -73,6 +73,7 @@ def study(
     from mzprobe.cli.bars import TaskBars
     from mzprobe.compute import Compute
     from mzprobe.console import compiling, errors, stopping
+    from mzprobe.figures import all_plans
     from mzprobe.locks import held
     from mzprobe.study import refusal, run_study
     from mzprobe.study.dataset import DatasetTask
@@ -124,7 +125,8 @@ def study(
     if settings.variants:
         draw_variants(name, runs, analyses, out)
         return
-    draw(run, analyses, out)
+    if not {plan.probe for plan in all_plans()}.isdisjoint(settings.probes()):  # what a state is asked has no figure
+        draw(run, analyses, out)
     if not {claim.probe for claim in all_claims()}.isdisjoint(settings.probes()):
         judge(run, analyses, out)
 
