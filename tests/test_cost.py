@@ -211,9 +211,11 @@ def work(monkeypatch):
 
 
 def counting(agent, work):
-    """The agent in an environment that counts."""
-    environment = CountingEnvironment(agent.environment, work)
-    return dataclasses.replace(agent, environment=environment)
+    """The agent in an environment that counts, but not what looking at it first takes."""
+    environment = CountingEnvironment(agent.environment, Work())
+    counted = dataclasses.replace(agent, environment=environment)
+    environment.work = work
+    return counted
 
 
 def foretold(name, agent):

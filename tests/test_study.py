@@ -236,9 +236,9 @@ def pipe():
 def test_a_process_goes_on_until_it_is_told_to_stop(pipe):
     ours, theirs = pipe
     TOLD.clear()
-    local._run(pickle.dumps(Listener()), theirs)
-    ours.send("stop")
-    local._run(pickle.dumps(Listener()), theirs)
+    local._run(pickle.dumps(Listener()), local._Ear(theirs))
+    ours.send_bytes(local._STOP)
+    local._run(pickle.dumps(Listener()), local._Ear(theirs))
     assert TOLD == [False, True]
     assert ours.recv() == Report(label="seed 5", phase="listen", done=0, total=1)
     assert ours.recv() == Ended(True)
@@ -248,7 +248,7 @@ def test_a_process_whose_parent_is_gone_is_to_stop(pipe):
     ours, theirs = pipe
     ours.close()
     TOLD.clear()
-    assert not local._run(pickle.dumps(Listener(error=Interrupted("stopped"))), theirs)
+    assert not local._run(pickle.dumps(Listener(error=Interrupted("stopped"))), local._Ear(theirs))
     assert TOLD == [True]
 
 
@@ -266,7 +266,7 @@ def test_a_process_whose_parent_is_gone_is_to_stop(pipe):
 )
 def test_a_process_says_why_it_fails(pipe, capfd, error, said):
     ours, theirs = pipe
-    assert not local._run(pickle.dumps(Listener(error=error)), theirs)
+    assert not local._run(pickle.dumps(Listener(error=error)), local._Ear(theirs))
     ours.recv()
     failure = ours.recv()
     assert isinstance(failure, Failure)
@@ -287,7 +287,7 @@ def test_a_warning_is_given_by_the_parent_with_the_agents_label(pipe):
     ours, theirs = pipe
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
-        local._run(pickle.dumps(Warner()), theirs)
+        local._run(pickle.dumps(Warner()), local._Ear(theirs))
     pool = local._Pool([Warner()], Needs(), (), lambda _: None, lambda _task, _state, _said: None)
     worker = local._Worker(None, ours, None, task=pool.schedule.next())
     pool.workers[ours] = worker

@@ -239,7 +239,7 @@ def _serve(card: int | None, pipe: "Connection[Any, Any]") -> None:
         seen = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[card] if seen else str(card)  # before CUDA is first asked
     ear = _Ear(pipe)
-    while (called := ear.next_task()) is not None and _run(called, ear, pipe):
+    while (called := ear.next_task()) is not None and _run(called, ear):
         pass
 
 
@@ -284,12 +284,12 @@ class _Ear:
         return None if self.stopped else said
 
 
-def _run(called: bytes, ear: _Ear, pipe: "Connection[Any, Any]") -> bool:
+def _run(called: bytes, ear: _Ear) -> bool:
     """Does a pickled task, which stops when the parent says so; whether it is done."""
 
     def say(message: Report | Failure | Warned | Ended) -> None:
         with suppress(OSError):  # the parent is gone
-            pipe.send(message)
+            ear.pipe.send(message)
 
     said = run_here(called, report=say, warn=say, must_stop=ear.must_stop, idle=ear.idle)
     say(Ended(said is None) if not isinstance(said, Failure) else said)
