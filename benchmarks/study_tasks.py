@@ -160,7 +160,8 @@ def main() -> None:
 
     here = os.path.dirname(os.path.abspath(__file__))
     os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, sys.path)])  # where its workers find this file
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80 << 20)
+    # A cluster of its own, whatever runs here.
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80 << 20)
     import study_tasks  # by its name, as the workers know it
 
     study_tasks.timed(OnRay(), "a Ray cluster of one node")

@@ -76,6 +76,8 @@ def pages(tmp_path_factory):
     """Paths of reports: of the shipped study, of 30 agents, of two runs, and of one with a name that is an element."""
     folder, shipped = tmp_path_factory.mktemp("reports"), ROOT / "analyses"
     made = {"quick": write_report(["cartpole-quick"], analyses=shipped, folder=folder / "quick")}
+    store(folder, find_run(shipped, "cartpole-quick", "online").frame, probe="online", run="few")
+    made["few"] = write_report(["few"], analyses=folder, folder=folder / "few-page")
     many_agents(folder)
     made["thirty"] = write_report(["thirty"], analyses=folder, folder=folder / "thirty")
     store_run(folder, agents=3)
@@ -336,7 +338,7 @@ def test_a_point_whose_states_were_not_kept_says_so_and_a_page_without_any_has_n
     detail = "{ detail: { run: 'thirty', seed: 77, step: 3, from: 'claims' } }"
     page.evaluate(f"document.dispatchEvent(new CustomEvent('mzprobe:point', {detail}))")
     assert page.locator("#state-said").inner_text() == "no states of agent 77 at step 3 are kept"
-    assert opened("quick").locator("#states").count() == 0
+    assert opened("few").locator("#states").count() == 0
 
 
 def test_drawings_and_words_of_states_run_no_code(opened):

@@ -183,7 +183,8 @@ class Wide(Job):
 def test_idle_cores_are_lent_to_what_can_spread_as_far_as_memory_allows(tmp_path):
     path, least = str(tmp_path / "seen"), Needs(memory=1 << 20)
     Local(processes=4).run([Wide("a", path, needs=least, wanted=1), Wide("b", path, needs=least, wanted=3)])
-    assert Path(path).read_text() == "a [0, 1]\nb [0, 1, 3]\n"
+    early, late = "a [0, 1]\nb [0, 1, 3]\n", "a [0, 1]\nb [0, 3]\n"  # whether b's process was up before a had ended
+    assert Path(path).read_text() in (early, late)
     whole = Needs(memory=Local().total().memory)
     Local(processes=2).run([Wide("c", path, needs=least, wanted=1), Job("d", path)])
     Local(processes=2).run([Wide("e", path, needs=whole), Job("f", path)])
