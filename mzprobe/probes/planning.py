@@ -144,8 +144,7 @@ def _parts(job: Job, parts: int) -> list[Job]:
     """The episodes of a job in so many parts."""
     E = job.last - job.first
     edges = [job.first + E * part // parts for part in range(parts + 1)]
-    shared = list(pairwise(edges))
-    return [replace(job, first=first, last=last, work=job.work * (last - first) / E) for first, last in shared]
+    return [replace(job, first=first, last=last, work=job.work * (last - first) / E) for first, last in pairwise(edges)]
 
 
 def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any], Policy]]:
