@@ -69,14 +69,19 @@ def table_bytes(table: Table) -> bytes:
     metadata = {_RECORD: record, _SEAL: table_sha256(arrow, record).encode()}
     buffer = io.BytesIO()
     floats = [field.name for field in arrow.schema if pa.types.is_floating(field.type)]
-    pq.write_table(
-        arrow.replace_schema_metadata(metadata),
+    arrow = arrow.replace_schema_metadata(None)
+    with pq.ParquetWriter(
         buffer,
+        arrow.schema,
         compression="zstd",
         compression_level=9,
         use_dictionary=[name for name in arrow.schema.names if name not in floats],
+        write_statistics=False,
+        store_schema=False,  # Arrow's own copy would hold the record a second time
         use_byte_stream_split=floats,  # no number of a kind repeats, but their leading bytes do
-    )
+    ) as writer:
+        writer.write_table(arrow)
+        writer.add_key_value_metadata(metadata)
     return buffer.getvalue()
 
 
