@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import brute
 import numpy as np
@@ -219,6 +220,23 @@ def test_the_command_prints_a_state_its_trees_and_its_sequences(run_cli, agent):
     for title in ("the likeliest sequence", "the best sequence", "the worst predicted sequence"):
         assert f"{title}: probability " in out
     assert "latent distance" in out
+
+
+def test_no_line_of_a_deep_tree_is_cut_off_and_an_end_is_said_once(run_cli):
+    shipped = Path(__file__).parent.parent / "checkpoints" / "cartpole-paper" / "seed-200"
+    few = {"states": 20, "episodes": 2, "horizon": 3, "nodes": 12}
+    options = [word for name, number in few.items() for word in (f"--{name}", number)]
+    code, out, said = run_cli("inspect", shipped, "--step", 1000, "--state", "worst", *options)
+    assert code == 0, said
+    frame = measure_inspect(open_agent(shipped, step=1000), InspectConfig(**few, chosen=("worst",)))
+    for model, end in (("learned", "tree in the true model"), ("true", "the likeliest sequence")):
+        tree = out[out.index(f"tree in the {model} model") : out.index(end)]
+        words = " ".join(tree.replace("│", " ").split())
+        rows = frame[(frame["part"] == model) & (frame["parent"] >= 0)]
+        assert len(re.findall(r"\(predicted [-0-9.e]+\)", words)) == (rows["visits"] > 0).sum()
+        assert len(re.findall("true return [-0-9.]+ ± [-0-9.]+", words)) == rows["true_return"].notna().sum()
+        ends = set(rows.loc[rows["terminal"], "node"])
+        assert words.count("an end") == (rows["node"].isin(ends) & ~rows["parent"].isin(ends)).sum()
 
 
 @pytest.mark.parametrize(

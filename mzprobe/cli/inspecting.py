@@ -91,10 +91,8 @@ def _show_state(rows: "pd.DataFrame", spec: "EnvironmentSpec", console: Any, dra
     console.print(f"true return: {first['true_return']:.4g} ± {first['true_return_error']:.2g} by the agent's policy")
     for part, own in rows.groupby("part", sort=False):
         console.print()
-        if part in SEQUENCE_PARTS:
-            console.print(_sequence(str(part), own, spec))
-        else:
-            console.print(_tree(str(part), own, spec))
+        shown = _sequence(str(part), own, spec) if part in SEQUENCE_PARTS else _tree(str(part), own, spec)
+        console.print(shown, soft_wrap=False)  # long lines are folded: cut off, they would lack numbers
 
 
 def _tree(model: str, rows: "pd.DataFrame", spec: "EnvironmentSpec") -> "Tree":
@@ -102,6 +100,7 @@ def _tree(model: str, rows: "pd.DataFrame", spec: "EnvironmentSpec") -> "Tree":
     from rich.tree import Tree
 
     shown: dict[int, Tree] = {}
+    ends = set(rows.loc[rows["terminal"], "node"])
     for row in rows.to_dict("records"):
         if row["parent"] < 0:
             said = f"tree in the {model} model: N {row['visits']:.0f}, value {row['q']:.4g}, v {row['leaf_value']:.4g}"
@@ -115,7 +114,7 @@ def _tree(model: str, rows: "pd.DataFrame", spec: "EnvironmentSpec") -> "Tree":
             said = f"{spec.action_meanings[row['action']]}: not tried, P {row['prior']:.3f}"
         if not math.isnan(row["true_return"]):
             said += f", true return {row['true_return']:.4g} ± {row['true_return_error']:.2g}"
-        if row["terminal"]:
+        if row["node"] in ends and row["parent"] not in ends:
             said += ", an end"
         shown[row["node"]] = shown[row["parent"]].add(said)
     return shown[0]
@@ -135,9 +134,11 @@ def _sequence(name: str, rows: "pd.DataFrame", spec: "EnvironmentSpec") -> Any:
     )
     for column in ("step", "action", "reward", "predicted", "true sum", "predicted sum", "latent distance"):
         table.add_column(column, justify="left" if column == "action" else "right")
+    ended = False
     for row in rows.iloc[1:].to_dict("records"):
         numbers = [row[key] for key in ("reward", "predicted_reward", "value", "predicted_value", "latent_distance")]
-        action = spec.action_meanings[row["action"]] + (", an end" if row["terminal"] else "")
+        action = spec.action_meanings[row["action"]] + (", an end" if row["terminal"] and not ended else "")
+        ended = bool(row["terminal"])
         table.add_row(str(row["depth"]), action, *(f"{number:.4g}" for number in numbers))
     return table
 
