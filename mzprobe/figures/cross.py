@@ -18,6 +18,7 @@ from mzprobe.stats import over_agents
 from mzprobe.tables import own_temperature
 
 _COLOURS = 41  # of a map, odd for a middle; with more, those of text have no room in a PNG of 256
+_ROUNDING = 1e-9  # relative; errors closer than this are equal but for the order of their sums
 MISSING = "0.85"  # grey of a cell that has no number
 _FRAME: dict[str, Any] = {"fill": False, "edgecolor": "black", "linewidth": 1.3}
 _HALO = _FRAME | {"edgecolor": "white", "linewidth": 2.8}  # below the frames, so that dark cells show them too
@@ -32,7 +33,8 @@ def aggregate_cross(frame: pd.DataFrame) -> pd.DataFrame:
     own if some step has another, `1` where all have T = 1. `ratio` is the cell's mean divided by that of its row's
     diagonal (the model's own policy). The row of means is normalised, not each agent's, so that it is the ratio of the
     numbers drawn, and no agent whose own error is almost 0 outweighs all others. It is NaN where the diagonal is
-    missing or 0. `smallest` counts the agents whose own error is the smallest of their row here.
+    missing or 0. `smallest` counts the agents whose own error is the smallest of their row here, by more than rounding:
+    where errors are equal, as an untrained model's may be for every policy, none is.
     """
     largest = frame[frame["h"] == frame["h"].max()]
     own = own_temperature(largest)
@@ -46,8 +48,10 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     """The matrix of errors at one h, each policy at one temperature."""
     by = ["h", "training_step", "policy_step"]
     each = frame.groupby([*by, "seed"])["error"].mean().reset_index()
-    least = each.groupby(["training_step", "seed"])["error"].transform("min")
-    counts = each.assign(smallest=each["error"] == least).groupby(by)["smallest"].sum()
+    row = [each["training_step"], each["seed"]]
+    least = each["error"] <= each["error"].groupby(row).transform("min") * (1 + _ROUNDING)
+    alone = least.groupby(row).transform("sum") == 1
+    counts = each.assign(smallest=least & alone).groupby(by)["smallest"].sum()
     cells = over_agents(frame, by=by, column="error").join(counts, on=by)
     diagonal = cells[cells["training_step"] == cells["policy_step"]].set_index("training_step")["mean"]
     own = cells["training_step"].map(diagonal)

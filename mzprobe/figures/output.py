@@ -11,7 +11,12 @@ from mzprobe.figures.style import rendered
 from mzprobe.files import replace_file
 from mzprobe.tables import Table
 
-_TITLES = {"cartpole": "CartPole", "lunarlander": "Lunar Lander"}
+_TITLES = {
+    "cartpole": "CartPole",
+    "lunarlander": "Lunar Lander",
+    "minatar-breakout": "MinAtar Breakout",
+    "atari:breakout": "ALE Breakout",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
