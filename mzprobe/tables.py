@@ -74,7 +74,7 @@ def table_bytes(table: Table) -> bytes:
         buffer,
         arrow.schema,
         compression="zstd",
-        compression_level=9,
+        compression_level=15,
         use_dictionary=[name for name in arrow.schema.names if name not in floats],
         write_statistics=False,
         store_schema=False,  # Arrow's own copy would hold the record a second time
