@@ -192,6 +192,7 @@ PREPARED = {
     "README.md": "published",
     "docs/datasets.md": "recorded",
     "docs/python.md": "shipped_tables",
+    "docs/results/minatar.md": "shipped_figures",
     "docs/results/others.md": "shipped_figures",
     "docs/results/training.md": "shipped_figures",
 }

@@ -15,7 +15,7 @@ from mzprobe.settings import load_study, study_runs
 from mzprobe.tables import find_run
 
 ROOT = Path(__file__).parent.parent
-RUNS = ("cartpole-quick", "lunarlander")
+RUNS = ("cartpole-quick", "lunarlander", "minatar-breakout")
 JUDGED = (*RUNS, "cartpole-ten")
 DRAWN = [(run, plan) for run in RUNS for plan in PLANS if (ROOT / "figures" / run / f"{plan.name}.csv").exists()]
 
@@ -27,7 +27,7 @@ BEFORE = {"counted_from": "root", "crossed": [], "ties": "lowest"}  # of plannin
 def test_every_probe_of_a_study_has_its_figure(run):
     study, _ = load_study(run)
     drawn = {plan.probe for plan in PLANS}  # states that are looked into have none
-    assert [plan.probe for name, plan in DRAWN if name == run] == [name for name in study.probes() if name in drawn]
+    assert {plan.probe for name, plan in DRAWN if name == run} == drawn & {*study.probes()}
 
 
 @pytest.mark.parametrize(("run", "plan"), DRAWN, ids=lambda one: getattr(one, "name", one))
