@@ -152,6 +152,20 @@ FAULTS = (
         test="tests/test_rules.py::test_gumbel_equals_the_plain_search",
     ),
     Fault(
+        what="Gumbel's value targets are means over the visits of halving",
+        file="mzprobe/search/mcts.py",
+        old="return self.root_value if self.worth is None else self.worth",
+        new="return self.root_value",
+        test="tests/test_rules.py::test_gumbel_equals_the_plain_search",
+    ),
+    Fault(
+        what="Q is scaled by its node where the tree's range is asked for",
+        file="mzprobe/search/rules/gumbel.py",
+        old="if selection.whole_tree:",
+        new="if selection.whole_tree and b < 0:",
+        test="tests/test_rules.py::test_gumbel_equals_the_plain_search",
+    ),
+    Fault(
         what="halving never halves",
         file="mzprobe/search/rules/gumbel.py",
         old="left = max(2, left // 2)",

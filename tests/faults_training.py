@@ -180,8 +180,8 @@ FAULTS = (
     Fault(
         what="a uniform share is learned as the search's policy",
         file="mzprobe/training/selfplay.py",
-        old="= result.target\n        self.root_values[at] = result.root_value\n        if legal",
-        new="= policy\n        self.root_values[at] = result.root_value\n        if legal",
+        old="= result.target\n        self.root_values[at] = result.value_target\n        if legal",
+        new="= policy\n        self.root_values[at] = result.value_target\n        if legal",
         test="tests/test_selfplay.py::test_a_uniform_share_is_of_what_acts_and_not_of_the_target",
     ),
     Fault(

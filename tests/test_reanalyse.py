@@ -178,6 +178,18 @@ def test_the_target_network_bootstraps_and_is_copied_when_it_is_time(tmp_path, t
     assert not np.allclose(values, latest)
 
 
+@pytest.mark.parametrize("rule", ["puct", "gumbel"])
+def test_reanalysed_values_are_the_searchs_own_targets(tmp_path, tiny_config, make_trainer, rule):
+    config = tiny_config("reanalyse.fraction=0.5", "reanalyse.root_noise=false", f"search.rule={rule}")
+    trainer = make_trainer(config, tmp_path)
+    trainer.train()
+    observations = trainer.experience.replay.observations[:9]
+    _, values = trainer.reanalyser.search_targets(observations)
+    found = search(trainer.experience.model, observations, config=config.search)
+    np.testing.assert_allclose(values, found.value_target, rtol=1e-6)
+    assert (rule == "puct") == np.array_equal(found.value_target, found.root_value)
+
+
 def test_fraction_0_searches_nowhere_but_in_acting_and_no_other_key_matters(
     tmp_path, tiny_config, make_trainer, contents, monkeypatch
 ):

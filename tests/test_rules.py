@@ -63,6 +63,7 @@ def test_the_sequence_of_the_paper():
     considered=st.integers(1, 8),
     c_visit=st.sampled_from([0.0, 50.0]),
     c_scale=st.sampled_from([0.0, 0.1, 1.0]),
+    q_range=st.sampled_from(["node", "tree"]),
     ties=st.booleans(),
     lots=st.booleans(),
     masked=st.booleans(),
@@ -70,7 +71,7 @@ def test_the_sequence_of_the_paper():
     noise_seed=st.none() | st.integers(0, 1000),
 )
 def test_gumbel_equals_the_plain_search(
-    seed, num_actions, simulations, considered, c_visit, c_scale, ties, lots, masked, signed, noise_seed
+    seed, num_actions, simulations, considered, c_visit, c_scale, q_range, ties, lots, masked, signed, noise_seed
 ):
     model = masked_model(seed, num_actions, ties=ties, masked=masked, signed=signed)
     config = SearchConfig(
@@ -79,6 +80,7 @@ def test_gumbel_equals_the_plain_search(
         considered=considered,
         c_visit=c_visit,
         c_scale=c_scale,
+        q_range=q_range,
         ties="lot" if lots else "lowest",
     )
     roots = [0, 5, 2]
@@ -89,7 +91,7 @@ def test_gumbel_equals_the_plain_search(
         g = np.random.default_rng(noise_seed).gumbel(size=(3, num_actions))
     for b, root in enumerate(roots):
         start, expand = model.callables(root)
-        node, improved, winner = gumbel_reference(
+        node, improved, winner, worth = gumbel_reference(
             start,
             expand,
             simulations=simulations,
@@ -98,6 +100,7 @@ def test_gumbel_equals_the_plain_search(
             considered=considered,
             c_visit=c_visit,
             c_scale=c_scale,
+            whole_tree=q_range == "tree",
             g=g[b].tolist(),
             key=tie_key([root]) if lots else None,
             legal=legal_actions_of(model),
@@ -105,6 +108,7 @@ def test_gumbel_equals_the_plain_search(
         assert found.visit_counts[b].tolist() == node.edge_visits
         assert found.root_value[b] == pytest.approx(node.value_sum / node.visits, rel=1e-12, abs=1e-12)
         np.testing.assert_allclose(found.target[b], improved, rtol=1e-9, atol=1e-300)
+        assert found.value_target[b] == pytest.approx(worth, rel=1e-9, abs=1e-12)
         assert found.acting(0)[b].tolist() == [float(a == winner) for a in range(num_actions)]
 
 

@@ -25,12 +25,15 @@ def one_thread():
         yield
 
 
-def player(*, time_limit, environments=4, simulations=4, seed=0):
+def player(*, time_limit, environments=4, simulations=4, seed=0, rule="puct"):
     environment = CartPole(time_limit=time_limit)
     model = LearnedModel(random_network(1), num_actions=2, gamma=0.99)
     generator = np.random.default_rng(seed)
     return model, SelfPlay(
-        environment, search=SearchConfig(simulations=simulations), environments=environments, generator=generator
+        environment,
+        search=SearchConfig(simulations=simulations, rule=rule),
+        environments=environments,
+        generator=generator,
     )
 
 
@@ -43,6 +46,28 @@ def played(time_limit, steps):
         episodes = play.step(model, 1.0)
         found += zip(seeds[play.lengths == 0], episodes, strict=True)
     return found
+
+
+@pytest.mark.parametrize("rule", ["puct", "gumbel"])
+def test_what_values_bootstrap_from_is_what_is_played_and_for_gumbel_not_the_mean_of_halving(monkeypatch, rule):
+    results = []
+
+    def note(*given, **options):
+        results.append(search(*given, **options))
+        return results[-1]
+
+    monkeypatch.setattr("mzprobe.training.selfplay.search", note)
+    model, play = player(time_limit=5, environments=2, rule=rule)
+    (first, second) = [one for _ in range(5) for one in play.step(model, 1.0)]
+    for e, one in enumerate((first, second)):
+        assert one.root_values[:-1].tolist() == [
+            float(result.value_target[e]) for result in results[: len(one.actions)]
+        ]
+    for result in results:
+        mean = (result.visit_counts * result.q).sum(axis=1) / result.visit_counts.sum(axis=1)
+        expected = (result.target * result.q).sum(axis=1) if rule == "gumbel" else result.root_value
+        np.testing.assert_allclose(result.value_target, expected, rtol=1e-12)
+        assert rule == "puct" or (np.abs(result.value_target - mean) > 1e-9).all()
 
 
 @pytest.mark.parametrize(("time_limit", "steps"), [(500, 60), (5, 12)])

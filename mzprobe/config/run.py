@@ -55,6 +55,9 @@ class SearchConfig(Config):
     """Gumbel: visits that are added to the most of a node, in the weight of Q against the prior."""
     c_scale: NonNegative = 0.1
     """Gumbel: factor on that weight."""
+    q_range: Literal["node", "tree"] = "node"
+    """Gumbel: whose smallest and largest Q scale it to [0, 1]: its node's (mctx), by which two actions are always 0 and
+    1, however little they differ, or the tree's (the paper)."""
     untried: Literal["least", "mean"] = "least"
     """PUCT: what an action is worth before it is tried: the least that the tree has seen (MuZero), or a mean of the
     actions tried beside it and above (EfficientZero, Ye et al. 2021)."""

@@ -38,6 +38,7 @@ class SearchResult:
     prior: Float64  # [B, A], as used at the root, noise included
     improved: Float64 | None = None  # [B, A], the policy that the rule makes of prior and Q; None where visits are it
     winner: Float64 | None = None  # [B, A], what Gumbel's halving has left; None for other rules
+    worth: Float64 | None = None  # [B], Gumbel: mean of Q, completed, under the improved policy; None for other rules
     noisy: bool = False  # whether root noise was drawn
     tree: Tree | None = None  # all nodes, where asked for
 
@@ -81,6 +82,15 @@ class SearchResult:
             return self.improved
         share = self._shares()
         return np.asarray(share / share.sum(axis=1, keepdims=True))
+
+    @property
+    def value_target(self) -> Float64:
+        """What a value target bootstraps from, `[B]`: the mean return through the root; Gumbel's Q of what is played.
+
+        Halving gives as many visits to what it will drop, so that the mean over them is less than what is played is
+        worth: bootstrapped step after step, values would become those of a policy that plays as the halving tries.
+        """
+        return self.root_value if self.worth is None else self.worth
 
     def _shares(self) -> Float64:
         """The target over the largest of its root, `[B, A]`: no power of them overflows."""
@@ -224,6 +234,7 @@ def _result(
         prior=edges["prior"].copy(),
         improved=improved.policy,
         winner=improved.winner,
+        worth=improved.worth,
         noisy=noisy,
         tree=arrays_of(forest) if keep_tree else None,
     )

@@ -94,7 +94,7 @@ class Reanalyser:
             allowed = None if legal is None else legal[here]
             result = search(self.model, roots, config=self.config.search, generator=noise, legal=allowed)
             policies.append(result.target)
-            values.append(result.root_value)
+            values.append(result.value_target)
         if self.target is not None:
             return np.concatenate(policies), self.evaluate_targets(observations)
         return np.concatenate(policies), np.concatenate(values)

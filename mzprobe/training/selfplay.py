@@ -88,7 +88,7 @@ class SelfPlay:
         self.actions[at] = actions
         self.rewards[at] = outcome.reward
         self.policies[at] = result.target
-        self.root_values[at] = result.root_value
+        self.root_values[at] = result.value_target
         if legal is not None:
             self.legal[at] = legal
         self.lengths += 1
@@ -170,7 +170,7 @@ class SelfPlay:
             result = search(model, model.roots(self.environment, last), config=self.search, legal=legal)
             at = (cut, self.lengths[cut])
             self.policies[at] = result.target
-            self.root_values[at] = result.root_value
+            self.root_values[at] = result.value_target
             if legal is not None:
                 self.legal[at] = legal
 

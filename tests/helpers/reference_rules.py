@@ -25,24 +25,18 @@ def halving(actions, simulations):
     return sequence[:simulations]
 
 
-def completed_sigma(node, floor, c_visit, c_scale):
-    """sigma of completed and scaled Q, one number an action; None where it is illegal."""
-    tried = [a for a in node.legal if node.edge_visits[a] > 0]
-    total = sum(node.edge_visits)
-    mixed = node.value
-    if tried:
-        mass = sum(node.prior[a] for a in tried)
-        weighted = sum(node.prior[a] * node.q[a] for a in tried) / mass
-        mixed = (node.value + total * weighted) / (1 + total)
-    q = {a: node.q[a] if a in tried else mixed for a in node.legal}
-    width = max(max(q.values()) - min(q.values()), floor)
+def completed_sigma(node, floor, c_visit, c_scale, seen=None):
+    """sigma of completed and scaled Q, one number an action; None where it is illegal. `seen` are the Q of the tree."""
+    q = completed_q(node)
+    of = q.values() if seen is None else seen
+    width = max(max(of, default=0) - min(of, default=0), floor)
     weight = (c_visit + max(node.edge_visits)) * c_scale
     return [weight * (q[a] - min(q.values())) / width if a in q else None for a in range(len(node.prior))]
 
 
-def improved_policy(node, floor, c_visit, c_scale):
+def improved_policy(node, floor, c_visit, c_scale, seen=None):
     """softmax(log P + sigma(Q)) over the legal actions."""
-    sigma = completed_sigma(node, floor, c_visit, c_scale)
+    sigma = completed_sigma(node, floor, c_visit, c_scale, seen)
     logits = [math.log(node.prior[a]) + sigma[a] if a in node.legal else -math.inf for a in range(len(sigma))]
     weights = [math.exp(x - max(logits)) for x in logits]
     return [w / sum(weights) for w in weights]
@@ -61,8 +55,22 @@ def best(scores, key, number):
     return chosen
 
 
-def gumbel_reference(start, expand, *, simulations, discount, floor, considered, c_visit, c_scale, g, key, legal):
-    """Gumbel's search of one root: its node, its improved policy and the action that halving leaves.
+def completed_q(node):
+    """Q of each legal action, v_mix where it is untried."""
+    tried = [a for a in node.legal if node.edge_visits[a] > 0]
+    total = sum(node.edge_visits)
+    mixed = node.value
+    if tried:
+        mass = sum(node.prior[a] for a in tried)
+        weighted = sum(node.prior[a] * node.q[a] for a in tried) / mass
+        mixed = (node.value + total * weighted) / (1 + total)
+    return {a: node.q[a] if a in tried else mixed for a in node.legal}
+
+
+def gumbel_reference(
+    start, expand, *, simulations, discount, floor, considered, c_visit, c_scale, whole_tree, g, key, legal
+):
+    """Gumbel's search of one root: its node, improved policy, the action that halving leaves, what the policy is worth.
 
     Args:
         start: () -> (state, prior, value) of the root.
@@ -73,6 +81,7 @@ def gumbel_reference(start, expand, *, simulations, discount, floor, considered,
         considered: most actions tried at the root.
         c_visit: as in the paper.
         c_scale: as in the paper.
+        whole_tree: whether every Q that the tree has seen scales, not those of the node.
         g: Gumbel numbers, one an action.
         key: of the lots, or None.
         legal: state -> its legal actions, a list.
@@ -87,9 +96,10 @@ def gumbel_reference(start, expand, *, simulations, discount, floor, considered,
         return node
 
     root, count = masked(*start()), 1
+    seen = [] if whole_tree else None
 
     def root_scores(visited):
-        sigma = completed_sigma(root, floor, c_visit, c_scale)
+        sigma = completed_sigma(root, floor, c_visit, c_scale, seen)
         return [
             g[a] + math.log(root.prior[a]) + sigma[a] if a in root.legal and root.edge_visits[a] == visited else None
             for a in range(len(g))
@@ -103,7 +113,7 @@ def gumbel_reference(start, expand, *, simulations, discount, floor, considered,
             if action not in node.children:
                 break
             node = node.children[action]
-            improved = improved_policy(node, floor, c_visit, c_scale)
+            improved = improved_policy(node, floor, c_visit, c_scale, seen)
             total = sum(node.edge_visits)
             scores = [
                 improved[a] - node.edge_visits[a] / (1 + total) if a in node.legal else None
@@ -119,11 +129,15 @@ def gumbel_reference(start, expand, *, simulations, discount, floor, considered,
             child, r, d = up.children[a], up.rewards[a], discount(up.state, a)
             up.q[a] = r + d * (child.value_sum / child.visits)
             up.edge_visits[a] += 1
+            if whole_tree:
+                seen.append(up.q[a])
             G = r + d * G
             up.visits += 1
             up.value_sum += G
     winner = best(root_scores(max(root.edge_visits)), key, 0)
-    return root, improved_policy(root, floor, c_visit, c_scale), winner
+    improved = improved_policy(root, floor, c_visit, c_scale, seen)
+    q = completed_q(root)
+    return root, improved, winner, sum(improved[a] * q[a] for a in q)
 
 
 def pi_bar_by_newton(prior, q, multiplier):

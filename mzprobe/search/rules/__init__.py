@@ -23,6 +23,7 @@ class Improved(NamedTuple):
 
     policy: Float64 | None  # better than the prior, to be learned
     winner: Float64 | None  # what is played where no temperature is asked for
+    worth: Float64 | None = None  # [B], of that policy by its Q, where visits are no policy's
 
 
 def noise_for(config: SearchConfig, generator: np.random.Generator | None, shape: tuple[int, int]) -> Float64:
@@ -74,6 +75,7 @@ def selection_for(
         scores=scores,
         visit_offset=config.c_visit,
         q_scale=config.c_scale,
+        whole_tree=config.q_range == "tree",
         scratch=np.zeros(shape[1]),
     )
 
@@ -85,9 +87,9 @@ def improved_by(config: SearchConfig, forest: Forest, selection: Selection) -> I
     if config.rule == "regularised":
         return Improved(pi_bar(config, arrays_of(forest), selection.floor), None)
     shape = forest.edges[:, 0].shape
-    policy, winner = np.empty(shape), np.empty(shape)
-    gumbel_results(forest, selection, policy, winner)
-    return Improved(policy, winner)
+    policy, winner, worth = np.empty(shape), np.empty(shape), np.empty(shape[0])
+    gumbel_results(forest, selection, policy, winner, worth)
+    return Improved(policy, winner, worth)
 
 
 def pi_bar(config: SearchConfig, tree: Tree, floor: float) -> Float64:

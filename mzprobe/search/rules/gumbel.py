@@ -10,7 +10,7 @@ whose visits lag most behind the improved policy pi' = softmax(log P + sigma(Q))
     pi'(a) - N(s, a) / (1 + sum_b N(s, b)).
 
 sigma(q) = (c_visit + max_b N(s, b)) c_scale q. Q is r + gamma V(child), completed by v_mix for untried actions and
-scaled to [0, 1] by the smallest and largest of its node, as mctx has it (the paper scales by the tree's).
+scaled to [0, 1] by the smallest and largest of its node, as mctx has it, or by those of the tree, as the paper has it.
 v_mix = (v + sum_b N(s, b) * (sum of P Q over tried actions) / (sum of P over them)) / (1 + sum_b N(s, b)).
 """
 
@@ -96,7 +96,10 @@ def completed(forest: Forest, b: int, node: int, selection: Selection) -> tuple[
             low, high = min(low, q), max(high, q)
             most = max(most, n)
             total += n
-    sigma = (selection.visit_offset + most) * selection.q_scale / max(high - low, selection.floor)
+    width = high - low
+    if selection.whole_tree:
+        width = forest.bounds[b, 1] - forest.bounds[b, 0]
+    sigma = (selection.visit_offset + most) * selection.q_scale / max(width, selection.floor)
     return mixed, high, sigma, total
 
 
@@ -117,19 +120,24 @@ def root_choice(forest: Forest, b: int, visited: int, selection: Selection) -> i
 
 
 @borrowing
-def improve(forest: Forest, b: int, node: int, selection: Selection, out: Float64) -> int:
-    """Fills out `[A]` with the improved policy softmax(log P + sigma(Q)) of a node; gives the sum of its visits."""
+def improve(forest: Forest, b: int, node: int, selection: Selection, out: Float64) -> tuple[int, float]:
+    """Fills out `[A]` with the improved policy softmax(log P + sigma(Q)) of a node.
+
+    Gives the sum of its visits, and what that policy is worth there: the mean of completed Q under it.
+    """
     mixed, high, sigma, total = completed(forest, b, node, selection)
     whole = 0.0
+    worth = 0.0
     for a in range(out.size):
         out[a] = 0.0
         if forest.edges[b, node, a].child != ILLEGAL:
             q = forest.edges[b, node, a].q if forest.edges[b, node, a].visits > 0 else mixed
             out[a] = max(forest.edges[b, node, a].prior, _SMALLEST) * math.exp(sigma * (q - high))
             whole += out[a]
+            worth += out[a] * q
     for a in range(out.size):
         out[a] /= whole
-    return total
+    return total, worth / whole
 
 
 @inlined
@@ -156,7 +164,7 @@ def gumbel_choice(forest: Forest, b: int, node: int, selection: Selection) -> in
             total += forest.edges[b, 0, a].visits
         return root_choice(forest, b, selection.considered[legal, total], selection)
     improved = selection.scratch
-    total = improve(forest, b, node, selection, improved)
+    total, _ = improve(forest, b, node, selection, improved)
     best = -np.inf
     chosen = 0
     for a in range(A):
@@ -169,10 +177,13 @@ def gumbel_choice(forest: Forest, b: int, node: int, selection: Selection) -> in
 
 
 @kernel
-def gumbel_results(forest: Forest, selection: Selection, improved: Float64, winner: Float64) -> None:
-    """Fills improved policies and winners `[B, A]` of all roots; all of a winner's row is on one action."""
+def gumbel_results(forest: Forest, selection: Selection, improved: Float64, winner: Float64, worth: Float64) -> None:
+    """Fills improved policies and winners `[B, A]` of all roots, and what the policies are worth there, `[B]`.
+
+    All of a winner's row is on one action.
+    """
     for b in range(len(improved)):
-        improve(forest, b, 0, selection, improved[b])
+        worth[b] = improve(forest, b, 0, selection, improved[b])[1]
         most = 0
         for a in range(improved.shape[1]):
             most = max(most, forest.edges[b, 0, a].visits)

@@ -30,6 +30,7 @@ class Selection(NamedTuple):
     scores: Float64  # [B, A], Gumbel: Gumbel numbers, to which the roots' log-priors are added
     visit_offset: float  # Gumbel: c_visit
     q_scale: float  # Gumbel: c_scale
+    whole_tree: bool  # Gumbel: whether Q is scaled by the range of the tree, else by that of its node
     scratch: Float64  # [A], Gumbel: an improved policy
 
 
