@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from mzprobe.figures.style import (
@@ -62,6 +63,7 @@ def draw_equivalence(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
         error_axes(panels, shown)
         panels[0].set_xlim(left=0)
+        panels[0].xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))  # shared
         figure.suptitle(f"{title}, {means_in_words(own)}", fontsize=10)
         figure.supylabel("Error (discounted reward)", fontsize=9)
         legend_below(figure, (line["label"] for line in LINES.values()), title="Magnitude of the", columns=3)
