@@ -102,8 +102,9 @@ def test_an_untrained_model_is_said_in_words_where_there_are_trained_ones(frame)
     with_untrained = frame.assign(training_step=frame["training_step"].replace(500, 0))
     untrained = with_untrained["training_step"] == 0
     worse = with_untrained.assign(error=with_untrained["error"] + 2 * untrained)
-    axes = draw_horizon(aggregate_horizon(worse), title="Golden").axes[0]
-    assert [line.get_xdata().tolist() for line in axes.lines] == [[1000]] * 3
+    later = worse[~untrained].assign(training_step=2000)
+    axes = draw_horizon(aggregate_horizon(pd.concat([worse, later])), title="Golden").axes[0]
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[1000, 2000]] * 3
     assert axes.get_title() == "By horizon\n(untrained: 5 to 7.5)"
 
 
@@ -111,8 +112,8 @@ def test_an_untrained_model_is_treated_alike_where_it_is_no_worse(frame):
     with_untrained = frame.assign(training_step=frame["training_step"].replace(500, 0))
     better = with_untrained.assign(error=with_untrained["error"] * (with_untrained["training_step"] > 0))
     axes = draw_horizon(aggregate_horizon(better), title="Golden").axes[0]
-    assert [line.get_xdata().tolist() for line in axes.lines] == [[1000]] * 3
-    assert axes.get_title() == "By horizon\n(untrained: 0 to 0)"
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[1, 2, 3]] * 2
+    assert axes.get_title() == "By horizon, at training step 1K\n(untrained: 0 to 0)"
 
 
 def steps_frame():
@@ -159,8 +160,21 @@ def test_medians_states_without_ends_and_single_steps_have_their_lines():
 def test_an_untrained_model_alone_is_drawn(frame):
     untrained = frame[frame["training_step"] == 500].assign(training_step=0)
     axes = draw_horizon(aggregate_horizon(untrained), title="Golden").axes[0]
-    assert [line.get_xdata().tolist() for line in axes.lines] == [[0]] * 3
-    assert axes.get_title() == "By horizon"
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[1, 2, 3]] * 2
+    assert axes.get_title() == "By horizon, at training step 0"
+
+
+def test_one_training_step_alone_is_drawn_over_the_horizon():
+    frame = steps_frame()
+    by_horizon, alone = draw_horizon(aggregate_horizon(frame[frame["training_step"] == 500]), title="Golden").axes
+    drawn = {line.get_label(): dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in by_horizon.lines}
+    assert drawn == {
+        "mean of all": {1: 4, 2: 8},
+        "median of all": {1: 2, 2: 4},
+        "mean of those with no end near": {1: 1.5, 2: 3},
+    }
+    assert by_horizon.get_xlabel() == "Horizon h (environment steps)"
+    assert [line.get_label() for line in alone.lines] == ["0.5K", "0.5K, encoded anew every step"]
 
 
 def test_title_axes_and_legend_name_what_is_drawn(frame):
@@ -187,6 +201,17 @@ def test_errors_that_vanish_late_have_a_logarithmic_axis_unless_they_are_zero(la
     for axes in draw_horizon(aggregate_horizon(pd.DataFrame(rows)), title="Golden").axes:
         assert axes.get_yscale() == scale
         assert axes.get_ylim()[0] == pytest.approx(lowest)
+
+
+def test_a_logarithmic_axis_does_not_go_down_to_rounding():
+    sizes = {500: 2.0, 1000: 1e-13}
+    rows = [
+        {"seed": 0, "training_step": step, "h": 1, "error": size, "step_signed_error": size / 10}
+        for step, size in sizes.items()
+    ]
+    panel = draw_horizon(aggregate_horizon(pd.DataFrame(rows)), title="Golden").axes[0]
+    assert panel.get_ylim() == pytest.approx((2e-5, 2.4))
+    assert [tick for tick in panel.get_yticks() if 1e-4 <= tick <= 1] == pytest.approx([1e-4, 1e-3, 0.01, 0.1, 1])
 
 
 def test_a_single_agent_is_drawn_without_a_warning(frame):

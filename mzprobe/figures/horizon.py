@@ -44,8 +44,9 @@ def draw_horizon(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: mean errors, a line a horizon; typical ones at the longest; those of each step alone.
 
     Bands span one standard error. The untrained model (step 0) is said in words, so that the axes can show the others,
-    unless there is no other; axes are logarithmic where errors span much. The third panel is drawn where the table has
-    it; its last training step also in the re-grounded model.
+    unless there is no other; axes are logarithmic where errors span much. One training step alone has no line over
+    training: then errors, mean and typical ones, stand over the horizon, in one panel. The last panel is drawn where
+    the table has it; its last training step also in the re-grounded model.
 
     Args:
         cells: what `aggregate_horizon` gives.
@@ -56,22 +57,37 @@ def draw_horizon(cells: pd.DataFrame, *, title: str) -> Figure:
         cells = cells[cells["training_step"] > 0]
     else:
         untrained = untrained.iloc[:0]
+    alone = len(cells["training_step"].unique()) == 1
     steps = bool(cells["quantity"].isin(_OF_STEPS).any())
+    typical = cells[cells["quantity"].isin(_TYPICAL)]
+    longest = typical[typical["h"] == cells["h"].max()]
     with figure_style():
-        figure = Figure(figsize=(WIDTH + 1.8 * steps, 4.0), layout="constrained")
-        panels = list(figure.subplots(1, 3 if steps else 2))
-        _draw_means(panels[0], cells[cells["quantity"] == "error"], untrained)
-        _draw_typical(panels[1], cells)
+        figure = Figure(figsize=(WIDTH + 1.8 * (steps and not alone), 4.0), layout="constrained")
+        panels = list(figure.subplots(1, 2 - alone + steps, squeeze=False).flat)
+        if alone:
+            _draw_by_horizon(panels[0], typical, untrained)
+            error_axes(panels[:1], typical)
+        else:
+            _draw_means(panels[0], typical[typical["quantity"] == "error"], untrained)
+            _draw_over_states(panels[1], longest)
+            error_axes(panels[:2], pd.concat([typical[typical["quantity"] == "error"], longest]))
         if steps:
-            _draw_steps(panels[2], cells)
-        last = {"h": cells["h"].max(), "training_step": cells["training_step"].max()}
-        typical = cells["quantity"].isin(_TYPICAL) & (cells["h"] == last["h"])
-        error_axes(panels[:2], cells[(cells["quantity"] == "error") | typical])
-        if steps:
-            grounded = (cells["quantity"] == "grounded_error") & (cells["training_step"] == last["training_step"])
-            error_axes(panels[2:], cells[(cells["quantity"] == "step_error") | grounded])
-        figure.suptitle(f"{title}, {means_in_words(cells[cells['quantity'] == 'error'])}", fontsize=10)
+            _draw_steps(panels[-1], cells)
+            last = cells["training_step"] == cells["training_step"].max()
+            grounded = (cells["quantity"] == "grounded_error") & last
+            error_axes(panels[-1:], cells[(cells["quantity"] == "step_error") | grounded])
+        figure.suptitle(f"{title}, {means_in_words(typical[typical['quantity'] == 'error'])}", fontsize=10)
     return figure
+
+
+def _draw_by_horizon(axes: Axes, cells: pd.DataFrame, untrained: pd.DataFrame) -> None:
+    _draw_typical(axes, cells, "h")
+    step = thousands(cells["training_step"].iloc[0])
+    axes.set_title(f"By horizon, at training step {step}{_in_words(untrained)}", fontsize=PANEL_TITLE)
+    axes.set_xlabel("Horizon h (environment steps)")
+    axes.set_ylabel("Value prediction error\n(discounted reward)")
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    _legend(axes, "States of an agent", columns=1)
 
 
 def _draw_means(axes: Axes, cells: pd.DataFrame, untrained: pd.DataFrame) -> None:
@@ -79,22 +95,28 @@ def _draw_means(axes: Axes, cells: pd.DataFrame, untrained: pd.DataFrame) -> Non
     colours = sns.color_palette("viridis_r", len(horizons) + 1)[1:]
     for h, colour in zip(horizons, colours, strict=True):
         draw_mean(axes, cells[cells["h"] == h], "training_step", colour=colour, label=str(h), marker="o")
-    said = f"\n(untrained: {untrained['mean'].min():.2g} to {untrained['mean'].max():.2g})" if len(untrained) else ""
-    axes.set_title(f"By horizon{said}", fontsize=PANEL_TITLE)
+    axes.set_title(f"By horizon{_in_words(untrained)}", fontsize=PANEL_TITLE)
     axes.set_ylabel("Value prediction error\n(discounted reward)")
     _training_axis(axes)
     _legend(axes, "Horizon h (environment steps)", columns=5)
 
 
-def _draw_typical(axes: Axes, cells: pd.DataFrame) -> None:
-    largest = cells["h"].max()
-    colour = sns.color_palette("viridis_r", 2)[1]
-    for quantity, line in _TYPICAL.items():
-        own = cells[(cells["quantity"] == quantity) & (cells["h"] == largest)].dropna(subset=["mean"])
-        draw_mean(axes, own, "training_step", colour=colour, **line)
-    axes.set_title(f"Over states, h = {largest}", fontsize=PANEL_TITLE)
+def _in_words(untrained: pd.DataFrame) -> str:
+    """Errors of the untrained model, which no axis shows."""
+    return f"\n(untrained: {untrained['mean'].min():.2g} to {untrained['mean'].max():.2g})" if len(untrained) else ""
+
+
+def _draw_over_states(axes: Axes, cells: pd.DataFrame) -> None:
+    _draw_typical(axes, cells, "training_step")
+    axes.set_title(f"Over states, h = {cells['h'].iloc[0]}", fontsize=PANEL_TITLE)
     _training_axis(axes)
     _legend(axes, "States of an agent", columns=1)
+
+
+def _draw_typical(axes: Axes, cells: pd.DataFrame, x: str) -> None:
+    colour = sns.color_palette("viridis_r", 2)[1]
+    for quantity, line in _TYPICAL.items():
+        draw_mean(axes, cells[cells["quantity"] == quantity].dropna(subset=["mean"]), x, colour=colour, **line)
 
 
 def _draw_steps(axes: Axes, cells: pd.DataFrame) -> None:

@@ -38,6 +38,7 @@ STYLE: Any = {
 WIDTH = 7.0  # inches, of a figure of several panels: a page's text
 PANEL_TITLE = 9  # points
 _SPAN = 5.0  # largest error divided by the smallest, from which on their axis is logarithmic
+_DEEPEST = 1e-5  # of the largest error, below which a logarithmic axis does not go: there errors are rounding
 
 # Told apart by the colour-blind, and, as every line has its own marker or dashes too, without colour.
 BLUE, ORANGE, GREEN = sns.color_palette("colorblind", 3)
@@ -125,7 +126,8 @@ def start_at_zero(axes: Axes, cells: pd.DataFrame) -> None:
 def error_axes(panels: Sequence[Axes], cells: pd.DataFrame) -> None:
     """Gives panels one y axis for errors: logarithmic where they span much, so that late ones are seen beside early.
 
-    A band that reaches 0 is cut at the axis. Where a mean is 0 the axis is linear and starts there.
+    A band that reaches 0 is cut at the axis, and so is a line that falls below a hundred-thousandth of the largest
+    error. Where a mean is 0 the axis is linear and starts there.
 
     Args:
         panels: that show the same quantity.
@@ -140,8 +142,10 @@ def error_axes(panels: Sequence[Axes], cells: pd.DataFrame) -> None:
             axes.set_ylim(0, top)
             continue
         axes.set_yscale("log")
-        axes.set_ylim(means.min() / 1.5, 1.2 * (cells["mean"] + cells["standard_error"].fillna(0)).max())
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        bottom = max(means.min() / 1.5, _DEEPEST * means.max())
+        axes.set_ylim(bottom, 1.2 * (cells["mean"] + cells["standard_error"].fillna(0)).max())
+        within = (1.0,) if means.max() > 1e4 * bottom else (1.0, 2.0, 5.0)
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=within))
         axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_locator(ticker.NullLocator())
 
