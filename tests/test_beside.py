@@ -179,3 +179,16 @@ def test_panels_that_share_an_axis_show_the_largest_number_of_all(tmp_path, draw
     drawn("a", "b")
     largest = max(line.get_ydata().max() for axes in figures[0].axes for line in axes.lines)
     assert all(axes.get_ylim()[0] == 0 and axes.get_ylim()[1] >= largest for axes in figures[0].axes)
+
+
+def test_panels_of_one_quantity_have_one_scale(tmp_path, drawn, monkeypatch):
+    for run in ("a", "b"):
+        store(tmp_path, golden("search_error"), probe="search_error", run=run)
+    figures = []
+    monkeypatch.setattr("mzprobe.figures.beside.write_figure", lambda figure, *_, **__: figures.append(figure) or [1])
+    drawn("a", "b")
+    limits = {}
+    for axes in figures[0].axes:
+        limits.setdefault(axes.get_ylabel(), set()).add(axes.get_ylim())
+    assert len(limits) > 1
+    assert all(len(own) == 1 for own in limits.values())

@@ -1,13 +1,15 @@
 """What is shown of claims: on the terminal, as JSON and as a page."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from stored_tables import store
 from synthetic import STEPS, World, a_claim, judged, made
 
 from mzprobe.claims import CLAIMS, judge_run, read_tables
-from mzprobe.claims.report import as_json, as_markdown, undecidable
+from mzprobe.claims.report import as_json, as_markdown, counted, shown, shown_last, undecidable
 from mzprobe.errors import UsageError
 from mzprobe.tables import Table
 
@@ -27,7 +29,9 @@ def test_the_command_prints_a_verdict_for_each_claim_and_writes_a_page(run, run_
     assert code == 0
     verdicts = [line.split()[0] for line in out.splitlines() if line[:1].strip()]
     assert verdicts.count("holds") == len(CLAIMS) - 4
-    assert out.count("no data") == 4
+    assert out.count("no data") == 5
+    counts = "Of 29 claims of the paper 25 hold, 0 fail, 0 are undecided, 4 have no data; of 7 beyond it 7 hold"
+    assert counts in " ".join(out.split())
     assert said.splitlines() == ["figures/made/claims.md written"]
     page = (run / "figures" / "made" / "claims.md").read_text()
     for claim in CLAIMS:
@@ -83,14 +87,43 @@ def test_the_numbers_of_a_finding_stand_where_they_belong():
     assert shown["verdict"] == "undecided"
     page = as_markdown("made", [found], {})
     assert "| a | 3.5 | 1 to 6 | 0.0312 | 0.0625 | 6 |" in page
-    assert "| 0.0625 | 5 of 6 | none |" in page
+    assert "| 0.0625 | - | 5 of 6 | none |" in page
+    assert shown["last_step"] is None
+
+
+def test_the_last_step_stands_beside_the_average():
+    rows = [
+        (label, agent, x)
+        for label, size in (("step 5", 4.0), ("step 10, N = 2", 1.0), ("step 10, N = 8", 2.0))
+        for agent, x in enumerate(size + 0.1 * np.arange(6))
+    ]
+    found = judged(a_claim(), made(rows))
+    (told,) = json.loads(as_json("made", [found]))["claims"]
+    assert (told["last_step"]["label"], told["last_step"]["estimate"]) == ("step 10, N = 8", pytest.approx(2.25))
+    assert "| 2.25 (2 to 2.5) | 6 of 6 |" in as_markdown("made", [found], {})
+    few = judged(a_claim(), made([row for row in rows if row[1] < 2]))
+    assert shown_last(few) == "2.05"  # two agents have no interval
+
+
+def test_claims_of_the_paper_and_others_are_counted_apart():
+    names = ["holds", "holds", "fails", "undecided", "no data"]
+    rows = [("a", agent, 1.0) for agent in range(6)]
+    paper = [replace(judged(a_claim(), made(rows)), verdict=verdict) for verdict in names]
+    paper = [replace(found, claim=replace(found.claim, section="3.1")) for found in paper]
+    own = replace(paper[0], claim=replace(paper[0].claim, section="beyond"))
+    said = "Of 5 claims of the paper 2 hold, 1 fails, 1 is undecided, 1 has no data"
+    assert counted([*paper, own]) == f"{said}; of 1 beyond it 1 holds, 0 fail, 0 are undecided."
+
+
+def test_what_is_left_of_a_sum_is_shown_as_nothing():
+    assert [shown(x) for x in (-1.1e-17, 0.0, -1e-6, float("nan"))] == ["0", "0", "-1e-06", "-"]
 
 
 def test_without_data_json_has_nulls_and_the_page_dashes():
     found = judged(CLAIMS[0], None)
     (shown,) = json.loads(as_json("made", [found]))["claims"]
     assert [shown[name] for name in ("estimate", "low", "high", "p", "cells")] == [None, None, None, None, []]
-    assert "| **no data** | - | - | - | - | online |" in as_markdown("made", [found], {})
+    assert "| **no data** | - | - | - | - | - | online |" in as_markdown("made", [found], {})
 
 
 def test_which_run_is_the_newest_is_not_said_into_the_json(run, run_cli, monkeypatch):

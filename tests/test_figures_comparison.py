@@ -164,7 +164,7 @@ def test_every_agent_has_its_mean_of_the_behaviour_policy():
 def test_a_panel_has_a_line_of_each_agent_and_a_thick_one_of_their_median():
     cells = in_order(aggregate_agents(joined(online_table)))
     figure = draw_agents(cells, title="Golden")
-    assert [axes.get_title() for axes in figure.axes] == ["b, 2 agents", "a, 2 agents", "a-few, 2 agents"]
+    assert [axes.get_title() for axes in figure.axes] == ["b\n2 agents", "a\n2 agents", "a-few\n2 agents"]
     lines = figure.axes[1].get_lines()
     assert [line.get_ydata().tolist() for line in lines] == [[21, 31], [25, 35], [23, 33]]
     assert lines[2].get_linewidth() > 2 * lines[0].get_linewidth()
@@ -177,6 +177,7 @@ def test_variants_that_were_trained_further_have_an_axis_of_their_own():
     longer, shorter = draw_agents(aggregate_agents(joint), title="Golden").axes
     assert shorter.get_xlim()[1] < 20 < longer.get_xlim()[1]
     assert shorter.get_ylim() == longer.get_ylim()
+    assert [axes.get_title() for axes in (longer, shorter)] == ["a\n2 agents, to 0.05K", "b\n2 agents"]
 
 
 def test_the_oldest_fifth_of_targets_is_compared_with_the_truth():

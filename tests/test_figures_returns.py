@@ -7,7 +7,8 @@ from matplotlib.collections import LineCollection
 
 from mzprobe.figures.online import aggregate_online, draw_online
 from mzprobe.figures.planning import aggregate_planning, draw_planning
-from mzprobe.figures.style import BLUE, GREEN, GREY, ORANGE, rendered
+from mzprobe.figures.style import BLUE, GREEDY, GREEN, ORANGE, rendered
+from mzprobe.figures.style import SAMPLED as SAMPLED_GREY
 
 # Figure 2. Agents' means, for the behaviour policy at step 0: (10 + 20) / 2 and (20 + 25 + 30) / 3.
 ONLINE = {
@@ -73,7 +74,7 @@ def test_a_line_a_policy_shows_the_returns_and_a_band_their_errors(online):
 
 def test_the_policies_differ_in_colour_dashes_and_marker(online):
     (axes,) = draw_online(online, title="Golden").axes
-    assert looks(axes) == {"MCTS (behaviour policy)": (BLUE, "-", "o"), SAMPLED: (GREY, "-.", "s")}
+    assert looks(axes) == {"MCTS (behaviour policy)": (BLUE, "-", "o"), SAMPLED: (SAMPLED_GREY, "-.", "s")}
 
 
 def test_figure_2_names_its_axes_agents_and_lines(online):
@@ -155,8 +156,8 @@ def test_colour_tells_the_model_and_dashes_the_prior(planning):
         (GREEN, "-", "s"),
         (GREEN, "--", "v"),
         (GREEN, ":", "s"),
-        (GREY, "-.", "None"),
-        (GREY, "--", "None"),
+        (SAMPLED_GREY, "-.", "None"),
+        (GREEDY, "--", "None"),
     ]
 
 
@@ -191,7 +192,7 @@ def test_panels_share_a_log2_axis_and_the_returns(planning):
 
 
 @pytest.mark.parametrize(
-    ("count", "numbered", "others"), [(5, [1, 2, 4, 8, 16], []), (8, [1, 4, 16, 64], [2, 8, 32, 128])]
+    ("count", "numbered", "others"), [(5, [1, 2, 4, 8, 16], []), (8, [2, 8, 32, 128], [1, 4, 16, 64])]
 )
 def test_every_n_has_a_tick_and_at_most_five_have_their_number(planning, count, numbered, others):
     one = planning[(planning["model"] == "true") & (planning["prior_at"] == "state")].head(1)

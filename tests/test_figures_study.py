@@ -3,15 +3,30 @@
 import io
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from stored_tables import store
 from variant_tables import RUNS, acting_table, online_table, timing_table
 
 from mzprobe.errors import UsageError
 from mzprobe.figures.comparison import draw_comparison
-from mzprobe.figures.style import variant_looks
+from mzprobe.figures.style import simulations_axis, variant_looks
 from mzprobe.tables import read_table, write_table
+
+
+def test_variants_that_outnumber_the_colours_share_them_by_their_first_word():
+    names = [f"{rule}-{N}" for rule in ("puct", "gumbel", "regularised") for N in (2, 4, 8, 16)]
+    colours = {name: tuple(look["colour"]) for name, look in variant_looks(names).items()}
+    assert len(set(colours.values())) == 3
+    assert len({colours[name] for name in names[:4]}) == 1
+
+
+def test_the_largest_number_of_simulations_has_its_number():
+    axes = Figure().subplots()
+    simulations_axis(axes, np.array([4, 8, 16, 32, 64, 128, 4]))
+    assert axes.get_xticks().tolist() == [8, 32, 128]
 
 
 def test_a_variant_with_a_word_more_has_the_colour_of_the_other_and_dashes():

@@ -32,6 +32,11 @@ class Claim:
     measure: Callable[[pd.DataFrame], pd.DataFrame]  # table -> cell (text), seed, effect; one row a cell and agent
     every: bool = False  # it is about every cell, else about an agent's mean over its cells
 
+    @property
+    def of_paper(self) -> bool:
+        """Whether the paper makes it; else it is of section `beyond`, or a plug-in's."""
+        return self.section == "abstract" or self.section[:1].isdigit()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -55,6 +60,12 @@ class Finding:
     agents: int
     agreeing: int  # agents whose own effect is positive; of a claim about every cell, in all of them
     cells: tuple[Cell, ...]
+
+    @property
+    def last(self) -> Cell | None:
+        """The last training step alone, at the most simulations; None where cells are not steps."""
+        of_steps = [cell for cell in self.cells if cell.label.startswith("step ")]
+        return of_steps[-1] if of_steps else None
 
 
 def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Generator) -> Finding:

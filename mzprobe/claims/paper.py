@@ -260,7 +260,7 @@ CLAIMS = (
     Claim(
         name="prior-matters-more-in-learned-model",
         section="4",
-        sentence="The policy prior brings more in the learned model than in the true one.",
+        sentence="The policy prior brings more, or costs less, in the learned model than in the true one.",
         effect="return with policy minus uniform prior, learned minus true model, mean over N",
         probe="planning",
         measure=effects.prior_matters_more_in_learned_model,

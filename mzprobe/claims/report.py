@@ -20,12 +20,14 @@ RULE = (
     "The agent is the unit: effects are means over agents, p is of a two-sided sign-flip test, and the 95 % "
     "interval holds all means that it does not reject. "
     f"A claim holds or fails at p <= {LEVEL}, by the sign of its effect; otherwise it is undecided. "
-    "Nothing is adjusted for the number of claims."
+    "Nothing is adjusted for the number of claims. An agent agrees where its own effect is positive, of a claim about "
+    "every cell in all of them. Effects are averaged over training steps; beside them stands the last of them alone."
 )
 CALM = (
     "Most of an error may come from ends that nobody could predict. Here a state is left out if any sequence that was "
     "scored from it ends the episode."
 )
+_ROUNDING = 1e-12
 _NUMBERS = ("effect", "95 % interval", "p")
 _STYLES = {"holds": "green", "fails": "red", "undecided": "yellow", "no data": "dim"}
 
@@ -50,6 +52,7 @@ def as_json(run: str, findings: Sequence[Finding], without: Sequence[Finding] = 
             "p": _null(finding.p),
             "agents": finding.agents,
             "agreeing": finding.agreeing,
+            "last_step": _cell(finding.last) if finding.last else None,
             "without_ends": _calm(calm.get(finding.claim.name)),
             "cells": [_cell(cell) for cell in finding.cells],
         }
@@ -65,11 +68,12 @@ def as_markdown(
     lines = [f"# Claims of the paper, run {run}", "", f"{PAPER}. Made by `mzprobe claims {run}`.", "", RULE, ""]
     note = undecidable(findings)
     lines += [f"**{note}.**", ""] if note else []
-    lines += [*_provenance(tables), "", _head("claim", "section", "verdict", *_NUMBERS, "agents that agree", "table")]
+    lines += [*_provenance(tables), "", counted(findings), ""]
+    lines += [_head("claim", "section", "verdict", *_NUMBERS, "at the last step", "agents that agree", "table")]
     for finding in findings:
         said = [finding.claim.sentence, finding.claim.section, f"**{finding.verdict}**"]
         numbers = [shown(finding.effect.estimate), shown_interval(finding.effect), shown(finding.p)]
-        lines.append(_row(*said, *numbers, shown_agents(finding), finding.claim.probe))
+        lines.append(_row(*said, *numbers, shown_last(finding), shown_agents(finding), finding.claim.probe))
     lines += _without_ends(without)
     for finding in findings:
         if finding.cells:
@@ -107,10 +111,31 @@ def as_table(findings: Sequence[Finding]) -> RichTable:
         if not math.isnan(finding.effect.low):
             numbers.append(f"95 % interval {shown_interval(finding.effect)}")
         numbers += [f"p {shown(finding.p)}", f"{shown_agents(finding)} agents agree"]
+        if finding.last and len(finding.cells) > 1:
+            numbers.append(f"at {finding.last.label} {shown_last(finding)}")
         said = f"{finding.claim.name}: {', '.join(numbers) if finding.agents else '-'}"
         text = Text.assemble(finding.claim.sentence, (f"\n{said}", "dim"))
         table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), finding.claim.section, text)
     return table
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """How many claims of the paper have which verdict, and how many that are not the paper's."""
+    of_paper = [finding.verdict for finding in findings if finding.claim.of_paper]
+    others = [finding.verdict for finding in findings if not finding.claim.of_paper]
+    return (
+        f"Of {len(of_paper)} claims of the paper {_verdicts(of_paper)}; of {len(others)} beyond it {_verdicts(others)}."
+    )
+
+
+def _verdicts(verdicts: Sequence[str]) -> str:
+    holds, fails, undecided, nothing = (verdicts.count(name) for name in _STYLES)
+    said = [
+        f"{holds} hold{'s' * (holds == 1)}",
+        f"{fails} fail{'s' * (fails == 1)}",
+        f"{undecided} {'is' if undecided == 1 else 'are'} undecided",
+    ]
+    return ", ".join([*said, f"{nothing} {'has' if nothing == 1 else 'have'} no data"] if nothing else said)
 
 
 def undecidable(findings: Sequence[Finding]) -> str:
@@ -125,13 +150,21 @@ def undecidable(findings: Sequence[Finding]) -> str:
 
 
 def shown(number: float) -> str:
-    """Three digits, or a dash for what is undefined."""
-    return "-" if math.isnan(number) else f"{number:.3g}"
+    """Three digits, or a dash for what is undefined; what is left of a sum that should be 0 is 0."""
+    return "-" if math.isnan(number) else f"{number if abs(number) > _ROUNDING else 0:.3g}"
 
 
 def shown_interval(interval: Interval) -> str:
     """Both ends, or a dash where there are none."""
     return "-" if math.isnan(interval.low) else f"{shown(interval.low)} to {shown(interval.high)}"
+
+
+def shown_last(finding: Finding) -> str:
+    """Effect at the last training step alone, with its interval, or a dash."""
+    if finding.last is None:
+        return "-"
+    interval = "" if math.isnan(finding.last.effect.low) else f" ({shown_interval(finding.last.effect)})"
+    return shown(finding.last.effect.estimate) + interval
 
 
 def shown_agents(finding: Finding) -> str:

@@ -21,14 +21,15 @@ def aggregate_agents(online: pd.DataFrame) -> pd.DataFrame:
 def draw_agents(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: a panel a variant, a thin line an agent, a thick one for their median.
 
-    Panels share the x axis, unless some variants were trained further than others.
+    Panels share the x axis, unless some variants were trained further than others, whose titles say so.
 
     Args:
         cells: what `aggregate_agents` gives, variants in order.
         title: of the environment.
     """
     looks = variant_looks(cells["variant"].unique())
-    alike = len(set(cells.groupby("variant")["training_step"].max())) == 1
+    ends = cells.groupby("variant")["training_step"].max()
+    alike = ends.min() == ends.max()
     with figure_style():
         figure, panels = panel_rows(len(looks), xlabel="Training steps", columns=4, sharex=alike)
         for (variant, look), axes in zip(looks.items(), panels, strict=True):
@@ -38,7 +39,8 @@ def draw_agents(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.plot(returns.index, returns.to_numpy(), color=look["colour"], linewidth=0.6, alpha=0.6)
             axes.plot(returns.index, returns.median(axis=1), color=look["colour"], linewidth=1.8)
             agents = f"{returns.shape[1]} agent{'s' if returns.shape[1] > 1 else ''}"
-            axes.set_title(f"{variant}, {agents}", fontsize=PANEL_TITLE)
+            further = f", to {thousands(ends[variant])}" if ends[variant] > ends.min() else ""
+            axes.set_title(f"{variant}\n{agents}{further}", fontsize=PANEL_TITLE)
             axes.grid(axis="y")
         for axes in panels if cells["training_step"].max() >= 5000 else []:
             axes.xaxis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))

@@ -159,6 +159,8 @@ def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: 
                 axes.set_yscale("log")
             else:
                 start_at_zero(axes, together if alike else _rows(cells, panel.where))
+            kin = [other for one, other in zip(shown, panels, strict=True) if one.ylabel == panel.ylabel]
+            axes.set_ylim(min(one.get_ylim()[0] for one in kin), max(one.get_ylim()[1] for one in kin))
         if view.x == "simulations":
             simulations_axis(panels[0], cells[cells["simulations"] > 0]["simulations"].to_numpy())
         elif view.x in _STEPS:

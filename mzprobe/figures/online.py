@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from mzprobe.figures.style import (
     BLUE,
-    GREY,
+    GREEDY,
+    SAMPLED,
     draw_mean,
     figure_style,
     legend_below,
@@ -23,11 +24,11 @@ from mzprobe.stats import over_agents
 
 LINES: dict[str, dict[str, Any]] = {
     "behaviour": {"label": "MCTS (behaviour policy)", "colour": BLUE, "marker": "o"},
-    # In the grey and the dashes that it has in Figure 7.
-    "prior": {"label": "policy prior, sampled", "colour": GREY, "marker": "s", "linestyle": "-."},
-    "greedy": {"label": "policy prior, greedy", "colour": GREY, "marker": "^", "linestyle": (0, (6, 2))},
+    # In the greys and the dashes that they have in Figure 7.
+    "prior": {"label": "policy prior, sampled", "colour": SAMPLED, "marker": "s", "linestyle": "-."},
+    "greedy": {"label": "policy prior, greedy", "colour": GREEDY, "marker": "^", "linestyle": (0, (6, 2))},
 }
-_AGENT, _COLDER = "MCTS, each agent", "MCTS at another temperature T"
+_AGENT, _COLDER = "MCTS, each agent", "first checkpoint at another temperature T"
 
 
 def aggregate_online(frame: pd.DataFrame) -> pd.DataFrame:

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mzprobe.figures.style import (
+    GREEDY,
     GREEN,
-    GREY,
     ORANGE,
     PANEL_TITLE,
+    SAMPLED,
     draw_level,
     draw_mean,
     figure_style,
@@ -62,9 +63,9 @@ LINES: dict[tuple[str, str, str], dict[str, Any]] = {  # model, prior, where tha
         "linestyle": ":",
     },
 }
-PRIOR_ALONE: tuple[tuple[str, Any], ...] = (
-    ("policy prior alone, sampled", "-."),
-    ("policy prior alone, greedy", (0, (6, 2))),
+PRIOR_ALONE: tuple[dict[str, Any], ...] = (  # sampled, greedy
+    {"label": "policy prior alone, sampled", "colour": SAMPLED, "dashes": "-."},
+    {"label": "policy prior alone, greedy", "colour": GREEDY, "dashes": (0, (6, 2))},
 )
 RANDOM_PLAY = "random play"
 ONE_STEP: dict[str, dict[str, Any]] = {
@@ -104,9 +105,8 @@ def draw_planning(cells: pd.DataFrame, *, title: str) -> Figure:
         simulations_axis(panels[0], searched["simulations"].to_numpy())
         figure.suptitle(f"{title}, {means_in_words(cells)}{_how(searched)}", fontsize=10)
         figure.supylabel("Return (undiscounted reward)", fontsize=9)
-        labels = [line["label"] for line in (*LINES.values(), *ONE_STEP.values())]
-        labels += [*(label for label, _ in PRIOR_ALONE), RANDOM_PLAY]
-        legend_below(figure, labels, title="Acts by search in, or without one by", columns=3)
+        labels = [line["label"] for line in (*LINES.values(), *ONE_STEP.values(), *PRIOR_ALONE)]
+        legend_below(figure, [*labels, RANDOM_PLAY], title="Acts by search in, or without one by", columns=3)
     return figure
 
 
@@ -115,8 +115,8 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
         own = (panel["model"] == model) & (panel["prior"] == prior) & (panel["prior_at"] == prior_at)
         draw_mean(axes, panel[own], "simulations", **line)
     alone = panel[(panel["model"] == "none") & (panel["prior"] == "policy")]
-    for (label, dashes), greedy in zip(PRIOR_ALONE, (False, True), strict=True):
-        draw_level(axes, alone[(alone["temperature"] == 0) == greedy], colour=GREY, dashes=dashes, label=label)
+    for line, greedy in zip(PRIOR_ALONE, (False, True), strict=True):
+        draw_level(axes, alone[(alone["temperature"] == 0) == greedy], **line)
     by_lot = panel[(panel["model"] == "none") & (panel["prior"] == "uniform")]
     draw_level(axes, by_lot, colour="0.7", dashes="-", label=RANDOM_PLAY)
     for model, line in ONE_STEP.items():

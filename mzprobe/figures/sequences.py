@@ -25,7 +25,7 @@ _LINES: dict[str, dict[str, Any]] = {
     "probability": {"label": "probability under the behaviour policy (left axis)", "colour": BLUE, "linestyle": "--"},
     "rank_error": {"label": "value prediction error (right axis)", "colour": ORANGE},
 }
-_TIES = "ties: sequences of probability 0"
+_TIES = "probability 0 in half of the states or more: ties"
 _WAYS = {"_at_1": "at T = 1", "_smoothed": "of smoothed visits"}  # other ways to rank, of which only rho is drawn
 
 

@@ -42,7 +42,8 @@ _DEEPEST = 1e-5  # of the largest error, below which a logarithmic axis does not
 
 # Told apart by the colour-blind, and, as every line has its own marker or dashes too, without colour.
 BLUE, ORANGE, GREEN = sns.color_palette("colorblind", 3)
-GREY = "0.35"  # the policy prior without search
+GREY = "0.35"  # what is beside the rest
+SAMPLED, GREEDY = "0.55", "0.1"  # the policy prior without search
 _MARKERS = "os^Dv*PX"
 _DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (9, 2)), (0, (1, 4)))
 
@@ -176,10 +177,10 @@ def panel_rows(
 
 
 def simulations_axis(axes: Axes, simulations: NDArray[np.int64]) -> None:
-    """A log2 x axis with a tick at every N, of which at most five have their number."""
+    """A log2 x axis with a tick at every N, of which at most five have their number, the largest among them."""
     numbers = np.unique(simulations)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(numbers[:: max(1, math.ceil(len(numbers) / 5))])
+    axes.set_xticks(np.sort(numbers[:: -max(1, math.ceil(len(numbers) / 5))]))
     axes.set_xticks(numbers, minor=True)
     axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%d"))
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
@@ -189,19 +190,21 @@ def variant_looks(variants: Iterable[str]) -> dict[str, dict[str, Any]]:
     """How a study's variants are told apart, as `draw_mean` takes it: each has its colour and marker, in order.
 
     A variant that is another one with a word more (`0.5-fewer` beside `0.5`) has the other's, and dashes of its own.
+    Where there are more than colours, those of one first word share theirs.
     What is drawn earlier is broader, so that it is seen behind what lies on it.
     """
     names = list(variants)
     roots = {name: min((one for one in names if name.startswith(f"{one}-")), key=len, default=name) for name in names}
     own = [name for name in names if roots[name] == name]
-    colours = sns.color_palette("colorblind", len(own))
+    palette = sns.color_palette("colorblind")
+    kinds = own if len(own) <= len(palette) else list(dict.fromkeys(name.split("-")[0] for name in own))
     looks: dict[str, dict[str, Any]] = {}
     for place, (name, root) in enumerate(roots.items()):
         behind = (len(names) - 1 - place) / max(1, len(names) - 1)
         i, kin = own.index(root), [one for one in names if roots[one] == root != one]
         looks[name] = {
             "label": name,
-            "colour": colours[i],
+            "colour": palette[kinds.index(root if kinds is own else root.split("-")[0]) % len(palette)],
             "marker": _MARKERS[i % len(_MARKERS)],
             "linestyle": "-" if name == root else _DASHES[kin.index(name) % len(_DASHES)],
             "markersize": 3 + 1.5 * behind,

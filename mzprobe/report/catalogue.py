@@ -137,9 +137,9 @@ def _search_error() -> Chart:
 
 def _planning(leaf: str) -> Chart:
     lines = [*looks(planning.LINES, "model", "prior", "prior_at")]
-    for (label, dashes), temperature in zip(planning.PRIOR_ALONE, (1.0, 0.0), strict=True):
+    for line, temperature in zip(planning.PRIOR_ALONE, (1.0, 0.0), strict=True):
         alone = {"model": "none", "prior": "policy", "temperature": temperature}
-        lines.append(look({"label": label, "colour": GREY, "dashes": dashes}, alone, level=True))
+        lines.append(look(line, alone, level=True))
     by_lot = {"label": planning.RANDOM_PLAY, "colour": "0.7"}
     lines.append(look(by_lot, {"model": "none", "prior": "uniform"}, level=True))
     for model, line in planning.ONE_STEP.items():

@@ -6,9 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from mzprobe.figures.style import BLUE, GREEN, GREY, ORANGE
+from mzprobe.figures.style import BLUE, GREEDY, GREEN, GREY, ORANGE, SAMPLED
 
-_COLOURS = {BLUE: "blue", ORANGE: "orange", GREEN: "green", GREY: "grey", "0.7": "pale"}
+_COLOURS = {
+    BLUE: "blue",
+    ORANGE: "orange",
+    GREEN: "green",
+    GREY: "grey",
+    "0.7": "pale",
+    SAMPLED: "grey",
+    GREEDY: "grey",
+}
 _SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond"}
 _DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
 

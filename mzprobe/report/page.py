@@ -5,7 +5,18 @@ from importlib.resources import files
 from typing import Any
 
 from mzprobe.claims.core import Finding
-from mzprobe.claims.report import CALM, PAPER, RULE, one_step, shown, shown_agents, shown_interval, undecidable
+from mzprobe.claims.report import (
+    CALM,
+    PAPER,
+    RULE,
+    counted,
+    one_step,
+    shown,
+    shown_agents,
+    shown_interval,
+    shown_last,
+    undecidable,
+)
 from mzprobe.errors import UsageError
 from mzprobe.stats import Interval
 
@@ -109,9 +120,9 @@ def claim_rows(
 
 
 def notes(findings: Mapping[str, Sequence[Finding]]) -> list[str]:
-    """What must be said of all claims of a run, such as too few agents for any verdict."""
-    said = {run: undecidable(of_run) for run, of_run in findings.items()}
-    return [f"{run}: {note}." for run, note in said.items() if note]
+    """What must be said of all claims of a run: how many have which verdict, or that agents are too few for any."""
+    few = {run: undecidable(of_run) for run, of_run in findings.items()}
+    return [f"{run}: {note}." if note else f"{run}: {counted(findings[run])}" for run, note in few.items()]
 
 
 def _claim_row(
@@ -130,6 +141,7 @@ def _claim_row(
         "probe": claim.probe,
         "figures": list(figures.get(claim.probe, ())),
         **_numbers(finding.effect, finding.p),
+        "last": shown_last(finding),
         "agents": shown_agents(finding),
         "one_step": one_step(finding).strip(),
         "calm": None if calm.verdict == "no data" else {"verdict": calm.verdict, **_numbers(calm.effect, calm.p)},
