@@ -1,5 +1,6 @@
 """The one place where functions are compiled: options, cache and types of numba kernels."""
 
+import hashlib
 import multiprocessing
 import os
 import stat
@@ -54,15 +55,38 @@ def _cached(compiler: Callable[..., Any], *arguments: Any, **options: Any) -> Ca
         # Without a home numba would take a folder of that name, ~, in the working directory.
         if settings.CACHE_DIR or os.path.isabs(os.path.expanduser("~")):
             with suppress(RuntimeError, OSError):  # no place, or a full one; all else is raised again below
-                return compiler(*arguments, cache=True, **options)(function)
+                return _renewed(compiler(*arguments, cache=True, **options)(function))
         place = temporary_cache()
         if place is not None:
             with _cache_in(place), suppress(RuntimeError, OSError):
-                return compiler(*arguments, cache=True, **options)(function)
+                return _renewed(compiler(*arguments, cache=True, **options)(function))
         _say_uncached()
         return compiler(*arguments, **options)(function)
 
     return compiled
+
+
+def _renewed(compiled: Any) -> Any:
+    """The kernel, which a cache keeps for as long as no source of any kernel changes.
+
+    Numba looks at a kernel's own file alone, and would go on with what it calls as that was before a `git pull`.
+    """
+    file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    stamp = getattr(file, "_source_stamp", None)
+    if file is not None and stamp is not None:
+        file._source_stamp = stamp, sources_digest()
+    return compiled
+
+
+@cache
+def sources_digest() -> str:
+    """SHA-256 of the sources of all kernels, by content."""
+    found = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        source = path.read_bytes()
+        if b"mzprobe._kernel" in source:
+            found.update(hashlib.sha256(source).digest())
+    return found.hexdigest()
 
 
 class _Compiling(event.Listener):

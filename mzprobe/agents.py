@@ -57,7 +57,8 @@ class Agent:
         environment: the truth.
         network: h_theta, g_theta and f_theta, on the device of `compute`.
         search: settings of its search.
-        temperature: T of pi^MuZero: of its own, the one that collected data at that training step.
+        temperature: T of pi^MuZero: of its own, the one that collected data at that training step (by Gumbel's rule,
+            whose data is collected by noise, the one that it was evaluated at).
         unroll: K, steps that its model was unrolled in training; 0 where it was not, None where that is not known.
         plan_in: the model that its search plans in.
         root_noise: whether its search has root noise, of which a state always has the same.

@@ -16,9 +16,9 @@ MEMORY = 1 << 28  # bytes held at a time, about, unless a caller says otherwise
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """Of these `memory` changes no number.
+    """How a network runs. `memory` affects no result.
 
-    What torch runs is meant; kernels of our own have one precision and one order.
+    The other fields are of what torch runs; kernels of our own have one precision and one order.
     """
 
     device: str = "cpu"  # of the network

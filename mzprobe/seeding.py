@@ -20,6 +20,7 @@ ROLES = (
     "audit",
     "watch",
     "report",
+    "learn",
 )
 
 
@@ -37,5 +38,9 @@ def torch_generator(seed: int, role: str) -> "torch.Generator":
     """A torch generator for a role (initial weights)."""
     import torch  # who draws no weights does without
 
-    word = int(sequence(seed, role).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(word >> 1)
+    return torch.Generator().manual_seed(torch_seed(seed, role))
+
+
+def torch_seed(seed: int, role: str, *keys: int) -> int:
+    """What seeds a torch generator for a role."""
+    return int(sequence(seed, role, *keys).generate_state(1, np.uint64)[0]) >> 1

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from mzprobe.errors import UsageError
 
-_CODE = re.compile(r"([A-Za-z_][\w.]*):.*", re.DOTALL)  # module:attribute, and Gymnasium's module:ID
+_CODE = re.compile(r"([^:]*):.*", re.DOTALL)  # module:attribute, and Gymnasium's module:ID, whatever it is called
 _GYM = "gym:"
 _ATARI = "atari:"
 

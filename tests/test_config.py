@@ -199,6 +199,19 @@ def test_keys_of_another_kind_are_refused_in_one_sentence(overrides, said):
     assert said in refused(*overrides)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["search.rule=gumbel", "training.temperature_ladder=[1, 0.5]"], "temperature_ladder does nothing"),
+        (["search.rule=regularised", "search.untried=mean"], "leave search.untried=mean out"),
+        (["network.kind=resnet", "training.batch_size=1"], "batch_size must be at least 2"),
+        (["network.kind=resnet", "network.channels=1", "network.downsample=true"], "channels must be at least 2"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_refused(overrides, said):
+    assert said in refused(*overrides)
+
+
 def test_every_key_is_described():
     probes = [probe.config for probe in PROBES.values()]
     for model in (MLPConfig, ResNetConfig, FactoryConfig, SearchConfig, TrainingConfig, EnvironmentConfig, *probes):

@@ -219,6 +219,7 @@ def test_a_run_is_named_by_the_file_without_its_step(tmp_path, name, step, run):
     assert find_source(file).origin(file).run == f"muzero-general-{run}"
 
 
+ZEROS = (("representation", 3, 4), ("dynamics", 3, 5), ("reward", 5, 5), ("policy", 2, 3), ("value", 5, 3))
 BROKEN = {
     "a layer missing": lambda tree: {"weights": {k: v for k, v in tree["weights"].items() if "policy" not in k}},
     "a layer of another width": lambda tree: {
@@ -239,6 +240,26 @@ def test_a_file_that_is_not_whole_is_refused_in_one_sentence(tmp_path, change):
         open_agent(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_support_of_one_atom_is_refused(tmp_path):
+    weights = foreign_networks.muzero_general(atoms=1)
+    file = foreign_networks.write(tmp_path / "file", "muzero-general", weights=weights)
+    with pytest.raises(CheckpointError, match="holds no network that can be used"):
+        open_agent(file)
+
+
+def test_numbers_that_are_all_0_differ_by_nothing():
+    network = FullyConnected(
+        {part: [(torch.zeros(n, m), torch.zeros(n))] for part, n, m in ZEROS},
+        support=Support(minimum=-2, maximum=2, atoms=5),
+        activation="relu",
+        scale=LatentScale(epsilon=1e-8),
+        rewards="step",
+    )
+    numbers = {"observations": np.ones((3, 4), np.float32), "actions": np.zeros(3, np.int64)}
+    found = differences(engine_for(network, Compute()), {**numbers, "reward": np.zeros(3), "value": np.zeros(3)})
+    assert found == {"reward": 0.0, "value": 0.0}
 
 
 @pytest.mark.parametrize("change", [{"eval_temperatures": "hot"}, {"num_simulations": -1}, {"discount": 7.0}])

@@ -1,5 +1,6 @@
 """Where compiled kernels are kept when numba finds no place, and that nobody else's code is run from there."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -183,3 +184,41 @@ def test_a_read_only_installation_writes_the_same_bytes(tmp_path, tiny_arguments
     paths = sorted(path.relative_to(tmp_path) for path in (tmp_path / "checkpoints").rglob("step-*/*"))
     assert paths
     assert all((tmp_path / path).read_bytes() == (elsewhere / path).read_bytes() for path in paths)
+
+
+# What a kernel calls
+
+
+def module_of(file):
+    """The file as a module of its own, imported anew."""
+    spec = importlib.util.spec_from_file_location("of_a_file", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_kernel_is_compiled_anew_once_a_source_of_any_kernel_has_changed(tmp_path, monkeypatch):
+    file = tmp_path / "of_a_file.py"
+    file.write_text("from mzprobe._kernel import kernel\n\n\n@kernel\ndef f(x):\n    return x + 1\n")
+    found = []
+    for digest in ("before", "before", "after"):
+        monkeypatch.setattr(_kernel, "sources_digest", lambda digest=digest: digest)
+        f = module_of(file).f
+        assert f(1.0) == 2.0
+        found.append(sum(f.stats.cache_hits.values()))
+    assert found == [0, 1, 0]
+
+
+def test_the_sources_are_those_that_compile_by_their_content(tmp_path, monkeypatch):
+    package = tmp_path / "mzprobe"
+    (package / "search").mkdir(parents=True)
+    monkeypatch.setattr(_kernel, "__file__", str(package / "_kernel.py"))
+    kernels, other = package / "search" / "tree.py", package / "other.py"
+    found = []
+    for content, beside in (("1", "1"), ("2", "1"), ("2", "2")):
+        kernels.write_text(f"from mzprobe._kernel import kernel\nx = {content}\n")
+        other.write_text(f"x = {beside}\n")
+        _kernel.sources_digest.cache_clear()
+        found.append(_kernel.sources_digest())
+    _kernel.sources_digest.cache_clear()
+    assert found[0] != found[1] == found[2]

@@ -8,7 +8,7 @@ import torch
 from models import random_batch, random_network
 
 from mzprobe.config import TrainingConfig
-from mzprobe.networks import Support
+from mzprobe.networks import MLPNetwork, Support
 from mzprobe.threads import limited_threads
 from mzprobe.training.learner import Learner
 from mzprobe.training.objective import Objective, cross_entropy, muzero_objective, scalar_cross_entropy
@@ -106,6 +106,28 @@ def test_a_restored_learner_takes_the_same_step_bit_for_bit(fused):
     results = [x.step(random_batch(2, B=8, K=3, A=2), 2) for x in (learner, restored)]
     assert results[0][0] == results[1][0]
     assert weights_of(learner).numpy().tobytes() == weights_of(restored).numpy().tobytes()
+
+
+class Dropping(MLPNetwork):
+    """A network with a layer that draws lots in training."""
+
+    def represent(self, observations):
+        return torch.nn.functional.dropout(super().represent(observations), 0.5, self.training)
+
+
+def test_what_random_layers_draw_depends_on_the_seed_and_the_step_alone():
+    config, found = TrainingConfig(batch_size=8, unroll_steps=2), []
+    for seed, drawn_before in ((0, 0), (0, 3), (1, 0)):
+        support, drawn = random_network(0).support, torch.Generator().manual_seed(5)
+        network = Dropping(observation_size=4, num_actions=2, support=support, generator=drawn)
+        torch.rand(drawn_before)
+        before = torch.get_rng_state()
+        learner = Learner(network, config, fused=False, seed=seed)
+        learner.step(random_batch(0, B=8, K=2, A=2), 7)
+        assert torch.equal(torch.get_rng_state(), before)
+        found.append(weights_of(learner))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
 
 
 def test_the_learning_rate_decays_smoothly_by_its_factor_every_thousand_steps():

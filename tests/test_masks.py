@@ -8,9 +8,9 @@ from models import random_network
 from mzprobe.behaviour import LookaheadPolicy, PriorPolicy, RandomPolicy, draw_episode_numbers, play_episodes
 from mzprobe.config import SearchConfig
 from mzprobe.envs import check_env
-from mzprobe.errors import CheckFailed
+from mzprobe.errors import CheckFailed, UsageError
 from mzprobe.networks.evaluate import Evaluator
-from mzprobe.search import Rollout, TrueModel, search
+from mzprobe.search import LearnedModel, Rollout, TrueModel, search
 
 OWN = ("environment.name=masked:make_env", "environment.options={}")
 
@@ -92,6 +92,35 @@ def test_policies_give_nothing_to_illegal_actions(temperature):
         np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     even = RandomPolicy(environment=env).distribution(states)
     np.testing.assert_allclose(even, legal / legal.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("rule", ["puct", "regularised"])
+def test_noise_that_fell_on_illegal_actions_alone_goes_to_a_legal_one(rule):
+    env = MaskedEnvironment(5, num_actions=8)
+    legal, B = np.zeros((4096, 8), np.bool_), 4096
+    legal[:, [2, 6]] = True
+    config = SearchConfig(simulations=4, rule=rule, dirichlet_alpha=0.01)
+    model = LearnedModel(random_network(1, observation_size=12, num_actions=8), num_actions=8, gamma=env.spec.gamma)
+    roots = np.random.default_rng(0).random((B, 12), np.float32)
+    for path in ("fused", "general"):
+        found = search(model, roots, config=config, generator=np.random.default_rng(1), legal=legal, path=path)
+        assert (found.visit_counts[~legal] == 0).all()
+        np.testing.assert_allclose(found.prior.sum(axis=1), 1)
+        assert (found.prior[legal] >= 0).all()
+
+
+def test_a_mask_of_other_roots_is_refused():
+    model = LearnedModel(random_network(1, observation_size=12, num_actions=4), num_actions=4, gamma=0.9)
+    with pytest.raises(ValueError, match=r"legal has shape \(1, 4\) for 3 roots with 4 actions"):
+        search(
+            model, np.zeros((3, 12), np.float32), config=SearchConfig(simulations=2), legal=np.ones((1, 4), np.bool_)
+        )
+
+
+def test_recorded_episodes_are_refused_where_not_every_action_is_legal(tmp_path, tiny_config, make_trainer):
+    config = tiny_config(*OWN, "dataset.path=recorded", "reanalyse.fraction=1")
+    with pytest.raises(UsageError, match="recorded episodes do not say what was legal"):
+        make_trainer(config, tmp_path)
 
 
 @pytest.mark.parametrize("rule", ["puct", "gumbel", "regularised"])

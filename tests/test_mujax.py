@@ -209,7 +209,7 @@ def test_other_environments_and_searches(bare):
     ],
 )
 def test_settings_that_are_none_are_refused(bare, config):
-    with pytest.raises(CheckpointError, match="settings that are none"):
+    with pytest.raises(CheckpointError, match="invalid settings"):
         sources()["mujax"].described(bare(config=config))
 
 

@@ -1,16 +1,21 @@
 """The networks, and the check that finds faulty ones."""
 
+import numpy as np
 import pytest
 import torch
 from models import random_network
 from torch import nn
 
 from mzprobe import networks
-from mzprobe.config import MLPConfig, RunConfig, validated
+from mzprobe.compute import Compute
+from mzprobe.config import MLPConfig, RunConfig, SearchConfig, validated
 from mzprobe.envs import CartPole, random_mdp
 from mzprobe.errors import CheckFailed, UsageError
 from mzprobe.networks import MLPNetwork, Unroll, check_network
 from mzprobe.networks.core import halve_gradient, minmax_scale
+from mzprobe.networks.engine import engine_for
+from mzprobe.networks.fused.engines import KernelEngine
+from mzprobe.search import LearnedModel, search
 from mzprobe.threads import limited_threads
 
 CARTPOLE = CartPole().spec
@@ -242,3 +247,37 @@ def test_latents_that_depend_on_other_rows_are_found_in_a_fresh_network():
     network.__class__ = LatentsOfOtherRows
     with pytest.raises(CheckFailed, match="must not depend on the others"):
         check_network(network, CARTPOLE)
+
+
+# Kernels
+
+
+OUTSIDE = {
+    "observations": (lambda engine: engine.represent(np.zeros((3, 3), np.float32)), "observations have 3 numbers each"),
+    "latents": (lambda engine: engine.predict(torch.zeros(3, 5)), "latents of shape"),
+    "an action": (lambda engine: engine.dynamics(torch.zeros(2, 8), [0, 2]), "actions 0 to 2"),
+    "a negative action": (lambda engine: engine.dynamics(torch.zeros(2, 8), [0, -1]), "actions -1 to 0"),
+    "actions": (lambda engine: engine.dynamics(torch.zeros(3, 8), [0, 1]), "for 3 latents"),
+    "sequences": (lambda engine: engine.rewards_along(torch.zeros(2, 8), [[0, 1], [0, 9]]), "actions 0 to 9"),
+}
+
+
+@pytest.mark.parametrize("case", OUTSIDE)
+def test_kernels_are_not_given_what_is_out_of_bounds(case):
+    engine = engine_for(random_network(0, latent=8), Compute())
+    assert isinstance(engine, KernelEngine)
+    ask, said = OUTSIDE[case]
+    with pytest.raises(ValueError, match=said):
+        ask(engine)
+
+
+def test_kernels_take_latents_in_double_precision_as_they_are():
+    engine = engine_for(random_network(0, latent=8), Compute())
+    latents = torch.rand(3, 8)
+    assert torch.equal(engine.predict(latents)[1], engine.predict(latents.double())[1])
+
+
+def test_a_search_of_another_number_of_actions_is_refused():
+    model = LearnedModel(random_network(0), num_actions=3, gamma=0.9)
+    with pytest.raises(ValueError, match="3 actions, the network 4 and 2"):
+        search(model, np.zeros((2, 4), np.float32), config=SearchConfig(simulations=3))

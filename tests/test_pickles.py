@@ -2,6 +2,7 @@ import collections
 import io
 import os
 import pickle
+import pickletools
 import struct
 import zipfile
 from contextlib import suppress
@@ -151,6 +152,13 @@ def test_what_no_checkpoint_does_is_refused_in_one_sentence(data):
     assert "\n" not in str(caught.value)
 
 
+def test_nested_lists_in_place_of_a_name_are_not_written_out():
+    twice = (b"]q%c" % i + 2 * (b"h%ca" % (i - 1)) for i in range(1, 60))  # each holds the one before, twice
+    nested = b"]q\x00" + b"".join(twice)
+    with pytest.raises(CheckpointError, match="a name of numpy that is no text"):
+        load(program(nested, b"cnumpy\ndtype\n", b"h;\x85R"), source="here")
+
+
 def test_makers_cannot_be_changed_from_a_pickle():
     attempt = program(MAKER, b"N", b"}", b"U\x09_functionK\x01s", b"\x86", b"b")
     with pytest.raises(CheckpointError):
@@ -249,6 +257,25 @@ def test_a_broken_archive_is_refused_in_one_sentence(tmp_path, change):
     assert rezipped(path, change).read_bytes() != before
     with pytest.raises(CheckpointError, match=r"is damaged or not a checkpoint \("):
         read_archive(path)
+
+
+def test_a_storage_is_not_copied_over_and_over(tmp_path):
+    shared = torch.zeros(1 << 16)
+    tied = read_archive(saved(tmp_path / "tied", {f"w{i}": shared[:] for i in range(4)}))
+    assert [x.shape for x in tied.values()] == [(1 << 16,)] * 4
+    with pytest.raises(CheckpointError, match="its tensors show storage 0 more than 8 times"):
+        read_archive(saved(tmp_path / "file", {f"w{i}": shared[:] for i in range(300)}))
+
+
+def test_an_older_archive_lists_its_storages(tmp_path):
+    data = saved(tmp_path / "file", {"a": torch.zeros(3)}, legacy=True).read_bytes()
+    broken = tmp_path / "broken"
+    stream = io.BytesIO(data)
+    for _ in range(4):
+        list(pickletools.genops(stream))
+    broken.write_bytes(data[: stream.tell()] + pickle.dumps(7, protocol=2))
+    with pytest.raises(CheckpointError, match="it does not list its storages"):
+        read_archive(broken)
 
 
 def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):

@@ -258,6 +258,19 @@ def test_the_learner_takes_a_step_in_bfloat16_with_losses_and_values_in_float32(
     assert near == pytest.approx(at, abs=0.1)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_moments_are_taken_back_as_weights_lie(channels_last):
+    config, compute = TrainingConfig(batch_size=8, unroll_steps=2), Compute(channels_last=channels_last)
+    whole, resumed = (Learner(placed(resnet(seed=seed), compute), config, compute=compute) for seed in (0, 1))
+    for step in range(2):
+        whole.step(batch_of(8, 2), step)
+    resumed.restore({name: x.copy() for name, x in whole.state().items()})
+    for learner in (whole, resumed):
+        learner.step(batch_of(8, 2), 2)
+    for own, other in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
+        assert torch.equal(own, other)
+
+
 def test_a_head_is_read_in_float32_whatever_the_network_runs_in():
     support = resnet(atoms=601, support_minimum=-300, support_maximum=300).support
     logits = 5 * torch.randn(4, 601, generator=torch.Generator().manual_seed(0))

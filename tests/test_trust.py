@@ -64,6 +64,16 @@ STRANGE = [
 ]
 
 
+@pytest.mark.parametrize("name", ["my-module:f", "évil:f", "1mod:f", "a b:f", ":f", "a.b:f"])
+def test_whatever_a_module_is_called_it_is_seen(name):
+    for values in (
+        {"environment": {"name": name}},
+        {"environment": {"name": f"gym:{name}"}},
+        {"network": {"kind": name}},
+    ):
+        assert [named for _, named, _ in named_code(values)] == [name]
+
+
 @pytest.mark.parametrize(("config", "name", "key"), STRANGE)
 def test_no_command_runs_what_a_checkpoint_names(strange, planted, run_cli, tmp_path, config, name, key):
     folder = strange(**config)

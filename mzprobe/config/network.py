@@ -70,6 +70,14 @@ class ResNetConfig(NetworkConfig):
     momentum: Share = 0.1
     """Weight of a training batch in the running statistics of its batch normalisation."""
 
+    @model_validator(mode="after")
+    def _halves(self) -> Self:
+        if self.downsample and self.channels < 2:
+            raise ValueError(
+                "network.channels must be at least 2 with network.downsample, which begins with half of them"
+            )
+        return self
+
 
 class FactoryConfig(VectorsConfig):
     """What a factory of your own is given: use of these keys what you like, and `options` for all others."""

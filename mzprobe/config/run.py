@@ -17,7 +17,7 @@ from mzprobe.config.base import (
     Share,
     validated,
 )
-from mzprobe.config.network import AnyNetworkConfig, MLPConfig, config_class, kind_of
+from mzprobe.config.network import AnyNetworkConfig, MLPConfig, ResNetConfig, config_class, kind_of
 
 
 class EnvironmentConfig(Config):
@@ -132,7 +132,8 @@ class TrainingConfig(Config):
     priority_beta: Exponent = 0.4
     """Exponent on importance weights; 1 undoes the sampling's bias."""
     temperatures: tuple[tuple[NonNegativeInt, Positive], ...] = ((0, 1.0), (5000, 0.5), (7500, 0.25))
-    """Pairs (first training step, T) for the behaviour policy, in order."""
+    """Pairs (first training step, T) for the behaviour policy, in order. Gumbel's rule collects data by its noise
+    instead, and has T where it is evaluated or probed."""
     temperature_ladder: tuple[Positive, ...] = ()
     """T of each episode played side by side while collecting data, in turn and from the first step to the last, in
     place of `temperatures`, which stay those of evaluations and probes. Offline nothing is played: then neither this
@@ -261,6 +262,25 @@ class RunConfig(Config):
     def offline(self) -> bool:
         """Whether the environment is never stepped."""
         return self.dataset.path is not None and self.dataset.use == "offline"
+
+    @model_validator(mode="after")
+    def _rule_fits(self) -> Self:
+        if self.search.rule == "gumbel" and self.training.temperature_ladder:
+            raise ValueError(
+                "training.temperature_ladder does nothing with search.rule=gumbel, which collects data by its own "
+                "noise and not at a temperature: leave one of them out"
+            )
+        if self.search.rule == "regularised" and self.search.untried == "mean":
+            raise ValueError(
+                "search.rule=regularised is of a Q that is 0 where nothing was tried: leave search.untried=mean out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batch_can_be_normalised(self) -> Self:
+        if isinstance(self.network, ResNetConfig) and self.training.batch_size < 2:
+            raise ValueError("training.batch_size must be at least 2 for a network that normalises over its batch")
+        return self
 
     @model_validator(mode="after")
     def _fraction_fits(self) -> Self:

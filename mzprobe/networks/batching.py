@@ -1,4 +1,4 @@
-"""Network calls of one fixed size: torch rounds a row otherwise in another batch size, tables must not."""
+"""Network calls of one fixed size: how torch rounds a row depends on the batch, and tables must not."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def search_batch_size(network: MuZeroNetwork, compute: Compute) -> int:
 
 
 def _own_batch_size(network: MuZeroNetwork, compute: Compute) -> int | None:
-    """Those of a network whose rows cost a CPU more than its calls do, where it says so."""
+    """What a network asks for, where its rows cost a CPU more than its calls do."""
     return getattr(network, "cpu_batch_size", None) if compute.on_cpu else None
 
 

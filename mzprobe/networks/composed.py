@@ -1,4 +1,4 @@
-"""Networks as other code writes them that are no plain chains: shared trunks, residual latents, planes."""
+"""Networks of other code that are more than chains of layers: shared trunks, residual latents, planes."""
 
 from collections.abc import Callable
 from typing import Literal

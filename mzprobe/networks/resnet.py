@@ -109,7 +109,7 @@ class ResNet(TrainableNetwork):
         return self.policy_head(read), self.value_head(read)
 
     def _laid(self, planes: Tensor) -> Tensor:
-        """Planes as the weights lie: else a convolution would round by where a caller has its numbers from."""
+        """Planes as the weights lie: else its rounding would depend on the memory layout of the caller."""
         last = self.step.weight.stride(1) == 1
         return planes.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 

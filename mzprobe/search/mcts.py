@@ -85,10 +85,11 @@ class SearchResult:
 
     @property
     def value_target(self) -> Float64:
-        """What a value target bootstraps from, `[B]`: the mean return through the root; Gumbel's Q of what is played.
+        """What a value target bootstraps from, `[B]`: the mean return through the root.
 
-        Halving gives as many visits to what it will drop, so that the mean over them is less than what is played is
-        worth: bootstrapped step after step, values would become those of a policy that plays as the halving tries.
+        For Gumbel's rule it is the mean of completed Q under the improved policy. Halving gives as many visits to what
+        it will drop, so that the mean over them is less than what is played is worth: bootstrapped step after step,
+        values would become those of a policy that plays as the halving tries.
         """
         return self.root_value if self.worth is None else self.worth
 
@@ -124,11 +125,14 @@ def search(
             the model once a simulation; `auto` takes the fused path where there is one. Both give equal visit counts.
 
     Raises:
-        ValueError: if there are no roots, or the fused path is asked of a model that has none.
+        ValueError: if there are no roots, `legal` is of other ones, or the fused path is asked of a model that has
+            none.
     """
     B, A = len(roots), model.num_actions
     if B == 0:
         raise ValueError("search needs at least one root")
+    if legal is not None and np.shape(legal) != (B, A):
+        raise ValueError(f"legal has shape {np.shape(legal)} for {B} roots with {A} actions")
     forest = new_forest(B, config.simulations + 1, A)
     noise = noise_for(config, generator, (B, A))
     if noise_by_lot:
@@ -187,6 +191,11 @@ def _fused_search(
     model: LearnedModel, fused: FusedWeights, roots: Any, forest: Forest, selection: Selection, legal: Bool
 ) -> None:
     observations = as_floats(roots).reshape(len(roots), -1)
+    inputs, A = fused.weights.representation.w1.shape[0], fused.weights.policy.w2.shape[1]
+    if (observations.shape[1], model.num_actions) != (inputs, A):  # kernels look at no bounds
+        raise ValueError(
+            f"roots have {observations.shape[1]} numbers and {model.num_actions} actions, the network {inputs} and {A}"
+        )
     horizon, from_root, keys = -1, True, np.zeros(0, np.uint64)
     if model.leaf != "value":
         horizon, from_root = model.leaf.horizon, model.leaf.counted_from == "root"

@@ -19,6 +19,8 @@ from mzprobe.files import read_bytes
 from mzprobe.sources.pickles import Inert, damaged, load, load_from
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the layout before zip archives
+_SHARED = 8  # tensors that may share a storage, as tied weights do
+_FEW = 1024  # numbers of a storage that any may share
 _ZIP = b"PK\x03\x04"
 _NUMBERS = {
     "Double": "<f8", "Float": "<f4", "Half": "<f2", "BFloat16": "<u2", "Long": "<i8", "Int": "<i4", "Short": "<i2",
@@ -32,6 +34,7 @@ class _Storage(NamedTuple):
     kind: str
     key: str
     numbers: NDArray[Any]
+    copied: list[int]  # one number: how many of them are in arrays by now
 
 
 def is_archive(data: bytes) -> bool:
@@ -61,12 +64,13 @@ def _of_zip(data: bytes, path: Path) -> Any:
     if f"{root}/data.pkl" not in parts:
         raise damaged(path, "it holds no data.pkl")
     kept: dict[str, bytes] = {name.removeprefix(f"{root}/data/"): part for name, part in parts.items()}
+    copied: dict[str, list[int]] = {}
 
     def storage(pid: Any) -> _Storage:
         kind, key, count = _named(pid)
         if key not in kept:
             raise ValueError(f"its tensor {key} is missing")
-        return _Storage(kind, key, _numbers(kind, kept[key], count))
+        return _Storage(kind, key, _numbers(kind, kept[key], count), copied.setdefault(key, [0]))
 
     return load(parts[f"{root}/data.pkl"], source=path, makers=_TENSORS, store=storage)
 
@@ -109,12 +113,15 @@ def _of_chain(data: bytes, path: Path) -> Any:
             raise ValueError(f"its tensor {key} is larger than the file")
         if key not in asked:
             asked[key] = kind, count, np.zeros(count, _NUMBERS[kind])
-        return _Storage(kind, key, asked[key][2])
+        return _Storage(kind, key, asked[key][2], [0])
 
     # Tensors are views; what they show comes after the object.
     found = load_from(stream, source=path, makers=_VIEWS, store=storage)
-    for key in load_from(stream, source=path):
-        kind, count, numbers = asked[str(key)] if str(key) in asked else ("Byte", 0, np.zeros(0))
+    keys = load_from(stream, source=path)
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise damaged(path, "it does not list its storages")
+    for key in keys:
+        kind, count, numbers = asked[key] if key in asked else ("Byte", 0, np.zeros(0))
         size, width = int.from_bytes(stream.read(8), "little"), np.dtype(_NUMBERS[kind]).itemsize
         raw = stream.read(size * width) if size == count else b""
         if len(raw) != count * width:
@@ -127,11 +134,14 @@ def _named(pid: Any) -> tuple[str, str, int]:
     """Kind, key and count of a storage that a pickle refers to."""
     if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"):
         raise ValueError("it refers to what is no tensor")
-    named = getattr(pid[1], "what", "")
-    kind = str(named).removeprefix("torch.").removesuffix("Storage")
+    _, named, key, _, count = pid[:5]
+    named = getattr(named, "what", "")  # of a class that was not made
+    kind = named.removeprefix("torch.").removesuffix("Storage") if isinstance(named, str) else ""
     if kind not in _NUMBERS:
-        raise ValueError(f"its tensors are of the unknown kind {named or pid[1]}")
-    return kind, str(pid[2]), int(pid[4])
+        raise ValueError(f"its tensors are of a kind that is not known{f', {named}' if isinstance(named, str) else ''}")
+    if not isinstance(key, (str, int)) or not isinstance(count, int):
+        raise ValueError("it names a storage by what is no name")
+    return kind, str(key), count
 
 
 def _numbers(kind: str, raw: bytes, count: int) -> NDArray[Any]:
@@ -157,8 +167,11 @@ def _view(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> NDArray
 
 
 def _tensor(storage: Any, *place: Any) -> NDArray[Any]:
-    """A tensor as an array of its own."""
+    """A tensor as an array of its own; a storage that is copied over and over, which would fill memory, is refused."""
     found = _view(storage, *place)
+    storage.copied[0] += found.size
+    if storage.copied[0] > _SHARED * max(len(storage.numbers), _FEW):
+        raise ValueError(f"its tensors show storage {storage.key} more than {_SHARED} times")
     if storage.kind == "BFloat16":
         return (found.astype("<u4") << 16).view("<f4")
     return np.array(found, order="C")

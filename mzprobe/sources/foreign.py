@@ -164,7 +164,10 @@ class FileSource:
         tree = self.layout.read(checkpoint)
         described = self._described(tree, checkpoint)
         facts, environment = described.facts, _environment(described.facts)
-        network = self.adapter.network(tree, source=checkpoint)
+        try:
+            network = self.adapter.network(tree, source=checkpoint)
+        except ValueError as reason:  # of a support that is none, such as one of a single atom
+            raise CheckpointError(f"{checkpoint} holds no network that can be used: {reason}") from None
         if isinstance(network, torch.nn.Module):
             placed(network.eval().requires_grad_(False), compute)
         with limited_threads(compute.threads):  # small products wait for threads longer than they take
@@ -268,7 +271,7 @@ def facts_of(said: dict[str, Any], *, source: object) -> Facts:
     try:
         return Facts(**said)
     except ValueError:
-        raise CheckpointError(f"{source} has settings that are none: give another checkpoint") from None
+        raise CheckpointError(f"{source} has invalid settings: give another checkpoint") from None
 
 
 def count(tree: dict[str, Any], key: str, *, source: object) -> int:

@@ -192,7 +192,7 @@ def _environment(said: dict[str, Any], gamma: float) -> tuple[dict[str, Any], tu
 def _number(config: dict[str, Any], key: str, low: float, high: float, source: object) -> float:
     value = config.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-        raise CheckpointError(f"{source} has settings that are none ({key}): give another checkpoint")
+        raise CheckpointError(f"{source} has invalid settings ({key}): give another checkpoint")
     return float(value)
 
 

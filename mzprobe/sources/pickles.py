@@ -170,16 +170,23 @@ class _Dtype:
     __slots__ = ("code", "order")
 
     def __init__(self, code: Any, *_: Any) -> None:
-        self.code, self.order = str(code), "|"
+        self.code, self.order = _text(code), "|"
 
     def __setstate__(self, state: Any) -> None:
-        self.order = str(state[1])
+        self.order = _text(state[1])
 
     def made(self) -> np.dtype[Any]:
         found = np.dtype(self.code)
         if found.kind not in _SCALARS or found.subdtype is not None:
             raise pickle.UnpicklingError(f"numpy's type {self.code} is no number")
         return found.newbyteorder(">") if self.order == ">" else found
+
+
+def _text(value: Any) -> str:
+    """A text; of nested containers `str` would write what no memory holds."""
+    if not isinstance(value, str):
+        raise pickle.UnpicklingError("a name of numpy that is no text")
+    return value
 
 
 def _scalar(kind: _Dtype, data: Any) -> Any:

@@ -44,6 +44,8 @@ def recognised(path: Path, source: Source) -> Finding:
 def differences(engine: Engine, numbers: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     """How far a network is from what its own code says: of each of `NUMBERS` the largest difference, over the largest.
 
+    Where all of them are 0 the difference stands alone.
+
     Args:
         engine: that runs it.
         numbers: `INPUTS`, and those of `NUMBERS` that are known: latents `[B, ...]`, and `following` after the actions,
@@ -60,7 +62,8 @@ def differences(engine: Engine, numbers: Mapping[str, NDArray[Any]]) -> dict[str
         wanted = _softmax(wanted) if name == "policy" else wanted
         own = said[name].cpu().numpy().astype(np.float64).reshape(len(wanted), -1)[:, : wanted.shape[1]]
         fits = own.shape == wanted.shape
-        found[name] = float(np.abs(own - wanted).max() / np.abs(wanted).max()) if fits else math.inf
+        largest = np.abs(wanted).max() or 1.0  # where all are 0, no share of them
+        found[name] = float(np.abs(own - wanted).max() / largest) if fits else math.inf
     return found
 
 

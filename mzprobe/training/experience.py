@@ -45,7 +45,7 @@ def prioritise(drawn: list[Drawn], errors: NDArray[Any]) -> None:
 
 
 def some_of(slots: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """`count` of drawn slots `[B]` by lot, each once: every stratum of a draw is one's as often as another's."""
+    """`count` of drawn slots `[B]` by lot, each once, so that no stratum of the draw is favoured."""
     return np.unique(generator.choice(slots, size=min(count, len(slots)), replace=False))
 
 

@@ -14,6 +14,7 @@ from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks import TrainableNetwork
 from mzprobe.networks.engine import engine_for
 from mzprobe.networks.fused.weights import FusedWeights, Layers, MLPWeights
+from mzprobe.seeding import torch_seed
 from mzprobe.training.fused import COVERED, fused_gradient
 from mzprobe.training.objective import Objective, muzero_objective
 from mzprobe.training.optimiser import AdamW
@@ -36,6 +37,7 @@ class Learner:
         objective: to minimise; without it, that of MuZero with the configuration's weights.
         compute: how the network runs.
         fused: whether to use the fused gradient where there is one.
+        seed: of the agent: what random layers draw in a training step depends on it and on the step alone.
 
     Raises:
         UsageError: if a training batch does not fit into memory.
@@ -49,8 +51,10 @@ class Learner:
         objective: Objective | None = None,
         compute: Compute | None = None,
         fused: bool = True,
+        seed: int = 0,
     ) -> None:
         self.network = network
+        self.seed = seed
         self.config = config
         self.objective = objective or muzero_objective(config)
         self.compute = compute or Compute()
@@ -79,7 +83,9 @@ class Learner:
             return self._fused.step(batch, learning_rate)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
-        losses, root_values = self._autograd(batch)
+        with torch.random.fork_rng(devices=[] if self.compute.on_cpu else [self.compute.device]):
+            torch.manual_seed(torch_seed(self.seed, "learn", step))
+            losses, root_values = self._autograd(batch)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip))
         losses["gradient_norm"] = norm
         if np.isfinite(norm):
@@ -122,7 +128,10 @@ class Learner:
         if self._fused:
             self._fused.optimiser.restore(state)
         else:
-            tensors = {i: {name: torch.from_numpy(x.copy()) for name, x in m.items()} for i, m in state.items()}
+            tensors = {
+                i: {name: _laid_as(self.parameters[i], torch.from_numpy(x.copy())) for name, x in moments.items()}
+                for i, moments in state.items()
+            }
             self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": tensors})
 
     def _moments(self) -> dict[int, dict[str, NDArray[Any]]]:
@@ -143,6 +152,13 @@ class Learner:
             self.network.eval()
         numbers = torch.stack(losses).tolist()
         return dict(zip(self.objective.names, numbers, strict=True)), root_values.cpu().numpy()
+
+
+def _laid_as(parameter: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+    """A moment as its parameter lies in memory, which torch's fused optimiser takes for granted; a count as it is."""
+    if moment.shape != parameter.shape:
+        return moment
+    return torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
 
 
 class _FusedStep:

@@ -145,7 +145,7 @@ class Replay:
     def with_ends(self, slots: Int64) -> Int64:
         """Slots `[M]` and those ends of their episodes, truncated, that a target or an unroll from there reaches.
 
-        Nobody draws an end, and what bootstraps from it would keep the value that it once had.
+        Last states are never sampled, and what bootstraps from one would keep the value that it once had.
         """
         reach = max(self.config.n_step, self.config.unroll_steps)
         near = slots[(self.left[slots] <= reach) & ~self.terminated[slots]]

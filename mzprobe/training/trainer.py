@@ -93,7 +93,7 @@ class Trainer:
             )
         self.network = network_of(config.network, spec, torch_generator(seed, "network"))
         placed(self.network, self.compute)
-        self.learner = Learner(self.network, training, compute=self.compute)
+        self.learner = Learner(self.network, training, compute=self.compute, seed=seed)
         self.snapshots = Snapshots(config, self.environment, self.network, seed=seed, compute=self.compute)
         self.reanalyser = Reanalyser(
             config,
@@ -334,6 +334,11 @@ class Trainer:
         config = self.config
         if config.dataset.path is None:
             return None
+        if hasattr(self.environment, "legal"):
+            raise UsageError(
+                f"{self.environment.spec.name} does not allow every action everywhere, and recorded episodes do not "
+                "say what was legal: leave dataset.path out"
+            )
         from mzprobe.datasets import open_dataset  # an extra, needed only here
 
         return Feed(

@@ -1,6 +1,6 @@
 """Engines of networks that run in compiled kernels on a CPU."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,39 @@ from mzprobe.networks.fused.mlp_kernels import predict_all, represent_all, roll_
 from mzprobe.networks.fused.weights import FusedWeights
 from mzprobe.networks.support import Support
 
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+
+class _Sizes(NamedTuple):
+    """What a network reads. Kernels look at no bounds, so that whoever calls them is checked here, as torch would."""
+
+    inputs: int
+    latents: int
+    actions: int
+
+    def observed(self, observations: Any) -> Float32:
+        given = as_floats(observations).reshape(len(observations), -1)
+        if given.shape[1] != self.inputs:
+            raise ValueError(f"observations have {given.shape[1]} numbers each, and this network reads {self.inputs}")
+        return given
+
+    def rows(self, latents: Tensor) -> Float32:
+        given = np.ascontiguousarray(latents.numpy(), np.float32)
+        if given.ndim != 2 or given.shape[1] != self.latents:
+            raise ValueError(f"latents of shape {given.shape}, and this network's are [B, {self.latents}]")
+        return given
+
+    def chosen(self, actions: Any, rows: int, *, dimensions: int) -> Int64:
+        given = np.ascontiguousarray(actions, np.int64)
+        if given.ndim != dimensions or len(given) != rows:
+            raise ValueError(f"actions of shape {given.shape} for {rows} latents")
+        if given.size and not 0 <= given.min() <= given.max() < self.actions:
+            raise ValueError(
+                f"actions {given.min()} to {given.max()}, of which this network has 0 to {self.actions - 1}"
+            )
+        return given
+
 
 class KernelEngine:
     """An `MLPNetwork`; follows its training in place."""
@@ -26,6 +59,8 @@ class KernelEngine:
     def __init__(self, fused: FusedWeights) -> None:
         self.weights, self.support = fused
         self.axis = self.support.axis
+        first, latent, policy = self.weights.representation.w1, self.weights.representation.w2, self.weights.policy.w2
+        self.sizes = _Sizes(first.shape[0], latent.shape[1], policy.shape[1])
 
     def fused_search(self) -> FusedWeights | None:
         """As in the protocol."""
@@ -37,35 +72,37 @@ class KernelEngine:
 
     def represent(self, observations: Any) -> Tensor:
         """As in the protocol."""
-        given = as_floats(observations).reshape(len(observations), -1)
-        latents = np.empty((len(given), self.weights.representation.w2.shape[1]), np.float32)
+        given = self.sizes.observed(observations)
+        latents = np.empty((len(given), self.sizes.latents), np.float32)
         represent_all(self.weights, given, latents)
         return torch.from_numpy(latents)
 
     def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
         """As in the protocol; rewards in float64."""
-        given = _rows(latents)
+        given = self.sizes.rows(latents)
         following, reward = np.empty_like(given), np.empty(len(given))
-        step_all(self.weights, self.axis, given, np.ascontiguousarray(actions, np.int64), following, reward)
+        chosen = self.sizes.chosen(actions, len(given), dimensions=1)
+        step_all(self.weights, self.axis, given, chosen, following, reward)
         return torch.from_numpy(following), torch.from_numpy(reward)
 
     def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
         """As in the protocol, in float64."""
-        chosen = np.ascontiguousarray(actions, np.int64)
+        given = self.sizes.rows(latents)
+        chosen = self.sizes.chosen(actions, len(given), dimensions=2)
         rewards = np.empty(chosen.shape)
-        roll_all(self.weights, self.axis, _rows(latents), chosen, rewards)
+        roll_all(self.weights, self.axis, given, chosen, rewards)
         return torch.from_numpy(rewards)
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """As in the protocol, in float64."""
-        given = _rows(latents)
+        given = self.sizes.rows(latents)
         prior, value = np.empty((len(given), self.weights.policy.w2.shape[1])), np.empty(len(given))
         predict_all(self.weights, self.axis, given, prior, value)
         return torch.from_numpy(prior), torch.from_numpy(value)
 
     def value_distribution(self, latents: Tensor) -> Tensor:
         """As in the protocol."""
-        given = _rows(latents)
+        given = self.sizes.rows(latents)
         atoms = np.empty((len(given), self.weights.value.w2.shape[1]), np.float32)
         value_atoms_all(self.weights, given, atoms)
         return torch.from_numpy(atoms)
@@ -76,6 +113,8 @@ class ChainEngine:
 
     def __init__(self, weights: ChainWeights, support: Support) -> None:
         self.weights, self.support = weights, support
+        first, latent, policy = weights.representation[0].w, weights.dynamics[-1].b, weights.policy[-1].b
+        self.sizes = _Sizes(first.shape[0], latent.size, policy.size)
 
     def fused_search(self) -> FusedWeights | None:
         """As in the protocol: none."""
@@ -87,23 +126,25 @@ class ChainEngine:
 
     def represent(self, observations: Any) -> Tensor:
         """As in the protocol."""
-        given = as_floats(observations).reshape(len(observations), -1)
-        latents = np.empty((len(given), self.weights.dynamics[-1].b.size), np.float32)
+        given = self.sizes.observed(observations)
+        latents = np.empty((len(given), self.sizes.latents), np.float32)
         represent_chains(self.weights, given, latents)
         return torch.from_numpy(latents)
 
     def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
         """As in the protocol; rewards in float64."""
-        given = _rows(latents)
+        given = self.sizes.rows(latents)
         following, reward = np.empty_like(given), np.empty(len(given))
-        step_chains(self.weights, given, np.ascontiguousarray(actions, np.int64), following, reward)
+        chosen = self.sizes.chosen(actions, len(given), dimensions=1)
+        step_chains(self.weights, given, chosen, following, reward)
         return torch.from_numpy(following), torch.from_numpy(reward)
 
     def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
         """As in the protocol, in float64."""
-        chosen = np.ascontiguousarray(actions, np.int64)
+        given = self.sizes.rows(latents)
+        chosen = self.sizes.chosen(actions, len(given), dimensions=2)
         rewards = np.empty(chosen.shape)
-        roll_chains(self.weights, _rows(latents), chosen, rewards)
+        roll_chains(self.weights, given, chosen, rewards)
         return torch.from_numpy(rewards)
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,12 +157,8 @@ class ChainEngine:
         return self._predicted(latents)[2]
 
     def _predicted(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        given, weights = _rows(latents), self.weights
+        given, weights = self.sizes.rows(latents), self.weights
         prior, value = np.empty((len(given), weights.policy[-1].b.size)), np.empty(len(given))
         atoms = np.empty((len(given), weights.value[-1].b.size), np.float32)
         predict_chains(weights, given, prior, value, atoms)
         return torch.from_numpy(prior), torch.from_numpy(value), torch.from_numpy(atoms)
-
-
-def _rows(latents: Tensor) -> NDArray[np.float32]:
-    return np.ascontiguousarray(latents.numpy())

@@ -29,8 +29,8 @@ _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
 _SMALLEST = np.float32(-87.0)
 
-# Added to a maximum: of equal zeros it makes one, and LLVM no longer stores only what changes, under a mask, which is
-# slow on some processors.
+# Added to a maximum: -0 and 0 become the same, and LLVM no longer stores under a mask only what changes, which is slow
+# on some processors.
 _NOTHING = np.float32(0)
 
 

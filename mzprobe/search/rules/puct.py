@@ -6,9 +6,8 @@ At a node it picks the largest (the paper's Eq. 2; MuZero, appendix B)
 
 where Q'(s, a) is r + gamma V(child) scaled by the smallest and largest Q seen in the tree, 0 for an unvisited action
 (or what EfficientZero takes it to be worth, `mean_of_tried`), and N(s) counts the visit that expanded s, unless told
-otherwise. Among scores
-that are equal but for rounding, a lot of root, node and action decides (`lots.py`): with the lowest action, as the
-plain rule has it, a uniform prior would leave the same actions for last at every node.
+otherwise. Among scores that are equal but for rounding, a lot of root, node and action decides (`lots.py`): with the
+lowest action, as the plain rule has it, a uniform prior would leave the same actions for last at every node.
 """
 
 from functools import lru_cache
@@ -44,20 +43,31 @@ def exploration_table(simulations: int, *, c1: float, c2: float, expansion: bool
 
 @inlined
 def puct_root(forest: Forest, b: int, selection: Selection) -> None:
-    """Mixes the noise into the root's prior; that of illegal actions is left out, as of a Dirichlet of fewer."""
+    """Mixes the noise into the root's prior; that of illegal actions is left out, as of a Dirichlet of fewer.
+
+    With a small alpha all of it may have fallen on them; then a legal action has it, by lot, as it would of fewer.
+    """
     if selection.noise.shape[0] == 0:
         return
     total = 0.0
     illegal = 0
+    drawn = -1
     for a in range(forest.edges.shape[2]):
         if forest.edges[b, 0, a].child == ILLEGAL:
             illegal += 1
         else:
             total += selection.noise[b, a]
+            if drawn < 0 or wins(selection, b, 0, a, 0.0, drawn, 0.0):
+                drawn = a
     for a in range(forest.edges.shape[2]):
         prior, noise = forest.edges[b, 0, a].prior, selection.noise[b, a]
         if illegal > 0:
-            noise = 0.0 if forest.edges[b, 0, a].child == ILLEGAL else noise / total
+            if forest.edges[b, 0, a].child == ILLEGAL:
+                noise = 0.0
+            elif total > 0:
+                noise /= total
+            else:
+                noise = 1.0 if a == drawn else 0.0
         forest.edges[b, 0, a].prior = (1 - selection.fraction) * prior + selection.fraction * noise
 
 
