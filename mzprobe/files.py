@@ -223,7 +223,7 @@ def said_of(path: Path, *, after: str = "free some and run the same command agai
         if reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             said = f"no space left to write {path}: {after}"
         else:
-            said = f"{path} cannot be written ({reason.strerror}): choose another place with --out"
+            said = f"{path} cannot be written ({reason.strerror}): choose another place"
         raise MzprobeError(said) from reason
 
 

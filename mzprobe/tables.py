@@ -24,7 +24,7 @@ _RECORD, _SEAL = b"mzprobe", b"mzprobe_sha256"  # keys of the schema's metadata
 _ROOM = 1 << 26  # bytes; more than reading takes beside the table itself
 _AGAIN = "remove it and run its probe again"
 FORMER = {"search_error": "search"}  # what questions were called, and their folders are, in tables of before
-TABLE_NAME = re.compile(r"seed-(\d+)\.parquet")  # of its file
+TABLE_NAME = re.compile(r"seed-(0|[1-9]\d*)\.parquet")  # of its file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +191,8 @@ def _refuse_other_rows(path: Path, frame: pd.DataFrame, record: TableRecord) -> 
     named = TABLE_NAME.fullmatch(path.name)
     if named and int(named[1]) != record.seed:
         raise MzprobeError(f"{path} holds the table of seed {record.seed}: rename it, or {_AGAIN}")
+    if frame.empty:
+        raise MzprobeError(f"{path} has no rows: {_AGAIN}")
     missing = sorted({"seed", "training_step", *record.units} - {*frame.columns})
     if missing or len(frame.columns) != len(record.units):
         raise MzprobeError(f"{path} has other columns than its record says ({', '.join(missing)}): {_AGAIN}")
@@ -217,7 +219,7 @@ def read_run(analyses: Path, run: str, probe: str) -> Table:
 def find_run(analyses: Path, run: str, probe: str) -> Table | None:
     """As `read_run`, or None where there is no table."""
     folders = (analyses / run / name for name in (FORMER.get(probe, probe), probe))
-    found = {path.name: path for folder in folders for path in folder.glob("seed-*.parquet")}
+    found = {path.name: path for folder in folders for path in tables_in(folder)}
     paths = [found[name] for name in sorted(found, key=lambda name: (len(name), name))]
     if not paths:
         return None
@@ -237,9 +239,14 @@ def find_run(analyses: Path, run: str, probe: str) -> Table | None:
     return Table(frame=frame, units=tables[0].units, record={"agents": [table.record for table in tables]})
 
 
+def tables_in(folder: Path) -> list[Path]:
+    """The tables of a folder by name; a copy beside them, such as `seed-0 (1).parquet`, is none."""
+    return sorted(path for path in folder.glob("seed-*.parquet") if TABLE_NAME.fullmatch(path.name))
+
+
 def settings_beside(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """One table of each question in a run's folder, and the settings in its record; what cannot be read is left out."""
-    firsts = (next(iter(sorted(folder.glob("seed-*.parquet"))), None) for folder in sorted(run.glob("*")))
+    firsts = (next(iter(tables_in(folder)), None) for folder in sorted(run.glob("*")))
     for path in (one for one in firsts if one is not None):
         try:
             record = json.loads(pq.read_schema(path).metadata[_RECORD])

@@ -31,7 +31,7 @@ def read_toml(name: str, kind: str) -> dict[str, Any]:
         data = resources.files("mzprobe").joinpath(kind, f"{name}.toml").read_bytes()
     else:
         near = difflib.get_close_matches(name, shipped(kind), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there is {_listed(kind)}"
+        hint = f"did you mean {near[0]}?" if near else f"known are {_listed(kind)}"
         what = "study" if kind.endswith("studies") else "preset"
         raise UsageError(f"there is no {what} {name}: {hint}")
     try:

@@ -43,13 +43,18 @@ def tables_below(paths: Sequence[Path]) -> list[Path]:
     Raises:
         UsageError: if there is none.
     """
-    found = [path for root in paths for path in ([root] if root.is_file() else sorted(root.rglob("seed-*.parquet")))]
+    found = []
+    for root in paths:
+        below = sorted(root.rglob("seed-*.parquet"))
+        found += [root] if root.is_file() else [path for path in below if TABLE_NAME.fullmatch(path.name)]
     if not found:
         raise UsageError(f"there are no tables below {', '.join(map(str, paths))}: give a folder of tables, or one")
     return found
 
 
 def _below(path: Path) -> Iterator[Examined]:
+    if path.is_file() and path.suffix != ".parquet":
+        raise UsageError(f"{path} is no table: give a folder, or a table")
     if path.is_file():
         yield _examined(path, "table", _table)
     elif (path / RECORD).exists() or STEP_NAME.fullmatch(path.name):

@@ -133,6 +133,7 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
         (["figures"], "there is no run under checkpoints"),
         (["study", "cartpole-quik"], "did you mean cartpole-quick?"),
         (["study", "--processes", "0"], "--processes"),
+        (["verify", "pyproject.toml"], "pyproject.toml does not exist"),
     ],
 )
 def test_a_wrong_request_exits_with_2_and_one_line(refused, arguments, said, tmp_path):
@@ -195,8 +196,9 @@ def test_a_failure_in_code_of_a_users_own_names_it_and_what_tries_it(refused, mo
     )
 
 
-def test_debug_shows_the_traceback(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["mzprobe", "--debug", "train", "cartpol"])
+@pytest.mark.parametrize("arguments", [["--debug", "train", "cartpol"], ["train", "cartpol", "--debug"]])
+def test_debug_shows_the_traceback(monkeypatch, arguments):
+    monkeypatch.setattr(sys, "argv", ["mzprobe", *arguments])
     with pytest.raises(UsageError, match="did you mean cartpole"):
         cli.main()
 

@@ -157,6 +157,14 @@ def test_without_a_path_the_newest_run_is_asked_and_recorded(run_cli, trained, t
     assert record["commands"] == {"0": "mzprobe eval-online checkpoints/tiny --set episodes=1"}
 
 
+def test_the_help_of_a_probe_has_choices_and_defaults(run_cli):
+    said = " ".join(run_cli("eval-planning", "--help")[1].split())
+    assert "One of lot, lowest. [default: lot]" in said
+    assert "(see `search.ties`)" in said
+    assert "None: --set temperature=null. [default: 0.0]" in said
+    assert "E, episodes of each cell, all from the same starts. [default: 20]" in said
+
+
 def test_value_leaves_lie_beside_rollouts(run_cli, agent, tmp_path):
     ask = ["eval-planning", agent, "--episodes", 1, "--simulations", 2, "--horizon", 2, "--step", 0]
     assert run_cli(*ask)[1] == "analyses/tiny/planning/seed-0.parquet\n"

@@ -19,7 +19,7 @@ from mzprobe.config import (
 )
 from mzprobe.errors import UsageError
 from mzprobe.probes.registry import PROBES
-from mzprobe.settings import HorizonConfig, OnlineConfig, StepsConfig, StudyConfig, load_study
+from mzprobe.settings import HorizonConfig, OnlineConfig, StepsConfig, StudyConfig, load_study, study_runs
 from mzprobe.toml import shipped
 
 
@@ -296,6 +296,17 @@ def test_a_study_of_ones_own_overrides_its_preset(tmp_path):
     assert (study.seeds, study.horizon.states, config.training.steps) == ((4, 5), 3, 7)
 
 
+def test_keys_of_a_study_need_no_quotes(tmp_path):
+    path = study_file(
+        tmp_path,
+        "seeds = [4]\n[overrides]\ntraining.steps = 7\nenvironment.options.gamma = 0.9\n"
+        "[variants.few.search]\nsimulations = 2\n[variants.many]\nsearch.simulations = 9\n",
+    )
+    study, config = load_study(path)
+    assert (config.training.steps, config.environment.options["gamma"]) == (7, 0.9)
+    assert [run.config.search.simulations for run in study_runs(path, study)] == [2, 9]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -309,6 +320,8 @@ def test_a_study_of_ones_own_overrides_its_preset(tmp_path):
         ("seeds = [0]\n[planning]\nleaf = 'net'", r"planning\.leaf is not valid: Input should be 'rollout' or 'value'"),
         ("seeds = [0]\n[search_error]\nsimulations = [0]", r"search_error\.simulations is not valid"),
         ("seeds = [0]\n[steps]\nsearch_error = [-1]", r"steps\.search_error is not valid"),
+        ("seeds = [0]\n[steps]\nhorizon = [1]", r"steps\.horizon is given, and there is no section \[horizon\]"),
+        ("seeds = [0]\n[overrides]\ntraining.stepps = 7", r"did you mean training\.steps"),
         ("seeds = [0]\n[steps]\nreturns = [1]", r"no configuration key steps\.returns: "),
     ],
 )
@@ -318,7 +331,7 @@ def test_a_study_that_cannot_be_run_is_refused_by_its_key(tmp_path, text, said):
 
 
 def test_the_probes_of_a_study_are_those_that_have_a_section(tmp_path):
-    text = "seeds = [0]\n[steps]\nonline = [3]\nsearch_error = [4]\n[planning]\n[online]\nepisodes = 3"
+    text = "seeds = [0]\n[steps]\nonline = [3]\n[planning]\n[online]\nepisodes = 3"
     study, _ = load_study(study_file(tmp_path, text))
     assert study.probes() == {"online": (OnlineConfig(episodes=3), (3,)), "planning": (PROBES["planning"].config(), ())}
     assert list(study.probes()) == ["online", "planning"]

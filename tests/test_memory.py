@@ -102,8 +102,14 @@ def test_the_tightest_limit_counts(tmp_path, monkeypatch):
     monkeypatch.undo()
     there = memory.memory()
     (tmp_path / "memory.max").write_text("123456\n")
-    monkeypatch.setattr(memory, "_CGROUPS", (str(tmp_path / "memory.max"), str(tmp_path / "none")))
+    monkeypatch.setattr(memory, "_CGROUPS", ((str(tmp_path), "memory.max"), (str(tmp_path), "none")))
+    monkeypatch.setattr(memory, "_OWN_CGROUPS", tmp_path / "cgroup")
     assert memory.memory() == 123456
+    (tmp_path / "cgroup").write_text("0::/slurm/job_7/step_0\n")
+    (tmp_path / "slurm" / "job_7").mkdir(parents=True)
+    (tmp_path / "slurm" / "job_7" / "memory.max").write_text("12345\n")
+    assert memory.memory() == 12345
+    (tmp_path / "cgroup").unlink()
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.memory() >= there > 2**28
 

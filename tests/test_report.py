@@ -1,8 +1,10 @@
 """The page of a run: its numbers are the figures' and claims' own, and whatever tables say stays text."""
 
 import math
+import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from mzprobe.report import write_report
 from mzprobe.report.catalogue import CHARTS, chart_of
 from mzprobe.report.facts import spans
 from mzprobe.report.numbers import agents_own, claim_numbers, figure_numbers, intervals
+from mzprobe.tables import read_table, write_table
 
 pytest.importorskip("plotly", reason="the extra `report` is not installed")
 
@@ -283,6 +286,18 @@ def test_several_runs_have_a_folder_of_their_names_or_one_that_is_named(analyses
     assert run_cli(*given)[1] == f"{tmp_path}/made-and-other/report.html written\n"
     code, _, said = run_cli(*given, "--name", "a/b")
     assert (code, "a folder of figures cannot be named 'a/b'" in said) == (2, True)
+
+
+def test_the_runs_of_a_study_stand_side_by_side(analyses, tmp_path, run_cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for variant, run in (("a", "made"), ("b", "other")):
+        shutil.copytree(analyses / run, tmp_path / "analyses" / f"two-{variant}")
+        for path in (tmp_path / "analyses" / f"two-{variant}").rglob("*.parquet"):
+            table = read_table(path)
+            write_table(path, replace(table, record={**table.record, "run": f"two-{variant}"}))
+    Path("two.toml").write_text('preset = "cartpole"\nseeds = [0]\n[online]\n[variants.a]\n[variants.b]\n')
+    code, out, said = run_cli("report", "two.toml")
+    assert (code, out) == (0, "figures/two-a-and-two-b/report.html written\n"), said
 
 
 def test_a_run_without_tables_is_one_sentence(analyses, tmp_path, run_cli):

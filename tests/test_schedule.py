@@ -11,8 +11,8 @@ import pytest
 from tasks import Job
 
 from mzprobe.errors import MzprobeError
-from mzprobe.execution.core import Needs
-from mzprobe.execution.local import Local
+from mzprobe.execution.core import Needs, refuse_failures
+from mzprobe.execution.local import Local, usable_cores
 from mzprobe.execution.schedule import Schedule, duration
 
 
@@ -38,6 +38,31 @@ def begun(schedule):
 def end(schedule, *names, how="done"):
     for name in names:
         getattr(schedule, how)(schedule.running[name])
+
+
+@pytest.mark.parametrize(
+    ("failed", "said"),
+    [
+        (["0 train"], "no (2 tasks that need it were not done, the other agents are not affected)"),
+        (["0 a"], "no (the other agents are not affected)"),
+        (["0 train", "1 b"], "no (1 failed too, 2 tasks that need it were not done)"),
+        (["data"], "no (7 tasks that need it were not done)"),
+    ],
+)
+def test_a_failure_says_what_was_not_done_for_it_and_whether_others_were(failed, said):
+    first = Job("data", "")
+    tasks = [first, *(Job(task.name, "", task.after or ("data",)) for task in agents(2)), Job("2 train", "", ("data",))]
+    if failed[0] != "data":
+        tasks = tasks[1:-1]
+    named = {task.name: task for task in tasks}
+    with pytest.raises(MzprobeError) as reason:
+        refuse_failures([(named[name], "no") for name in failed], tasks)
+    assert str(reason.value) == said
+
+
+def test_a_job_may_have_fewer_cores_than_its_machine(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3}, raising=False)
+    assert (usable_cores(), Local().total().cores, Local(processes=4).total().cores) == (1, 1, 4)
 
 
 def test_agents_come_in_order_and_probes_wait_for_their_agent():
@@ -201,7 +226,8 @@ def test_processes_do_every_task_once_and_in_order_and_name_all_agents_that_fail
     states = []
     with pytest.raises(MzprobeError) as reason:
         Local(processes=2).run(tasks, on_state=lambda task, state, said: states.append((task.name, state, said)))
-    assert str(reason.value) == "x: no such thing (y failed too, the other agents are not affected)"
+    lost = "1 task that needs it was not done"
+    assert str(reason.value) == f"x: no such thing (y failed too, {lost}, the other agents are not affected)"
     done = (tmp_path / "done").read_text().split("\n")[:-1]
     assert sorted(done) == sorted(task.name for task in agents(20))
     for seed in range(20):

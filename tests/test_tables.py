@@ -11,7 +11,8 @@ from drawings import golden
 from stored_tables import store, table_of
 
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.tables import differing, find_run, read_run, read_table, table_path, write_table
+from mzprobe.tables import differing, find_run, read_run, read_table, table_path, tables_in, write_table
+from mzprobe.verify import tables_below
 
 
 @pytest.fixture
@@ -46,6 +47,22 @@ def test_truncated_and_foreign_tables_are_refused_by_name(tmp_path, table):
         assert str(path) in str(reason.value)
     path.unlink()
     with pytest.raises(UsageError, match="does not exist: make it with the probe's command"):
+        read_table(path)
+
+
+def test_a_copy_beside_a_table_is_none_of_it(tmp_path, table):
+    store(tmp_path, table.frame.assign(seed=0), run="run")
+    path = table_path(tmp_path, "run", "horizon", 0)
+    for name in ("seed-0 (1).parquet", "seed-00.parquet", "seed-0.parquet.parquet", "seed-x.parquet"):
+        path.with_name(name).write_bytes(path.read_bytes())
+    assert tables_in(path.parent) == tables_below([tmp_path]) == [path]
+    assert len(read_run(tmp_path, "run", "horizon").frame) == len(table.frame)
+
+
+def test_a_table_without_rows_is_refused(tmp_path, table):
+    path = tmp_path / "empty.parquet"
+    write_table(path, dataclasses.replace(table, frame=table.frame.iloc[:0]))
+    with pytest.raises(MzprobeError, match="has no rows: remove it"):
         read_table(path)
 
 

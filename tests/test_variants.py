@@ -63,8 +63,14 @@ def test_a_study_without_variants_is_one_run_of_its_name(name):
             "mine.toml, variant a: dataset.use needs episodes: add a dataset section to the study, or "
             "dataset.path to the variant",
         ),
-        ('[variants."a/b"]', "variant 'a/b' must be named by letters, digits, dots and dashes, and not dataset"),
-        ("[variants.dataset]", "variant 'dataset' must be named by letters, digits, dots and dashes, and not dataset"),
+        (
+            '[variants."a/b"]',
+            "variant 'a/b' must be named by letters, digits, dots, dashes and underscores, and not dataset",
+        ),
+        (
+            "[variants.dataset]",
+            "variant 'dataset' must be named by letters, digits, dots, dashes and underscores, and not dataset",
+        ),
         ("[dataset]\nstep = 20\n[variants.a]", "dataset is used by no variant: give one of them dataset.use, or"),
         ('[dataset]\nstep = 2\nreturns = [9, 1]\n[variants.a]\n"dataset.use" = "offline"', "dataset.returns must be"),
         ("[dataset]\nstep = 2\nstpe = 20", "there is no configuration key dataset.stpe: did you mean dataset.step?"),
@@ -245,6 +251,18 @@ def test_a_study_whose_questions_have_no_figure_ends_without_one(study_file, tmp
     code, out, said = run_cli("study", "mine.toml", "--processes", 1)
     assert (code, out) == (0, ""), said
     assert (tmp_path / "analyses" / "mine" / "inspect" / "seed-1.parquet").exists()
+
+
+@pytest.mark.slow
+def test_variants_whose_probes_no_figure_compares_end_with_what_does(study_file, tmp_path, run_cli, monkeypatch):
+    path = Path(study_file("[horizon]\nstates = 2\nepisodes = 1\nhorizon = 2\n" + TWO))
+    path.write_text(path.read_text("utf-8").replace("[online]\nepisodes = 2", ""), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    code, out, said = run_cli("study", "mine.toml", "--processes", 1)
+    assert (code, out) == (0, ""), said
+    assert said.splitlines()[-1].startswith(
+        "no figure of a study compares its variants by these probes: see mzprobe compare"
+    )
 
 
 def test_figures_of_a_study_without_tables_name_the_command_that_makes_them(tmp_path, run_cli, monkeypatch):

@@ -11,7 +11,9 @@ from mzprobe.datasets import open_dataset
 from mzprobe.envs import CartPole
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.settings import OnlineConfig, StudyConfig, StudyDataset, study_runs
+from mzprobe.study import refusal
 from mzprobe.study.dataset import DatasetTask, dataset_config, dataset_return, make_dataset, record_path
+from mzprobe.study.todo import study_todo
 
 OFFLINE = StudyConfig(
     preset="cartpole",
@@ -149,3 +151,26 @@ def test_the_dataset_is_made_before_any_agent_that_learns_from_it(task, tmp_path
     after = {one.name.removesuffix(" seed 0 train"): one.after for one in tasks if one.name.endswith(" train")}
     fed = ("dataset",)
     assert after == {"offline": fed, "shown": fed, "elsewhere": fed, "online": ()}
+
+
+def test_an_agent_that_learned_from_the_dataset_as_it_was_is_another_one(tmp_path):
+    runs = study_runs("compare", OFFLINE)
+    places = {"checkpoints": tmp_path / "checkpoints", "analyses": tmp_path / "analyses"}
+    for run in runs:
+        folder = tmp_path / "checkpoints" / run.name / f"seed-{OFFLINE.seeds[0]}" / "step-0000000"
+        folder.mkdir(parents=True)
+        record = {"config": run.config.model_dump(mode="json"), "metrics": {"dataset": {"sha256": "as it was"}}}
+        (folder / "checkpoint.json").write_text(json.dumps(record))
+
+    def refused():
+        return {agent.run.variant: agent.other for agent in study_todo(OFFLINE, runs, **places) if agent.other}
+
+    assert refused() == {}  # nobody knows the dataset's digest
+    kept = record_path(tmp_path / "analyses", "compare")
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps({"sha256": "as it was"}))
+    assert refused() == {}
+    kept.write_text(json.dumps({"sha256": "as it is"}))
+    said = "holds an agent that learned from another dataset than the study's"
+    assert refused() == {"offline": said, "shown": said}
+    assert "put it aside with --overwrite" in refusal(study_todo(OFFLINE, runs, **places), overwrite=False)

@@ -58,7 +58,7 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
   mzprobe eval-targets checkpoints/cartpole     Beyond the paper: are stored value targets true by now?
   mzprobe eval-inspect checkpoints/cartpole     Beyond the paper: single states, their trees and sequences, kept whole
   mzprobe figures cartpole                      draw the figures whose tables exist
-  mzprobe compare cartpole mine                 any runs beside each other, one figure a question
+  mzprobe compare cartpole mine                 any runs beside each other, one figure per question
   mzprobe claims cartpole                       do the paper's claims hold for them?
   mzprobe report cartpole                       all of it on one page, to click through
   mzprobe verify checkpoints analyses           is all of it as it was written?
@@ -188,7 +188,7 @@ def train(
         def show(progress: Progress) -> None:
             if log:
                 log(progress)
-            if progress.step % 10 == 0:
+            if progress.step % 10 == 0 or progress.step == config.training.steps:
                 bars.update(bar, completed=progress.step, note=training_note(progress))
 
         trainer.train(show)
@@ -272,7 +272,8 @@ def main() -> None:
     try:
         refuse_removed_folder()
         with interrupting(), warnings_to(lambda sentence: say(f"warning: {sentence}")):
-            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+            given = [one for one in sys.argv[1:] if one != "--debug"]  # wherever it stands
+            code = app(given or ["--help"], standalone_mode=False)
         if code == Interrupted.exit_code:  # what typer makes of a KeyboardInterrupt inside a command
             raise KeyboardInterrupt
     except MzprobeError as error:

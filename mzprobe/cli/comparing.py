@@ -19,7 +19,7 @@ def compare(
     out: Annotated[Path, typer.Option("--out", help="Folder of all figures.")] = Path("figures"),
     name: Annotated[str | None, typer.Option(help="Folder of these figures; the names of the runs by default.")] = None,
 ) -> None:
-    """Draw any runs or agents in one figure a question, from their tables, and returns as paired differences.
+    """Draw any runs or agents in one figure per question, from their tables, and returns as paired differences.
 
     Each is shown at the last training step of its table. Where episodes begin in the same states, the returns of each
     run minus those of the first are drawn too, start by start.

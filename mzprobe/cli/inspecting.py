@@ -25,7 +25,7 @@ def inspect(
     path: Checkpoint,
     state: State = None,
     step: Step = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the states, as of eval-horizon's.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the states, as in eval-horizon.")] = 0,
     states: Annotated[int, typer.Option(min=1, help="S, states of which these are some.")] = 200,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes that they are drawn from.")] = 20,
     horizon: Annotated[int | None, typer.Option(min=1, help="Largest h; by default the unroll length.")] = None,

@@ -52,7 +52,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a table th
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do and how long it takes; do nothing.")]
 Processes = Annotated[
     int,
-    typer.Option(min=1, help="Agents at a time, each in its own process; twice as many share planning's episodes."),
+    typer.Option(min=1, help="Agents at a time, each in its own process; planning uses twice as many, for episodes."),
 ]
 Allow = Annotated[
     list[str] | None,

@@ -23,10 +23,10 @@ def pack(
     from mzprobe.files import remove_leftovers, replace_file
     from mzprobe.locks import all_held
     from mzprobe.names import check_name
-    from mzprobe.tables import read_table, rounded, table_bytes
+    from mzprobe.tables import read_table, rounded, table_bytes, tables_in
 
     check_name(run, "a run", "give the name of one")
-    paths = sorted((analyses / run).glob("*/seed-*.parquet"))
+    paths = [path for folder in sorted((analyses / run).glob("*")) for path in tables_in(folder)]
     if not paths:
         raise UsageError(f"there are no tables of run {run} under {analyses}: name the run and give its --analyses")
     packed = {}  # all of them, before any is written

@@ -28,13 +28,36 @@ def options_of(settings: type[ProbeConfig]) -> Iterator[Parameter]:
         if name == "acting":
             continue  # whose keys are given by --acting, as of all questions
         kind = option_type(field)
-        said = " ".join((field.description or "").split())
         yield Parameter(
             name,
             Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[kind | None, typer.Option(help=said)],
+            annotation=Annotated[kind | None, typer.Option(help=_help(name, field))],
         )
+
+
+def _help(name: str, field: FieldInfo) -> str:
+    """A field's description, what it may be, and what it is unless given; `--set` gives what no option can."""
+    said = [" ".join((field.description or "").split())]
+    choices = [str(one) for one in _choices(field.annotation)]
+    default = field.get_default(call_default_factory=True)
+    if choices:
+        said.append(f"One of {', '.join(choices)}.")
+    if default is not None and type(None) in get_args(field.annotation):
+        said.append(f"None: --set {name}=null.")
+    if default is None:
+        return " ".join(said)
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return " ".join([*said, f"[default: {shown or 'none'}]"])
+
+
+def _choices(annotation: Any) -> Iterator[Any]:
+    """The words of a Literal anywhere in a type."""
+    for part in get_args(annotation):
+        if get_origin(annotation) is Literal:
+            yield part
+        elif get_origin(annotation) in (Union, types.UnionType, Annotated, tuple):
+            yield from _choices(part)
 
 
 def option_type(field: FieldInfo) -> Any:

@@ -27,8 +27,10 @@ def report(
     from mzprobe.names import check_name
     from mzprobe.report import write_report
 
-    given: list[str | None] = [*runs] if runs else [None]
-    chosen = list(dict.fromkeys(run_or_newest(run, runs_of_study(run), analyses, checkpoints, errors) for run in given))
+    given: list[str | None] = []
+    for run in runs or ():
+        given += [one.name for one in runs_of_study(run)] or [run]  # a study's runs stand side by side
+    chosen = list(dict.fromkeys(run_or_newest(run, (), analyses, checkpoints, errors) for run in given or [None]))
     folder = name or "-and-".join(chosen)
     check_name(folder, "a folder of figures", "give a name without slashes, and no dot in front, with --name")
     with errors.status("") as status:

@@ -46,7 +46,7 @@ def study(
     precision: Precision = "highest",
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace tables that were made otherwise; put agents that were aside."),
+        typer.Option("--overwrite", help="Replace tables, and put aside agents, that were made with other settings."),
     ] = False,
     allow: Allow = None,
     dry_run: DryRun = False,
@@ -74,6 +74,7 @@ def study(
     from mzprobe.compute import Compute
     from mzprobe.console import compiling, errors, stopping
     from mzprobe.figures import all_plans
+    from mzprobe.figures.comparison import COMPARISONS
     from mzprobe.locks import held
     from mzprobe.study import refusal, run_study
     from mzprobe.study.dataset import DatasetTask
@@ -122,8 +123,17 @@ def study(
     bars = TaskBars(prices.by_task(), in_all=needed)
     with bars if tasks else nullcontext(), stopping(interrupt), held(checkpoints / run):
         run_study(todo, tasks, executor=doer, overwrite=overwrite, on_report=bars.show, on_state=bars.change)
+    if settings.dataset:  # which may be another one by now than its agents have learned from
+        refused = refusal(study_todo(settings, runs, **places, compute=compute), overwrite=False)
+        if refused:
+            raise UsageError(refused)
     if settings.variants:
-        draw_variants(name, runs, analyses, out)
+        asked = {table.path.parent.name for agent in todo for table in agent.tables}
+        if asked.isdisjoint({comparison.table for comparison in COMPARISONS}):
+            names = " ".join(one.name for one in runs)
+            errors.print(f"no figure of a study compares its variants by these probes: see mzprobe compare {names}")
+        else:
+            draw_variants(name, runs, analyses, out)
         return
     if not {plan.probe for plan in all_plans()}.isdisjoint(settings.probes()):  # what a state is asked has no figure
         draw(run, analyses, out)
@@ -168,7 +178,7 @@ def announced_in_all(tasks: "Sequence[Task]", seconds: float, total: "Needs") ->
     at_once = min(total.cores, len(tasks))
     errors.print(
         f"in all about {spelled(seconds)} with {at_once} process{'es' if at_once > 1 else ''}: an estimate for this "
-        "machine as busy as it is now, most of it as if no episode ended early"
+        "machine as busy as it is now, and mostly as if no episode ended early"
     )
 
 

@@ -145,5 +145,22 @@ def refuse_failures(failures: Sequence[tuple[Task, str]], tasks: Sequence[Task])
     place = {task.name: index for index, task in enumerate(tasks)}
     ordered = sorted(failures, key=lambda failure: place[failure[0].name])
     labels = list(dict.fromkeys(task.label for task, _ in ordered))
-    more = f"{', '.join(labels[1:])} failed too, " if labels[1:] else ""
-    raise MzprobeError(f"{ordered[0][1]} ({more}the other agents are not affected)")
+    said = [f"{', '.join(labels[1:])} failed too"] if labels[1:] else []
+    waiting = _waiting_for({task.name for task, _ in failures}, tasks)
+    if waiting:
+        need = "task that needs it was" if len(waiting) == 1 else "tasks that need it were"
+        said.append(f"{len(waiting)} {need} not done")
+    if {task.label for task in tasks} - {task.label for task in waiting} - {*labels}:
+        said.append("the other agents are not affected")
+    raise MzprobeError(ordered[0][1] + (f" ({', '.join(said)})" if said else ""))
+
+
+def _waiting_for(failed: set[str], tasks: Sequence[Task]) -> list[Task]:
+    """The tasks that come after one that failed, directly or not; `tasks` are in an order in which they can be done."""
+    lost = set(failed)
+    waiting = []
+    for task in tasks:
+        if task.name not in lost and not lost.isdisjoint(task.after):
+            lost.add(task.name)
+            waiting.append(task)
+    return waiting

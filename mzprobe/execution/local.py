@@ -52,7 +52,7 @@ class Local:
     """Processes of this machine.
 
     Args:
-        processes: at a time; by default as many as there are cores.
+        processes: at a time; by default as many as there are cores that this process may use.
         cards: graphics cards for tasks that need one, by number. A process that has one sees no other.
     """
 
@@ -61,7 +61,7 @@ class Local:
 
     def total(self) -> Needs:
         """As in the protocol; the memory is what is free now."""
-        return Needs(cores=self.processes or os.cpu_count() or 1, memory=available(), cards=len(self.cards))
+        return Needs(cores=self.processes or usable_cores(), memory=available(), cards=len(self.cards))
 
     def most(self) -> Needs:
         """As in the protocol."""
@@ -76,6 +76,13 @@ class Local:
     ) -> None:
         """As in the protocol."""
         _Pool(tasks, self.total(), self.cards, on_report, on_state).run()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: a batch job's own, and not all of its machine."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(eq=False)

@@ -273,11 +273,12 @@ class PlanningConfig(ProbeConfig):
     crossed: tuple[PositiveInt, ...] | None = None
     """N at which the policy network's prior is also taken from where the other model stands: from real states, encoded
     anew, while planning in the learned model, from unrolled latents while planning in the true one; without it all N,
-    an empty list none. Both models are stepped then, and not in one kernel: several times the work of the others."""
+    an empty list (--set crossed=[]) none. Both models are stepped then, and not in one kernel: several times the work
+    of the others."""
     ties: Literal["lot", "lowest"] = "lot"
     """Which of equal scores the searches select, whatever the agent was trained with (see `search.ties`)."""
     temperature: NonNegative | None = 0.0
-    """T of the acting policy: 0 takes the most visited action, null the temperature that collected data."""
+    """T of the acting policy: 0 takes the most visited action, none the temperature that collected data."""
 
 
 QUESTIONS = "mzprobe.questions"  # group of entry points: a `Question` of an installed package each

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from mzprobe._plugins import plugged
 from mzprobe.config import Config, NonNegative, NonNegativeInt, PositiveInt, RunConfig, preset_with, validated
@@ -92,6 +92,16 @@ class StudyConfig(Config):
     operators: OperatorsConfig | None = None
     inspect: InspectConfig | None = None
 
+    @field_validator("overrides", mode="before")
+    @classmethod
+    def _dotted_overrides(cls, given: Any) -> Any:
+        return dotted(given)
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _dotted_variants(cls, given: Any) -> Any:
+        return {name: dotted(own) for name, own in given.items()} if isinstance(given, dict) else given
+
     @model_validator(mode="after")
     def _returns_are_a_range(self) -> Self:
         if self.dataset and self.dataset.returns and not self.dataset.returns[0] <= self.dataset.returns[1]:
@@ -108,13 +118,22 @@ class StudyConfig(Config):
     def _variants_name_folders(self) -> Self:
         for name in self.variants:
             if not _FOLDER.fullmatch(name) or name == "dataset":
-                raise ValueError(f"variant {name!r} must be named by letters, digits, dots and dashes, and not dataset")
+                raise ValueError(
+                    f"variant {name!r} must be named by letters, digits, dots, dashes and underscores, and not dataset"
+                )
         return self
 
     @model_validator(mode="after")
     def _dataset_is_used(self) -> Self:
         if self.dataset and not any("dataset.use" in {**self.overrides, **own} for own in self.variants.values()):
             raise ValueError("dataset is used by no variant: give one of them dataset.use, or remove that section")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_of_a_probe(self) -> Self:
+        for name in type(self.steps).model_fields:
+            if getattr(self.steps, name) and getattr(self, name) is None:
+                raise ValueError(f"steps.{name} is given, and there is no section [{name}]: add one, or leave it out")
         return self
 
     @model_validator(mode="after")
@@ -144,6 +163,21 @@ class StudyRun:
     name: str  # of the run
     variant: str  # its name in the study; empty where that has no variants
     config: RunConfig
+
+
+def dotted(given: Any) -> Any:
+    """Keys that TOML has taken apart, since nobody quoted them (`training.steps = 3`), as one again."""
+    if not isinstance(given, dict):
+        return given
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in RunConfig.model_fields or not isinstance(value, dict):
+            found[key] = value
+            continue
+        for name, part in value.items():
+            options = part.items() if name == "options" and isinstance(part, dict) else None
+            found |= {f"{key}.{name}": part} if options is None else {f"{key}.{name}.{k}": v for k, v in options}
+    return found
 
 
 def study_model() -> type[StudyConfig]:

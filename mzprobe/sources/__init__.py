@@ -52,7 +52,7 @@ def find_source(path: Path, *, source: Any = None, given: Sequence[str] = ()) ->
     known = sources()
     if source is not None:
         if source not in known:
-            raise UsageError(f"there is no source {source}{nearest(source, known)}: they are {', '.join(known)}")
+            raise UsageError(f"there is no source {source}{nearest(source, known)}: the sources are {', '.join(known)}")
         return _with_facts(known[source], given)
     refuse_absent(path, remedy=NO_AGENT)
     for one in known.values():

@@ -154,6 +154,15 @@ def record_path(analyses: Path, study: str) -> Path:
     return analyses / study / "dataset.json"
 
 
+def dataset_sha256(analyses: Path, study: str) -> str | None:
+    """SHA-256 of a study's dataset as it was recorded last, or None where no record says it."""
+    try:
+        found = json.loads(record_path(analyses, study).read_bytes())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def dataset_return(analyses: Path, study: str) -> float | None:
     """Mean return of the episodes of a study's dataset, or None where the tables do not know it.
 

@@ -25,6 +25,7 @@ from mzprobe.probes.registry import PROBES
 from mzprobe.provenance import versions
 from mzprobe.recording import without_places
 from mzprobe.settings import ProbeConfig, StudyConfig, StudyRun
+from mzprobe.study.dataset import dataset_sha256
 from mzprobe.study.timing import NAME as TIMING
 from mzprobe.tables import differing, read_record, table_path
 from mzprobe.training.clock import FILE as TIMES
@@ -100,7 +101,7 @@ def study_todo(
         compute: how its numbers are made.
     """
     compute = compute or Compute()
-    expected = [_expected(study, run, compute) for run in runs]
+    expected = [_expected(study, run, compute, analyses) for run in runs]
     return [
         _agent(run, seed, known, checkpoints, analyses)
         for seed in study.seeds
@@ -121,7 +122,9 @@ def in_the_way(todo: Sequence[AgentToDo], *, overwrite: bool = False) -> str | N
         return None
     first = f"{agents[0].folder} {agents[0].other}" if agents else f"{tables[0].path} {tables[0].other}"
     others = Counter({"agents": max(0, len(agents) - 1), "tables": len(tables) - (not agents)})
-    more = " and ".join(f"{count} other {what}" for what, count in others.items() if count)
+    more = " and ".join(
+        f"{count} other {what[: -1 if count == 1 else None]}" for what, count in others.items() if count
+    )
     return f"{first} (and so {'do' if others.total() > 1 else 'does'} {more})" if more else first
 
 
@@ -132,13 +135,17 @@ class _Expected:
     config: dict[str, Any]
     versions: dict[str, str]
     compute: dict[str, str]
+    dataset: str | None  # SHA-256 of the study's dataset, where the run learns from that and it has been recorded
     steps: tuple[int, ...]  # training steps of checkpoints
     probes: tuple[tuple[Question, ProbeConfig, dict[str, Any], tuple[int, ...]], ...]
 
 
-def _expected(study: StudyConfig, run: StudyRun, compute: Compute) -> _Expected:
+def _expected(study: StudyConfig, run: StudyRun, compute: Compute, analyses: Path) -> _Expected:
     training = run.config.training
+    name = run.name.removesuffix(f"-{run.variant}")
+    own = study.dataset is not None and Path(run.config.dataset.path or "").name == name
     return _Expected(
+        dataset=dataset_sha256(analyses, name) if own else None,
         config=without_places(run.config.model_dump(mode="json")),
         versions=versions(run.config.environment.name),
         compute=compute.record(),
@@ -222,8 +229,11 @@ class _Records:
         }
 
     def unlike(self, expected: _Expected) -> str:
-        """What the agent was begun with otherwise; whether its dataset is another one, its training finds out."""
+        """What the agent was begun with otherwise; of a dataset that is nobody's study's, its training finds out."""
         made = self.made_with
+        learned_from = made.get("dataset", {}).get("sha256")
+        if expected.dataset and learned_from and learned_from != expected.dataset:
+            return "holds an agent that learned from another dataset than the study's"
         if "config" not in made or made["config"] == expected.config:
             return ""
         same = {**expected.config, "dataset": {**expected.config["dataset"], **_path_of(made["config"])}}

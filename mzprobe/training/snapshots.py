@@ -104,7 +104,7 @@ class Snapshots:
         if not all(np.isfinite(array).all() for array in weights.values()):
             raise TrainingDiverged(
                 f"the weights are not finite at training step {step}: the last checkpoint is intact; "
-                "lower training.learning_rate and train again under another --name"
+                "lower training.learning_rate and train another run"
             )
         write_checkpoint(
             folder,

@@ -246,7 +246,7 @@ class Trainer:
             said = ", ".join(f"{name} {value}" for name, value in losses.items())
             raise TrainingDiverged(
                 f"training step {self.step + 1} gave a number that is not finite ({said}): the last checkpoint is "
-                "intact; lower training.learning_rate or training.gradient_clip and train again under another --name"
+                "intact; lower training.learning_rate or training.gradient_clip and train another run"
             )
 
     def _reach(self) -> Reach | None:
