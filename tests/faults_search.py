@@ -210,9 +210,16 @@ FAULTS = (
     Fault(
         what="noise falls on illegal actions",
         file="mzprobe/search/rules/puct.py",
-        old="noise = 0.0 if forest.edges[b, 0, a].child == ILLEGAL else noise / total",
-        new="noise = noise",
-        test="tests/test_rules.py::test_noise_among_legal_actions_is_a_dirichlet_of_fewer",
+        old="            if forest.edges[b, 0, a].child == ILLEGAL:\n                noise = 0.0",
+        new="            if False:\n                noise = 0.0",
+        test="tests/test_masks.py::test_noise_that_fell_on_illegal_actions_alone_goes_to_a_legal_one",
+    ),
+    Fault(
+        what="noise that fell on illegal actions alone is shared out as 0 / 0",
+        file="mzprobe/search/rules/puct.py",
+        old="            elif total > 0:\n",
+        new="            elif True:\n",
+        test="tests/test_masks.py::test_noise_that_fell_on_illegal_actions_alone_goes_to_a_legal_one",
     ),
     Fault(
         what="a search of the truth forgets what is illegal below the root",

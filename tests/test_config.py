@@ -255,7 +255,7 @@ def test_there_are_shipped_presets_and_studies():
 def test_an_unknown_preset_names_the_nearest_one_or_lists_them():
     with pytest.raises(UsageError, match="there is no preset cartpol: did you mean cartpole"):
         load_preset("cartpol")
-    with pytest.raises(UsageError, match=r"there is no preset zzz: there is .*cartpole"):
+    with pytest.raises(UsageError, match=r"there is no preset zzz: known are .*cartpole"):
         load_preset("zzz")
     with pytest.raises(UsageError, match="there is no study cartpole-quik: did you mean cartpole-quick"):
         load_study("cartpole-quik")

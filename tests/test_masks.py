@@ -105,6 +105,7 @@ def test_noise_that_fell_on_illegal_actions_alone_goes_to_a_legal_one(rule):
     for path in ("fused", "general"):
         found = search(model, roots, config=config, generator=np.random.default_rng(1), legal=legal, path=path)
         assert (found.visit_counts[~legal] == 0).all()
+        assert (found.prior[~legal] == 0).all()
         np.testing.assert_allclose(found.prior.sum(axis=1), 1)
         assert (found.prior[legal] >= 0).all()
 
