@@ -29,8 +29,8 @@ QUANTITIES = {
 }
 _DRAWN = ("return", "entropy", "fidelity")
 RULES: dict[str, dict[str, Any]] = {
-    "puct": {"label": "PUCT", "colour": BLUE, "marker": "o"},
-    "gumbel": {"label": "Gumbel", "colour": ORANGE, "marker": "s"},
+    "puct": {"label": "PUCT", "colour": BLUE, "marker": "o", "linewidth": 2.2, "markersize": 5},  # seen behind others
+    "gumbel": {"label": "Gumbel", "colour": ORANGE, "marker": "s", "linestyle": "--"},
     "regularised": {"label": "regularised policy", "colour": GREEN, "marker": "^"},
 }
 _ROWS = {"trained": "Trained and acting by it", "acting": "Acting alone, agents of {}"}
