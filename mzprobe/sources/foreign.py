@@ -32,6 +32,7 @@ from mzprobe.trust import refuse_code
 
 _BATCH_SIZE = 256  # of a call of a network in a search
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+DISPERSED = "its own lander's engines were dispersed by chance, here they are not"
 
 
 class Facts(Config):

@@ -12,7 +12,7 @@ from mzprobe.errors import CheckpointError
 from mzprobe.networks.fully_connected import Chain, FullyConnected, LatentScale
 from mzprobe.networks.support import Support
 from mzprobe.sources.archives import arrays_of, field_of
-from mzprobe.sources.foreign import Described, chain_of, count, facts_of
+from mzprobe.sources.foreign import DISPERSED, Described, chain_of, count, facts_of
 
 _CHAINS = {
     "representation": ("representation_head.fc1", "representation_head.out"),
@@ -21,7 +21,6 @@ _CHAINS = {
     "policy": ("policy_head.fc1", "policy_head.policy"),
     "value": ("value_head.fc1", "value_head.value"),
 }
-_DIFFERENCE = "its own lander's engines were dispersed by chance, here they are not"
 _OF_GAMES = (
     "after 500 frames without a reward one in twenty of its actions was drawn at random, here none is",
     "its later lives began where the game stood, here every episode begins a new game",
@@ -67,7 +66,7 @@ class JimOhman:
         return Described(
             facts=facts_of(facts, source=source),
             sources=sources,
-            differences=(_DIFFERENCE,),
+            differences=(DISPERSED,),
             returned=280.0,
             returned_where="about, in its authors' figure",
         )

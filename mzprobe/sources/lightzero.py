@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mzprobe.networks.composed import Composed
 from mzprobe.sources.archives import arrays_of
-from mzprobe.sources.foreign import Described, Facts, count
+from mzprobe.sources.foreign import DISPERSED, Described, Facts, count
 from mzprobe.sources.layers import Layers
 from mzprobe.sources.lightzero_networks import IMAGES, NORMED, VECTORS, Encoder, of_images, of_vectors
 
@@ -44,7 +44,7 @@ _GAMES = {  # by numbers observed and actions
         file="zoo/box2d/lunarlander/config/lunarlander_disc_muzero_config.py",
         environment={"name": "lunarlander", "options": {"gamma": 0.997, "time_limit": 1000}},
         simulations=50,
-        differences=("its own lander's engines were dispersed by chance, here they are not",),
+        differences=(DISPERSED,),
     ),
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 from mzprobe.networks.fully_connected import Chain, FullyConnected, LatentScale
 from mzprobe.networks.support import Support
 from mzprobe.sources.archives import arrays_of
-from mzprobe.sources.foreign import Described, Facts, chain_of, count
+from mzprobe.sources.foreign import DISPERSED, Described, Facts, chain_of, count
 
 _CHAINS = {
     "representation": "represent_net.net",
@@ -26,7 +26,7 @@ _GAMES: dict[tuple[int, int], tuple[dict[str, Any], tuple[str, ...], float]] = {
     (4, 2): ({"name": "cartpole", "options": {"gamma": 0.997, "time_limit": 500}}, (), 500.0),
     (8, 4): (
         {"name": "lunarlander", "options": {"gamma": 0.997, "time_limit": 1000}},
-        ("its own lander's engines were dispersed by chance, here they are not",),
+        (DISPERSED,),
         250.0,
     ),
 }

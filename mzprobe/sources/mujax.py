@@ -22,7 +22,7 @@ from mzprobe.files import read_bytes
 from mzprobe.networks.normed import NormedChain, NormedFullyConnected
 from mzprobe.networks.support import SymlogSupport
 from mzprobe.sources.archives import arrays_of
-from mzprobe.sources.foreign import Described, chain_of, count, facts_of
+from mzprobe.sources.foreign import DISPERSED, Described, chain_of, count, facts_of
 from mzprobe.sources.orbax import digest, read_arrays
 from mzprobe.sources.pickles import damaged
 
@@ -182,10 +182,9 @@ def _environment(said: dict[str, Any], gamma: float) -> tuple[dict[str, Any], tu
     if not isinstance(named, str):
         return {"name": "", "options": {"gamma": gamma}}, ()
     known = _GAMES.get(named, {"name": f"gym:{named}", "options": {}})
-    dispersed = "its own lander's engines were dispersed by chance, here they are not"
     return (
         {"name": known["name"], "options": {"gamma": gamma, **known["options"]}},
-        (dispersed,) if known["name"] == "lunarlander" else (),
+        (DISPERSED,) if known["name"] == "lunarlander" else (),
     )
 
 
