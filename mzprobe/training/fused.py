@@ -283,12 +283,12 @@ def _scalar_gradient(
             loss -= weight * (1 - share) * np.log(probabilities[low, b])
         if share > 0:
             loss -= weight * share * np.log(probabilities[low + 1, b])
-        lanes.lowest[b], lanes.through_low[b], lanes.through_high[b] = low, share, weight
+        lanes.atom[b], lanes.share[b], lanes.weight[b] = low, share, weight
     for j in range(atoms):
         for b in range(B):
-            probabilities[j, b] *= lanes.through_high[b]
+            probabilities[j, b] *= lanes.weight[b]
     for b in range(B):
-        low, share, weight = lanes.lowest[b], lanes.through_low[b], lanes.through_high[b]
+        low, share, weight = lanes.atom[b], lanes.share[b], lanes.weight[b]
         probabilities[low, b] -= weight * (np.float32(1) - share)
         probabilities[low + 1, b] -= weight * share
     return loss

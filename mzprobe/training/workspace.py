@@ -15,12 +15,15 @@ Int32 = NDArray[np.int32]
 class Lanes(NamedTuple):
     """What a gradient keeps of each position, `[B]`, so that its loops run over them side by side."""
 
-    lowest: Int32  # entry of the smallest latent; the lower of a target's two atoms
+    lowest: Int32  # entry of the smallest latent
     highest: Int32  # entry of the largest latent
     least: Float32
     most: Float32
-    through_low: Float32  # gradient through the smallest latent; share of a target's upper atom
-    through_high: Float32  # gradient through the largest latent; weight of a target
+    through_low: Float32  # gradient through the smallest latent
+    through_high: Float32  # gradient through the largest latent
+    atom: Int32  # the lower of a target's two atoms
+    share: Float32  # of a target, at the upper one
+    weight: Float32  # of a target
 
 
 class Workspace(NamedTuple):
@@ -79,7 +82,17 @@ def workspace(weights: MLPWeights, *, B: int, K: int) -> Workspace:
         powers_policy=np.zeros(A * B, np.int32),
         row=room(B),
         values=np.zeros(B),
-        lanes=Lanes(np.zeros(B, np.int32), np.zeros(B, np.int32), room(B), room(B), room(B), room(B)),
+        lanes=Lanes(
+            lowest=np.zeros(B, np.int32),
+            highest=np.zeros(B, np.int32),
+            least=room(B),
+            most=room(B),
+            through_low=room(B),
+            through_high=room(B),
+            atom=np.zeros(B, np.int32),
+            share=room(B),
+            weight=room(B),
+        ),
         z_down=room(B, L),
         across=room(B, H),
         across_scalar=room(B, atoms),
