@@ -229,6 +229,8 @@ def test_the_temperature_changes_at_its_step():
 def test_checkpoints_are_at_the_interval_at_further_steps_and_at_both_ends():
     config = TrainingConfig(steps=25, checkpoint_interval=10, checkpoint_steps=(3,))
     assert [step for step in range(26) if config.is_checkpoint(step)] == [0, 3, 10, 20, 25]
+    assert config.checkpoints() == (0, 3, 10, 20, 25)
+    assert TrainingConfig(steps=2, checkpoint_interval=10, checkpoint_steps=(1, 7)).checkpoints() == (0, 1, 2)
 
 
 # Presets and studies

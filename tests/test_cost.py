@@ -15,6 +15,7 @@ from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.probes import equivalence, inspect, prefixes, search_error
 from mzprobe.probes.cost import TREES, Cost, seconds
+from mzprobe.probes.cost import prefixes as trees_of
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
 from mzprobe.search import LearnedModel
@@ -338,3 +339,15 @@ def test_seconds_are_positive_and_grow_with_the_work(agent, monkeypatch):
     ):
         assert seconds(alone, loaded) > 0
     assert seconds(Cost(), loaded) == 0
+
+
+@pytest.mark.parametrize("sequences", [None, 2, 7, 64])
+@pytest.mark.parametrize("A", [1, 2, 3, 18])
+def test_prefixes_are_counted_level_by_level(A, sequences):
+    for h in range(6):
+        levels = [A**k if sequences is None else min(A**k, sequences) for k in range(h + 1)]
+        assert trees_of(3, A, h, sequences) == (3 * sum(levels[:-1]), 3 * sum(levels[1:]))
+
+
+def test_a_horizon_beyond_all_sense_is_counted_at_once():
+    assert trees_of(1, 2, 10**8, 64) == (63 + 64 * (10**8 - 6), 126 + 64 * (10**8 - 6))

@@ -191,6 +191,11 @@ class TrainingConfig(Config):
         n = np.array([self.n_step, *(n for _, n in self.n_step_by_age)], np.int64)
         return np.asarray(n[np.searchsorted(first, ages, side="right")])
 
+    def checkpoints(self) -> tuple[int, ...]:
+        """All training steps at which one is due."""
+        further = {step for step in self.checkpoint_steps if step <= self.steps}
+        return tuple(sorted({*range(0, self.steps + 1, self.checkpoint_interval), *further, self.steps}))
+
     def is_checkpoint(self, step: int) -> bool:
         """Whether a checkpoint is due at a training step."""
         return step == self.steps or step % self.checkpoint_interval == 0 or step in self.checkpoint_steps

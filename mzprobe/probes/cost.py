@@ -108,9 +108,13 @@ def prefixes(S: int, A: int, h: int, sequences: int | None) -> tuple[int, int]:
     Raises:
         UsageError: if the sequences of one state alone are more than fit.
     """
-    refuse_too_many(A**h if sequences is None else min(A**h, sequences))
-    level = [A**k if sequences is None else min(A**k, sequences) for k in range(h + 1)]
-    return S * sum(level[:-1]), S * sum(level[1:])
+    most = sequences if sequences is not None and h * np.log2(A) > 64 else min(A**h, sequences or A**h)
+    refuse_too_many(most)
+    levels = [1]
+    while len(levels) <= h and levels[-1] < most:
+        levels.append(min(A * levels[-1], most))
+    edges = sum(levels[1:]) + (h + 1 - len(levels)) * most  # below the level where sequences part for the last time
+    return S * (1 + edges - most), S * edges
 
 
 def seconds(cost: Cost, agent: Agent, *, trees: int = TREES) -> float:

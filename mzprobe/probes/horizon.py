@@ -6,6 +6,7 @@ searches.
 """
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -102,9 +103,9 @@ def sampled(config: HorizonConfig, num_actions: int, horizon: int) -> int | None
 
 def longest_exact(num_actions: int, horizon: int, sequences: int | None) -> int:
     """The largest h at which all A^h sequences are no more than those that would be sampled."""
-    if sequences is None:
+    if sequences is None or num_actions == 1:
         return horizon
-    return max(h for h in range(horizon + 1) if num_actions**h <= sequences)
+    return max(takewhile(lambda h: num_actions**h <= sequences, range(horizon + 1)))
 
 
 def score_horizon(

@@ -149,7 +149,7 @@ def _expected(study: StudyConfig, run: StudyRun, compute: Compute, analyses: Pat
         config=without_places(run.config.model_dump(mode="json")),
         versions=versions(run.config.environment.name),
         compute=compute.record(),
-        steps=tuple(step for step in range(training.steps + 1) if training.is_checkpoint(step)),
+        steps=training.checkpoints(),
         probes=tuple(
             (PROBES[name], settings, settings.model_dump(mode="json"), steps)
             for name, (settings, steps) in study.probes().items()
