@@ -40,6 +40,17 @@ def test_what_an_agent_was_begun_with_is_taken_from_its_record_and_said(run_cli,
     assert {name: contents(copied)[name] for name in before} == before
 
 
+def test_an_agent_of_another_preset_and_environment_is_not_trained_on(run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ["--steps", 0, "--set", "training.evaluation_episodes=0"]
+    assert run_cli("train", "small", "--name", "mine", *small)[0] == 0
+    code, _, said = run_cli("train", "cartpole", "--name", "mine", "--steps", 1)
+    assert code == 2
+    assert "checkpoints/mine/seed-0 was begun by mzprobe train small, in tabular: name that preset or none" in said
+    for preset in (["small"], []):
+        assert run_cli("train", *preset, "--name", "mine", *small)[0] == 0
+
+
 def test_what_is_given_otherwise_is_refused_with_what_it_was(run_cli, copied):
     code, _, said = run_cli("train", "cartpole", "--name", "tiny", "--set", "training.batch_size=17")
     assert code == 2
@@ -52,10 +63,10 @@ def test_what_is_given_otherwise_is_refused_with_what_it_was(run_cli, copied):
 def test_no_record_names_code_that_is_run_unless_it_is_allowed(run_cli, folder, tiny_config, make_trainer):
     config = tiny_config("environment.name=own_problems:Grid", "environment.options={}", "training.steps=1")
     make_trainer(config, folder / "checkpoints").train()
-    code, _, said = run_cli("train", "cartpole", "--name", "tiny", "--steps", 2)
+    code, _, said = run_cli("train", "--name", "tiny", "--steps", 2)
     assert code == 2
     assert "seed-0 names code to run, 'own_problems:Grid' of module own_problems" in said
-    code, _, said = run_cli("train", "cartpole", "--name", "tiny", "--steps", 2, "--allow", "own_problems")
+    code, _, said = run_cli("train", "--name", "tiny", "--steps", 2, "--allow", "own_problems")
     assert code == 0, said
     assert "environment.name=own_problems:Grid" in said
 

@@ -117,7 +117,10 @@ def _root(
 
 @app.command(epilog="Example: mzprobe train cartpole --seed 0 --steps 20000 --out checkpoints")
 def train(
-    preset: Annotated[str, typer.Argument(help="A shipped preset, or the path of a TOML file.")] = "cartpole",
+    named: Annotated[
+        str | None,
+        typer.Argument(metavar="PRESET", help="A shipped preset, or the path of a TOML file; cartpole by default."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="Seed of the agent.")] = 0,
     steps: Annotated[int | None, typer.Option(min=0, help="Training steps, instead of the preset's.")] = None,
     out: Out = Path("checkpoints"),
@@ -146,6 +149,7 @@ def train(
     """
     from mzprobe.config import load_preset
 
+    preset = named or "cartpole"
     given = list(overrides or [])
     if steps is not None:
         given.append(f"training.steps={steps}")
@@ -162,16 +166,17 @@ def train(
     from mzprobe.training.logging import tensorboard_logger
     from mzprobe.training.trainer import Progress, Trainer
 
-    begun = taken_from_record(agent_folder(out, run, seed), config, given=[*shown, *given], allow=allow or ())
+    folder = agent_folder(out, run, seed)
+    begun = taken_from_record(folder, config, preset=named, given=[*shown, *given], allow=allow or ())
     if begun:
         given += begun
         config = load_preset(preset, [*shown, *given], allow=allow or ())
     sets = [part for override in given for part in ("--set", override)]
-    named = [] if name is None else ["--name", name]
+    titled = [] if name is None else ["--name", name]
     placed = [] if device == "cpu" else ["--device", device]
     placed += [] if precision == "highest" else ["--precision", precision]
     told = [] if not shown else ["--offline", offline] if offline is not None else ["--demonstrations", demonstrations]
-    words = [preset, "--seed", str(seed), *told, *named, *placed, *sets, *allowed(allow)]
+    words = [preset, "--seed", str(seed), *told, *titled, *placed, *sets, *allowed(allow)]
     command = shlex.join(["mzprobe", "train", *map(portable, words)])
     compute = Compute(device=device, precision=precision)
     trainer = Trainer(config, seed=seed, run=run, out=out, command=command, compute=compute, any_version=any_version)

@@ -1,22 +1,27 @@
 """What `mzprobe train` takes from the record of an agent that it goes on with."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from mzprobe.config import RunConfig
+from mzprobe.errors import UsageError
 
 
-def taken_from_record(folder: Path, config: RunConfig, *, given: Sequence[str], allow: Sequence[str]) -> list[str]:
+def taken_from_record(
+    folder: Path, config: RunConfig, *, preset: str | None, given: Sequence[str], allow: Sequence[str]
+) -> list[str]:
     """The `key=value` that an agent was begun with and that nobody has given otherwise; says so.
 
     Args:
         folder: of the agent.
         config: that it would go on with.
+        preset: that the user has named, or None; an agent that another one began, in another environment, is not meant.
         given: overrides that are the user's own word.
         allow: modules whose code the record may name.
 
     Raises:
-        UsageError: if the record names code that is not allowed.
+        UsageError: if the record names code that is not allowed, or the agent is not the one that is meant.
     """
     from mzprobe.console import errors
     from mzprobe.toml import key_and_value
@@ -26,6 +31,8 @@ def taken_from_record(folder: Path, config: RunConfig, *, given: Sequence[str], 
     begun = as_begun(folder, config, given=[key_and_value(one)[0] for one in given])
     if begun:
         taken = dict(map(key_and_value, begun))
+        if preset is not None and "environment.name" in taken:
+            _refuse_another_preset(folder, preset, str(taken["environment.name"]))
         name = taken.get("environment.name", config.environment.name)
         named = "environment.name" in taken or name.startswith("gym:")
         code = {
@@ -35,3 +42,15 @@ def taken_from_record(folder: Path, config: RunConfig, *, given: Sequence[str], 
         refuse_code(code, allow=allow, source=folder)
         errors.print(f"{folder} goes on as it was begun, with {', '.join(begun)}")
     return begun
+
+
+def _refuse_another_preset(folder: Path, preset: str, environment: str) -> None:
+    from mzprobe.checkpoints import read_checkpoint, steps_of
+
+    words = shlex.split(read_checkpoint(steps_of(folder)[0]).command)
+    first = words[2] if words[:2] == ["mzprobe", "train"] and len(words) > 2 else ""
+    if first and Path(first).stem != Path(preset).stem:
+        raise UsageError(
+            f"{folder} was begun by mzprobe train {first}, in {environment}: name that preset or none, or give another "
+            "--name"
+        )
