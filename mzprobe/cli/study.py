@@ -27,7 +27,7 @@ from mzprobe.recording import portable
 
 if TYPE_CHECKING:
     from mzprobe.execution.core import Executor, Needs, Task
-    from mzprobe.settings import StudyConfig
+    from mzprobe.settings import StudyConfig, StudyRun
     from mzprobe.study.plan import Prices
 
 
@@ -69,12 +69,9 @@ def study(
     if executor == "local":  # a cluster's machines may have what this one has not
         check_device(device)
     # What is mistyped is refused before what takes seconds to import.
-    from mzprobe.claims import all_claims
     from mzprobe.cli.bars import TaskBars
     from mzprobe.compute import Compute
     from mzprobe.console import compiling, errors, stopping
-    from mzprobe.figures import all_plans
-    from mzprobe.figures.comparison import COMPARISONS
     from mzprobe.locks import held
     from mzprobe.study import refusal, run_study
     from mzprobe.study.dataset import DatasetTask
@@ -127,18 +124,39 @@ def study(
         refused = refusal(study_todo(settings, runs, **places, compute=compute), overwrite=False)
         if refused:
             raise UsageError(refused)
-    if settings.variants:
-        asked = {table.path.parent.name for agent in todo for table in agent.tables}
-        if asked.isdisjoint({comparison.table for comparison in COMPARISONS}):
-            names = " ".join(one.name for one in runs)
-            errors.print(f"no figure of a study compares its variants by these probes: see mzprobe compare {names}")
-        else:
-            draw_variants(name, runs, analyses, out)
-        return
-    if not {plan.probe for plan in all_plans()}.isdisjoint(settings.probes()):  # what a state is asked has no figure
-        draw(run, analyses, out)
-    if not {claim.probe for claim in all_claims()}.isdisjoint(settings.probes()):
-        judge(run, analyses, out)
+    asked = {table.path.parent.name for agent in todo for table in agent.tables}
+    drawn(name, settings, runs, asked, analyses, out)
+
+
+def drawn(
+    name: str, settings: "StudyConfig", runs: "Sequence[StudyRun]", asked: set[str], analyses: Path, out: Path
+) -> None:
+    """Draws what a study's tables show; of one without variants the claims are judged too.
+
+    Args:
+        name: of the study, as the user gave it.
+        settings: of the study.
+        runs: of it.
+        asked: names of its tables.
+        analyses: folder of all tables.
+        out: folder of all figures.
+    """
+    from mzprobe.claims import all_claims
+    from mzprobe.console import errors
+    from mzprobe.figures import all_plans
+    from mzprobe.figures.comparison import COMPARISONS
+
+    run = Path(name).stem
+    if settings.variants and asked.isdisjoint({comparison.table for comparison in COMPARISONS}):
+        names = " ".join(one.name for one in runs)
+        errors.print(f"no figure of a study compares its variants by these probes: see mzprobe compare {names}")
+    elif settings.variants:
+        draw_variants(name, runs, analyses, out)
+    else:
+        if not {plan.probe for plan in all_plans()}.isdisjoint(settings.probes()):  # some questions have no figure
+            draw(run, analyses, out)
+        if not {claim.probe for claim in all_claims()}.isdisjoint(settings.probes()):
+            judge(run, analyses, out)
 
 
 def recorded(name: str, device: str, precision: str, allow: list[str] | None) -> str:
