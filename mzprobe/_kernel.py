@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import re
 import stat
 import tempfile
 import warnings
@@ -17,6 +18,8 @@ from numba.core import event
 
 from mzprobe.errors import MzprobeWarning
 
+_COMPILES = re.compile(rb"mzprobe\._kernel|\bnumba\b|\bllvmlite\b")
+_IMPORTED = re.compile(rb"^from (mzprobe[\w.]*) import", re.MULTILINE)
 F = TypeVar("F", bound=Callable[..., Any])
 
 settings: Any = numba.config  # which has no types
@@ -80,11 +83,16 @@ def _renewed(compiled: Any) -> Any:
 
 @cache
 def sources_digest() -> str:
-    """SHA-256 of the sources of all kernels, by content."""
+    """SHA-256 of the sources of all kernels, of what makes their code, and of the modules that they import from."""
+    root = Path(__file__).parent
+    sources = {path: path.read_bytes() for path in sorted(root.rglob("*.py"))}
+    compiling = {path for path, source in sources.items() if _COMPILES.search(source)}
+    named = {name.decode() for path in compiling for name in _IMPORTED.findall(sources[path])}
+    places = {root.parent.joinpath(*name.split(".")) for name in named}
+    imported = {place.with_suffix(".py") for place in places} | {place / "__init__.py" for place in places}
     found = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        source = path.read_bytes()
-        if b"mzprobe._kernel" in source:
+    for path, source in sources.items():
+        if path in compiling | imported:
             found.update(hashlib.sha256(source).digest())
     return found.hexdigest()
 

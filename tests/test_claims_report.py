@@ -99,10 +99,14 @@ def test_the_last_step_stands_beside_the_average():
     ]
     found = judged(a_claim(), made(rows))
     (told,) = json.loads(as_json("made", [found]))["claims"]
-    assert (told["last_step"]["label"], told["last_step"]["estimate"]) == ("step 10, N = 8", pytest.approx(2.25))
-    assert "| 2.25 (2 to 2.5) | 6 of 6 |" in as_markdown("made", [found], {})
+    assert (told["last_step"]["label"], told["last_step"]["estimate"]) == ("step 10", pytest.approx(1.75))
+    assert "| 1.75 (1.5 to 2) | 6 of 6 |" in as_markdown("made", [found], {})
     few = judged(a_claim(), made([row for row in rows if row[1] < 2]))
-    assert shown_last(few) == "2.05"  # two agents have no interval
+    assert shown_last(few) == "1.55"  # two agents have no interval
+    assert judged(a_claim(), made(rows[:12])).last.label == "step 10"
+    assert judged(a_claim(), made(rows[6:])).last is None  # of one step alone it is what stands there already
+    one_cell = judged(a_claim(), made([row for row in rows if row[0] != "step 10, N = 2"]))
+    assert one_cell.last.effect.estimate == pytest.approx(2.25)
 
 
 def test_claims_of_the_paper_and_others_are_counted_apart():

@@ -161,7 +161,7 @@ def test_the_help_of_a_probe_has_choices_and_defaults(run_cli):
     said = " ".join(run_cli("eval-planning", "--help")[1].split())
     assert "One of lot, lowest. [default: lot]" in said
     assert "(see `search.ties`)" in said
-    assert "None: --set temperature=null. [default: 0.0]" in said
+    assert "For none, --set temperature=null. [default: 0.0]" in said
     assert "E, episodes of each cell, all from the same starts. [default: 20]" in said
 
 

@@ -203,7 +203,7 @@ def test_keys_of_another_kind_are_refused_in_one_sentence(overrides, said):
     ("overrides", "said"),
     [
         (["search.rule=gumbel", "training.temperature_ladder=[1, 0.5]"], "temperature_ladder does nothing"),
-        (["search.rule=regularised", "search.untried=mean"], "leave search.untried=mean out"),
+        (["search.rule=regularised", "search.untried=mean"], "give search.untried=least"),
         (["network.kind=resnet", "training.batch_size=1"], "batch_size must be at least 2"),
         (["network.kind=resnet", "network.channels=1", "network.downsample=true"], "channels must be at least 2"),
     ],
@@ -309,10 +309,16 @@ def test_keys_of_a_study_need_no_quotes(tmp_path):
     assert [run.config.search.simulations for run in study_runs(path, study)] == [2, 9]
 
 
+def test_what_does_nothing_is_refused_where_an_agent_is_begun_and_read_where_one_is_recorded():
+    values = {"search": {"rule": "regularised", "untried": "mean"}}
+    assert of_record(values, "here").search.untried == "mean"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("seeds = [-1]", "seeds"),
+        ('seeds = [0]\n[overrides]\ntraining.steps = 7\n"training.steps" = 8', "training.steps is given twice"),
         ("seeds = []", "seeds"),
         ("seeds = [1, 1]", "seeds"),
         ("", "seeds"),

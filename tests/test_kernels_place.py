@@ -1,5 +1,6 @@
 """Where compiled kernels are kept when numba finds no place, and that nobody else's code is run from there."""
 
+import hashlib
 import importlib.util
 import os
 import subprocess
@@ -213,12 +214,26 @@ def test_the_sources_are_those_that_compile_by_their_content(tmp_path, monkeypat
     package = tmp_path / "mzprobe"
     (package / "search").mkdir(parents=True)
     monkeypatch.setattr(_kernel, "__file__", str(package / "_kernel.py"))
-    kernels, other = package / "search" / "tree.py", package / "other.py"
+    kernels, other, kept = package / "search" / "tree.py", package / "other.py", package / "kept.py"
     found = []
-    for content, beside in (("1", "1"), ("2", "1"), ("2", "2")):
-        kernels.write_text(f"from mzprobe._kernel import kernel\nx = {content}\n")
+    for content, beside, constant in (("1", "1", "1"), ("2", "1", "1"), ("2", "2", "1"), ("2", "2", "2")):
+        kernels.write_text(f"from mzprobe._kernel import kernel\nfrom mzprobe.kept import K\nx = {content}\n")
         other.write_text(f"x = {beside}\n")
+        kept.write_text(f"K = {constant}\n")
         _kernel.sources_digest.cache_clear()
         found.append(_kernel.sources_digest())
     _kernel.sources_digest.cache_clear()
-    assert found[0] != found[1] == found[2]
+    assert found[0] != found[1] == found[2] != found[3]
+
+
+def test_what_makes_code_is_among_the_sources(monkeypatch):
+    paths = []
+    monkeypatch.setattr("hashlib.sha256", lambda *_: paths.append(_) or hashlib.md5())
+    _kernel.sources_digest.cache_clear()
+    _kernel.sources_digest()
+    _kernel.sources_digest.cache_clear()
+    read = {source for args in paths for source in args}
+    package = Path(mzprobe.__file__).parent
+    for name in ("networks/fused/registers.py", "networks/support.py", "networks/core.py", "search/tree.py"):
+        assert (package / name).read_bytes() in read
+    assert (package / "cli" / "status.py").read_bytes() not in read

@@ -49,6 +49,11 @@ def test_an_agent_of_another_preset_and_environment_is_not_trained_on(run_cli, t
     assert "checkpoints/mine/seed-0 was begun by mzprobe train small, in tabular: name that preset or none" in said
     for preset in (["small"], []):
         assert run_cli("train", *preset, "--name", "mine", *small)[0] == 0
+    study = ["preset = 'small'", "seeds = [0]", "[overrides]", "training.steps = 0", "training.evaluation_episodes = 0"]
+    (tmp_path / "own.toml").write_text("\n".join(study))
+    assert run_cli("study", "own.toml", "--processes", 1)[0] == 0
+    code, _, said = run_cli("train", "cartpole", "--name", "own", "--steps", 1)
+    assert (code, "seed-0 was begun by mzprobe study own.toml, in tabular" in said) == (2, True), said
 
 
 def test_what_is_given_otherwise_is_refused_with_what_it_was(run_cli, copied):

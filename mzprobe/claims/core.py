@@ -60,12 +60,7 @@ class Finding:
     agents: int
     agreeing: int  # agents whose own effect is positive; of a claim about every cell, in all of them
     cells: tuple[Cell, ...]
-
-    @property
-    def last(self) -> Cell | None:
-        """The last training step alone, at the most simulations; None where cells are not steps."""
-        of_steps = [cell for cell in self.cells if cell.label.startswith("step ")]
-        return of_steps[-1] if of_steps else None
+    last: Cell | None = None  # the last training step alone, averaged over N; None where its cells are not of several
 
 
 def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Generator) -> Finding:
@@ -102,6 +97,7 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
         agents=len(own),
         agreeing=int((own > 0).sum()),
         cells=cells,
+        last=_last(effects, cells, generator),
     )
 
 
@@ -135,6 +131,20 @@ def _cells(effects: pd.DataFrame, generator: np.random.Generator) -> tuple[Cell,
         Cell(label=label, effect=effect, p=p, adjusted=float(adjusted), agents=len(numbers))
         for (label, numbers), (effect, p), adjusted in zip(groups, tested, every, strict=True)
     )
+
+
+def _last(effects: pd.DataFrame, cells: tuple[Cell, ...], generator: np.random.Generator) -> Cell | None:
+    """The last of several training steps, averaged over its cells."""
+    steps = effects["cell"].str.extract(r"^(step [\d,]*\d)")[0]
+    if steps.isna().any() or len(steps.unique()) < 2:
+        return None
+    label = str(steps.iloc[-1])
+    for cell in cells:
+        if cell.label == label:
+            return cell
+    own = effects[steps == label].groupby("seed")["effect"].mean()
+    effect, p = _tested(own, generator)
+    return Cell(label=label, effect=effect, p=p, adjusted=p, agents=len(own))
 
 
 def _tested(numbers: ArrayLike, generator: np.random.Generator) -> tuple[Interval, float]:

@@ -21,7 +21,8 @@ RULE = (
     "interval holds all means that it does not reject. "
     f"A claim holds or fails at p <= {LEVEL}, by the sign of its effect; otherwise it is undecided. "
     "Nothing is adjusted for the number of claims. An agent agrees where its own effect is positive, of a claim about "
-    "every cell in all of them. Effects are averaged over training steps; beside them stands the last of them alone."
+    "every cell in all of them. Effects are averaged over training steps, and over N where there are several; beside "
+    "them stands the last of several steps alone."
 )
 CALM = (
     "Most of an error may come from ends that nobody could predict. Here a state is left out if any sequence that was "
@@ -111,7 +112,7 @@ def as_table(findings: Sequence[Finding]) -> RichTable:
         if not math.isnan(finding.effect.low):
             numbers.append(f"95 % interval {shown_interval(finding.effect)}")
         numbers += [f"p {shown(finding.p)}", f"{shown_agents(finding)} agents agree"]
-        if finding.last and len(finding.cells) > 1:
+        if finding.last:
             numbers.append(f"at {finding.last.label} {shown_last(finding)}")
         said = f"{finding.claim.name}: {', '.join(numbers) if finding.agents else '-'}"
         text = Text.assemble(finding.claim.sentence, (f"\n{said}", "dim"))

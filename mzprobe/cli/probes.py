@@ -44,8 +44,8 @@ def _help(name: str, field: FieldInfo) -> str:
     if choices:
         said.append(f"One of {', '.join(choices)}.")
     if default is not None and type(None) in get_args(field.annotation):
-        said.append(f"None: --set {name}=null.")
-    if default is None:
+        said.append(f"For none, --set {name}=null.")
+    if default is None or field.is_required():
         return " ".join(said)
     shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
     return " ".join([*said, f"[default: {shown or 'none'}]"])

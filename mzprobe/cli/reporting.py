@@ -11,7 +11,7 @@ from mzprobe.cli.options import Analyses, Checkpoints
 def report(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(help="Names of runs, side by side where there are several; the newest run by default."),
+        typer.Argument(help="Names of runs or studies, side by side if several; the newest run by default."),
     ] = None,
     analyses: Analyses = Path("analyses"),
     out: Annotated[Path, typer.Option("--out", help="Folder of all figures.")] = Path("figures"),
@@ -28,10 +28,12 @@ def report(
     from mzprobe.report import write_report
 
     given: list[str | None] = []
-    for run in runs or ():
-        given += [one.name for one in runs_of_study(run)] or [run]  # a study's runs stand side by side
+    for run in runs or ():  # a study's runs stand side by side, as far as they have tables
+        of_study = [one.name for one in runs_of_study(run)]
+        given += [one for one in of_study if (analyses / one).is_dir()] or of_study[:1] or [run]
     chosen = list(dict.fromkeys(run_or_newest(run, (), analyses, checkpoints, errors) for run in given or [None]))
-    folder = name or "-and-".join(chosen)
+    alone = Path(runs[0]).stem if runs and len(runs) == 1 and len(chosen) > 1 else None
+    folder = name or alone or "-and-".join(chosen)
     check_name(folder, "a folder of figures", "give a name without slashes, and no dot in front, with --name")
     with errors.status("") as status:
         drawn = write_report(chosen, analyses=analyses, folder=out / folder, on_progress=status.update)

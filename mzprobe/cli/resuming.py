@@ -48,9 +48,8 @@ def _refuse_another_preset(folder: Path, preset: str, environment: str) -> None:
     from mzprobe.checkpoints import read_checkpoint, steps_of
 
     words = shlex.split(read_checkpoint(steps_of(folder)[0]).command)
-    first = words[2] if words[:2] == ["mzprobe", "train"] and len(words) > 2 else ""
-    if first and Path(first).stem != Path(preset).stem:
+    begun = " ".join(words[:3])
+    if words[:2] != ["mzprobe", "train"] or Path(words[2] if len(words) > 2 else "").stem != Path(preset).stem:
         raise UsageError(
-            f"{folder} was begun by mzprobe train {first}, in {environment}: name that preset or none, or give another "
-            "--name"
+            f"{folder} was begun by {begun}, in {environment}: name that preset or none, or give another --name"
         )

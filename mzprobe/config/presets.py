@@ -6,6 +6,7 @@ from typing import Any
 from mzprobe.config.base import AnyConfig, keys, set_key, validated
 from mzprobe.config.network import keys_for_kind, kind_of
 from mzprobe.config.run import RunConfig
+from mzprobe.errors import UsageError
 from mzprobe.toml import key_and_value, read_toml
 from mzprobe.trust import refuse_code
 
@@ -50,7 +51,22 @@ def preset_with(
         values["network"] = keys_for_kind(network, kind)
     for key, value in overrides:
         set_key(RunConfig, values, key, value)
-    return validated(RunConfig, values, source)
+    config = validated(RunConfig, values, source)
+    _refuse_idle_keys(config, source)
+    return config
+
+
+def _refuse_idle_keys(config: RunConfig, source: str) -> None:
+    """Keys that do nothing together are refused before an agent is begun; records of before are read with them."""
+    if config.search.rule == "gumbel" and config.training.temperature_ladder:
+        raise UsageError(
+            f"{source}: training.temperature_ladder does nothing with search.rule=gumbel, which collects data by its "
+            "own noise and not at a temperature: leave one of them out"
+        )
+    if config.search.rule == "regularised" and config.search.untried == "mean":
+        raise UsageError(
+            f"{source}: search.rule=regularised is of a Q that is 0 where nothing was tried: give search.untried=least"
+        )
 
 
 def with_overrides(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:

@@ -269,19 +269,6 @@ class RunConfig(Config):
         return self.dataset.path is not None and self.dataset.use == "offline"
 
     @model_validator(mode="after")
-    def _rule_fits(self) -> Self:
-        if self.search.rule == "gumbel" and self.training.temperature_ladder:
-            raise ValueError(
-                "training.temperature_ladder does nothing with search.rule=gumbel, which collects data by its own "
-                "noise and not at a temperature: leave one of them out"
-            )
-        if self.search.rule == "regularised" and self.search.untried == "mean":
-            raise ValueError(
-                "search.rule=regularised is of a Q that is 0 where nothing was tried: leave search.untried=mean out"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _batch_can_be_normalised(self) -> Self:
         if isinstance(self.network, ResNetConfig) and self.training.batch_size < 2:
             raise ValueError("training.batch_size must be at least 2 for a network that normalises over its batch")

@@ -159,8 +159,11 @@ def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: 
                 axes.set_yscale("log")
             else:
                 start_at_zero(axes, together if alike else _rows(cells, panel.where))
-            kin = [other for one, other in zip(shown, panels, strict=True) if one.ylabel == panel.ylabel]
-            axes.set_ylim(min(one.get_ylim()[0] for one in kin), max(one.get_ylim()[1] for one in kin))
+        for label in {panel.ylabel for panel in shown}:  # one scale each
+            kin = [axes for panel, axes in zip(shown, panels, strict=True) if panel.ylabel == label]
+            ends = min(axes.get_ylim()[0] for axes in kin), max(axes.get_ylim()[1] for axes in kin)
+            for axes in kin:
+                axes.set_ylim(ends)
         if view.x == "simulations":
             simulations_axis(panels[0], cells[cells["simulations"] > 0]["simulations"].to_numpy())
         elif view.x in _STEPS:

@@ -278,7 +278,7 @@ class PlanningConfig(ProbeConfig):
     ties: Literal["lot", "lowest"] = "lot"
     """Which of equal scores the searches select, whatever the agent was trained with (see `search.ties`)."""
     temperature: NonNegative | None = 0.0
-    """T of the acting policy: 0 takes the most visited action, none the temperature that collected data."""
+    """T of the acting policy: 0 takes the most visited action; without one, the temperature that collected data."""
 
 
 QUESTIONS = "mzprobe.questions"  # group of entry points: a `Question` of an installed package each

@@ -175,8 +175,12 @@ def dotted(given: Any) -> Any:
             found[key] = value
             continue
         for name, part in value.items():
-            options = part.items() if name == "options" and isinstance(part, dict) else None
-            found |= {f"{key}.{name}": part} if options is None else {f"{key}.{name}.{k}": v for k, v in options}
+            options = part if name == "options" and isinstance(part, dict) else {}
+            own = {f"{key}.{name}.{option}": chosen for option, chosen in options.items()} or {f"{key}.{name}": part}
+            twice = [one for one in own if one in found or one in given]
+            if twice:
+                raise ValueError(f"{twice[0]} is given twice, with quotes and without: leave one out")
+            found |= own
     return found
 
 

@@ -45,7 +45,7 @@ def exploration_table(simulations: int, *, c1: float, c2: float, expansion: bool
 def puct_root(forest: Forest, b: int, selection: Selection) -> None:
     """Mixes the noise into the root's prior; that of illegal actions is left out, as of a Dirichlet of fewer.
 
-    With a small alpha all of it may have fallen on them; then a legal action has it, by lot, as it would of fewer.
+    With a small alpha all of it may have fallen on them; then the one that wins ties at the root has it.
     """
     if selection.noise.shape[0] == 0:
         return
