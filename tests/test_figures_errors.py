@@ -154,7 +154,7 @@ def test_ranks_of_sequences_without_a_probability_are_shaded(sequences):
     for left, _ in pairs(figure):
         (shade,) = left.patches
         assert (shade.get_x(), shade.get_width()) == (0.5, 2.0)
-    assert legend_of(figure)[-1].startswith("ties")
+    assert legend_of(figure)[-1].endswith("ties")
 
 
 def test_other_ways_to_rank_have_their_rho_in_the_title():
