@@ -53,9 +53,9 @@ def tables_below(paths: Sequence[Path]) -> list[Path]:
 
 
 def _below(path: Path) -> Iterator[Examined]:
-    if path.is_file() and path.suffix != ".parquet":
-        raise UsageError(f"{path} is no table: give a folder, or a table")
     if path.is_file():
+        if path.suffix != ".parquet":
+            raise UsageError(f"{path} is no table: give a folder, or a table")
         yield _examined(path, "table", _table)
     elif (path / RECORD).exists() or STEP_NAME.fullmatch(path.name):
         yield _examined(path, "checkpoint", _checkpoint)

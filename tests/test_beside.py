@@ -171,24 +171,30 @@ def test_the_command_takes_names_and_paths(tmp_path, run_cli, agent, monkeypatch
         assert (code, sentence in said) == (2, True), said
 
 
-def test_panels_that_share_an_axis_show_the_largest_number_of_all(tmp_path, drawn, monkeypatch):
-    for run in ("a", "b"):
-        store(tmp_path, golden("targets"), probe="targets", run=run)
-    figures = []
-    monkeypatch.setattr("mzprobe.figures.beside.write_figure", lambda figure, *_, **__: figures.append(figure) or [1])
-    drawn("a", "b")
-    largest = max(line.get_ydata().max() for axes in figures[0].axes for line in axes.lines)
-    assert all(axes.get_ylim()[0] == 0 and axes.get_ylim()[1] >= largest for axes in figures[0].axes)
+@pytest.fixture
+def figure(tmp_path, drawn, monkeypatch):
+    """Gives the figure that puts a golden table beside itself."""
+
+    def draw(probe):
+        for run in ("a", "b"):
+            store(tmp_path, golden(probe), probe=probe, run=run)
+        kept = []
+        monkeypatch.setattr("mzprobe.figures.beside.write_figure", lambda figure, *_, **__: kept.append(figure) or [1])
+        drawn("a", "b")
+        return kept[0]
+
+    return draw
 
 
-def test_panels_of_one_quantity_have_one_scale(tmp_path, drawn, monkeypatch):
-    for run in ("a", "b"):
-        store(tmp_path, golden("search_error"), probe="search_error", run=run)
-    figures = []
-    monkeypatch.setattr("mzprobe.figures.beside.write_figure", lambda figure, *_, **__: figures.append(figure) or [1])
-    drawn("a", "b")
+def test_panels_that_share_an_axis_show_the_largest_number_of_all(figure):
+    panels = figure("targets").axes
+    largest = max(line.get_ydata().max() for axes in panels for line in axes.lines)
+    assert all(axes.get_ylim()[0] == 0 and axes.get_ylim()[1] >= largest for axes in panels)
+
+
+def test_panels_of_one_quantity_have_one_scale(figure):
     limits = {}
-    for axes in figures[0].axes:
+    for axes in figure("search_error").axes:
         limits.setdefault(axes.get_ylabel(), set()).add(axes.get_ylim())
     assert len(limits) > 1
     assert all(len(own) == 1 for own in limits.values())

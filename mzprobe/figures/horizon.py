@@ -13,6 +13,7 @@ from mzprobe.figures.style import PANEL_TITLE, WIDTH, draw_mean, error_axes, fig
 from mzprobe.stats import over_agents
 from mzprobe.tables import near_an_end
 
+_ERROR = "Value prediction error\n(discounted reward)"
 _OF_STEPS = {"step_error": "step_signed_error", "grounded_error": "grounded_signed_error"}
 _TYPICAL: dict[str, dict[str, Any]] = {
     "error": {"label": "mean of all", "linestyle": "-", "marker": "o"},
@@ -85,7 +86,7 @@ def _draw_by_horizon(axes: Axes, cells: pd.DataFrame, untrained: pd.DataFrame) -
     step = thousands(cells["training_step"].iloc[0])
     axes.set_title(f"By horizon, at training step {step}{_in_words(untrained)}", fontsize=PANEL_TITLE)
     axes.set_xlabel("Horizon h (environment steps)")
-    axes.set_ylabel("Value prediction error\n(discounted reward)")
+    axes.set_ylabel(_ERROR)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     _legend(axes, "States of an agent", columns=1)
 
@@ -96,7 +97,7 @@ def _draw_means(axes: Axes, cells: pd.DataFrame, untrained: pd.DataFrame) -> Non
     for h, colour in zip(horizons, colours, strict=True):
         draw_mean(axes, cells[cells["h"] == h], "training_step", colour=colour, label=str(h), marker="o")
     axes.set_title(f"By horizon{_in_words(untrained)}", fontsize=PANEL_TITLE)
-    axes.set_ylabel("Value prediction error\n(discounted reward)")
+    axes.set_ylabel(_ERROR)
     _training_axis(axes)
     _legend(axes, "Horizon h (environment steps)", columns=5)
 

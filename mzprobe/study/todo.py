@@ -121,10 +121,8 @@ def in_the_way(todo: Sequence[AgentToDo], *, overwrite: bool = False) -> str | N
     if not tables and not agents:
         return None
     first = f"{agents[0].folder} {agents[0].other}" if agents else f"{tables[0].path} {tables[0].other}"
-    others = Counter({"agents": max(0, len(agents) - 1), "tables": len(tables) - (not agents)})
-    more = " and ".join(
-        f"{count} other {what[: -1 if count == 1 else None]}" for what, count in others.items() if count
-    )
+    others = Counter({"agent": max(0, len(agents) - 1), "table": len(tables) - (not agents)})
+    more = " and ".join(f"{count} other {what}{'s' * (count > 1)}" for what, count in others.items() if count)
     return f"{first} (and so {'do' if others.total() > 1 else 'does'} {more})" if more else first
 
 
