@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from mzprobe.cgroups import memory_limits
 from mzprobe.errors import UsageError
 
 try:
@@ -13,8 +13,6 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-_CGROUPS = (("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"))
-_OWN_CGROUPS = Path("/proc/self/cgroup")
 _NOTHING_KNOWN = 1 << 50  # bytes; more than any machine has
 _SMALL = 1 << 28  # bytes; what takes less is not looked at
 
@@ -38,26 +36,12 @@ def refuse_more_than_fits(size: int, *, what: str) -> None:
 
 def memory() -> int:
     """Bytes that this process can have at most, as far as the system tells; not what is free at the moment."""
-    limits = [_NOTHING_KNOWN, *_physical()]
-    for file in _limits():
-        with suppress(OSError, ValueError):  # no such limit, or the word max
-            limits.append(int(file.read_text("ascii")))
+    limits = [_NOTHING_KNOWN, *_physical(), *memory_limits()]
     if resource is not None:
         soft, _ = resource.getrlimit(resource.RLIMIT_AS)
         if soft != resource.RLIM_INFINITY:
             limits.append(soft)
     return min(limits)
-
-
-def _limits() -> Iterator[Path]:
-    """Files that may hold the limit of this process's control group, or one above: a batch job's, a container's."""
-    own = {Path("/")}
-    with suppress(OSError, ValueError):
-        paths = [line.split(":", 2)[2] for line in _OWN_CGROUPS.read_text("utf-8").splitlines() if line.count(":") > 1]
-        own |= {above for path in paths for above in (Path(path), *Path(path).parents)}
-    for root, name in _CGROUPS:
-        for group in sorted(own):
-            yield Path(root) / group.relative_to("/") / name
 
 
 def available() -> int:

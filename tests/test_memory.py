@@ -9,7 +9,7 @@ from agents import made_agent
 from models import random_network
 from stored_tables import store
 
-import mzprobe.memory as memory
+from mzprobe import cgroups, memory
 from mzprobe.behaviour import draw_episode_numbers
 from mzprobe.config import TrainingConfig, load_preset
 from mzprobe.envs import CartPole
@@ -98,20 +98,46 @@ def test_the_library_refuses_too(use):
         use()
 
 
-def test_the_tightest_limit_counts(tmp_path, monkeypatch):
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """The folder of the control group of a batch job that this process is said to be in."""
     monkeypatch.undo()
-    there = memory.memory()
-    (tmp_path / "memory.max").write_text("123456\n")
-    monkeypatch.setattr(memory, "_CGROUPS", ((str(tmp_path), "memory.max"), (str(tmp_path), "none")))
-    monkeypatch.setattr(memory, "_OWN_CGROUPS", tmp_path / "cgroup")
-    assert memory.memory() == 123456
+    monkeypatch.setattr(cgroups, "_ROOTS", (str(tmp_path), str(tmp_path / "none")))
+    monkeypatch.setattr(cgroups, "_OWN", tmp_path / "cgroup")
     (tmp_path / "cgroup").write_text("0::/slurm/job_7/step_0\n")
-    (tmp_path / "slurm" / "job_7").mkdir(parents=True)
-    (tmp_path / "slurm" / "job_7" / "memory.max").write_text("12345\n")
+    folder = tmp_path / "slurm" / "job_7"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_the_tightest_limit_counts(job):
+    there = memory.memory()
+    (job.parents[1] / "memory.max").write_text("123456\n")
+    assert memory.memory() == 123456
+    (job / "memory.max").write_text("12345\n")
     assert memory.memory() == 12345
-    (tmp_path / "cgroup").unlink()
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.memory() >= there > 2**28
+    (job / "memory.max").unlink()
+    (job.parents[1] / "memory.max").write_text("max\n")
+    assert memory.memory() == there > 2**28
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "250000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "1600000 100000\n"}, 8),
+        ({"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu.cfs_quota_us": "300000\n", "cpu.cfs_period_us": "100000\n"}, 3),
+    ],
+)
+def test_a_containers_share_of_time_counts_too(job, monkeypatch, files, cores):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for name, text in files.items():
+        (job / name).write_text(text)
+    assert cgroups.usable_cores() == cores
 
 
 def test_out_of_memory_is_not_taken_for_damage(tmp_path, monkeypatch):

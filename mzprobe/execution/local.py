@@ -18,6 +18,7 @@ from typing import Any
 
 from mzprobe import signals
 from mzprobe._kernel import compiling_told
+from mzprobe.cgroups import usable_cores
 from mzprobe.errors import Interrupted, InUse, MzprobeError, MzprobeWarning, said_of_unexpected, warnings_to
 from mzprobe.execution.core import (
     COMPILING,
@@ -76,13 +77,6 @@ class Local:
     ) -> None:
         """As in the protocol."""
         _Pool(tasks, self.total(), self.cards, on_report, on_state).run()
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: a batch job's own, and not all of its machine."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(eq=False)
