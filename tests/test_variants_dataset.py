@@ -10,8 +10,9 @@ from mzprobe.checkpoints import read_checkpoint
 from mzprobe.datasets import open_dataset
 from mzprobe.envs import CartPole
 from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.execution.local import Local
 from mzprobe.settings import OnlineConfig, StudyConfig, StudyDataset, study_runs
-from mzprobe.study import refusal
+from mzprobe.study import refusal, run_study
 from mzprobe.study.dataset import DatasetTask, dataset_config, dataset_return, make_dataset, record_path
 from mzprobe.study.todo import study_todo
 
@@ -130,6 +131,40 @@ def test_random_episodes_of_another_environment_are_not_taken_for_the_studys(tas
         elsewhere.run(lambda _: None, lambda: False)
 
 
+def test_what_another_dataset_would_lie_on_is_known_before_and_put_aside(task, tmp_path):
+    agent, out = tmp_path / "checkpoints" / "compare-dataset" / "seed-3", tmp_path / "datasets" / "compare"
+    assert task.others() == {}
+    task.run(lambda _: None, lambda: False)
+    assert task.others() == {}
+    recorded = {out: "holds another dataset than the study's"}
+    for change in ({"episodes": 6}, {"policy": "behaviour"}, {"temperature": 0.5}):
+        settings = task.settings.model_copy(update=change)
+        assert replace(task, settings=settings).others() == recorded
+    early = replace(task, settings=task.settings.model_copy(update={"step": 10}))
+    assert early.others() == {agent: "has no checkpoint at step 10", **recorded}
+    network = task.config.network.model_copy(update={"latent": 12})
+    other = replace(task, config=task.config.model_copy(update={"network": network}))
+    assert other.others() == {agent: "holds an agent of another configuration (network.latent)", **recorded}
+    here = Local(processes=1)
+    with pytest.raises(
+        UsageError, match=r"seed-3 holds an agent .* \(and so does 1 other dataset\): put it aside with"
+    ):
+        run_study([], [other], executor=here, dataset=other.others())
+    run_study([], [other], executor=here, dataset=other.others(), overwrite=True)
+    assert other.others() == {}
+    for folder in (agent, out):
+        assert folder.exists()
+        assert folder.with_name(f"{folder.name}.before-1").exists()
+
+
+def test_a_record_that_nobody_can_read_is_another_dataset(task, tmp_path):
+    task.run(lambda _: None, lambda: False)
+    record = tmp_path / "datasets" / "compare" / "mzprobe.json"
+    for text in ("{", "[]", json.dumps({**json.loads(record.read_text("utf-8")), "checkpoint": None})):
+        record.write_text(text)
+        assert list(task.others()) == [record.parent]
+
+
 def test_the_return_of_a_dataset_is_known_from_the_tables_alone(task, tmp_path):
     assert dataset_return(tmp_path / "analyses", "compare") is None
     task.run(lambda _: None, lambda: False)
@@ -174,3 +209,6 @@ def test_an_agent_that_learned_from_the_dataset_as_it_was_is_another_one(tmp_pat
     said = "holds an agent that learned from another dataset than the study's"
     assert refused() == {"offline": said, "shown": said}
     assert "put it aside with --overwrite" in refusal(study_todo(OFFLINE, runs, **places), overwrite=False)
+    kept.write_text(json.dumps({"sha256": "as it was"}))
+    todo = study_todo(OFFLINE, runs, **places, renewed=True)  # it is as it was, but will be recorded anew
+    assert {agent.run.variant: agent.other for agent in todo if agent.other} == {"offline": said, "shown": said}

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -46,7 +47,10 @@ def study(
     precision: Precision = "highest",
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace tables, and put aside agents, that were made with other settings."),
+        typer.Option(
+            "--overwrite",
+            help="Replace tables, and put aside agents and the dataset, that were made with other settings.",
+        ),
     ] = False,
     allow: Allow = None,
     dry_run: DryRun = False,
@@ -81,14 +85,7 @@ def study(
 
     for one in runs:
         refuse_missing_steps(settings, one.config)
-    places = {"checkpoints": checkpoints, "analyses": analyses}
     compute = Compute(device="cpu" if device == "cpu" else "cuda", precision=precision)  # a process sees one card
-    todo = study_todo(settings, runs, **places, compute=compute)
-    refused = refusal(todo, overwrite=overwrite)
-    if refused and not dry_run:
-        raise UsageError(refused)
-    doer = chosen(executor, processes, device)
-    total, most = doer.total(), doer.most()
     run, command = Path(name).stem, recorded(name, device, precision, allow)
     dataset = None
     if settings.dataset:
@@ -101,11 +98,26 @@ def study(
             analyses=analyses,
             command=command,
         )
+    others = dataset.others() if dataset else {}
+    todo_now = partial(study_todo, settings, runs, checkpoints=checkpoints, analyses=analyses, compute=compute)
+    todo = todo_now(renewed=bool(others))
+    refused = refusal(todo, dataset=others, overwrite=overwrite)
+    if refused and not dry_run:
+        raise UsageError(refused)
+    doer = chosen(executor, processes, device)
+    total, most = doer.total(), doer.most()
     prices = Prices(todo, compute=compute if executor == "local" else Compute())  # a cluster's cards are not here
     with compiling():
         announced(settings, prices)
         workers = max(1, min(total.cores // len(todo), most.cores))
-        recipe = Recipe(**places, command=command, compute=compute, workers=workers, overwrite=overwrite)
+        recipe = Recipe(
+            checkpoints=checkpoints,
+            analyses=analyses,
+            command=command,
+            compute=compute,
+            workers=workers,
+            overwrite=overwrite,
+        )
         tasks = study_tasks(todo, recipe, dataset=dataset, seconds=prices.by_probe())
         needed = in_all(tasks, prices.by_task(), total)
         announced_in_all(tasks, needed, total)
@@ -119,9 +131,17 @@ def study(
 
     bars = TaskBars(prices.by_task(), in_all=needed)
     with bars if tasks else nullcontext(), stopping(interrupt), held(checkpoints / run):
-        run_study(todo, tasks, executor=doer, overwrite=overwrite, on_report=bars.show, on_state=bars.change)
+        run_study(
+            todo,
+            tasks,
+            executor=doer,
+            dataset=others,
+            overwrite=overwrite,
+            on_report=bars.show,
+            on_state=bars.change,
+        )
     if settings.dataset:  # which may be another one by now than its agents have learned from
-        refused = refusal(study_todo(settings, runs, **places, compute=compute), overwrite=False)
+        refused = refusal(todo_now(), overwrite=False)
         if refused:
             raise UsageError(refused)
     asked = {table.path.parent.name for agent in todo for table in agent.tables}

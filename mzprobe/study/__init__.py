@@ -1,6 +1,7 @@
 """Studies: which agents and probes there are, what of them is done, and what is done with the rest, in what order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from mzprobe.errors import UsageError
 from mzprobe.execution.core import Executor, OnState, Report, Task
@@ -14,6 +15,7 @@ def run_study(
     tasks: Sequence[Task],
     *,
     executor: Executor,
+    dataset: Mapping[Path, str] | None = None,
     overwrite: bool = False,
     on_report: Callable[[Report], None] = lambda _: None,
     on_state: OnState = lambda _task, _state, _said: None,
@@ -24,6 +26,7 @@ def run_study(
         todo: every agent of the study.
         tasks: made of that.
         executor: who does them.
+        dataset: folders where the study's dataset goes and another lies, with why.
         overwrite: whether tables that were made otherwise are replaced, and agents that were begun otherwise put aside.
         on_report: told of progress.
         on_state: told when a task begins and ends, and why it failed.
@@ -33,28 +36,28 @@ def run_study(
         UsageError: before anything is done, if what lies there was made otherwise.
         MzprobeError: the first failure of an agent; the others are finished.
     """
-    refused = refusal(todo, overwrite=overwrite)
+    refused = refusal(todo, dataset=dataset, overwrite=overwrite)
     if refused:
         raise UsageError(refused)
-    for agent in todo:
-        if agent.other:
-            put_aside(agent.folder)
+    for folder in (*(dataset or {}), *(agent.folder for agent in todo if agent.other)):
+        put_aside(folder)
     executor.run(tasks, on_report=on_report, on_state=on_state)
     for agent in todo:  # what a killed command left beside what it had finished
         for path in (agent.folder, agent.timing, *(table.path for table in agent.tables)):
             tidy(path)
 
 
-def refusal(todo: Sequence[AgentToDo], *, overwrite: bool) -> str | None:
+def refusal(todo: Sequence[AgentToDo], *, dataset: Mapping[Path, str] | None = None, overwrite: bool) -> str | None:
     """Why a study cannot begin, with the remedy; None where it can.
 
     Args:
         todo: every agent of it.
+        dataset: folders where its dataset goes and another lies, with why.
         overwrite: whether what was made otherwise may be replaced.
     """
-    met, always = (in_the_way(todo, overwrite=one) for one in (overwrite, True))
+    met, always = (in_the_way(todo, dataset=dataset, overwrite=one) for one in (overwrite, True))
     if met is None:
         return None
-    act = "put it aside" if any(agent.other for agent in todo) else "replace it"
+    act = "put it aside" if dataset or any(agent.other for agent in todo) else "replace it"
     how = "" if always else f"{act} with --overwrite, or "
     return f"{met}: {how}give this study a folder of its own, such as --under runs"

@@ -1,4 +1,4 @@
-"""An agent makes room for another one of its name: nothing that took hours to train is removed."""
+"""An agent or a dataset makes room for another one of its name: nothing that took hours to make is removed."""
 
 from itertools import count
 from pathlib import Path
@@ -8,10 +8,10 @@ from mzprobe.locks import held
 
 
 def put_aside(folder: Path) -> Path:
-    """Gives an agent's folder another name, under which it is no agent of its run any more; gives that.
+    """Gives the folder of an agent or a dataset another name, under which it is no other's any more; gives that.
 
     Raises:
-        InUse: if another command trains this agent.
+        InUse: if another command makes what is there.
         MzprobeError: if it cannot be renamed.
     """
     with held(folder), said_of(folder):
@@ -21,5 +21,5 @@ def put_aside(folder: Path) -> Path:
 
 
 def place_aside(folder: Path, number: int) -> Path:
-    """Where the agent that lay there goes, the first, second and so on."""
+    """Where what lay there goes, the first, second and so on."""
     return folder.with_name(f"{folder.name}.before-{number}")

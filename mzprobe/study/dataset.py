@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.execution.core import Needs, Report
 from mzprobe.files import canonical_json, read_bytes, remove_leftovers, replace_file
 from mzprobe.locks import held, tidy
+from mzprobe.recording import without_places
 from mzprobe.settings import StudyDataset
+from mzprobe.study.there import Records
 from mzprobe.study.training import train_agent
 from mzprobe.training.trainer import Trainer
 from mzprobe.trust import modules_of
@@ -65,6 +67,47 @@ class DatasetTask:
             replace_file(path, canonical_json(record).encode())
             remove_leftovers(path.parent, path.name)
         report(Report(label=self.label, phase="record", done=settings.episodes, total=settings.episodes))
+
+    def others(self) -> dict[Path, str]:
+        """The folders of this dataset and its agent that hold another one, with why in one clause.
+
+        What only the recording finds out is not seen here: which checkpoint returns what is asked for, and where it
+        acts at a temperature of its own, that one.
+        """
+        settings, config = self.settings, dataset_config(self.config, self.settings)
+        agent, out = dataset_agent(self.checkpoints, self.study, settings), self.datasets / self.study
+        records, step = Records.of(agent), settings.step
+        other = records.unlike(without_places(config.model_dump(mode="json")))
+        if not other and step not in records.kept and max(records.kept, default=0) > step:
+            other = f"has no checkpoint at step {step}"
+        found = {agent: other} if other else {}
+        if out.exists() and (other or _recorded_otherwise(_record_of(out), settings, weights=records.weights(step))):
+            found[out] = "holds another dataset than the study's"
+        return found
+
+
+def _recorded_otherwise(record: Mapping[str, Any], settings: StudyDataset, *, weights: str | None) -> bool:
+    """Whether a dataset is not one of these settings, as far as its record and the weights of their step tell."""
+    asked: dict[str, Any] = {"seed": settings.seed, "policy": settings.policy, "episodes": settings.episodes}
+    if settings.temperature is not None:
+        asked["temperature"] = settings.temperature
+    if any(record.get(key) != value for key, value in asked.items()):
+        return True
+    if settings.policy == "random" or settings.returns is not None:
+        return False
+    player = record.get("checkpoint")
+    if not isinstance(player, dict) or player.get("training_step") != settings.step:
+        return True
+    return weights is not None and player.get("weights_sha256") != weights
+
+
+def _record_of(out: Path) -> dict[str, Any]:
+    """The record of a dataset, unverified; nothing where it cannot be read."""
+    try:
+        there = json.loads(read_bytes(out / RECORD, error=MzprobeError, remedy="it is another dataset"))
+    except (MzprobeError, ValueError, RecursionError):
+        return {}
+    return there if isinstance(there, dict) else {}
 
 
 def dataset_agent(checkpoints: Path, study: str, settings: StudyDataset) -> Path:
@@ -136,12 +179,8 @@ def make_dataset(
         collect(player, out, episodes=settings.episodes, seed=settings.seed, command=command)
     made = {**made_by(player, seed=settings.seed), "episodes": settings.episodes}
     wanted = json.loads(canonical_json({**made, "environment": asdict(player.environment.spec)}))
-    try:
-        there: dict[str, Any] = json.loads(read_bytes(out / RECORD, error=MzprobeError, remedy="it is another dataset"))
-        found = {key: there.get(key) for key in wanted}
-    except (MzprobeError, ValueError, AttributeError, RecursionError):
-        found = {}
-    if found != wanted:
+    there = _record_of(out)
+    if {key: there.get(key) for key in wanted} != wanted:
         raise UsageError(
             f"{out} holds another dataset than the study's: remove it, or choose another folder with --datasets"
         )

@@ -4,19 +4,16 @@ A table is looked at in its footer, a checkpoint in its record; neither rows nor
 them, or draws them, verifies their seals.
 """
 
-import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mzprobe.checkpoints import RECORD, agent_folder, step_of, steps_of
+from mzprobe.checkpoints import agent_folder
 from mzprobe.compute import Compute
 from mzprobe.errors import MzprobeError
 from mzprobe.files import leftovers
@@ -26,12 +23,12 @@ from mzprobe.provenance import versions
 from mzprobe.recording import without_places
 from mzprobe.settings import ProbeConfig, StudyConfig, StudyRun
 from mzprobe.study.dataset import dataset_sha256
+from mzprobe.study.there import Records
 from mzprobe.study.timing import NAME as TIMING
 from mzprobe.tables import differing, read_record, table_path
 from mzprobe.training.clock import FILE as TIMES
 from mzprobe.training.resume import states_of
 
-_WEIGHTS = re.compile(rb'"weights_sha256": "([0-9a-f]{64})"')  # as a record has it; to read all of each takes longer
 _PARTS = ("settings", "config", "dataset", "compute", "versions")  # of a record, that make its numbers
 
 
@@ -90,6 +87,7 @@ def study_todo(
     checkpoints: Path,
     analyses: Path,
     compute: Compute | None = None,
+    renewed: bool = False,
 ) -> list[AgentToDo]:
     """Every agent of a study, seed by seed, so that an interrupted study has all variants of the first ones.
 
@@ -99,9 +97,10 @@ def study_todo(
         checkpoints: folder of all checkpoints.
         analyses: folder of all tables.
         compute: how its numbers are made.
+        renewed: whether the study's dataset is to be recorded anew, so that whoever learned from it is another agent.
     """
     compute = compute or Compute()
-    expected = [_expected(study, run, compute, analyses) for run in runs]
+    expected = [_expected(study, run, compute, analyses, renewed=renewed) for run in runs]
     return [
         _agent(run, seed, known, checkpoints, analyses)
         for seed in study.seeds
@@ -109,19 +108,28 @@ def study_todo(
     ]
 
 
-def in_the_way(todo: Sequence[AgentToDo], *, overwrite: bool = False) -> str | None:
+def in_the_way(
+    todo: Sequence[AgentToDo], *, dataset: Mapping[Path, str] | None = None, overwrite: bool = False
+) -> str | None:
     """What lies where the study would write and cannot be gone on with, in one clause; None where nothing does.
 
     Args:
         todo: of the study.
+        dataset: folders where its dataset goes and another lies, with why.
         overwrite: whether only what no --overwrite replaces counts.
     """
     tables = [table for agent in todo for table in agent.tables if table.other and (table.rounded or not overwrite)]
-    agents = [agent for agent in todo if agent.other and not overwrite]
-    if not tables and not agents:
+    agents = [] if overwrite else [agent for agent in todo if agent.other]
+    folders = {} if overwrite else dataset or {}
+    met = [
+        *(("dataset", f"{folder} {why}") for folder, why in folders.items()),
+        *(("agent", f"{agent.folder} {agent.other}") for agent in agents),
+        *(("table", f"{table.path} {table.other}") for table in tables),
+    ]
+    if not met:
         return None
-    first = f"{agents[0].folder} {agents[0].other}" if agents else f"{tables[0].path} {tables[0].other}"
-    others = Counter({"agent": max(0, len(agents) - 1), "table": len(tables) - (not agents)})
+    (_, first), *rest = met
+    others = Counter(what for what, _ in rest)
     more = " and ".join(f"{count} other {what}{'s' * (count > 1)}" for what, count in others.items() if count)
     return f"{first} (and so {'do' if others.total() > 1 else 'does'} {more})" if more else first
 
@@ -133,17 +141,17 @@ class _Expected:
     config: dict[str, Any]
     versions: dict[str, str]
     compute: dict[str, str]
-    dataset: str | None  # SHA-256 of the study's dataset, where the run learns from that and it has been recorded
+    dataset: str | None  # SHA-256 of the study's, where the run learns from that and it is recorded; "" if it will be
     steps: tuple[int, ...]  # training steps of checkpoints
     probes: tuple[tuple[Question, ProbeConfig, dict[str, Any], tuple[int, ...]], ...]
 
 
-def _expected(study: StudyConfig, run: StudyRun, compute: Compute, analyses: Path) -> _Expected:
+def _expected(study: StudyConfig, run: StudyRun, compute: Compute, analyses: Path, *, renewed: bool) -> _Expected:
     training = run.config.training
     name = run.name.removesuffix(f"-{run.variant}")
     own = study.dataset is not None and Path(run.config.dataset.path or "").name == name
     return _Expected(
-        dataset=dataset_sha256(analyses, name) if own else None,
+        dataset=("" if renewed else dataset_sha256(analyses, name)) if own else None,
         config=without_places(run.config.model_dump(mode="json")),
         versions=versions(run.config.environment.name),
         compute=compute.record(),
@@ -157,14 +165,14 @@ def _expected(study: StudyConfig, run: StudyRun, compute: Compute, analyses: Pat
 
 def _agent(run: StudyRun, seed: int, expected: _Expected, checkpoints: Path, analyses: Path) -> AgentToDo:
     folder = agent_folder(checkpoints, run.name, seed)
-    kept = {step_of(path): path for path in steps_of(folder)}
-    records = _Records(kept)
-    other = records.unlike(expected)
+    records = Records.of(folder)
+    kept = records.kept
+    other = records.unlike(expected.config, dataset=expected.dataset)
     step = max([*kept, *(int(state.name[:8]) for state in states_of(folder)[-1:])], default=0)
     timing = table_path(analyses, run.name, TIMING, seed)
     trained = bool(kept) and not other and _is_trained(folder, kept, timing, run.config.training.steps)
     if other:
-        records = _Records({})  # the tables are to be those of an agent to come
+        records = Records({})  # the tables are to be those of an agent to come
     tables = tuple(
         _table(name, settings, dumped, steps, records, expected, analyses, run, seed)
         for name, settings, dumped, steps in expected.probes
@@ -189,68 +197,12 @@ def _is_trained(folder: Path, kept: Mapping[int, Path], timing: Path, steps: int
         return False
 
 
-class _Records:
-    """The records of an agent's checkpoints, each read when it is asked for.
-
-    They are not verified: whoever goes on with the agent does that.
-    """
-
-    def __init__(self, kept: Mapping[int, Path]) -> None:
-        self.kept = kept
-        self._read = lru_cache(maxsize=None)(self._bytes)
-
-    def _bytes(self, step: int) -> bytes:
-        try:
-            return (self.kept[step] / RECORD).read_bytes()
-        except OSError:
-            return b""
-
-    def weights(self, step: int) -> str | None:
-        """SHA-256 of the weights of a training step."""
-        found = _WEIGHTS.search(self._read(step)) if step in self.kept else None
-        return found[1].decode() if found else None
-
-    @cached_property
-    def made_with(self) -> dict[str, Any]:
-        """Configuration and dataset of the agent, as far as there is one."""
-        try:
-            first = json.loads(self._read(min(self.kept))) if self.kept else {}
-        except (ValueError, RecursionError):
-            first = {}
-        first = first if isinstance(first, dict) else {}
-        metrics = first.get("metrics")
-        dataset = metrics.get("dataset") if isinstance(metrics, dict) else None
-        sha = dataset.get("sha256") if isinstance(dataset, dict) else None
-        return {
-            **({"config": without_places(first["config"])} if isinstance(first.get("config"), dict) else {}),
-            **({"dataset": {"sha256": sha}} if sha else {}),
-        }
-
-    def unlike(self, expected: _Expected) -> str:
-        """What the agent was begun with otherwise; of a dataset that is nobody's study's, its training finds out."""
-        made = self.made_with
-        learned_from = made.get("dataset", {}).get("sha256")
-        if expected.dataset and learned_from and learned_from != expected.dataset:
-            return "holds an agent that learned from another dataset than the study's"
-        if "config" not in made or made["config"] == expected.config:
-            return ""
-        same = {**expected.config, "dataset": {**expected.config["dataset"], **_path_of(made["config"])}}
-        found = differing({"config": made["config"]}, {"config": same})
-        return f"holds an agent of another {found.replace('config', 'configuration', 1)}" if found else ""
-
-
-def _path_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The path of a configuration's dataset, which may have been moved."""
-    section = config.get("dataset")
-    return {"path": section["path"]} if isinstance(section, dict) and "path" in section else {}
-
-
 def _table(
     probe: Question,
     settings: ProbeConfig,
     dumped: dict[str, Any],
     steps: tuple[int, ...],
-    records: _Records,
+    records: Records,
     expected: _Expected,
     analyses: Path,
     run: StudyRun,
@@ -277,7 +229,7 @@ def _table(
 
 
 def _there(
-    path: Path, probe: Question, new: Mapping[str, Any], records: _Records, every: Mapping[int, int]
+    path: Path, probe: Question, new: Mapping[str, Any], records: Records, every: Mapping[int, int]
 ) -> tuple[str, bool, Mapping[int, int]]:
     """Why a table cannot be gone on with, whether since it is rounded, and what it lacks."""
     try:
