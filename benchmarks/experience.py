@@ -20,7 +20,7 @@ import numpy as np
 
 from mzprobe.config import TrainingConfig
 from mzprobe.envs.atari import AtariEnvironment, atari_environment
-from mzprobe.envs.core import concatenate, stack_of
+from mzprobe.envs.core import concatenate
 from mzprobe.memory import spelled
 from mzprobe.training.episodes import Episode
 from mzprobe.training.replay import Replay
@@ -119,10 +119,7 @@ def main() -> None:
 def buffer(env: AtariEnvironment, positions: int) -> Replay:
     """With room for so many positions and a long life."""
     config = TrainingConfig(replay_capacity=positions + 30_000, batch_size=B, unroll_steps=K, n_step=5)
-    shape, dtype = env.spec.observation_shape, env.spec.observation_dtype
-    return Replay(
-        config, observation_shape=shape, observation_dtype=dtype, num_actions=4, gamma=0.997, stack=stack_of(env)
-    )
+    return Replay.of(env, config)
 
 
 def written(replay: Replay, out: Path | None) -> None:

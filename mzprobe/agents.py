@@ -129,6 +129,20 @@ class Agent:
         """pi_theta, sampled."""
         return PriorPolicy(environment=self.environment, evaluate=self.evaluate)
 
+    def acting(self, model: PlanningModel, *, temperature: float = 0.0, **changes: Any) -> BehaviourPolicy:
+        """A policy that acts by the agent's search in a model, without root noise.
+
+        Args:
+            model: what is planned in.
+            temperature: T.
+            changes: of its search, such as `simulations`.
+        """
+        config = self.search.model_copy(update=changes)
+        trees = self.trees(config.simulations)
+        return BehaviourPolicy(
+            environment=self.environment, model=model, config=config, temperature=temperature, trees=trees
+        )
+
     @property
     def models(self) -> tuple[Model, ...]:
         """The models that can be planned in: an agent that was trained without unrolling (K = 0) has learned none."""

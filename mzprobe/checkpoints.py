@@ -80,7 +80,7 @@ class Checkpoint:
                 )
         return environment
 
-    def make_network(self, environment: Environment, device: str | torch.device = "cpu") -> TrainableNetwork:
+    def make_network(self, environment: Environment) -> TrainableNetwork:
         """The network with its weights, in evaluation mode.
 
         Raises:
@@ -101,7 +101,7 @@ class Checkpoint:
         except RuntimeError as reason:
             said = str(reason).replace("\n", " ")
             raise CheckpointError(f"the weights do not fit network {self.config.network.kind}: {said}") from None
-        return network.eval().to(device)
+        return network.eval()
 
 
 def spec_record(environment: Environment) -> dict[str, Any]:

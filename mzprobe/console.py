@@ -4,16 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from signal import Signals
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from mzprobe.signals import heard
-
-if TYPE_CHECKING:
-    from mzprobe.training.trainer import Progress as TrainingProgress
 
 # Names and paths are shown as they are, whatever brackets and colons are in them.
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -74,18 +71,6 @@ def compiling() -> AbstractContextManager[None]:
     from mzprobe._kernel import compiling_told
 
     return compiling_told(lambda: errors.print(f"note: {COMPILING}"))
-
-
-def training_note(progress: "TrainingProgress") -> str:
-    """Returns so far, in a few words; the losses of an agent that plays nothing."""
-
-    def shown(value: float | None) -> str:
-        return "-" if value is None else f"{value:.0f}"
-
-    if progress.recent_return is None and progress.losses:
-        losses = {name: loss for name, loss in progress.losses.items() if name.endswith("_loss")}
-        return ", ".join(f"{name.replace('_', ' ')} {loss:.2f}" for name, loss in losses.items())
-    return f"return {shown(progress.recent_return)}, evaluated {shown(progress.evaluation)}"
 
 
 def spelled(seconds: float) -> str:

@@ -1,10 +1,11 @@
-"""Names that become folders, checked where they are given."""
+"""Names that become folders, checked where they are given; and how those of environments of others begin."""
 
 import os
 
 from mzprobe.errors import UsageError
 from mzprobe.lines import unsayable
 
+GYM, ATARI = "gym:", "atari:"  # Gymnasium's ID behind it, or the name of a game
 _LONGEST = 200  # bytes; file systems take 255, and temporary names are longer than what they stand for
 
 

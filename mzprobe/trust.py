@@ -7,10 +7,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from mzprobe.errors import UsageError
+from mzprobe.names import ATARI, GYM
 
 _CODE = re.compile(r"([^:]*):.*", re.DOTALL)  # module:attribute, and Gymnasium's module:ID, whatever it is called
-_GYM = "gym:"
-_ATARI = "atari:"
 
 
 def refuse_code(values: Mapping[str, Any], *, allow: Sequence[str], source: object) -> None:
@@ -43,11 +42,11 @@ def named_code(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     if named:
         yield "network.kind", kind, named[1]
     name = str(environment.get("name", ""))
-    if name.startswith(_GYM):
-        texts = [("environment.name", name.removeprefix(_GYM))]
+    if name.startswith(GYM):
+        texts = [("environment.name", name.removeprefix(GYM))]
         texts += [("environment.options", text) for text in _texts(environment.get("options"))]
     else:
-        texts = [] if name.startswith(_ATARI) else [("environment.name", name)]
+        texts = [] if name.startswith(ATARI) else [("environment.name", name)]
     for key, text in texts:
         named = _CODE.match(text)
         if named:

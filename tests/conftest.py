@@ -11,6 +11,7 @@ from killed import CASES, begin, copied
 from mzprobe import cli
 from mzprobe.config import load_preset
 from mzprobe.errors import Interrupted
+from mzprobe.threads import limited_threads
 from mzprobe.training.trainer import Trainer
 
 TINY = {
@@ -36,6 +37,13 @@ def compiled_without_a_word():
     """What commands say is compared here, and must not hang on what a cache of kernels holds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mzprobe._kernel.compiling_told", lambda _: nullcontext())
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Bits repeat for an equal number of threads; training uses one."""
+    with limited_threads(1):
         yield
 
 

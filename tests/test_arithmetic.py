@@ -14,14 +14,8 @@ from mzprobe.networks import Support
 from mzprobe.networks.core import minmax_scale
 from mzprobe.networks.fused.mlp_kernels import exponentials, mean_atoms, minmax_lanes, perceptron, softmax_lanes
 from mzprobe.networks.support import inverse_transform, transform
-from mzprobe.threads import limited_threads
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # The value transform

@@ -11,14 +11,8 @@ from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.networks.fused.mlp_kernels import lanes_of
 from mzprobe.search import LearnedModel, Rollout, TrueModel, search
-from mzprobe.threads import limited_threads
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def random_rows(batch, scale=1.0):

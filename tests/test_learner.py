@@ -9,17 +9,11 @@ from models import random_batch, random_network
 
 from mzprobe.config import TrainingConfig
 from mzprobe.networks import MLPNetwork, Support
-from mzprobe.threads import limited_threads
 from mzprobe.training.learner import Learner
 from mzprobe.training.objective import Objective, cross_entropy, muzero_objective, scalar_cross_entropy
 from mzprobe.training.optimiser import AdamW
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("atoms", [2, 21])

@@ -16,16 +16,11 @@ from mzprobe.networks.core import halve_gradient, minmax_scale
 from mzprobe.networks.engine import engine_for
 from mzprobe.networks.fused.engines import KernelEngine
 from mzprobe.search import LearnedModel, search
-from mzprobe.threads import limited_threads
 
 CARTPOLE = CartPole().spec
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # MLPNetwork

@@ -26,16 +26,11 @@ from mzprobe.settings import (
     SearchErrorConfig,
     SequencesConfig,
 )
-from mzprobe.threads import limited_threads
 
 STATES = {"states": 5, "episodes": 2}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def oracle_agent(environment, *, seed=0, step=0):

@@ -18,14 +18,8 @@ from mzprobe.envs.tabular import TabularStates
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.search import LearnedModel, Rollout, TrueModel, search
 from mzprobe.search.models import StateArena
-from mzprobe.threads import limited_threads
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def everywhere(environment):

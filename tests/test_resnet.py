@@ -15,7 +15,6 @@ from mzprobe.networks import build, check_network
 from mzprobe.networks.engine import TorchEngine, engine_for, placed
 from mzprobe.networks.resnet import scale_planes
 from mzprobe.search import LearnedModel, search
-from mzprobe.threads import limited_threads
 from mzprobe.training.learner import Learner
 from mzprobe.training.targets import Batch
 
@@ -24,11 +23,7 @@ SMALL = {"channels": 4, "head_channels": 2, "head_hidden": 8}
 SETTINGS = [f"network.{key}={value}" for key, value in {"kind": "resnet", **SMALL}.items()]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def resnet(spec=BRICKS, *, seed=0, heads=True, **options):

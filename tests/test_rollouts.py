@@ -20,14 +20,8 @@ from mzprobe.networks.engine import engine_for
 from mzprobe.search import LearnedModel, Rollout, TrueModel, search
 from mzprobe.search.lots import root_keys
 from mzprobe.search.rollouts import RolloutArena, discounted, rollout_actions
-from mzprobe.threads import limited_threads
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def observations_of(seed, batch):

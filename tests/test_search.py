@@ -13,14 +13,8 @@ from regenerate_golden import PATH, model_of, trees
 from mzprobe.config import SearchConfig
 from mzprobe.envs import random_mdp
 from mzprobe.search import search
-from mzprobe.threads import limited_threads
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def assert_equals_reference(model, roots, config, *, noise_seed=None):

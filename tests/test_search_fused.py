@@ -9,14 +9,8 @@ from mzprobe.config import SearchConfig
 from mzprobe.networks import MLPNetwork, Support
 from mzprobe.search import LearnedModel, Rollout, mcts, search
 from mzprobe.search.fused import fused_search
-from mzprobe.threads import limited_threads
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def bytes_of(result):

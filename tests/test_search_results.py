@@ -10,14 +10,8 @@ from models import random_tabular_model
 
 from mzprobe.config import SearchConfig
 from mzprobe.search import SearchResult, actions_from_uniforms, sample_actions, search
-from mzprobe.threads import limited_threads
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_visit_counts_sum_to_the_number_of_simulations():

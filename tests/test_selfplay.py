@@ -13,16 +13,10 @@ from mzprobe.envs import CartPole
 from mzprobe.errors import MzprobeError
 from mzprobe.search import LearnedModel
 from mzprobe.search.mcts import search
-from mzprobe.threads import limited_threads
 from mzprobe.training.replay import Replay
 from mzprobe.training.selfplay import SelfPlay
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def player(*, time_limit, environments=4, simulations=4, seed=0, rule="puct"):
@@ -88,7 +82,9 @@ def test_recorded_episodes_happen_again_in_the_real_environment(time_limit, step
 
 
 def test_truncated_episodes_end_with_a_search_to_bootstrap_from():
-    for _, one in played(5, 12):
+    episodes = played(5, 12)
+    assert episodes
+    for _, one in episodes:
         assert len(one.actions) == 5
         assert not one.terminated
         assert one.root_values[-1] != 0
@@ -96,7 +92,9 @@ def test_truncated_episodes_end_with_a_search_to_bootstrap_from():
 
 
 def test_terminated_episodes_end_with_value_and_policy_zero():
-    for _, one in played(500, 60):
+    episodes = played(500, 60)
+    assert episodes
+    for _, one in episodes:
         assert one.terminated
         assert one.root_values[-1] == 0
         assert (one.policies[-1] == 0).all()

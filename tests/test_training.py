@@ -10,17 +10,11 @@ from models import drawn, episode, replay_of
 from reference import n_step_value
 from scipy.stats import chisquare
 
-from mzprobe.threads import limited_threads
 from mzprobe.training.replay import SMALLEST_PRIORITY
 from mzprobe.training.sum_tree import find_slots, set_leaves
 from mzprobe.training.targets import n_step_values, step_scales
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Bits repeat for an equal number of threads; training uses one."""
-    with limited_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # Targets. Rewards 1, 2, 3 and gamma 1/2, so every number is exact.

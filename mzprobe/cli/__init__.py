@@ -161,7 +161,7 @@ def train(
     # What is mistyped is refused before what takes seconds to import.
     from mzprobe.checkpoints import agent_folder
     from mzprobe.compute import Compute
-    from mzprobe.console import compiling, console, errors, progress_bars, stopping, training_note
+    from mzprobe.console import compiling, console, errors, progress_bars, stopping
     from mzprobe.recording import portable
     from mzprobe.training.logging import tensorboard_logger
     from mzprobe.training.trainer import Progress, Trainer
@@ -194,7 +194,7 @@ def train(
             if log:
                 log(progress)
             if progress.step % 10 == 0 or progress.step == config.training.steps:
-                bars.update(bar, completed=progress.step, note=training_note(progress))
+                bars.update(bar, completed=progress.step, note=progress.note)
 
         trainer.train(show)
     progress = trainer.progress()
@@ -202,7 +202,7 @@ def train(
         errors.print(f"the agent is already trained to step {progress.step}, further than {config.training.steps}")
     console.print(
         f"{trainer.folder}: {progress.step} training steps, {progress.environment_steps} environment steps, "
-        f"{training_note(progress)}"
+        f"{progress.note}"
     )
 
 

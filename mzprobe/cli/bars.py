@@ -9,7 +9,7 @@ from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TaskID
 from rich.progress import Task as Bar
 from rich.text import Text
 
-from mzprobe.console import errors, progress_bars, spelled, training_note
+from mzprobe.console import errors, progress_bars, spelled
 from mzprobe.execution.core import Report, State, Task
 
 
@@ -74,8 +74,7 @@ class TaskBars:
             name = next((one for one in self._running if one == report.label or one.startswith(f"{report.label} ")), "")
         if not name:
             return
-        note = training_note(report.training) if report.training else ""
-        self._notes[name] = note
+        note = self._notes[name] = report.note
         if report.total:
             self._shares[name] = report.done / report.total
         described = name if name.endswith(report.phase) else f"{name}: {report.phase}"

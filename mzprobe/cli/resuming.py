@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mzprobe.config import RunConfig
 from mzprobe.errors import UsageError
+from mzprobe.names import GYM
 
 
 def taken_from_record(
@@ -34,7 +35,7 @@ def taken_from_record(
         if preset is not None and "environment.name" in taken:
             _refuse_another_preset(folder, preset, str(taken["environment.name"]))
         name = taken.get("environment.name", config.environment.name)
-        named = "environment.name" in taken or name.startswith("gym:")
+        named = "environment.name" in taken or name.startswith(GYM)
         code = {
             "environment": {"name": name, "options": taken.get("environment.options", {})} if named else {},
             "network": {"kind": taken.get("network.kind", "")},

@@ -148,9 +148,9 @@ class TrainingConfig(Config):
     """Positions of the replay buffer that each checkpoint keeps, with the way there and their targets, for
     `mzprobe eval-targets`; nothing else depends on it."""
     plan_in: Literal["learned", "true"] = "learned"
-    """What self-play and reanalyse search in: the learned model, or the environment itself with the network's policy
-    and value (AlphaZero for one player). The model is learned either way, for others to probe; `unroll_steps=0` leaves
-    it out. So does the behaviour policy of the probes."""
+    """What self-play and reanalyse search in, and the behaviour policy of the probes: the learned model, or the
+    environment itself with the network's policy and value (AlphaZero for one player). The model is learned either way,
+    for others to probe; `unroll_steps=0` leaves it out."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """CPU threads; bits repeat for an equal number."""
 
@@ -186,7 +186,7 @@ class TrainingConfig(Config):
         return [T for first, T in self.temperatures if first <= step][-1]
 
     def n_at(self, ages: NDArray[np.int64]) -> NDArray[np.int64]:
-        """N of positions whose episodes were stored so many training steps ago, `[B]`."""
+        """Steps n of the return of positions whose episodes were stored so many training steps ago, `[B]`."""
         first = np.array([age for age, _ in self.n_step_by_age], np.int64)
         n = np.array([self.n_step, *(n for _, n in self.n_step_by_age)], np.int64)
         return np.asarray(n[np.searchsorted(first, ages, side="right")])

@@ -226,13 +226,13 @@ def collected_before(
     return Collected(path=path, steps=int(ends[-1]), returns=dataset.returns, before=True)
 
 
-def mean_return(player: Player, *, episodes: int, seed: int = 0, side_by_side: int = SIDE_BY_SIDE) -> float:
+def mean_return(player: Player, *, episodes: int, seed: int = 0) -> float:
     """Mean undiscounted return of the episodes that `collect` would write with the same arguments."""
     checkpoint = player.checkpoint
     returns: list[float] = []
     with limited_threads(1 if checkpoint is None else checkpoint.config.training.threads):
         while len(returns) < episodes:
-            seeds, uniforms = _numbers(player, seed, len(returns), min(side_by_side, episodes - len(returns)))
+            seeds, uniforms = _numbers(player, seed, len(returns), min(SIDE_BY_SIDE, episodes - len(returns)))
             played = play_episodes(player.environment, player.policy, seeds=seeds, uniforms=uniforms)
             returns += played.returns.tolist()
     return float(np.mean(returns))

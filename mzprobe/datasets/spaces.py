@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mzprobe.datasets.core import fitting
 from mzprobe.envs.core import EnvironmentSpec
-from mzprobe.envs.gym_simulator import PREFIX
 from mzprobe.errors import UsageError
 from mzprobe.files import sha256
+from mzprobe.names import GYM
 
 _LONGEST = 60  # characters of a space in a sentence
 
@@ -66,7 +66,7 @@ def refuse_other_spaces(name: str, spaces: Spaces, spec: EnvironmentSpec) -> Non
     from gymnasium.spaces import Box, Discrete
     from gymnasium.spaces.utils import flatdim
 
-    action, observation, gym = spaces.action, spaces.observation, spec.name.startswith(PREFIX)
+    action, observation, gym = spaces.action, spaces.observation, spec.name.startswith(GYM)
     remedy = f"give a dataset of {spec.name}, or the environment that it was recorded in"
     if not isinstance(action, Discrete) or action.n != spec.num_actions or not (gym or action.start == 0):
         raise UsageError(

@@ -17,6 +17,7 @@ from mzprobe.envs.minatar import MinAtarBreakout
 from mzprobe.envs.states import ArrayStates
 from mzprobe.envs.tabular import TabularEnvironment, random_mdp
 from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.names import ATARI, GYM
 
 __all__ = [
     "ArrayStates",
@@ -35,7 +36,6 @@ __all__ = [
     "registered",
 ]
 
-_GYM, _ATARI = "gym:", "atari:"
 _PASSED: WeakValueDictionary[int, Environment] = WeakValueDictionary()  # that were looked at in this process
 _REGISTRY: dict[str, Callable[..., Environment]] = {
     "cartpole": CartPole,
@@ -74,7 +74,7 @@ def make(name: str, /, **options: Any) -> Environment:
         said = error if isinstance(error, TypeError | ValueError) else raised(error)
         raise UsageError(f"environment '{name}' cannot be made with {given}: {said}") from error
     _refuse_no_environment(name, made)
-    if ":" in name and not name.startswith((_GYM, _ATARI)):  # the former are looked at where they are wrapped
+    if ":" in name and not name.startswith((GYM, ATARI)):  # the former are looked at where they are wrapped
         _refuse_broken(name, factory, options)
         _remember(made)
     return made
@@ -125,14 +125,14 @@ def _refuse_no_environment(name: str, made: Any) -> None:
 
 
 def _factory(name: str) -> Callable[..., Environment]:
-    if name.startswith(_GYM):
+    if name.startswith(GYM):
         from mzprobe.envs.gym import gym_environment  # imports Gymnasium, which others do without
 
-        return partial(gym_environment, name.removeprefix(_GYM))
-    if name.startswith(_ATARI):
+        return partial(gym_environment, name.removeprefix(GYM))
+    if name.startswith(ATARI):
         from mzprobe.envs.atari import atari_environment  # compiles kernels, which others do without
 
-        return partial(atari_environment, name.removeprefix(_ATARI))
+        return partial(atari_environment, name.removeprefix(ATARI))
     return load_attribute(name) if ":" in name else _known(name)
 
 

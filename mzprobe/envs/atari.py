@@ -12,11 +12,12 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mzprobe.envs.atari_emulator import NOTHING, PREFIX, Cartridge, Emulator, Frames, cartridge
+from mzprobe.envs.atari_emulator import NOTHING, Cartridge, Emulator, Frames, cartridge
 from mzprobe.envs.atari_screens import Colour, Eye, Glimpse, put_in
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float64, Outcome
 from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seeds, valid_spec
 from mzprobe.errors import UsageError
+from mzprobe.names import ATARI
 
 RAM = 128  # bytes
 SCREEN = 210, 160  # height and width
@@ -355,7 +356,7 @@ def atari_environment(
     shape: tuple[int, ...] = (RAM * stack,) if eye is None else (*eye.shape[:2], eye.shape[2] * stack)
     shown = "memory" if eye is None else f"screen in {colour}"
     spec = EnvironmentSpec(
-        name=f"{PREFIX}{game}",
+        name=f"{ATARI}{game}",
         observation_shape=shape,
         observation_dtype="uint8",
         num_actions=len(found.codes),

@@ -16,7 +16,6 @@ from mzprobe._plugins import nearest
 from mzprobe.envs.atari_screens import Eye, Screen
 from mzprobe.errors import UsageError
 
-PREFIX = "atari:"
 NOTHING = 0  # ALE's code of no action, in every game
 _SEED = 0  # of the emulator, whose games would else begin by the clock
 

@@ -1,4 +1,4 @@
-"""Does an environment keep the protocol? `check_env` asks; below it, the argument checks that ours share."""
+"""Does an environment keep the protocol? `check_env` asks."""
 
 import hashlib
 import multiprocessing

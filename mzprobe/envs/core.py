@@ -144,6 +144,11 @@ def replayed(
     return states
 
 
+def is_masked(environment: Environment) -> bool:
+    """Whether an environment says which actions are legal: one that does not allows all of them everywhere."""
+    return hasattr(environment, "legal")
+
+
 def legal_actions(environment: Environment, states: Any) -> Bool | None:
     """Which actions are legal in B states, bool `[B, A]`; None where all are.
 

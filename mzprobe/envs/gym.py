@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from mzprobe.envs.chance import Disturbance
 from mzprobe.envs.core import EnvironmentSpec
-from mzprobe.envs.gym_simulator import PREFIX, GymSimulator, layers_of, made_by_gymnasium
+from mzprobe.envs.gym_simulator import GymSimulator, layers_of, made_by_gymnasium
 from mzprobe.envs.simulators import MOST_ACTIONS, SimulatorEnvironment, not_finite
 from mzprobe.errors import UsageError
+from mzprobe.names import GYM
 
 _WALKS, _STEPS = 4, 64  # of the check at the start
 _MORE_WALKS = 16  # where random numbers are drawn on the way, though nothing differs
@@ -40,7 +41,7 @@ def gym_environment(
             lead to the same whatever random numbers are drawn after the start.
         ValueError: if a number is out of range.
     """
-    name = f"{PREFIX}{id}"
+    name = f"{GYM}{id}"
     own, shown = _time_limits(id, options)
     make = partial(GymSimulator, id, options, own)
     first = make()

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from mzprobe.envs.observations import Reader
 from mzprobe.errors import UsageError
-
-PREFIX = "gym:"  # of names that are Gymnasium's
+from mzprobe.names import GYM
 
 
 class _Limit(int):
@@ -35,7 +34,7 @@ class GymSimulator:
     """
 
     def __init__(self, id: str, options: dict[str, Any], limit: int | None = None, *, without: int = 0) -> None:
-        self.name = f"{PREFIX}{id}"
+        self.name = f"{GYM}{id}"
         made = made_by_gymnasium(id, options if limit is None else options | {"max_episode_steps": _Limit(limit)})
         self.env: Any
         self.inside: Any  # what the time limit of `gymnasium.make` counts the steps of

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mzprobe.envs.core import Bool, Environment, EnvironmentSpec, Float32, Int64, Outcome
+from mzprobe.envs.core import Bool, Environment, EnvironmentSpec, Float32, Int64, Outcome, is_masked
 from mzprobe.envs.validation import integers
 
 
@@ -70,7 +70,7 @@ class HistoryEnvironment:
         own: Any = environment
         if hasattr(own, "side_by_side"):
             self.side_by_side = own.side_by_side
-        if hasattr(own, "legal"):
+        if is_masked(own):
             self.legal = partial(_of_inner, own.legal)
         if hasattr(own, "rewards_along"):
             self.rewards_along = partial(_of_inner, own.rewards_along)

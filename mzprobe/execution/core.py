@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, Self, runtime_checkable
 
 from mzprobe.errors import Interrupted, MzprobeError
-from mzprobe.training.trainer import Progress
 
 COMPILING = "compiling kernels, once on this machine"  # a phase of a task
 State = Literal["begun", "done", "failed", "again"]  # again: where it ran is lost, and it begins elsewhere
@@ -28,7 +27,7 @@ class Report:
     phase: str  # train, record, the name of a probe, or that kernels are compiled before
     done: float
     total: int | None  # None where it is not known
-    training: Progress | None = None
+    note: str = ""  # how it goes, in a few words
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,7 @@ def episodes(agent: Agent, count: int, config: SearchConfig, kind: Kind) -> Cost
 
 def own_episodes(agent: Agent, count: int) -> Cost:
     """The cost of episodes to the time limit by the agent's behaviour policy."""
-    steps = count * agent.environment.spec.time_limit
-    return own_searches(agent, steps) + Cost(environment_steps=steps)
+    return episodes(agent, count, agent.search, (agent.plan_in, 0))
 
 
 def prior_episodes(agent: Agent, count: int) -> Cost:
@@ -142,7 +141,7 @@ class Speeds:
             cost: what there is to do.
             trees: that are grown side by side; a simulation costs the more, the fewer there are.
         """
-        trees = min(trees, self.agent.policy.trees or trees)
+        trees = min(trees, self.agent.trees(self.agent.search.simulations))
         with self.agent.compute.limited():
             total = 0.0
             for kind, count in cost.simulations.items():
@@ -174,12 +173,8 @@ class Speeds:
 def _policy(agent: Agent, kind: Kind) -> BehaviourPolicy:
     model, horizon = kind
     leaf: LeafValue = Rollout(horizon=horizon) if horizon else "value"
-    return BehaviourPolicy(
-        environment=agent.environment,
-        model=agent.planning_in("true" if model == "true" else "learned", leaf=leaf),
-        config=agent.search.model_copy(update={"simulations": _SIMULATIONS}),
-        temperature=1.0,
-    )
+    planned = agent.planning_in("true" if model == "true" else "learned", leaf=leaf)
+    return agent.acting(planned, temperature=1.0, simulations=_SIMULATIONS)
 
 
 def _playing(agent: Agent, count: int) -> float:

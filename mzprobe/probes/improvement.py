@@ -10,6 +10,7 @@ leaves.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -17,12 +18,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mzprobe.agents import Agent
-from mzprobe.behaviour import BehaviourPolicy, Policy, PriorPolicy, action_values
+from mzprobe.behaviour import BehaviourPolicy, Policy, action_values
 from mzprobe.probes import cost
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, draw_states, rollout_seed
-from mzprobe.search.models import Model, Prior
+from mzprobe.search.models import LeafValue, Model, Prior
 from mzprobe.search.rollouts import Rollout
 from mzprobe.settings import ImprovementConfig, simulation_counts
 
@@ -61,7 +62,7 @@ def measure_improvement(
     """
     environment = agent.environment
     steps = config.steps or environment.spec.time_limit
-    network = PriorPolicy(environment=environment, evaluate=agent.evaluate, temperature=0.0)
+    network = replace(agent.prior, temperature=0.0)
     with agent.compute.limited():
         sample, generator = draw_states(agent, config)
         uniforms = generator.random((config.states, steps))
@@ -92,13 +93,8 @@ def searched_cells(agent: Agent, config: ImprovementConfig) -> Iterator[Cell]:
 def _searching(agent: Agent, config: ImprovementConfig, cell: Cell) -> BehaviourPolicy:
     """Plays the most visited action of a search."""
     rollout = Rollout(horizon=config.horizon, seed=rollout_seed(agent, config.seed))
-    return BehaviourPolicy(
-        environment=agent.environment,
-        model=agent.planning_in(cell.model, prior=cell.prior, leaf=rollout if cell.leaf == "rollout" else "value"),
-        config=agent.search.model_copy(update={"simulations": cell.simulations}),
-        temperature=0.0,
-        trees=agent.trees(cell.simulations),
-    )
+    leaf: LeafValue = rollout if cell.leaf == "rollout" else "value"
+    return agent.acting(agent.planning_in(cell.model, prior=cell.prior, leaf=leaf), simulations=cell.simulations)
 
 
 def _expected(policy: Policy, states: object, values: Float64) -> Float64:

@@ -8,6 +8,7 @@ decides rightly, what its errors cost, and the same of the policy that it would 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ from mzprobe.agents import Agent
 from mzprobe.behaviour import (
     BehaviourPolicy,
     Episodes,
-    PriorPolicy,
     action_values,
     draw_episode_numbers,
     play_episodes,
@@ -116,14 +116,7 @@ def searched_cells(agent: Agent, config: OperatorsConfig) -> Iterator[tuple[str,
 
 def _searching(agent: Agent, rule: str, simulations: int) -> BehaviourPolicy:
     """The agent's own search by a rule with so many simulations, at T = 0."""
-    own = agent.policy
-    return BehaviourPolicy(
-        environment=own.environment,
-        model=own.model,
-        config=own.config.model_copy(update={"rule": rule, "simulations": simulations}),
-        temperature=0.0,
-        trees=own.trees,
-    )
+    return agent.acting(agent.policy.model, rule=rule, simulations=simulations)
 
 
 def _reporter(on_progress: Callable[[float], None], share: float) -> Callable[[], None]:
@@ -154,7 +147,7 @@ def _ask(
     order = np.lexsort((played.time, played.episode))  # episode by episode
     first = np.concatenate([[0], np.cumsum(played.lengths)[:-1]])
     at = order[(first[:, None] + (places * played.lengths[:, None]).astype(np.int64)).ravel()]
-    network = PriorPolicy(environment=agent.environment, evaluate=agent.evaluate, temperature=0.0)
+    network = replace(agent.prior, temperature=0.0)
     values = action_values(agent.environment, network, played.states.take(at), uniforms=numbers, on_step=on_step)
     best = values.max(axis=1, keepdims=True)
     right = values >= best - _SAME * np.maximum(np.abs(best), 1)

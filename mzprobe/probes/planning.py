@@ -23,7 +23,6 @@ from mzprobe.behaviour import (
     BehaviourPolicy,
     LookaheadPolicy,
     Policy,
-    PriorPolicy,
     RandomPolicy,
     draw_episode_numbers,
     play_episodes,
@@ -159,10 +158,7 @@ def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any]
         "simulations": 0,
     }
     for T in (1.0, 0.0):  # sampled, and greedy
-        yield (
-            {**alone, "temperature": T},
-            PriorPolicy(environment=agent.environment, evaluate=agent.evaluate, temperature=T),
-        )
+        yield {**alone, "temperature": T}, replace(agent.prior, temperature=T)
     by_lot = {**alone, "prior": "uniform", "prior_at": "none", "temperature": 1.0}
     yield by_lot, RandomPolicy(environment=agent.environment)
     models = agent.models
@@ -203,16 +199,7 @@ def _searching(
             "simulations": N,
             "temperature": temperature,
         }
-        yield (
-            cell,
-            BehaviourPolicy(
-                environment=agent.environment,
-                model=planned,
-                config=agent.search.model_copy(update={"simulations": N, "ties": config.ties}),
-                temperature=temperature,
-                trees=agent.trees(N),
-            ),
-        )
+        yield cell, agent.acting(planned, temperature=temperature, simulations=N, ties=config.ties)
 
 
 def leaf_of(agent: Agent, config: PlanningConfig) -> LeafValue:

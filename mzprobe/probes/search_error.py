@@ -60,7 +60,7 @@ def measure_search_error(
     priors: tuple[Prior, ...] = get_args(Prior)
     with agent.compute.limited():
         sample, _ = draw_states(agent, config)
-        size = agent.policy.trees or config.states
+        size = agent.trees(max(simulations))
         parts = [np.arange(i, min(i + size, config.states)) for i in range(0, config.states, size)]
         for i, chosen in enumerate(parts):
             on_progress(i / len(parts))

@@ -1,7 +1,7 @@
 """Search trees as arrays, and what hangs a node into them and carries its value up.
 
 Every path of the search, whatever it plans in and by whatever rule, uses these functions and no others. They keep IEEE
-order, so that a plain-Python search gives the same visit counts (`tests/reference.py`).
+order, so that a plain-Python search gives the same visit counts (`tests/helpers/reference.py`).
 """
 
 from typing import Any, NamedTuple

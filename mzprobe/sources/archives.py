@@ -190,7 +190,7 @@ _VIEWS: Mapping[str, Any] = {**_TENSORS, "torch._utils _rebuild_tensor_v2": _vie
 
 
 def arrays_of(value: Any, *, source: object, what: str) -> dict[str, NDArray[Any]]:
-    """The weights in a tree, by name, finite float32 numbers.
+    """The weights in a tree, by name, of whatever type the file has, all finite.
 
     Raises:
         CheckpointError: if `value` is not names and arrays of numbers that are finite.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mzprobe.errors import CheckpointError
+from mzprobe.names import ATARI
 from mzprobe.networks.fully_connected import Chain, FullyConnected, LatentScale
 from mzprobe.networks.support import Support
 from mzprobe.sources.archives import arrays_of, field_of
@@ -96,7 +97,7 @@ def _atari(config: Any, game: str, facts: dict[str, Any], sources: dict[str, str
     if not known:
         return Described(facts=facts_of(facts, source=source), sources=sources)
     facts["environment"] = {
-        "name": f"atari:{_CAPITAL.sub('_', game).lower()}",
+        "name": f"{ATARI}{_CAPITAL.sub('_', game).lower()}",
         "options": {
             "observation": "ram",
             "gamma": field_of(config, "discount"),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mzprobe.config import MOST
 from mzprobe.errors import CheckpointError
 from mzprobe.files import read_bytes
+from mzprobe.names import GYM
 from mzprobe.networks.normed import NormedChain, NormedFullyConnected
 from mzprobe.networks.support import SymlogSupport
 from mzprobe.sources.archives import arrays_of
@@ -181,7 +182,7 @@ def _environment(said: dict[str, Any], gamma: float) -> tuple[dict[str, Any], tu
     named = extra.get("env_id") if isinstance(extra, dict) else None
     if not isinstance(named, str):
         return {"name": "", "options": {"gamma": gamma}}, ()
-    known = _GAMES.get(named, {"name": f"gym:{named}", "options": {}})
+    known = _GAMES.get(named, {"name": f"{GYM}{named}", "options": {}})
     return (
         {"name": known["name"], "options": {"gamma": gamma, **known["options"]}},
         (DISPERSED,) if known["name"] == "lunarlander" else (),

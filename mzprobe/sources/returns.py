@@ -45,10 +45,10 @@ def _said(what: str, own: NDArray[np.float64], chance: NDArray[np.float64]) -> s
     return f"{what}: {own.mean():.4g} (from {own.min():.4g} to {own.max():.4g}), chance {chance.mean():.4g}"
 
 
-def returns_of(agent: Agent, *, episodes: int = EPISODES, seed: int = 0) -> Returns:
+def returns_of(agent: Agent, *, episodes: int = EPISODES) -> Returns:
     """Plays an agent, and chance, from the same starts."""
     environment = agent.environment
-    generator = numpy_generator(agent.origin.seed, "probe", seed)
+    generator = numpy_generator(agent.origin.seed, "probe", 0)
     seeds, uniforms = draw_episode_numbers(generator, episodes, environment.spec.time_limit)
 
     def played(policy: Policy, *, keep_states: bool) -> Episodes:

@@ -8,7 +8,7 @@ import numpy as np
 from mzprobe import networks
 from mzprobe.agents import Agent
 from mzprobe.config import RunConfig, TrainingConfig
-from mzprobe.envs.core import stack_of
+from mzprobe.envs.core import is_masked
 from mzprobe.probes.cost import Cost, Speeds, own_episodes, own_searches, shortest
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.training.episodes import Episode
@@ -72,17 +72,9 @@ def _step_seconds(config: RunConfig, agent: Agent) -> float:
 
 def _filled(training: TrainingConfig, agent: Agent, T: int) -> Replay:
     """A buffer with one made-up episode of T steps, which stays where it starts and is paid nothing."""
-    spec, environment = agent.environment.spec, agent.environment
-    replay = Replay(
-        training,
-        observation_shape=spec.observation_shape,
-        observation_dtype=spec.observation_dtype,
-        num_actions=spec.num_actions,
-        gamma=spec.gamma,
-        masked=hasattr(environment, "legal"),
-        stack=stack_of(environment),
-    )
-    A, start = spec.num_actions, environment.observe(environment.reset([0]))
+    environment = agent.environment
+    replay = Replay.of(environment, training)
+    A, start = environment.spec.num_actions, environment.observe(environment.reset([0]))
     replay.add(
         Episode(
             observations=np.repeat(start, T + 1, axis=0),
@@ -91,7 +83,7 @@ def _filled(training: TrainingConfig, agent: Agent, T: int) -> Replay:
             policies=np.full((T + 1, A), 1 / A),
             root_values=np.zeros(T + 1),
             terminated=False,
-            legal=np.ones((T + 1, A), dtype=np.bool_) if hasattr(environment, "legal") else None,
+            legal=np.ones((T + 1, A), dtype=np.bool_) if is_masked(environment) else None,
         )
     )
     return replay

@@ -1,13 +1,10 @@
 """The tasks of a study: an agent is trained, then each of its probes is asked, as far as that is not done."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
-
-import numpy as np
 
 from mzprobe import envs
 from mzprobe.checkpoints import seed_of
@@ -21,6 +18,7 @@ from mzprobe.study.dataset import DatasetTask
 from mzprobe.study.timing import write_timing
 from mzprobe.study.todo import AgentToDo, TableToDo
 from mzprobe.study.training import SECONDS, train_agent
+from mzprobe.training.replay import bytes_of_buffer
 from mzprobe.training.trainer import Trainer
 from mzprobe.trust import modules_of
 
@@ -194,6 +192,5 @@ def _cards(compute: Compute) -> int:
 
 def _replayed(config: RunConfig) -> int:
     """Bytes of the replay buffer of a run, about."""
-    spec = envs.make(config.environment.name, **config.environment.options).spec
-    seen = math.prod(spec.observation_shape) * np.dtype(spec.observation_dtype).itemsize
-    return config.training.replay_capacity * (seen + 64 + 4 * spec.num_actions)
+    environment = envs.make(config.environment.name, **config.environment.options)
+    return bytes_of_buffer(environment, config.training)

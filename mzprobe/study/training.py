@@ -31,6 +31,6 @@ def train_agent(trainer: Trainer, label: str, report: Callable[[Report], None], 
         reported = time.monotonic()
         trainer.stop = must_stop()
         steps = {"done": progress.step, "total": progress.steps}
-        report(Report(label=label, phase="train", **steps, training=progress))
+        report(Report(label=label, phase="train", **steps, note=progress.note))
 
     trainer.train(trained)

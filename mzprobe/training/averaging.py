@@ -23,7 +23,6 @@ class WeightAverage:
     """
 
     def __init__(self, network: TrainableNetwork, *, decay: float) -> None:
-        self.latest = network
         self.decay = decay
         self.network = copy.deepcopy(network)
         found = zip(self.network.state_dict().values(), network.state_dict().values(), strict=True)

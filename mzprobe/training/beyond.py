@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mzprobe._kernel import kernel
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import MzprobeWarning
-from mzprobe.networks.support import Support, inverse_transform, transform
+from mzprobe.networks.support import Support
 from mzprobe.training.replay import Replay
 from mzprobe.training.targets import Batch
 
@@ -143,7 +143,7 @@ class Beyond:
         for name, seen, bound in (("minimum", lowest, "less"), ("maximum", highest, "more")):
             if not (seen < low if name == "minimum" else seen > high):
                 continue
-            needed = float(transform(torch.tensor(seen * self.support.reward_scale, dtype=torch.float64)))
+            needed = float(self.support.transformed(_one(seen * self.support.reward_scale)))
             outward = math.ceil(needed) if bound == "more" else math.floor(needed)
             keys.append(f"network.support_{name} to {outward} or {bound}")
             factors.append(self._decoded(getattr(self.support, name)) / seen if seen else 0.0)  # no factor moves a 0
@@ -156,7 +156,11 @@ class Beyond:
 
     def _decoded(self, y: float) -> float:
         """Transformed units -> environment units."""
-        return float(inverse_transform(torch.tensor(y, dtype=torch.float64))) / self.support.reward_scale
+        return float(self.support.decoded(_one(y)))
+
+
+def _one(number: float) -> torch.Tensor:
+    return torch.tensor(number, dtype=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,6 +130,12 @@ def packing_of(shape: tuple[int, ...], dtype: ObservationType, stack: int) -> Pa
     return Packing(shape, dtype, stack) if large and dtype != "float32" else None
 
 
+def bytes_of_one(shape: tuple[int, ...], dtype: ObservationType, stack: int) -> int:
+    """Bytes that an observation takes as it is kept, roughly."""
+    packing = packing_of(shape, dtype, stack)
+    return math.prod(shape) * np.dtype(dtype).itemsize if packing is None else packing.roughly
+
+
 class PlainObservations:
     """Observations of slots, as they are.
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from mzprobe.errors import UsageError
 from mzprobe.training.trainer import Progress
 
+_EVERY = 50  # training steps
 
-def tensorboard_logger(folder: Path, *, every: int = 50) -> Callable[[Progress], None]:
+
+def tensorboard_logger(folder: Path) -> Callable[[Progress], None]:
     """A function that writes losses and returns into `folder/tensorboard`, by training step.
 
     Nothing is there before it is first called: a command that is refused leaves nothing.
@@ -23,7 +25,7 @@ def tensorboard_logger(folder: Path, *, every: int = 50) -> Callable[[Progress],
 
     def log(progress: Progress) -> None:
         nonlocal writer, last
-        if progress.step == last or (progress.step % every and progress.step != progress.steps):
+        if progress.step == last or (progress.step % _EVERY and progress.step != progress.steps):
             return
         last = progress.step
         writer = writer or SummaryWriter(str(folder / "tensorboard"))

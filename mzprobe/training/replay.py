@@ -1,20 +1,27 @@
 """Prioritised replay: whole episodes in flat arrays, the latest or the best, sampled by a sum tree."""
 
-import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe import libm
 from mzprobe.config import TrainingConfig
-from mzprobe.envs.core import ObservationType
+from mzprobe.envs.core import Environment, ObservationType, is_masked, stack_of
 from mzprobe.errors import MzprobeError
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.stored import StoredTargets
 from mzprobe.training.arrays import fill
 from mzprobe.training.episodes import Episode, Kept, first_gap, kept_of, leaving_for_a_better
-from mzprobe.training.frames import Files, PackedObservations, PlainObservations, Read, nothing, packing_of
+from mzprobe.training.frames import (
+    Files,
+    PackedObservations,
+    PlainObservations,
+    Read,
+    bytes_of_one,
+    nothing,
+    packing_of,
+)
 from mzprobe.training.sum_tree import find_slots, set_leaves
 from mzprobe.training.targets import (
     Batch,
@@ -34,6 +41,17 @@ Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 SMALLEST_PRIORITY = 1e-3  # environment units; what the model predicts perfectly is still seen now and then
+
+
+def bytes_of_buffer(environment: Environment, config: TrainingConfig) -> int:
+    """Bytes that a replay buffer takes when it is full, roughly."""
+    spec = environment.spec
+    seen = bytes_of_one(spec.observation_shape, spec.observation_dtype, stack_of(environment))
+    return _bytes(config.replay_capacity, seen, spec.num_actions, masked=is_masked(environment))
+
+
+def _bytes(capacity: int, seen: int, num_actions: int, *, masked: bool) -> int:
+    return capacity * (seen + 48 + (4 + masked) * num_actions)
 
 
 class Replay:
@@ -65,10 +83,9 @@ class Replay:
     ) -> None:
         capacity = config.replay_capacity
         packing = packing_of(observation_shape, observation_dtype, stack)
-        seen = math.prod(observation_shape) * np.dtype(observation_dtype).itemsize
-        seen = seen if packing is None else packing.roughly
         what = f"training.replay_capacity={capacity} with observations of {list(observation_shape)} {observation_dtype}"
-        refuse_more_than_fits(capacity * (seen + 48 + (4 + masked) * num_actions), what=what)
+        seen = bytes_of_one(observation_shape, observation_dtype, stack)
+        refuse_more_than_fits(_bytes(capacity, seen, num_actions, masked=masked), what=what)
         self.config = config
         self.gamma = gamma
         self.head = 0  # slot of the next episode
@@ -93,6 +110,24 @@ class Replay:
         self._per_slot = (*_PER_SLOT, "legal") if masked else _PER_SLOT
         self.leaves = 1 << (capacity - 1).bit_length()
         self.sums = np.zeros(2 * self.leaves)
+
+    @classmethod
+    def of(cls, environment: Environment, config: TrainingConfig) -> Self:
+        """A buffer for what is played in an environment.
+
+        Raises:
+            UsageError: as the buffer itself.
+        """
+        spec = environment.spec
+        return cls(
+            config,
+            observation_shape=spec.observation_shape,
+            observation_dtype=spec.observation_dtype,
+            num_actions=spec.num_actions,
+            gamma=spec.gamma,
+            masked=is_masked(environment),
+            stack=stack_of(environment),
+        )
 
     def add(self, episode: Episode, *, step: int = 0) -> None:
         """Stores an episode with its value targets, at a training step; its priorities are |root value - target|.
@@ -232,7 +267,7 @@ class Replay:
         return values
 
     def _other_n(self, slots: Int64, step: int) -> Int64:
-        """N `[M]` of slots `[M]` at a training step; 0 where the stored target is the one."""
+        """Steps n `[M]` of the return of slots `[M]` at a training step; 0 where the stored target is the one."""
         n = self.config.n_at(step - self.stored_steps[slots].astype(np.int64))
         return np.where(n == self.config.n_step, 0, n)
 

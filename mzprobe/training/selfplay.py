@@ -1,6 +1,5 @@
 """Collecting data: episodes played side by side, one batched search a step."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from mzprobe.memory import refuse_more_than_fits
 from mzprobe.search.mcts import sample_actions, search
 from mzprobe.search.models import PlanningModel
 from mzprobe.training.episodes import Episode
-from mzprobe.training.frames import packing_of
+from mzprobe.training.frames import bytes_of_one, packing_of
 
 
 class SelfPlay:
@@ -152,8 +151,7 @@ class SelfPlay:
 
     def _refuse_beyond_memory(self, episodes: int, positions: int) -> None:
         spec = self.environment.spec
-        whole = math.prod(spec.observation_shape) * np.dtype(spec.observation_dtype).itemsize
-        seen = whole if self.packing is None else self.packing.roughly
+        seen = bytes_of_one(spec.observation_shape, spec.observation_dtype, stack_of(self.environment))
         what = f"training.environments={episodes} with episodes of up to {positions:,} steps so far"
         refuse_more_than_fits(episodes * positions * (seen + 8 * spec.num_actions + 24), what=what)
 

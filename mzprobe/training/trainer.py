@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from mzprobe import envs
 from mzprobe.checkpoints import agent_folder, read_checkpoint, step_of, steps_of
 from mzprobe.compute import Compute
-from mzprobe.config import RunConfig, TrainingConfig, of_record
-from mzprobe.envs.core import stack_of
+from mzprobe.config import RunConfig, of_record
+from mzprobe.envs.core import is_masked
 from mzprobe.errors import CheckpointError, Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.lines import one_line
@@ -50,6 +50,15 @@ class Progress:
     evaluation: float | None  # mean return of the last evaluation
     reanalysed: float | None  # share of the targets so far that were made from stored positions
     losses: dict[str, float]  # of the last training step
+
+    @property
+    def note(self) -> str:
+        """Returns so far, in a few words; the losses of an agent that plays nothing."""
+        if self.recent_return is None and self.losses:
+            losses = {name: loss for name, loss in self.losses.items() if name.endswith("_loss")}
+            return ", ".join(f"{name.replace('_', ' ')} {loss:.2f}" for name, loss in losses.items())
+        recent, evaluated = ("-" if one is None else f"{one:.0f}" for one in (self.recent_return, self.evaluation))
+        return f"return {recent}, evaluated {evaluated}"
 
 
 class Trainer:
@@ -318,23 +327,11 @@ class Trainer:
         self.learner.restore(part("learner"))
         self.snapshots.restore(part("average"), [one.model_dump() for one in record.evaluations])
 
-    def _replay(self, training: TrainingConfig) -> Replay:
-        spec = self.environment.spec
-        return Replay(
-            training,
-            observation_shape=spec.observation_shape,
-            observation_dtype=spec.observation_dtype,
-            num_actions=spec.num_actions,
-            gamma=spec.gamma,
-            masked=hasattr(self.environment, "legal"),
-            stack=stack_of(self.environment),
-        )
-
     def _feed(self) -> Feed | None:
         config = self.config
         if config.dataset.path is None:
             return None
-        if hasattr(self.environment, "legal"):
+        if is_masked(self.environment):
             raise UsageError(
                 f"{self.environment.spec.name} does not allow every action everywhere, and recorded episodes do not "
                 "say what was legal: leave dataset.path out"
@@ -344,7 +341,7 @@ class Trainer:
         return Feed(
             open_dataset(config.dataset.path, self.environment.spec),
             # A ring, also where the best are kept: offline the feed chooses those, and online they are the agent's.
-            self._replay(config.training.model_copy(update={"keep_best": None})),
+            Replay.of(self.environment, config.training.model_copy(update={"keep_best": None})),
             seed=self.seed,
             best=config.training.keep_best if config.offline else None,
         )
@@ -357,7 +354,7 @@ class Trainer:
             config,
             self.environment,
             model=self.snapshots.model_for("play"),
-            replay=self._replay(config.training),
+            replay=Replay.of(self.environment, config.training),
             reanalyser=self.reanalyser,
             seed=seed,
             clock=self.clock,

@@ -1,7 +1,7 @@
 """One episode, step by step, with what the search visited and what the model dreamt of the next steps."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -110,14 +110,9 @@ class _Recording:
 
 def _policy(agent: Agent, actor: Actor, temperature: float | None) -> BehaviourPolicy | PriorPolicy:
     if actor == "prior":
-        T = 1.0 if temperature is None else temperature
-        return PriorPolicy(environment=agent.environment, evaluate=agent.evaluate, temperature=T)
-    return BehaviourPolicy(
-        environment=agent.environment,
-        model=agent.planning_in(agent.plan_in),
-        config=agent.search,
-        temperature=agent.temperature if temperature is None else temperature,
-    )
+        return replace(agent.prior, temperature=1.0 if temperature is None else temperature)
+    T = agent.temperature if temperature is None else temperature
+    return agent.acting(agent.planning_in(agent.plan_in), temperature=T)
 
 
 def _dreams(agent: Agent, states: Any, actions: Int64, horizon: int) -> tuple[Float64, Float64]:
