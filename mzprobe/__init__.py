@@ -19,6 +19,7 @@ _HOMES = {
     "TrainableNetwork": "mzprobe.networks",
     "check_network": "mzprobe.networks",
     "Agent": "mzprobe.agents",
+    "Origin": "mzprobe.agents",
     "Compute": "mzprobe.compute",
     "open_agent": "mzprobe.sources",
     "read_checkpoint": "mzprobe.checkpoints",

@@ -4,15 +4,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from mzprobe import making
 from mzprobe.behaviour import BehaviourPolicy, PriorPolicy
 from mzprobe.compute import Compute
 from mzprobe.config import SearchConfig
 from mzprobe.envs import Environment, refuse_unsound
 from mzprobe.envs.core import bytes_of
+from mzprobe.errors import UsageError
+from mzprobe.names import check_choice
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.networks.batching import search_batch_size
 from mzprobe.networks.engine import engine_for
@@ -81,12 +85,18 @@ class Agent:
     compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
-        """Refuses an environment of somebody's own that is not deterministic, or no environment at all.
+        """Refuses an environment or a network of somebody's own that breaks the protocol, and what is no such setting.
 
         Raises:
             UsageError: naming the rule that it breaks.
         """
+        check_choice(self.plan_in, get_args(Model), "plan_in")
+        if self.unroll is not None and not (isinstance(self.unroll, Integral) and self.unroll >= 0):
+            raise UsageError(f"unroll is how many steps the model was unrolled in training, not {self.unroll!r}")
+        if not isinstance(self.search, SearchConfig):
+            raise UsageError(f"search is a mzprobe.config.SearchConfig, not {self.search!r}")
         refuse_unsound(self.environment)
+        making.refuse_unsound(self.network, self.environment, self.compute)
 
     @cached_property
     def policy(self) -> BehaviourPolicy:

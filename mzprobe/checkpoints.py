@@ -118,9 +118,9 @@ def spec_record(environment: Environment) -> dict[str, Any]:
     }
 
 
-def agent_folder(root: Path, run: str, seed: int) -> Path:
+def agent_folder(root: Path | str, run: str, seed: int) -> Path:
     """Where an agent's checkpoints lie."""
-    return root / run / f"seed-{seed}"
+    return Path(root) / run / f"seed-{seed}"
 
 
 def write_checkpoint(

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
+from mzprobe.names import check_choice
 from mzprobe.threads import limited_threads
 
 Precision = Literal["highest", "high", "medium", "bfloat16"]
@@ -29,6 +30,14 @@ class Compute:
     batch_size: int | None = None  # of a call of the network by torch in a search; None for those of network and device
     channels_last: bool = False  # whether weights of convolutions lie so, which tensor cores want
     compiled: bool = False  # whether torch.compile makes one kernel of what it can
+
+    def __post_init__(self) -> None:
+        """Refuses a precision that there is not, which torch would take for another.
+
+        Raises:
+            UsageError: naming those there are.
+        """
+        check_choice(self.precision, get_args(Precision), "precision")
 
     @property
     def on_cpu(self) -> bool:

@@ -1,13 +1,21 @@
-"""Networks as runs use them: built by their configuration, and looked at where somebody's own factory made them."""
+"""Networks as runs use them: built by their configuration, and looked at where somebody's own code made them."""
 
+from contextlib import suppress
+from weakref import WeakValueDictionary
+
+import numpy as np
 import torch
 
 from mzprobe import networks
 from mzprobe._plugins import raised
+from mzprobe.compute import Compute
 from mzprobe.config import NetworkConfig
-from mzprobe.envs import EnvironmentSpec
+from mzprobe.envs import Environment, EnvironmentSpec
 from mzprobe.errors import CheckFailed, UsageError
-from mzprobe.networks import TrainableNetwork
+from mzprobe.networks import MuZeroNetwork, TrainableNetwork
+
+_ROWS = 6  # starts that a network is looked at
+_PASSED: WeakValueDictionary[int, MuZeroNetwork] = WeakValueDictionary()  # by id, as networks need not be hashable
 
 
 def network_of(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generator) -> TrainableNetwork:
@@ -25,6 +33,35 @@ def network_of(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Ge
         except Exception as error:  # anybody's code, or ours with what that gave
             raise UsageError(_refused(config.kind, raised(error))) from error
     return network
+
+
+def refuse_unsound(network: MuZeroNetwork, environment: Environment, compute: Compute) -> None:
+    """Looks at a network that was given as an object, once, at what the environment shows; ours are known.
+
+    Args:
+        network: on the device of `compute`. A module is looked at in evaluation mode, in which it will be called.
+        environment: that it is for.
+        compute: how it runs.
+
+    Raises:
+        UsageError: if it breaks a rule of `check_network`; names the rule.
+    """
+    kind = type(network)
+    if kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
+        return
+    if network is not None and _PASSED.get(id(network)) is network:
+        return
+    name = kind.__qualname__
+    try:
+        shown = torch.from_numpy(environment.observe(environment.reset(np.arange(_ROWS))))
+        with networks.evaluating(network):
+            networks.look_at(network, shown, environment.spec.num_actions, device=compute.device)
+    except CheckFailed as broken:
+        raise UsageError(_refused(name, str(broken))) from broken
+    except Exception as error:  # anybody's code, or ours with what that gave
+        raise UsageError(_refused(name, raised(error))) from error
+    with suppress(TypeError):  # a class with slots and no weak references is looked at again
+        _PASSED[id(network)] = network
 
 
 def _refused(kind: str, said: str) -> str:

@@ -41,8 +41,9 @@ def over_agents(frame: pd.DataFrame, *, by: Sequence[str], column: str, agent: s
         One row a cell: `by`, `mean`, `standard_error` (sd / sqrt(agents), NaN for a single agent), `agents` that have a
         number in the cell. A cell that has none keeps its row: mean NaN, 0 agents.
     """
-    within = frame.groupby([*by, agent], sort=True)[column].mean()
-    cells = within.groupby(level=list(by), sort=True)
+    # An agent in memory may be of no known training step: a cell like any other.
+    within = frame.groupby([*by, agent], sort=True, dropna=False)[column].mean()
+    cells = within.groupby(level=list(by), sort=True, dropna=False)
     agents = cells.count()
     spread = cells.std(ddof=1)
     result = pd.DataFrame({"mean": cells.mean(), "standard_error": spread / np.sqrt(agents), "agents": agents})

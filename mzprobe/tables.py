@@ -202,13 +202,13 @@ def _refuse_other_rows(path: Path, frame: pd.DataFrame, record: TableRecord) -> 
         raise MzprobeError(f"{path} has rows of other training steps than its record says: {_AGAIN}")
 
 
-def read_run(analyses: Path, run: str, probe: str) -> Table:
+def read_run(analyses: Path | str, run: str, probe: str) -> Table:
     """The tables of all agents of a run as one; `seed` tells the agents apart.
 
     Raises:
         UsageError: if there is none, or agents were measured with other settings, configurations or versions.
     """
-    table = find_run(analyses, run, probe)
+    table = find_run(Path(analyses), run, probe)
     if table is None:
         raise UsageError(
             f"run {run} has no table {probe} under {analyses}: give another run, probe or folder, or make it"

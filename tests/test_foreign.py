@@ -197,6 +197,8 @@ def test_a_file_s_word_runs_no_code_and_a_user_s_does(tmp_path, monkeypatch):
         with pytest.raises(UsageError, match="names code to run, 'own_makers:make'"):
             asked(FileSource(Naming()))
     assert "own_makers" not in sys.modules
+    assert open_agent(file, source=Naming(), allow=["own_makers"]).environment.spec.name == "cartpole"
+    assert open_agent(file, source=Naming(), given=["environment.name=cartpole"]).environment.spec.name == "cartpole"
     assert open_agent(file, given=["environment.name=own_makers:make"]).environment.spec.name == "cartpole"
 
 

@@ -8,6 +8,7 @@ import own_problems
 import pytest
 import torch
 from agents import made_agent
+from models import random_network
 from mutations import ROOT
 
 from mzprobe import envs
@@ -69,14 +70,15 @@ def test_an_environment_is_looked_at_once(monkeypatch):
             self.resets += 1
             return super().reset(seeds)
 
+    network = random_network(0, observation_size=25, num_actions=4)
     given = Counts()
-    made_agent(given, None)
+    made_agent(given, network)
     looks = given.resets
-    made_agent(given, None)
+    made_agent(given, network)
     assert looks == given.resets > 0
     made = envs.make("own_problems:Grid")
     monkeypatch.setattr(type(made), "reset", lambda *_: pytest.fail("what make has looked at is looked at again"))
-    made_agent(made, None)
+    made_agent(made, network)
 
 
 def test_a_stochastic_environment_is_neither_trained_in_nor_asked_about(

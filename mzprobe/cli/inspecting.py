@@ -51,7 +51,7 @@ def inspect(
     from mzprobe.probes.inspect import QUESTION
     from mzprobe.settings import ActingConfig, InspectConfig
 
-    opened = opened_agent(path, step, source_of(path, source, agent), device, allow)
+    opened = opened_agent(path, step, source_of(path, source, agent, allow), device, allow)
     asked = state or ["worst"]
     given = {
         "seed": seed,

@@ -36,7 +36,7 @@ def look(
     from mzprobe.sources.looking import described, support_said
     from mzprobe.sources.returns import returns_of
 
-    opened = opened_agent(path, step, source_of(path, source, agent), device, allow)
+    opened = opened_agent(path, step, source_of(path, source, agent, allow), device, allow)
     for line in described(opened):
         console.print(line)
     errors.print(f"{episodes} episodes of its search, and of chance")
@@ -80,7 +80,7 @@ def verify_source(
     from mzprobe.sources.returns import returns_of
     from mzprobe.sources.verifying import Finding, compared, played, read_numbers, recognised
 
-    found = source_of(path, source, agent)
+    found = source_of(path, source, agent, allow)
     failed = 0
 
     def say(finding: Finding) -> None:
@@ -102,11 +102,11 @@ def verify_source(
         raise MzprobeError(f"{failed} of these failed: the adapter {found.name} does not read {path} as it should")
 
 
-def source_of(path: Path, source: str | None, agent: list[str] | None) -> "Source":
+def source_of(path: Path, source: str | None, agent: list[str] | None, allow: list[str] | None) -> "Source":
     """Whose checkpoint it is."""
     from mzprobe.sources import find_source
 
-    return find_source(path, source=source, given=agent or ())
+    return find_source(path, source=source, given=agent or (), allow=allow or ())
 
 
 def opened_agent(path: Path, step: list[int] | None, source: "Source", device: str, allow: list[str] | None) -> "Agent":

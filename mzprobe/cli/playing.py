@@ -42,7 +42,7 @@ def play(
 
     if out is not None:
         check_video(out, overwrite=overwrite)
-    opened = opened_agent(path, step, source_of(path, source, agent), device, allow)
+    opened = opened_agent(path, step, source_of(path, source, agent, allow), device, allow)
     limit = min(steps or opened.environment.spec.time_limit, opened.environment.spec.time_limit)
     with progress_bars() as bars:
         bar = bars.add_task("plays", total=limit, note="steps")

@@ -85,7 +85,7 @@ class Question:
         if path is None:
             path = newest_run(self.checkpoints)
             console.print(f"run {path.name}, the newest under {self.checkpoints}")
-        source = find_source(path, source=self.source, given=self.agent or ())
+        source = find_source(path, source=self.source, given=self.agent or (), allow=self.allow or ())
         steps = tuple(self.step or ())
         if isinstance(source, Own) and source.is_checkpoint(path):
             path, steps = _of_checkpoint(path, steps)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mzprobe._plugins import kind_of
 from mzprobe.datasets.core import Float64, Int64, Recorded, checked
 from mzprobe.datasets.layout import (
     DAMAGED,
@@ -29,7 +30,7 @@ from mzprobe.datasets.layout import (
 from mzprobe.datasets.spaces import Spaces, flattened, refuse_other_spaces, spaces_of
 from mzprobe.datasets.storages import Storage, storage_of
 from mzprobe.envs.core import EnvironmentSpec
-from mzprobe.errors import DatasetError, MzprobeError
+from mzprobe.errors import DatasetError, MzprobeError, UsageError
 from mzprobe.files import read_bytes
 
 _LONGEST_REASON = 200  # characters of another library's message
@@ -68,7 +69,7 @@ class Dataset:
         return episodes
 
 
-def open_dataset(name: str, spec: EnvironmentSpec) -> Dataset:
+def open_dataset(name: str | Path, spec: EnvironmentSpec) -> Dataset:
     """Opens a dataset in Minari's format, and verifies all of it with a few episodes in memory at a time.
 
     Args:
@@ -79,7 +80,10 @@ def open_dataset(name: str, spec: EnvironmentSpec) -> Dataset:
         UsageError: if it is a dataset of another kind of environment, or Minari is not installed.
         DatasetError: if it is missing, damaged, edited, empty, or holds what cannot be learnt from.
     """
+    if not isinstance(spec, EnvironmentSpec):
+        raise UsageError(f"open_dataset takes the spec of an environment, env.spec, not {kind_of(spec)}")
     require_minari()
+    name = str(name)
     folder = find(name)
     metadata, found = verify_files(name, folder)
     data = folder / DATA

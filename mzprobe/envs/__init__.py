@@ -16,6 +16,7 @@ from mzprobe.envs.lunarlander import LunarLander
 from mzprobe.envs.minatar import MinAtarBreakout
 from mzprobe.envs.states import ArrayStates
 from mzprobe.envs.tabular import TabularEnvironment, random_mdp
+from mzprobe.envs.validation import of_gymnasium
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.names import ATARI, GYM
 
@@ -61,6 +62,8 @@ def make(name: str, /, **options: Any) -> Environment:
     Raises:
         UsageError: if nothing has that name, it does not take those options, or what it gives is no environment.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"an environment is made by its name, not of {kind_of(name)}{of_gymnasium(name)}")
     factory = _factory(name)
     _refuse_bad_options(name, factory, options)
     try:
@@ -88,7 +91,7 @@ def refuse_unsound(environment: Environment) -> None:
     """
     if type(environment).__module__.partition(".")[0] == __name__.partition(".")[0]:
         return
-    if _PASSED.get(id(environment)) is not environment:
+    if environment is None or _PASSED.get(id(environment)) is not environment:
         _refuse_no_environment(type(environment).__name__, environment)
         refuse_broken(environment, name=environment.spec.name)
         _remember(environment)
@@ -118,9 +121,10 @@ def _refuse_no_environment(name: str, made: Any) -> None:
     if not lacking and isinstance(made.spec, EnvironmentSpec):
         return
     lacks = f"it lacks {', '.join(lacking)}" if lacking else f"its spec is {kind_of(made.spec)}, not an EnvironmentSpec"
+    remedy = of_gymnasium(made) or ": mend its factory and try what it gives with mzprobe.check_env"
     raise UsageError(
-        f"environment '{name}' gave {kind_of(made)}, which does not keep the protocol mzprobe.Environment ({lacks}): "
-        "mend its factory and try what it gives with mzprobe.check_env"
+        f"environment '{name}' gave {kind_of(made)}, which does not keep the protocol mzprobe.Environment "
+        f"({lacks}){remedy}"
     )
 
 

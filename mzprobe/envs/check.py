@@ -2,6 +2,7 @@
 
 import hashlib
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from mzprobe._plugins import raised
-from mzprobe.envs.core import Environment, Int64, concatenate, legal_actions, stack_of
-from mzprobe.envs.validation import kind_of, valid_spec
+from mzprobe.envs.core import Environment, EnvironmentSpec, Int64, concatenate, legal_actions, stack_of
+from mzprobe.envs.validation import kind_of, of_gymnasium, valid_spec
 from mzprobe.errors import CheckFailed, UsageError
 
 _BATCH = 5  # states that walk side by side
@@ -43,6 +44,9 @@ def check_env(env: Environment, *, steps: int = 64, seed: int = 0, processes: bo
     """
     if steps < 1:
         raise ValueError(f"check_env needs steps >= 1, not {steps}")
+    if not isinstance(getattr(env, "spec", None), EnvironmentSpec):
+        remedy = of_gymnasium(env) or ": its spec must be a mzprobe.EnvironmentSpec"
+        raise CheckFailed(f"{type(env).__name__} is no environment of mzprobe{remedy}")
     rules = [rule for rule, test in _RULES.items() if processes or test is not _same_in_every_process]
     _try(_Case(env, steps, seed), rules)
 
@@ -53,7 +57,9 @@ def refuse_broken(env: Environment, *, name: str) -> None:
     Raises:
         UsageError: at the first broken rule, naming the environment.
     """
-    case = _Case(env, min(_FEW_STEPS, env.spec.time_limit), seed=0, branches=_FEW_BRANCHES)
+    limit = env.spec.time_limit  # which the first rule looks at
+    steps = min(_FEW_STEPS, limit) if isinstance(limit, int) and limit > 0 else 1
+    case = _Case(env, steps, seed=0, branches=_FEW_BRANCHES)
     try:
         _try(case, [rule for rule in _RULES if rule not in _LONG])
     except CheckFailed as broken:
@@ -332,7 +338,10 @@ def _same_in_every_process(case: _Case) -> None:
         with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
             there = pool.submit(_digest_of_walk, case.env, case.seeds, case.actions).result()
     except BrokenProcessPool as error:
-        guard = "call check_env below `if __name__ == '__main__':` in your script, or pass processes=False"
+        guard = "call check_env below `if __name__ == '__main__':` in your script"
+        if not hasattr(sys.modules["__main__"], "__file__"):  # a notebook: what it defines is nowhere else
+            guard = "put the environment into a module of its own"
+        guard += ", or pass processes=False"
         raise _Broken(f"the fresh process died before it could answer; {guard}") from error
     except (AttributeError, TypeError, PicklingError) as error:
         remedy = "make it picklable, or pass processes=False"

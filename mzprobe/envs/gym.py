@@ -15,6 +15,7 @@ from mzprobe.envs.chance import Disturbance
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.envs.gym_simulator import GymSimulator, layers_of, made_by_gymnasium
 from mzprobe.envs.simulators import MOST_ACTIONS, SimulatorEnvironment, not_finite
+from mzprobe.envs.validation import valid_spec
 from mzprobe.errors import UsageError
 from mzprobe.names import GYM
 
@@ -53,21 +54,23 @@ def gym_environment(
     limit = shown if time_limit is None else time_limit
     if limit is None:
         raise UsageError(f"{name} has no time limit of its own: give the option time_limit")
+    spec = valid_spec(
+        EnvironmentSpec(
+            name=name,
+            observation_shape=first.shape,
+            observation_dtype=first.dtype,
+            num_actions=int(actions.n),
+            gamma=gamma,
+            time_limit=limit,
+            action_meanings=tuple(f"action {a}" for a in range(int(actions.n))),
+            source=f"Gymnasium {gymnasium.__version__} {id}",
+        )
+    )
     refuse_repeated_actions(first)
     refuse_masks(first, steps=min(limit, _STEPS))
     if time_limit is None and first.inside is not first.env:
         refuse_other_steps(first, limit=limit)
     refuse_chance(first, make, steps=min(limit, _STEPS))
-    spec = EnvironmentSpec(
-        name=name,
-        observation_shape=first.shape,
-        observation_dtype=first.dtype,
-        num_actions=int(actions.n),
-        gamma=gamma,
-        time_limit=limit,
-        action_meanings=tuple(f"action {a}" for a in range(int(actions.n))),
-        source=f"Gymnasium {gymnasium.__version__} {id}",
-    )
     return SimulatorEnvironment(spec, make, simulators=simulators)
 
 

@@ -140,7 +140,8 @@ def made_by_gymnasium(id: str, options: dict[str, Any]) -> Any:
         return gymnasium.make(id, disable_env_checker=True, **options)
     except Exception as reason:  # an environment may raise anything
         said = " ".join(str(reason).split()) or type(reason).__name__
-        raise UsageError(f"Gymnasium cannot make {id}: {said}") from reason
+        named = "" if ":" in id else f"; one of your own is named with the module that registers it, {GYM}MODULE:{id}"
+        raise UsageError(f"Gymnasium cannot make {id}: {said}{named}") from reason
 
 
 def _without_time_limit(made: Any) -> tuple[Any, Any]:

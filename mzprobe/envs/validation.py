@@ -1,5 +1,7 @@
 """What environments refuse: an inconsistent spec, seeds or actions that are not what they should be."""
 
+import sys
+from numbers import Integral, Real
 from typing import Any, get_args
 
 import numpy as np
@@ -14,12 +16,12 @@ def valid_spec(spec: EnvironmentSpec) -> EnvironmentSpec:
     Raises:
         ValueError: naming the field that is not.
     """
-    if spec.num_actions < 1:
-        raise ValueError(f"num_actions must be at least 1, not {spec.num_actions}")
-    if not 0 < spec.gamma <= 1:
-        raise ValueError(f"gamma must lie in (0, 1], not {spec.gamma}")
-    if spec.time_limit < 1:
-        raise ValueError(f"time_limit must be at least 1 step, not {spec.time_limit}")
+    if not (_is(spec.num_actions, Integral) and spec.num_actions >= 1):
+        raise ValueError(f"num_actions must be an integer of at least 1, not {spec.num_actions!r}")
+    if not (_is(spec.gamma, Real) and 0 < spec.gamma <= 1):
+        raise ValueError(f"gamma must be a number in (0, 1], such as 0.95, not {spec.gamma!r}")
+    if not (_is(spec.time_limit, Integral) and spec.time_limit >= 1):
+        raise ValueError(f"time_limit must be a number of steps of at least 1, not {spec.time_limit!r}")
     if len(spec.action_meanings) != spec.num_actions:
         raise ValueError(f"action_meanings must name {spec.num_actions} actions, not {len(spec.action_meanings)}")
     if any(size < 1 for size in spec.observation_shape):
@@ -27,6 +29,19 @@ def valid_spec(spec: EnvironmentSpec) -> EnvironmentSpec:
     if spec.observation_dtype not in get_args(ObservationType):
         raise ValueError(f"observation_dtype must be float32, uint8 or bool, not {spec.observation_dtype}")
     return spec
+
+
+def of_gymnasium(given: object) -> str:
+    """What to do with an environment of Gymnasium or its class, as the end of a sentence; nothing for anything else."""
+    gymnasium = sys.modules.get("gymnasium")
+    kind = given if isinstance(given, type) else type(given)
+    if gymnasium is None or not issubclass(kind, gymnasium.Env):
+        return ""
+    return ": register it with Gymnasium in a module and name it 'gym:MODULE:ID'"
+
+
+def _is(given: object, kind: type) -> bool:
+    return isinstance(given, kind) and not isinstance(given, bool)
 
 
 def integers(values: ArrayLike, what: str) -> Int64:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from mzprobe.figures.style import PANEL_TITLE, WIDTH, agents_in_words, figure_style, thousands
+from mzprobe.figures.style import PANEL_TITLE, WIDTH, agents_in_words, figure_style, of_steps, thousands
 from mzprobe.stats import over_agents
 from mzprobe.tables import own_temperature
 
@@ -26,6 +26,7 @@ _SMALLEST, _NONE = "smallest error of its row, in most agents too", "not measure
 _PAIRS = {"own": "Policies at the T that collected data", "1": "Policies at T = 1"}
 
 
+@of_steps
 def aggregate_cross(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of the error at the largest h, one row a cell of the matrix.
 

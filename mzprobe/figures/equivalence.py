@@ -17,6 +17,7 @@ from mzprobe.figures.style import (
     figure_style,
     legend_below,
     means_in_words,
+    of_steps,
     panel_rows,
     thousands,
 )
@@ -29,6 +30,7 @@ LINES: dict[str, dict[str, Any]] = {
 }
 
 
+@of_steps
 def aggregate_equivalence(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of the error and of its parts' magnitudes, by both steps and order k."""
     by = ["training_step", "value_step", "k"]

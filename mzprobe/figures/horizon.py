@@ -9,7 +9,16 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mzprobe.figures.style import PANEL_TITLE, WIDTH, draw_mean, error_axes, figure_style, means_in_words, thousands
+from mzprobe.figures.style import (
+    PANEL_TITLE,
+    WIDTH,
+    draw_mean,
+    error_axes,
+    figure_style,
+    means_in_words,
+    of_steps,
+    thousands,
+)
 from mzprobe.stats import over_agents
 from mzprobe.tables import near_an_end
 
@@ -22,6 +31,7 @@ _TYPICAL: dict[str, dict[str, Any]] = {
 }
 
 
+@of_steps
 def aggregate_horizon(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents, one row a quantity, training step and horizon.
 

@@ -16,6 +16,7 @@ from mzprobe.figures.style import (
     figure_style,
     legend_below,
     means_in_words,
+    of_steps,
     panel_rows,
     simulations_axis,
     thousands,
@@ -36,6 +37,7 @@ LINES: dict[tuple[str, str], dict[str, Any]] = {
 POSSIBLE = "best action of all"
 
 
+@of_steps
 def aggregate_improvement(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of improvement, one row a training step, way to search and N.
 

@@ -2,9 +2,11 @@
 
 import pandas as pd
 
+from mzprobe.figures.style import of_steps
 from mzprobe.stats import over_agents
 
 
+@of_steps
 def aggregate_inspect(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of the absolute error of a sum of rewards, by sequence and steps along it."""
     steps = frame[frame["visits"].isna()]  # trees have visits

@@ -17,6 +17,7 @@ from mzprobe.figures.style import (
     figure_style,
     legend_below,
     means_in_words,
+    of_steps,
     start_at_zero,
     thousands,
 )
@@ -31,6 +32,7 @@ LINES: dict[str, dict[str, Any]] = {
 _AGENT, _COLDER = "MCTS, each agent", "first checkpoint at another temperature T"
 
 
+@of_steps
 def aggregate_online(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of the return, one row a policy and training step.
 

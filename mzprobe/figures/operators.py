@@ -15,6 +15,7 @@ from mzprobe.figures.style import (
     figure_style,
     legend_below,
     means_in_words,
+    of_steps,
     simulations_axis,
     thousands,
 )
@@ -36,6 +37,7 @@ RULES: dict[str, dict[str, Any]] = {
 _ROWS = {"trained": "Trained and acting by it", "acting": "Acting alone, agents of {}"}
 
 
+@of_steps
 def aggregate_operators(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of each quantity, one row a rule and N, at the last training step.
 

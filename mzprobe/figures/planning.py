@@ -18,6 +18,7 @@ from mzprobe.figures.style import (
     figure_style,
     legend_below,
     means_in_words,
+    of_steps,
     panel_rows,
     simulations_axis,
     start_at_zero,
@@ -75,6 +76,7 @@ ONE_STEP: dict[str, dict[str, Any]] = {
 _LEAVES = {"rollout": "leaf values by random rollout", "value": "leaf values by the value network"}
 
 
+@of_steps
 def aggregate_planning(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of the return, one row a training step, way to act and N."""
     how = ["leaf", "horizon", "counted_from", "temperature"]

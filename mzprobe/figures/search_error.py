@@ -18,6 +18,7 @@ from mzprobe.figures.style import (
     figure_style,
     legend_below,
     means_in_words,
+    of_steps,
     simulations_axis,
     start_at_zero,
     thousands,
@@ -43,6 +44,7 @@ LINES: dict[str, dict[str, Any]] = {
 }
 
 
+@of_steps
 def aggregate_search_error(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of `QUANTITIES`, by training step, prior and simulations.
 

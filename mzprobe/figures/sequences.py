@@ -16,6 +16,7 @@ from mzprobe.figures.style import (
     figure_style,
     legend_below,
     means_in_words,
+    of_steps,
     panel_rows,
     thousands,
 )
@@ -29,6 +30,7 @@ _TIES = "probability 0 in half of the states or more: ties"
 _WAYS = {"_at_1": "at T = 1", "_smoothed": "of smoothed visits"}  # other ways to rank, of which only rho is drawn
 
 
+@of_steps
 def aggregate_sequences(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of the quantities `probability` and `rank_error`, by training step and rank.
 

@@ -2,8 +2,9 @@
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import matplotlib as mpl
@@ -15,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+
+from mzprobe.errors import UsageError
 
 STYLE: Any = {
     "figure.dpi": 100,
@@ -72,6 +75,25 @@ def in_few_colours(png: bytes) -> bytes:
         palette = image.convert("RGB").quantize(256, method=method, kmeans=1, dither=Image.Dither.NONE)
         palette.save(buffer, format="PNG", optimize=True, dpi=image.info["dpi"])
     return buffer.getvalue()
+
+
+def of_steps(aggregate: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """An aggregate that refuses rows of no known training step, for which a figure has no place.
+
+    Raises:
+        UsageError: if there are any, as of an agent in memory that was not told its step.
+    """
+
+    @wraps(aggregate)
+    def refusing(frame: pd.DataFrame) -> pd.DataFrame:
+        if "training_step" in frame and frame["training_step"].isna().any():
+            raise UsageError(
+                "rows of no known training step are in no figure: make the agent with "
+                "origin=mzprobe.Origin(training_step=N), or draw them yourself"
+            )
+        return aggregate(frame)
+
+    return refusing
 
 
 def thousands(step: float, _position: int | None = None) -> str:

@@ -17,6 +17,7 @@ from mzprobe.figures.style import (
     figure_style,
     legend_below,
     means_in_words,
+    of_steps,
     panel_rows,
     start_at_zero,
     thousands,
@@ -33,6 +34,7 @@ LINES: dict[str, dict[str, Any]] = {
 _QUANTITIES = (*LINES, "priority", "decode_bias", "age")
 
 
+@of_steps
 def aggregate_targets(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of every quantity, by training step and fifth of an agent's positions.
 
@@ -53,6 +55,7 @@ def _in_parts(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return frame.assign(part=np.ceil(rank * PARTS).clip(1, PARTS).astype(int))
 
 
+@of_steps
 def aggregate_oldest(frame: pd.DataFrame) -> pd.DataFrame:
     """How far the oldest fifth of an agent's targets lies from the truth, mean and standard error over agents.
 

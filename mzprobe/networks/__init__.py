@@ -10,13 +10,24 @@ from mzprobe.config import NetworkConfig, ResNetConfig, VectorsConfig
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.memory import refuse_more_than_fits
-from mzprobe.networks.check import check_network
-from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork, Unroll
+from mzprobe.networks.check import check_network, look_at
+from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork, Unroll, evaluating
 from mzprobe.networks.mlp import MLPNetwork
 from mzprobe.networks.resnet import ResNet, latent_shape
 from mzprobe.networks.support import Support
 
-__all__ = ["MLPNetwork", "MuZeroNetwork", "ResNet", "Support", "TrainableNetwork", "Unroll", "build", "check_network"]
+__all__ = [
+    "MLPNetwork",
+    "MuZeroNetwork",
+    "ResNet",
+    "Support",
+    "TrainableNetwork",
+    "Unroll",
+    "build",
+    "check_network",
+    "evaluating",
+    "look_at",
+]
 
 
 def build(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generator) -> TrainableNetwork:

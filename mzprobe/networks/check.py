@@ -3,12 +3,15 @@
 import torch
 from torch import Tensor, nn
 
+from mzprobe._plugins import kind_of
 from mzprobe.compute import Compute
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import CheckFailed
 from mzprobe.inputs import as_tensor
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
 from mzprobe.networks.engine import engine_for
+
+_ROWS = 6
 
 
 @torch.no_grad()
@@ -27,9 +30,29 @@ def check_network(network: MuZeroNetwork, spec: EnvironmentSpec, *, device: str 
     Raises:
         CheckFailed: one sentence that names the rule and what was seen.
     """
+    if not isinstance(spec, EnvironmentSpec):
+        raise CheckFailed(f"spec must be that of an environment, env.spec, not {kind_of(spec)}")
     generator = torch.Generator().manual_seed(seed)
-    B, A = 6, spec.num_actions
-    shown = _observations(B, spec, generator)
+    look_at(network, _observations(_ROWS, spec, generator), spec.num_actions, device=device, seed=seed)
+
+
+@torch.no_grad()
+def look_at(network: MuZeroNetwork, shown: Tensor, num_actions: int, *, device: str = "cpu", seed: int = 0) -> None:
+    """As `check_network`, at given observations.
+
+    Args:
+        network: what to test, on `device`.
+        shown: B > 2 observations `[B, *shape]` of the environment's dtype, on the CPU.
+        num_actions: A.
+        device: where it lives.
+        seed: of the random actions.
+
+    Raises:
+        CheckFailed: as `check_network`.
+    """
+    lacking = [name for name in ("represent", "dynamics", "predict") if not callable(getattr(network, name, None))]
+    _rule(not lacking, f"it must have the functions represent, dynamics and predict, and lacks {', '.join(lacking)}")
+    generator, B, A = torch.Generator().manual_seed(seed), len(shown), num_actions
     observations = as_tensor(shown, device=device)
     state = _state(network)
     actions = torch.randint(A, (B,), generator=generator).to(device)

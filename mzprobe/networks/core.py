@@ -1,6 +1,8 @@
 """The network protocol, the training interface on top of it, and the pieces that networks share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -27,6 +29,24 @@ class MuZeroNetwork(Protocol):
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """f_theta: latents `[B, ...]` -> policy logits `[B, A]`, value `[B]` in environment units."""
         ...
+
+
+@contextmanager
+def evaluating(network: MuZeroNetwork) -> Iterator[None]:
+    """Within it a network that is a module in training mode is in evaluation mode; afterwards every part is as before.
+
+    Whoever probes an agent while training it must find it as it was.
+    """
+    if not isinstance(network, nn.Module) or not network.training:
+        yield
+        return
+    trained = [part for part in network.modules() if part.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for part in trained:
+            part.training = True
 
 
 class Unroll(NamedTuple):

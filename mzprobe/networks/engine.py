@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mzprobe.compute import Compute
 from mzprobe.inputs import as_tensor
 from mzprobe.networks.batching import in_batches, usual_batch_size
-from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork
+from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork, evaluating
 from mzprobe.networks.fused.weights import FusedWeights
 from mzprobe.networks.support import Support
 
@@ -152,8 +152,6 @@ class TorchEngine:
 
     def _call(self, name: str, *inputs: Tensor) -> list[Tensor]:
         """One of the network's functions, in evaluation mode and as precisely as asked for; gives float32 or more."""
-        if isinstance(self.network, nn.Module) and self.network.training:
-            self.network.eval()
         function = self._function(name)
 
         def call(*rows: Tensor) -> tuple[Tensor, ...]:
@@ -161,7 +159,7 @@ class TorchEngine:
             results = given if isinstance(given, tuple) else (given,)
             return tuple(x.float() if x.dtype == torch.bfloat16 else x for x in results)
 
-        with self.compute.autocast():
+        with evaluating(self.network), self.compute.autocast():
             return in_batches(call, *inputs, batch_size=self.batch_size)
 
     def _function(self, name: str) -> Callable[..., Any]:

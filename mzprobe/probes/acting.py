@@ -1,12 +1,15 @@
 """Agents that act otherwise than they were trained: what a question's settings say of the behaviour policy."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from mzprobe.agents import Agent
 from mzprobe.settings import ActingConfig
 
 AnyAgent = TypeVar("AnyAgent", bound=Agent)
+Measure = TypeVar("Measure", bound=Callable[..., Any])
 
 
 def acting_as(agent: AnyAgent, asked: ActingConfig) -> AnyAgent:
@@ -17,3 +20,14 @@ def acting_as(agent: AnyAgent, asked: ActingConfig) -> AnyAgent:
     temperature = agent.temperature if asked.temperature is None else asked.temperature
     search = agent.search.model_copy(update=changed)
     return replace(agent, search=search, temperature=temperature, root_noise=asked.noise)
+
+
+def as_asked(measure: Measure) -> Measure:
+    """A measure `(agent, config, ...)` whose agents act as its settings say, whoever calls it."""
+
+    @wraps(measure)
+    def asked(agent: Agent, config: Any, *others: list[Agent], **options: Any) -> Any:
+        compared = [[acting_as(other, config.acting) for other in some] for some in others]
+        return measure(acting_as(agent, config.acting), config, *compared, **options)
+
+    return cast(Measure, asked)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mzprobe.agents import Agent, or_missing
 from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.probes import cost
+from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
 from mzprobe.probes.horizon import cost_of_horizon, sampled, score_tree
@@ -39,6 +40,7 @@ UNITS = {
 }
 
 
+@as_asked
 def measure_cross(
     agent: Agent,
     config: CrossConfig,

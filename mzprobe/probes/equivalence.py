@@ -23,6 +23,7 @@ from mzprobe.envs import TabularEnvironment
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.networks.engine import Engine, engine_for
 from mzprobe.probes import cost
+from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_all_policies
 from mzprobe.probes.horizon import ERROR_UNITS, error_columns, sampled
@@ -52,6 +53,7 @@ UNITS = {
 }
 
 
+@as_asked
 def measure_equivalence(
     agent: Agent,
     config: EquivalenceConfig,

@@ -21,6 +21,7 @@ from mzprobe.compute import Compute
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes import cost
+from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.prefixes import SEQUENCES, Level, PrefixTree, portions, walk
 from mzprobe.probes.question import Question
@@ -58,6 +59,7 @@ UNITS = {
 }
 
 
+@as_asked
 def measure_horizon(
     agent: Agent, config: HorizonConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
@@ -143,8 +145,13 @@ def score_horizon(
 
     Raises:
         UsageError: if one state's sequences alone are more than fit.
+        ValueError: if there is no state or no step, or fewer than two sequences, which have no standard error.
     """
     A, S = environment.spec.num_actions, len(sample.states)
+    if S < 1 or horizon < 1 or (sequences is not None and sequences < 2):
+        raise ValueError(
+            f"at least 1 state, 1 step and 2 sampled sequences are needed, not {S}, {horizon} and {sequences}"
+        )
     widest = A**horizon if sequences is None else min(A**horizon, sequences)
     parts = portions(S, widest, batch_size)
     uniforms = None if sequences is None else generator.random((S, sequences, horizon))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mzprobe.agents import Agent
 from mzprobe.behaviour import BehaviourPolicy, Policy, action_values
 from mzprobe.probes import cost
+from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, draw_states, rollout_seed
@@ -52,6 +53,7 @@ class Cell(NamedTuple):
     simulations: int
 
 
+@as_asked
 def measure_improvement(
     agent: Agent, config: ImprovementConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:

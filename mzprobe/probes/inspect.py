@@ -21,6 +21,7 @@ from mzprobe.envs.core import legal_actions
 from mzprobe.errors import UsageError
 from mzprobe.pictures import pictures_of, svg_of
 from mzprobe.probes import cost
+from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.horizon import cost_of_horizon, score_agent
 from mzprobe.probes.prefixes import PrefixTree, walk_all
@@ -66,6 +67,7 @@ UNITS = {
 }
 
 
+@as_asked
 def measure_inspect(
     agent: Agent,
     config: InspectConfig,

@@ -9,6 +9,7 @@ import pandas as pd
 from mzprobe.agents import Agent, or_missing
 from mzprobe.behaviour import Episodes, Policy, draw_episode_numbers, play_episodes
 from mzprobe.probes import cost
+from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, probe_generator
@@ -28,6 +29,7 @@ UNITS = {
 }
 
 
+@as_asked
 def measure_online(
     agent: Agent, config: OnlineConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:

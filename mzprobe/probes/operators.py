@@ -25,6 +25,7 @@ from mzprobe.behaviour import (
     play_episodes,
 )
 from mzprobe.probes import cost
+from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import episode_rows
@@ -77,6 +78,7 @@ class Asked(NamedTuple):
     target_regret: Float64
 
 
+@as_asked
 def measure_operators(
     agent: Agent, config: OperatorsConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:

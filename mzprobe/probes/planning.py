@@ -28,6 +28,7 @@ from mzprobe.behaviour import (
     play_episodes,
 )
 from mzprobe.probes import cost
+from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import episode_rows
@@ -74,6 +75,7 @@ class Players(Protocol):
         ...
 
 
+@as_asked
 def measure_planning(
     agent: Agent,
     config: PlanningConfig,

@@ -3,11 +3,12 @@
 What is called may be named as `module:attribute` instead, and is imported when it is needed: a figure needs no torch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mzprobe._plugins import load_attribute, plugged
+from mzprobe.errors import UsageError
 from mzprobe.settings import QUESTIONS, ProbeConfig
 
 if TYPE_CHECKING:
@@ -66,6 +67,14 @@ class Question:
         """
         return rows[[name for name in self.units if name in rows or name not in self.optional]]
 
+    def odd_columns(self, columns: Iterable[Any]) -> list[str]:
+        """The columns that rows have and the question does not, or lack, sorted."""
+        return sorted(({*columns} ^ {*self.units}) - {*self.optional})
+
+    def usual_steps(self, there: Collection[int]) -> tuple[int, ...]:
+        """The training steps that are looked at unless told, of an agent that has these; none means all."""
+        return self.steps if len(there) > 1 else ()
+
     def side_by_side(self, config: ProbeConfig) -> int:
         """Searches that it runs side by side, for an estimate of its time."""
         side_by_side: int = getattr(config, "episodes") if self.plays else TREES  # noqa: B009 - of those settings alone
@@ -77,12 +86,19 @@ class Question:
         return f"{self.name}-{kind}" if kind else self.name
 
     def ask(self, agent: "Agent", config: ProbeConfig, *others: "list[Agent]", **options: Any) -> "pd.DataFrame":
-        """Measures one checkpoint, whose agent acts as the settings say."""
-        from mzprobe.probes.acting import acting_as
+        """Measures one checkpoint, whose agent acts as the settings say.
 
-        acting = acting_as(agent, config.acting)
-        compared = [[acting_as(other, config.acting) for other in some] for some in others]
-        rows: pd.DataFrame = resolved(self.measure)(acting, config, *compared, **options)
+        Raises:
+            UsageError: if that gives other columns than the question's.
+        """
+        from mzprobe.probes.acting import as_asked
+
+        rows: pd.DataFrame = as_asked(resolved(self.measure))(agent, config, *others, **options)
+        odd = self.odd_columns(rows)
+        if odd:
+            raise UsageError(
+                f"question {self.name} gave other columns than its units name ({', '.join(odd)}): mend its measure"
+            )
         return rows
 
     def price(self, agent: "Agent", config: ProbeConfig, others: int) -> "Cost":

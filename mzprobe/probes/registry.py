@@ -1,6 +1,6 @@
 """All questions by name: ours, each with its probe, and those of installed packages."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -34,23 +34,38 @@ def _questions() -> dict[str, Question]:
 PROBES = _questions()
 
 
-def measure(agent: Agent, question: str, *, others: Sequence[Agent] = (), **settings: Any) -> pd.DataFrame:
+def measure(
+    agent: Agent,
+    question: str | Question,
+    *,
+    others: Sequence[Agent] = (),
+    on_progress: Callable[[float], None] = lambda _: None,
+    **settings: Any,
+) -> pd.DataFrame:
     """Asks an agent a question: the rows of its table.
 
     Args:
         agent: that is asked.
-        question: its name, such as `horizon`; the names are those of the tables.
+        question: its name, such as `horizon`, those of the tables; or a question of your own.
         others: for `cross` those whose policies, for `equivalence` those whose values the model is asked about; the
             agent's own without any.
+        on_progress: told now and then the share that is done, from 0 to 1.
         **settings: of the question; what is left out is as on the command line.
 
     Raises:
-        UsageError: if there is no such question, or a setting is not one of its.
+        UsageError: if there is no such question, a setting is not one of its, or another agent is of another
+            environment.
     """
-    if question not in PROBES:
+    if isinstance(question, str) and question not in PROBES:
         raise UsageError(f"there is no question {question}: choose among {', '.join(PROBES)}")
-    probe = PROBES[question]
+    probe = PROBES[question] if isinstance(question, str) else question
     if others and not probe.pair:
-        raise UsageError(f"{question} asks about one agent: leave the others out")
-    config = validated(probe.config, settings, question)
-    return probe.ask(agent, config, *([list(others) or [agent]] if probe.pair else []))
+        raise UsageError(f"{probe.name} asks about one agent: leave the others out")
+    for other in others:
+        if other.environment.spec != agent.environment.spec:
+            raise UsageError(
+                f"{probe.name} asks about agents of one environment, and {other.environment.spec.name} is not "
+                f"{agent.environment.spec.name} with the same discount, time limit and observations: leave it out"
+            )
+    config = validated(probe.config, settings, probe.name)
+    return probe.ask(agent, config, *([list(others) or [agent]] if probe.pair else []), on_progress=on_progress)

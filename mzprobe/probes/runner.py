@@ -93,7 +93,7 @@ class ProbeRun:
         there = self.source.checkpoints(self.agent)
         if not there:
             raise UsageError(f"{self.agent} holds no checkpoints: train the agent with mzprobe train")
-        wanted = self.steps or (self.probe.steps if len(there) > 1 else ())
+        wanted = self.steps or self.probe.usual_steps(there)
         if self.probe.file and not wanted:
             there = {step: path for step, path in there.items() if (path / self.probe.file).exists()}
             if not there:
@@ -234,7 +234,7 @@ def _refuse_others_acting(path: Path, config: ProbeConfig) -> None:
 
 def _refuse_other_rows(path: Path, old: Table, probe: Question, origins: Mapping[int, Origin]) -> None:
     """Refuses to add to a table of other columns, or of other weights of a step that is asked for."""
-    columns = sorted(({*old.frame.columns} ^ {*probe.units}) - {*probe.optional})
+    columns = probe.odd_columns(old.frame)
     if columns:
         raise UsageError(f"{path} was made with other columns ({', '.join(columns)}): {_OTHER_TABLE}")
     for step, origin in origins.items():

@@ -20,6 +20,7 @@ from mzprobe.agents import Agent
 from mzprobe.envs import Environment
 from mzprobe.envs.core import rewards_along
 from mzprobe.probes import cost
+from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, rollout_seed
@@ -50,6 +51,7 @@ UNITS = {
 }
 
 
+@as_asked
 def measure_search_error(
     agent: Agent, config: SearchErrorConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:

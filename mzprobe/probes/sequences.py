@@ -18,6 +18,7 @@ from mzprobe.compute import Compute
 from mzprobe.envs import Environment
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes import cost
+from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.prefixes import SEQUENCES, PrefixTree, portions, walk_all
 from mzprobe.probes.question import Question
@@ -59,6 +60,7 @@ UNITS = {
 }
 
 
+@as_asked
 def measure_sequences(
     agent: Agent, config: SequencesConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:

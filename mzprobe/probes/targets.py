@@ -18,6 +18,7 @@ from mzprobe.checkpoints import TARGETS
 from mzprobe.errors import UsageError
 from mzprobe.networks.engine import engine_for
 from mzprobe.probes import cost
+from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, probe_generator
@@ -45,6 +46,7 @@ WITHOUT = (
 )
 
 
+@as_asked
 def measure_targets(
     agent: Agent, config: TargetsConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """What a search plans in: the planning-model protocol, the learned model and the true one."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mzprobe.compute import Compute
 from mzprobe.envs.core import Environment, concatenate, legal_actions
+from mzprobe.names import check_choice
 from mzprobe.networks.core import MuZeroNetwork
 from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
@@ -84,6 +85,7 @@ class LearnedModel:
         compute: Compute | None = None,
         batch_size: int | None = None,
     ) -> None:
+        check_choice(prior, get_args(Prior), "prior")
         self.network = network
         self.num_actions = num_actions
         self.gamma = gamma
@@ -228,6 +230,7 @@ class TrueModel:
         leaf: LeafValue = "value",
         compute: Compute | None = None,
     ) -> None:
+        check_choice(prior, get_args(Prior), "prior")
         if network is None and (prior == "policy" or leaf == "value"):
             raise ValueError(
                 "a policy prior and a value leaf need a network: give one, or a uniform prior and rollouts"
@@ -331,7 +334,11 @@ def planning_in(
         compute: how it runs.
         batch_size: of every call of the learned model by torch.
         **options: prior and leaf.
+
+    Raises:
+        UsageError: if there is no such model or prior.
     """
+    check_choice(model, get_args(Model), "model")
     if model == "true":
         return TrueModel(environment, network, compute=compute, **options)
     spec = environment.spec

@@ -33,7 +33,7 @@ def sources() -> dict[str, Source]:
     return found
 
 
-def find_source(path: Path, *, source: Any = None, given: Sequence[str] = ()) -> Source:
+def find_source(path: Path, *, source: Any = None, given: Sequence[str] = (), allow: Sequence[str] = ()) -> Source:
     """The source of the agents at a path.
 
     Args:
@@ -41,25 +41,35 @@ def find_source(path: Path, *, source: Any = None, given: Sequence[str] = ()) ->
         source: its name, `module:attribute` of a Source or an Adapter of your own, or that itself; without it, the
             first that recognises what lies there.
         given: `KEY=VALUE`, facts of `sources.foreign.Facts` that are known better than the file or its authors say.
+        allow: modules whose code the checkpoint may name.
 
     Raises:
         UsageError: if nothing is there, no source knows it, or it knows all facts itself.
     """
+    found = _found(path, source)
+    if isinstance(found, FileSource):
+        return replace(found, given=(*found.given, *given), allow=(*found.allow, *allow))
+    if given:
+        raise UsageError(f"agents of the source {found.name} say all of it themselves: leave --agent out")
+    return found
+
+
+def _found(path: Path, source: Any) -> Source:
     if source is not None and not isinstance(source, str):
-        return _with_facts(_source_of(source), given)
+        return _source_of(source)
     if source is not None and ":" in source:
-        return _with_facts(_source_of(load_attribute(source)), given)
+        return _source_of(load_attribute(source))
     known = sources()
     if source is not None:
         if source not in known:
             raise UsageError(f"there is no source {source}{nearest(source, known)}: the sources are {', '.join(known)}")
-        return _with_facts(known[source], given)
+        return known[source]
     refuse_absent(path, remedy=NO_AGENT)
     for one in known.values():
         if one.recognises(path):
-            return _with_facts(one, given)
+            return one
     if path.is_dir():
-        return _with_facts(known["own"], given)  # says what is missing
+        return known["own"]  # says what is missing
     raise UsageError(
         f"{path} is no checkpoint that mzprobe knows (mzprobe sources lists them): give another path, or write an "
         "adapter and name it with --source"
@@ -89,7 +99,7 @@ def open_agent(
         MzprobeError: if there is no such agent, or several, or it cannot be read.
     """
     place = Path(path)
-    found = find_source(place, source=source, given=given)
+    found = find_source(place, source=source, given=given, allow=allow)
     if not (isinstance(found, Own) and found.is_checkpoint(place)):
         agents = found.agents(place)
         if len(agents) > 1:
@@ -110,11 +120,3 @@ def _source_of(made: Any) -> Source:
         source: Source = one
         return source
     raise UsageError(f"{made!r} is neither a Source nor an Adapter: see docs/adapters.md")
-
-
-def _with_facts(source: Source, given: Sequence[str]) -> Source:
-    if not given:
-        return source
-    if not isinstance(source, FileSource):
-        raise UsageError(f"agents of the source {source.name} say all of it themselves: leave --agent out")
-    return replace(source, given=tuple(given))

@@ -23,12 +23,13 @@ from mzprobe.config import MOST, Config, EnvironmentConfig, NonNegative, NonNega
 from mzprobe.envs import Environment
 from mzprobe.envs.history import HistoryEnvironment
 from mzprobe.errors import CheckFailed, CheckpointError, MzprobeError, UsageError
+from mzprobe.names import GYM
 from mzprobe.networks import MuZeroNetwork, check_network
 from mzprobe.networks.engine import placed
 from mzprobe.networks.fully_connected import Chain
 from mzprobe.sources.layouts import ARCHIVES, Layout
 from mzprobe.threads import limited_threads
-from mzprobe.trust import refuse_code
+from mzprobe.trust import modules_of, refuse_code
 
 _BATCH_SIZE = 256  # of a call of a network in a search
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
@@ -110,6 +111,7 @@ class FileSource:
     adapter: Adapter
     given: tuple[str, ...] = ()  # KEY=VALUE, facts that a user knows better
     layout: Layout = ARCHIVES
+    allow: tuple[str, ...] = ()  # modules whose code a file, or its adapter, may name
 
     @property
     def name(self) -> str:
@@ -160,10 +162,10 @@ class FileSource:
             differences=described.differences,
         )
 
-    def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:  # noqa: ARG002
-        """As in the protocol; what a file names is not run at all."""
+    def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:
+        """As in the protocol; of what a file names, only what its user allows or names too is run."""
         tree = self.layout.read(checkpoint)
-        described = self._described(tree, checkpoint)
+        described = self._described(tree, checkpoint, allow)
         facts, environment = described.facts, _environment(described.facts)
         try:
             network = self.adapter.network(tree, source=checkpoint)
@@ -191,12 +193,12 @@ class FileSource:
         """
         return self._described(self.layout.read(checkpoint), checkpoint)
 
-    def _described(self, tree: Any, checkpoint: Path) -> Described:
+    def _described(self, tree: Any, checkpoint: Path, allow: Sequence[str] = ()) -> Described:
         if not self.adapter.recognises(tree):
             raise CheckpointError(f"{checkpoint} is no checkpoint of {self.adapter.of}: give another file")
         described = self.adapter.describe(tree, source=checkpoint)
-        refuse_code(described.facts.model_dump(), allow=(), source=checkpoint)  # what is given is the user's own word
         facts = with_overrides(described.facts, self.given)
+        refuse_code(facts.model_dump(), allow=[*self.allow, *allow, *_own_word(self.given)], source=checkpoint)
         for key, value in (("environment.name", facts.environment.name), ("temperature", facts.temperature)):
             if value in ("", None):
                 raise UsageError(f"{checkpoint} does not say its {key}, nor do its authors: give --agent {key}=VALUE")
@@ -215,6 +217,11 @@ class FileSource:
     def _run(self, checkpoint: Path, step: int | None) -> str:
         """A name for the agent's tables."""
         return _UNFIT.sub("-", f"{self.name}-{self.layout.agent_of(checkpoint, step)}").strip("-.")
+
+
+def _own_word(given: Sequence[str]) -> tuple[str, ...]:
+    """The modules that a user names with the facts that are given."""
+    return modules_of(with_overrides(Facts(environment=EnvironmentConfig(name=GYM)), given))
 
 
 def _environment(facts: Facts) -> Environment:

@@ -247,7 +247,7 @@ def _there(
         if missing:
             return "is rounded, so that nothing can be added to it", True, missing
     unlike = "" if _equal(record, new) else differing(record, new)
-    columns = sorted(({*record["units"]} ^ {*probe.units}) - {*probe.optional})
+    columns = probe.odd_columns(record["units"])
     if columns and not unlike:
         unlike = f"columns ({', '.join(columns)})"
     return (f"was made with other {unlike}", False, every) if unlike else ("", False, missing)
@@ -280,7 +280,7 @@ def _wanted(
     """The training steps that a probe will look at when the agent is trained: as its `ProbeRun` finds them then."""
     ends = max(kept, default=-1) >= max(expected)  # it is trained, maybe further
     there = sorted(kept if ends else {*kept, *expected})
-    wanted = tuple(steps) or (probe.steps if len(there) > 1 else ())
+    wanted = tuple(steps) or probe.usual_steps(there)
     if wanted or not probe.file:
         return tuple(sorted(set(wanted))) or tuple(there)
     # What is kept of training is not there before it, and not in a checkpoint that was made without.

@@ -80,7 +80,7 @@ class Trainer:
         *,
         seed: int,
         run: str,
-        out: Path,
+        out: Path | str,
         command: str,
         compute: Compute | None = None,
         any_version: bool = False,
