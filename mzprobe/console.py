@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from mzprobe.signals import heard
+from mzprobe.streams import mute_streams
 
 # Names and paths are shown as they are, whatever brackets and colons are in them.
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -87,7 +88,10 @@ def stopping(stop: Callable[[], Any], *, what: str = "finishing the step and sav
     """Within it, Ctrl-C, SIGTERM and SIGHUP say `what` and call `stop` once; a second one interrupts at once."""
 
     def act(number: Signals) -> None:
-        errors.print(f"{number.name} received: {what}")
+        try:
+            errors.print(f"{number.name} received: {what}")
+        except OSError:  # the terminal is gone, or the disk full: what is said matters less than what is saved
+            mute_streams()
         stop()
 
     with heard(act):

@@ -1,5 +1,6 @@
 """One command at a time in a folder or at a file: a lock that the operating system lets go when its holder dies."""
 
+import errno
 import json
 import os
 import platform
@@ -18,6 +19,8 @@ from mzprobe.errors import InUse, MzprobeError, MzprobeWarning
 from mzprobe.files import leftovers, remove_leftovers, said_of
 
 _TRIES = 20  # to lock a file that others remove just then
+_BLINK = 0.2  # seconds to wait for whoever only looks whether it is held
+_LOCKLESS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)  # what file systems without locks say
 _MOMENTS = 60.0  # seconds to wait for a command that takes less
 
 
@@ -44,14 +47,15 @@ def held(path: Path, *, wait: float = 0.0) -> Iterator[None]:
     if not os.access(path.parent, os.W_OK):  # else it would be noticed after the work
         raise MzprobeError(f"{path.parent} cannot be written to: give another folder, or mend its permissions")
     try:
-        lock = _locked(file, wait)
-    except Timeout:
-        raise InUse(f"{path} is in use by {_holder(file)}: wait until it is done, or stop it") from None
-    except (OSError, NotImplementedError) as reason:
+        with said_of(path):
+            lock = _locked(file, wait)
+    except _NoLocksError as reason:
         said = f"{path} cannot be locked ({reason}): let no other command write there"
         warnings.warn(said, MzprobeWarning, stacklevel=4)
         yield
         return
+    if lock is None:
+        raise InUse(f"{path} is in use by {_holder(file)}: wait until it is done, or stop it")
     try:
         with suppress(OSError):  # it names the holder, and holds nothing
             file.write_text(_me(), "utf-8")
@@ -62,25 +66,43 @@ def held(path: Path, *, wait: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
-def _locked(file: Path, wait: float) -> FileLock:
-    """Locks the file that has this name now.
+class _NoLocksError(Exception):
+    """The file system has no locks, or they keep nobody out."""
+
+
+def _locked(file: Path, wait: float) -> FileLock | None:
+    """Locks the file that has this name now; None where another holds it.
 
     A former holder may have removed the one that was opened before it was locked; then the name can be locked again.
 
     Raises:
-        Timeout: if another holds it.
-        OSError: if it can be locked again and again, so that its locks keep nobody out.
+        OSError: if its file cannot be written.
+        _NoLocksError: if nothing can be locked there, or again and again.
     """
-    for _ in range(_TRIES):
-        lock, again = FileLock(file), FileLock(file)
-        lock.acquire(timeout=wait, poll_interval=0.1)
-        try:
-            again.acquire(timeout=0)
-        except Timeout:
-            return lock
-        again.release()
-        lock.release()
-    raise OSError("locks keep nobody out there")
+    try:
+        for _ in range(_TRIES):
+            # A file in the place of a lock would outlive a holder that is killed.
+            lock, again = (FileLock(file, fallback_to_soft=False) for _ in range(2))
+            lock.acquire(timeout=max(wait, _BLINK), poll_interval=0.1)
+            try:
+                again.acquire(timeout=0)
+            except Timeout:
+                return lock
+            again.release()
+            lock.release()
+    except Timeout:  # an OSError itself
+        return None
+    except NotImplementedError as reason:
+        raise _NoLocksError(reason) from None
+    except PermissionError:
+        if file.exists():  # of another user, whose lock it is
+            return None
+        raise
+    except OSError as reason:
+        if reason.errno in _LOCKLESS:
+            raise _NoLocksError(reason) from None
+        raise
+    raise _NoLocksError("locks keep nobody out there")
 
 
 @contextmanager
@@ -109,13 +131,16 @@ def folder_held(folder: Path) -> Iterator[None]:
 class Holder:
     """Who holds a lock, or held it when it was killed."""
 
+    file: Path  # of the lock
     process: int
     host: str
     begun: str = ""  # when that process began, as far as its system shows it: numbers are given again
 
     def lives(self) -> bool:
-        """Whether it still runs; of another machine, or where nobody can tell, it is taken to."""
-        if self.host != platform.node() or os.name == "nt":  # where asking would end it
+        """Whether it still runs, of another machine whether its lock is held; where nobody can tell it is taken to."""
+        if self.host != platform.node():
+            return not _is_free(self.file)
+        if os.name == "nt":  # where asking would end it
             return True
         try:
             os.kill(self.process, 0)
@@ -129,11 +154,29 @@ class Holder:
 
 def holder(path: Path) -> Holder | None:
     """Who last locked a path and has not let it go; the lock is read, not touched."""
+    file = _file_of(path)
     try:
-        found = json.loads(_file_of(path).read_text("utf-8"))
-        return Holder(process=int(found["process"]), host=str(found["host"]), begun=str(found.get("begun", "")))
+        found = json.loads(file.read_text("utf-8"))
+        process, begun = int(found["process"]), str(found.get("begun", ""))
+        return Holder(file=file, process=process, host=str(found["host"]), begun=begun)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _is_free(file: Path) -> bool:
+    """Whether nobody holds a lock, asked by sharing it for a moment; where that cannot be asked, somebody does."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    try:
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _shown(process: int) -> tuple[str, str]:

@@ -148,10 +148,17 @@ def test_a_killed_study_is_stopped_though_its_locks_are_there(runs, folder):
     assert not any(table.running for table in found.agents[0].tables)
 
 
-def test_a_holder_elsewhere_is_taken_to_live(tmp_path):
+def test_a_holder_elsewhere_lives_as_long_as_its_lock(tmp_path):
     assert holder(tmp_path / "x") is None
+    with held(tmp_path / "x"):
+        (tmp_path / ".x.lock").write_text(json.dumps({"process": 1, "host": "elsewhere.example"}))
+        assert holder(tmp_path / "x").lives()
     (tmp_path / ".x.lock").write_text(json.dumps({"process": 1, "host": "elsewhere.example"}))
-    assert holder(tmp_path / "x").lives()
+    gone = holder(tmp_path / "x")
+    assert not gone.lives()  # its machine has crashed
+    with held(tmp_path / "x"):  # who looks keeps nobody out
+        pass
+    assert not gone.lives()
     (tmp_path / ".x.lock").write_text("half a rec")
     assert holder(tmp_path / "x") is None
 

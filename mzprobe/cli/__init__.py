@@ -32,12 +32,13 @@ from mzprobe.cli.playing import play
 from mzprobe.cli.probes import add_commands
 from mzprobe.cli.reporting import report
 from mzprobe.cli.resuming import taken_from_record
-from mzprobe.cli.saying import flush_streams, open_streams, refuse_removed_folder, say
+from mzprobe.cli.saying import refuse_removed_folder, say
 from mzprobe.cli.status import status
 from mzprobe.cli.study import study
 from mzprobe.errors import Interrupted, MzprobeError, UsageError, said_of_unexpected, warnings_to
 from mzprobe.names import check_name
 from mzprobe.signals import exit_code, interrupting
+from mzprobe.streams import flush_streams, open_streams
 
 GUIDE = """
 What has a MuZero model really learned, and does it help planning?
