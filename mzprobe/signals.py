@@ -70,6 +70,21 @@ def interrupting() -> Iterator[None]:
 
 
 @contextmanager
+def kept() -> Iterator[None]:
+    """After it signals are heard as before it, whatever a library did in between that wants to hear them itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {sign: signal.getsignal(sign) for sign in STOPS}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            if handler is not None:  # else it was not set from Python
+                signal.signal(sign, handler)
+
+
+@contextmanager
 def unbroken() -> Iterator[None]:
     """A write: a signal that comes within it is acted on when it is done, even if it fails."""
     if threading.current_thread() is not threading.main_thread():

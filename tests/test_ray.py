@@ -4,12 +4,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from forks import everything
 from tasks import done_at_once
 
-from mzprobe.execution.on_ray import Mailbox
+from mzprobe.errors import Interrupted
+from mzprobe.execution.core import Needs
+from mzprobe.execution.on_ray import _RETRIES, Mailbox, _Driver, _run_there
+from mzprobe.execution.schedule import Schedule
+from mzprobe.recording import code
 from mzprobe.settings import load_study, study_runs
 
 SCRIPT = Path(__file__).parent / "helpers" / "ray_cluster.py"
@@ -87,6 +92,95 @@ def test_what_tasks_say_is_taken_once(tmp_path):
     assert not box.stopping()
     box.stop()
     assert box.stopping()
+
+
+class LostError(Exception):
+    """As Ray's errors of what is lost."""
+
+
+class RaisedError(LostError):
+    """As Ray's error of a task that has raised."""
+
+    def __init__(self, cause):
+        super().__init__(f"the task raised {cause!r}")
+        self.cause = cause
+
+
+class Gives:
+    """As Ray, asked for what a task said: it raises that, or gives it."""
+
+    exceptions = SimpleNamespace(RayError=LostError, RayTaskError=RaisedError)
+
+    def __init__(self, said):
+        self.said = said
+
+    def get(self, _):
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+def driver_of(said, states):
+    """The driver of one task of which that is heard."""
+    task = SimpleNamespace(name="seed 0 train", label="seed 0", after=(), needs=Needs())
+    schedule = Schedule([task], Needs())
+    schedule.next()
+    on_state = lambda _, state, sentence: states.append((state, sentence))  # noqa: E731 - as short as it is said
+    return task, _Driver(Gives(said), [task], schedule, lambda: None, lambda _: None, on_state)
+
+
+def test_what_a_node_raises_is_a_failure_and_what_is_lost_begins_again():
+    states = []
+    task, driver = driver_of(RaisedError(ModuleNotFoundError("No module named 'mine'")), states)
+    driver._ended(task, None)
+    ((state, said),) = states
+    assert state == "failed"
+    assert said.startswith("seed 0: ")
+    assert "No module named 'mine'" in said
+    for reason in (LostError("its node died"), RaisedError(LostError("its mailbox died")), "it was told to stop"):
+        states.clear()
+        task, driver = driver_of(reason, states)
+        for _ in range(_RETRIES):
+            driver._ended(task, None)
+            assert driver.schedule.next() is task
+        assert states == []
+        driver._ended(task, None)
+        ((state, said),) = states
+        assert (state, driver.schedule.over) == ("failed", True)
+        assert said.startswith(f"seed 0: seed 0 train was lost {_RETRIES} times with where it ran (it")
+
+
+def test_a_signal_that_comes_as_an_error_of_ray_stops_all_the_same(monkeypatch):
+    _, driver = driver_of(None, [])
+    stopped = []
+    driver.mailbox = driver.remote = None
+    monkeypatch.setattr(driver, "_connect_tasks", lambda: None)
+    monkeypatch.setattr(driver, "_stop", lambda: stopped.append(True))
+    driver.ray.kill = lambda _: None
+    for cause, error in ((Interrupted("stop"), Interrupted), (KeyboardInterrupt(), Interrupted), (None, SystemError)):
+        reason = SystemError("returned a result with an exception set")
+        reason.__cause__ = cause
+
+        def raises(reason=reason):
+            raise reason
+
+        monkeypatch.setattr(driver, "_relay", raises)
+        with pytest.raises(error):
+            driver.run()
+    assert stopped == [True, True]
+
+
+def test_a_node_with_another_mzprobe_or_without_a_package_says_so(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.chdir(tmp_path)
+    here = os.uname().nodename
+    said = _run_there(b"", None, str(tmp_path), "another", False).sentence
+    assert said == f"node {here} has another mzprobe than this one: install the same one on all nodes"
+    called = b"cnot_there_at_all\nTask\n."  # a pickle that names a class of a module
+    said = _run_there(called, None, str(tmp_path), code(), False).sentence
+    assert said.startswith(f"node {here} lacks a package of this study (No module named 'not_there_at_all'): install")
+    said = _run_there(b"", None, str(tmp_path / "gone"), code(), False).sentence
+    assert said.endswith(f"is not there on node {here}: run the study in a folder that all nodes share")
 
 
 def test_without_ray_and_without_a_cluster_a_study_says_what_is_missing(run_cli, tmp_path, monkeypatch):

@@ -148,6 +148,19 @@ def test_a_killed_study_is_stopped_though_its_locks_are_there(runs, folder):
     assert not any(table.running for table in found.agents[0].tables)
 
 
+def test_what_was_made_with_other_settings_is_not_done(runs, folder, tiny_config):
+    one = STUDY.model_copy(update={"seeds": (0,)})
+    assert seen(folder, runs, one).done
+    longer = one.model_copy(update={"online": OnlineConfig(episodes=3)})
+    (agent,) = seen(folder, runs, longer).agents
+    assert (agent.standing, [table.done for table in agent.tables]) == ("trained", [0, 3])
+    other = [StudyRun(name="tiny", variant="", config=tiny_config("training.n_step=3"))]
+    found = seen(folder, other, one)
+    assert [agent.standing for agent in found.agents] == ["other settings"]
+    assert not found.done
+    assert "1 other settings" in headline(found)
+
+
 def test_a_holder_elsewhere_lives_as_long_as_its_lock(tmp_path):
     assert holder(tmp_path / "x") is None
     with held(tmp_path / "x"):
@@ -186,7 +199,8 @@ def test_the_command_shows_a_study_and_a_run_and_ends_its_watch_when_all_is_done
     run_cli, folder, tiny_keys, monkeypatch
 ):
     monkeypatch.chdir(folder)
-    lines = ['preset = "cartpole"', "seeds = [0, 1]", "online.episodes = 2", "horizon.states = 4", "[overrides]"]
+    lines = ['preset = "cartpole"', "seeds = [0, 1]", "online.episodes = 2", "[horizon]"]
+    lines += ["states = 4", "episodes = 1", "horizon = 2", "[overrides]"]
     lines += [f'"{key}" = {value}' for key, value in tiny_keys.items()]
     (folder / "tiny.toml").write_text("\n".join(lines))
     code, out, said = run_cli("status", "tiny.toml")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -17,7 +18,7 @@ from mzprobe.settings import CrossConfig, OnlineConfig, StepsConfig, StudyConfig
 from mzprobe.study import refusal
 from mzprobe.study.aside import put_aside
 from mzprobe.study.plan import training_planned
-from mzprobe.tables import read_table
+from mzprobe.tables import read_table, write_table
 
 STUDY = StudyConfig(
     preset="cartpole",
@@ -150,6 +151,34 @@ def test_another_configuration_puts_the_agent_aside_and_all_of_it_is_made_anew(t
     assert names(STUDY, other, there) == []
     assert {name for name in tables(there) if tables(there)[name] == tables(whole)[name]} == set()
     assert put_aside(folder).name == "seed-0.before-2"
+
+
+def test_a_table_of_times_of_another_training_is_in_the_way_before_it_begins(tiny_config, runs, there):
+    timing = table(there, "timing")
+    other = [StudyRun(name="tiny", variant="", config=tiny_config("training.n_step=3"))]
+    for gone in ("checkpoints", "analyses/tiny/online", "analyses/tiny/horizon", "analyses/tiny/cross"):
+        shutil.rmtree(there / gone)
+    assert timing.exists()
+    todo, _ = tasks_of(STUDY, other, there)
+    said = refusal(todo, overwrite=False)
+    assert said.startswith(f"{timing} was made with other config (training.n_step): replace it with --overwrite, or")
+    assert refusal(todo, overwrite=True) is None
+    done_here(STUDY, other, there, overwrite=True)
+    assert names(STUDY, other, there) == []
+    assert refusal(tasks_of(STUDY, runs, there)[0], overwrite=False) is not None
+
+
+def test_times_of_another_training_are_not_taken_for_those_of_a_trained_agent(tiny_config, runs, there):
+    timing = table(there, "timing")
+    own = read_table(timing)
+    training = {**own.record["config"]["training"], "n_step": 3}
+    write_table(timing, replace(own, record={**own.record, "config": {**own.record["config"], "training": training}}))
+    todo, tasks = tasks_of(STUDY, runs, there)
+    assert not todo[0].trained
+    assert refusal(todo, overwrite=False).startswith(f"{timing} was made with other config (training.n_step): replace")
+    assert tasks[0].name == "seed 0 train"
+    done_here(STUDY, runs, there, overwrite=True)
+    assert names(STUDY, runs, there) == []
 
 
 def test_a_run_taken_further_is_no_other_one(tiny_config, there):

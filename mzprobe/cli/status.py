@@ -86,7 +86,7 @@ def headline(seen: "StudyStatus") -> str:
     )
 
 
-_STANDINGS = ("done", "trained", "probing", "training", "stopped", "waiting", "not begun")
+_STANDINGS = ("done", "trained", "probing", "training", "stopped", "waiting", "not begun", "other settings")
 
 
 def lines(seen: "StudyStatus") -> list[str]:

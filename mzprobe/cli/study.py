@@ -1,8 +1,10 @@
 """`mzprobe study`: agents, probes, figures and claims by one command."""
 
+import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -24,12 +26,14 @@ from mzprobe.cli.options import (
     check_device,
 )
 from mzprobe.errors import Interrupted, UsageError
+from mzprobe.locks import held, holder
 from mzprobe.recording import portable
 
 if TYPE_CHECKING:
     from mzprobe.execution.core import Executor, Needs, Task
     from mzprobe.settings import StudyConfig, StudyRun
     from mzprobe.study.plan import Prices
+    from mzprobe.study.todo import AgentToDo
 
 
 def study(
@@ -73,13 +77,11 @@ def study(
     if executor == "local":  # a cluster's machines may have what this one has not
         check_device(device)
     # What is mistyped is refused before what takes seconds to import.
-    from mzprobe.cli.bars import TaskBars
     from mzprobe.compute import Compute
-    from mzprobe.console import compiling, errors, stopping
-    from mzprobe.locks import held
-    from mzprobe.study import refusal, run_study
+    from mzprobe.console import compiling, errors
+    from mzprobe.study import refusal
     from mzprobe.study.dataset import DatasetTask
-    from mzprobe.study.plan import Prices, in_all, refuse_missing_steps
+    from mzprobe.study.plan import Prices, refuse_missing_steps
     from mzprobe.study.tasks import Recipe, study_tasks
     from mzprobe.study.todo import study_todo
 
@@ -87,6 +89,7 @@ def study(
         refuse_missing_steps(settings, one.config)
     compute = Compute(device="cpu" if device == "cpu" else "cuda", precision=precision)  # a process sees one card
     run, command = Path(name).stem, recorded(name, device, precision, allow)
+    recipe = Recipe(checkpoints=checkpoints, analyses=analyses, command=command, compute=compute, overwrite=overwrite)
     dataset = None
     if settings.dataset:
         dataset = DatasetTask(
@@ -110,42 +113,95 @@ def study(
     with compiling():
         announced(settings, prices)
         workers = max(1, min(total.cores // len(todo), most.cores))
-        recipe = Recipe(
-            checkpoints=checkpoints,
-            analyses=analyses,
-            command=command,
-            compute=compute,
-            workers=workers,
-            overwrite=overwrite,
-        )
-        tasks = study_tasks(todo, recipe, dataset=dataset, seconds=prices.by_probe())
-        needed = in_all(tasks, prices.by_task(), total)
-        announced_in_all(tasks, needed, total)
+        tasks = study_tasks(todo, replace(recipe, workers=workers), dataset=dataset, seconds=prices.by_probe())
+        needed = announced_in_all(tasks, prices, total)
     if dry_run:
         if refused:
             errors.print(f"warning: {refused}")
         return
+    carried_out(
+        Prepared(
+            todo=todo,
+            tasks=tasks,
+            others=others,
+            records=dataset is not None,
+            overwrite=overwrite,
+            seconds=prices.by_task(),
+            needed=needed,
+        ),
+        doer,
+        lock=checkpoints / run,
+        todo_now=todo_now,
+    )
+    asked = {table.path.parent.name for agent in todo for table in agent.tables}
+    drawn(name, settings, runs, asked, analyses, out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A study whose plan is made."""
+
+    todo: "Sequence[AgentToDo]"
+    tasks: "Sequence[Task]"
+    others: Mapping[Path, str]  # folders where its dataset goes and another lies, with why
+    records: bool  # whether it records a dataset
+    overwrite: bool
+    seconds: Mapping[str, float]  # that each task takes, about
+    needed: float  # seconds that all of them take
+
+
+def carried_out(
+    prepared: Prepared, doer: "Executor", *, lock: Path, todo_now: "Callable[..., Sequence[AgentToDo]]"
+) -> None:
+    """Does a study, one command at a time.
+
+    Args:
+        prepared: the study.
+        doer: of its tasks.
+        lock: what is held meanwhile.
+        todo_now: gives what there is to do as it is when it is called.
+
+    Raises:
+        UsageError: if another command has changed it since it was planned, or its dataset came out as another one than
+            its agents have learned from.
+        MzprobeError: as `run_study`.
+    """
+    from mzprobe.cli.bars import TaskBars
+    from mzprobe.console import stopping
+    from mzprobe.study import refusal, run_study
 
     def interrupt() -> None:
         raise Interrupted("stopped")
 
-    bars = TaskBars(prices.by_task(), in_all=needed)
-    with bars if tasks else nullcontext(), stopping(interrupt), held(checkpoints / run):
+    bars = TaskBars(prepared.seconds, in_all=prepared.needed)
+    with bars if prepared.tasks else nullcontext(), stopping(interrupt), held(lock, wait=awaited(doer, lock)):
+        if prepared.overwrite:  # which puts agents aside, and must not do so with what another command has just made
+            now = todo_now(renewed=bool(prepared.others))
+            if [(one.other, one.step, one.trained) for one in now] != [
+                (one.other, one.step, one.trained) for one in prepared.todo
+            ]:
+                raise UsageError(f"another command has changed {lock} meanwhile: run the same command again")
         run_study(
-            todo,
-            tasks,
+            prepared.todo,
+            prepared.tasks,
             executor=doer,
-            dataset=others,
-            overwrite=overwrite,
+            dataset=prepared.others,
+            overwrite=prepared.overwrite,
             on_report=bars.show,
             on_state=bars.change,
         )
-    if settings.dataset:  # which may be another one by now than its agents have learned from
+    if prepared.records:
         refused = refusal(todo_now(), overwrite=False)
         if refused:
             raise UsageError(refused)
-    asked = {table.path.parent.name for agent in todo for table in agent.tables}
-    drawn(name, settings, runs, asked, analyses, out)
+
+
+def awaited(doer: "Executor", lock: Path) -> float:
+    """Seconds to wait for a lock: that of a node which is lost is let go only when its file server has noticed."""
+    from mzprobe.execution.on_ray import LOST, OnRay
+
+    holding = holder(lock) if isinstance(doer, OnRay) else None
+    return LOST if holding is not None and holding.host != platform.node() else 0.0
 
 
 def drawn(
@@ -206,18 +262,20 @@ def announced(study: "StudyConfig", prices: "Prices") -> None:
         errors.print(f"{one.name}: {done}, at most {one.cost}; about {spelled(one.seconds)} on one core")
 
 
-def announced_in_all(tasks: "Sequence[Task]", seconds: float, total: "Needs") -> None:
-    """Says how long all of it takes."""
+def announced_in_all(tasks: "Sequence[Task]", prices: "Prices", total: "Needs") -> float:
+    """Says how long all of it takes; gives the seconds."""
     from mzprobe.console import errors, spelled
+    from mzprobe.study.plan import in_all
 
     if not tasks:
         errors.print("all of it is done")
-        return
-    at_once = min(total.cores, len(tasks))
+        return 0.0
+    seconds, at_once = in_all(tasks, prices.by_task(), total), min(total.cores, len(tasks))
     errors.print(
         f"in all about {spelled(seconds)} with {at_once} process{'es' if at_once > 1 else ''}: an estimate for this "
         "machine as busy as it is now, and mostly as if no episode ended early"
     )
+    return seconds
 
 
 def chosen(executor: str, processes: int | None, device: str) -> "Executor":

@@ -7,6 +7,7 @@ comes through an actor on the driver's own node; what they make lies in the shar
 import logging
 import os
 import pickle
+import platform
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,15 +15,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, UsageError
+from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, UsageError, said_of_unexpected
 from mzprobe.execution.core import Failure, Needs, OnState, Report, Task, Warned, refuse_failures, stopped
 from mzprobe.execution.local import run_here
 from mzprobe.execution.schedule import Schedule
+from mzprobe.recording import code
+from mzprobe.signals import kept
 
 _LOOK = 0.1  # seconds between two looks at what tasks say
 _COUNT = 5.0  # seconds between two looks at what the cluster has
 _LISTEN = 0.5  # seconds between two looks of a task at whether it must stop
-_LOST = 60.0  # seconds in which the locks of a lost process must have been let go
+LOST = 300.0  # seconds in which the locks of a lost node must have been let go; file servers notice after 90 or more
 _RETRIES = 20  # of a task whose worker or node was lost
 _NONE = "there is no Ray cluster here: start one with ray start --head, or say where it is with RAY_ADDRESS"
 
@@ -118,12 +121,7 @@ class _Driver:
 
     def run(self) -> None:
         """Does all of it."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
-        lasting = {"max_restarts": -1, "max_task_retries": -1}  # where its process is killed, it forgets what was said
-        self.mailbox = self.ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here, **lasting).remote()
-        self.remote = self.ray.remote(max_retries=0)(_run_there)  # retries are ours: which tasks matter is known here
+        self._connect_tasks()
         try:
             while not self.schedule.over:
                 while (task := self.schedule.next()) is not None:
@@ -131,7 +129,10 @@ class _Driver:
                 self._relay()
             self._hear()
             refuse_failures(self.failures, self.tasks)
-        except (KeyboardInterrupt, Interrupted):
+        except (KeyboardInterrupt, Interrupted, SystemError) as stop:
+            # A signal that comes inside Ray's own code may be handed on as the reason of a SystemError.
+            if isinstance(stop, SystemError) and not isinstance(stop.__cause__, KeyboardInterrupt | Interrupted):
+                raise
             self._stop()
             raise stopped() from None
         except self.ray.exceptions.RayError as reason:  # of the mailbox: what becomes of tasks is seen to
@@ -141,11 +142,19 @@ class _Driver:
             with suppress(self.ray.exceptions.RayError):
                 self.ray.kill(self.mailbox)
 
+    def _connect_tasks(self) -> None:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
+        lasting = {"max_restarts": -1, "max_task_retries": -1}  # where its process is killed, it forgets what was said
+        self.mailbox = self.ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here, **lasting).remote()
+        self.remote = self.ray.remote(max_retries=0)(_run_there)  # retries are ours: which tasks matter is known here
+
     def _begin(self, task: Task) -> None:
         again, needed = self.tries.get(task.name, 0), self.schedule.needs(task)
         needs = {"num_cpus": needed.cores, "num_gpus": needed.cards, "memory": needed.memory}
         placed = self.remote.options(name=task.name, **{name: need for name, need in needs.items() if need})
-        ended = placed.remote(pickle.dumps(task), self.mailbox, os.getcwd(), bool(again))
+        ended = placed.remote(pickle.dumps(task), self.mailbox, os.getcwd(), code(), bool(again))
         self.running[ended] = task
         self.on_state(task, "again" if again else "begun", "where it ran is lost" if again else "")
 
@@ -173,23 +182,33 @@ class _Driver:
 
     def _ended(self, task: Task, ended: Any) -> None:
         """A task is done, has failed, or is lost with its worker or its node and begins again."""
-        try:
-            said = self.ray.get(ended)
-        except self.ray.exceptions.RayError as reason:
+        said = self._said(task, ended)
+        if isinstance(said, str):  # it stopped without being told to, or is lost
             self.tries[task.name] = self.tries.get(task.name, 0) + 1
             if self.tries[task.name] <= _RETRIES:
                 self.schedule.again(task)
                 return
-            said = Failure(f"{task.label}: {task.name} was lost {_RETRIES} times with where it ran ({_first(reason)})")
+            said = Failure(f"{task.label}: {task.name} was lost {_RETRIES} times with where it ran ({said})")
         if isinstance(said, Failure):
             self.failures.append((task, said.sentence))
             self.schedule.failed(task)
             self.on_state(task, "failed", said.sentence)
-        elif isinstance(said, str):  # it stopped without being told to
-            self.schedule.again(task)
         else:
             self.schedule.done(task)
             self.on_state(task, "done", "")
+
+    def _said(self, task: Task, ended: Any) -> Failure | str | None:
+        """Why a task failed, or why it has to begin again, or None when it is done."""
+        known = self.ray.exceptions
+        try:
+            said: Failure | str | None = self.ray.get(ended)
+        except known.RayTaskError as raised:  # before the task itself could see to it: elsewhere it would again
+            if isinstance(raised.cause, known.RayError):
+                return _first(raised.cause)
+            return Failure(f"{task.label}: {said_of_unexpected(raised.cause, remedy='mend the node that it ran on')}")
+        except known.RayError as reason:
+            return _first(reason)
+        return said
 
     def _stop(self) -> None:
         """Tells all tasks to stop, and waits until they have saved."""
@@ -201,22 +220,25 @@ class _Driver:
             _, left = self.ray.wait(left, num_returns=len(left), timeout=_COUNT)
 
 
-def _run_there(called: bytes, mailbox: Any, folder: str, again: bool) -> Failure | str | None:
+def _run_there(called: bytes, mailbox: Any, folder: str, sources: str, again: bool) -> Failure | str | None:
     """Does a pickled task on a node of the cluster: why it failed, or that it was stopped, or None when it is done.
 
     Args:
         called: the task.
         mailbox: for what it says.
         folder: working directory of the driver, which all nodes share.
+        sources: digest of the driver's mzprobe.
         again: whether it ran before, where it was lost; who held its locks there may take a moment to be gone.
     """
     import ray
 
+    node = platform.node()
     try:
         os.chdir(folder)
     except OSError:
-        node = os.uname().nodename
         return Failure(f"{folder} is not there on node {node}: run the study in a folder that all nodes share")
+    if code() != sources:
+        return Failure(f"node {node} has another mzprobe than this one: install the same one on all nodes")
     listened, must = time.monotonic() - _LISTEN, False
 
     def must_stop() -> bool:
@@ -234,8 +256,11 @@ def _run_there(called: bytes, mailbox: Any, folder: str, again: bool) -> Failure
         if isinstance(message, Warned):
             ray.get(told)  # else the driver might have gone before it comes
 
-    name = pickle.loads(called).name
-    until = time.monotonic() + (_LOST if again else 0.0)
+    try:
+        name = pickle.loads(called).name
+    except ImportError as missing:
+        return Failure(f"node {node} lacks a package of this study ({missing}): install it on all nodes")
+    until = time.monotonic() + (LOST if again else 0.0)
     while True:
         said = run_here(called, report=say, warn=say, must_stop=must_stop)
         if not (isinstance(said, Failure) and said.in_use and time.monotonic() < until):
@@ -254,7 +279,8 @@ def _connected(address: str | None) -> Any:
         where = address or os.environ.get("RAY_ADDRESS") or "auto"
         # What tasks print is theirs; a study says what there is to say.
         try:
-            ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+            with kept():
+                ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as reason:
             said = f" ({_first(reason)})" if address or os.environ.get("RAY_ADDRESS") else ""
             raise UsageError(f"{_NONE}{said}") from None

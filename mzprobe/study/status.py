@@ -17,13 +17,16 @@ from mzprobe.locks import holder
 from mzprobe.settings import StudyConfig, StudyDataset, StudyRun
 from mzprobe.study.dataset import dataset_agent, record_path
 from mzprobe.study.timing import NAME as TIMING
-from mzprobe.study.todo import study_todo
+from mzprobe.study.todo import TableToDo, study_todo
 from mzprobe.tables import TABLE_NAME, read_record
 from mzprobe.training.clock import FILE as TIMES
 from mzprobe.training.resume import states_of
 
-# Of what no command is at: waiting where the study runs, else not begun, or stopped before its last training step.
-Standing = Literal["not begun", "waiting", "training", "stopped", "trained", "probing", "recording", "done"]
+# Of what no command is at: waiting where the study runs, else not begun, or stopped before its last training step;
+# other settings where what lies there is not the study's.
+Standing = Literal[
+    "not begun", "waiting", "training", "stopped", "trained", "probing", "recording", "done", "other settings"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +112,9 @@ def status_of_study(
     """
     agents, dataset = [], None
     for agent in study_todo(study, runs, checkpoints=checkpoints, analyses=analyses):
-        tables = tuple(_table(table.probe, table.path, table.wanted) for table in agent.tables)
-        agents.append(_agent(agent.label, agent.folder, agent.run.config.training.steps, tables))
+        tables = tuple(_of_study(table) for table in agent.tables)
+        found = _agent(agent.label, agent.folder, agent.run.config.training.steps, tables)
+        agents.append(replace(found, standing="other settings") if agent.other else found)
     if study.dataset:
         dataset = _dataset(study.dataset, name, checkpoints, analyses, datasets)
     running = _held_by(checkpoints / name, [*agents, *([dataset] if dataset else [])])
@@ -167,6 +171,12 @@ def _held_by(folder: Path, agents: Sequence[AgentStatus]) -> str:
         return f"process {held.process} on {held.host}"
     busy = any(agent.standing in ("training", "probing", "recording") for agent in agents)
     return "a command of its own" if busy else ""
+
+
+def _of_study(table: TableToDo) -> TableStatus:
+    """A table that a study wants, in which numbers of other settings are not done."""
+    found = _table(table.probe, table.path, table.wanted)
+    return replace(found, done=0) if table.other else found
 
 
 def _table(probe: str, path: Path, wanted: Sequence[int] | None) -> TableStatus:

@@ -6,7 +6,7 @@ them, or draws them, verifies their seals.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ class AgentToDo:
     trained: bool  # whether nothing of its training is left to do, and nothing to tidy up
     tables: tuple[TableToDo, ...]
     other: str = ""  # what the agent that lies there was begun with otherwise
+    timing_other: str = ""  # why its training could not go on with the table of times that lies there
 
     @property
     def label(self) -> str:
@@ -118,14 +119,15 @@ def in_the_way(
         dataset: folders where its dataset goes and another lies, with why.
         overwrite: whether only what no --overwrite replaces counts.
     """
-    tables = [table for agent in todo for table in agent.tables if table.other and (table.rounded or not overwrite)]
-    agents = [] if overwrite else [agent for agent in todo if agent.other]
-    folders = {} if overwrite else dataset or {}
-    met = [
-        *(("dataset", f"{folder} {why}") for folder, why in folders.items()),
-        *(("agent", f"{agent.folder} {agent.other}") for agent in agents),
-        *(("table", f"{table.path} {table.other}") for table in tables),
-    ]
+    kept = [table for agent in todo for table in agent.tables if table.other and (table.rounded or not overwrite)]
+    met = [("table", f"{table.path} {table.other}") for table in kept]
+    if not overwrite:
+        met = [
+            *(("dataset", f"{folder} {why}") for folder, why in (dataset or {}).items()),
+            *(("agent", f"{agent.folder} {agent.other}") for agent in todo if agent.other),
+            *met,
+            *(("table", f"{agent.timing} {agent.timing_other}") for agent in todo if agent.timing_other),
+        ]
     if not met:
         return None
     (_, first), *rest = met
@@ -170,31 +172,66 @@ def _agent(run: StudyRun, seed: int, expected: _Expected, checkpoints: Path, ana
     other = records.unlike(expected.config, dataset=expected.dataset)
     step = max([*kept, *(int(state.name[:8]) for state in states_of(folder)[-1:])], default=0)
     timing = table_path(analyses, run.name, TIMING, seed)
-    trained = bool(kept) and not other and _is_trained(folder, kept, timing, run.config.training.steps)
+    new = {"settings": {}, "config": expected.config, "versions": expected.versions, **records.made_with}
+    saved = bool(kept) and not other and _is_saved(folder, kept, run.config.training.steps)
+    trained = saved and _is_timed(folder, kept, timing, new)
     if other:
         records = Records({})  # the tables are to be those of an agent to come
-    tables = tuple(
+    tables = [
         _table(name, settings, dumped, steps, records, expected, analyses, run, seed)
         for name, settings, dumped, steps in expected.probes
-    )
+    ]
+    if other:
+        tables = [_of_another(table) for table in tables]
     return AgentToDo(
-        run=run, seed=seed, folder=folder, timing=timing, step=step, trained=trained, tables=tables, other=other
+        run=run,
+        seed=seed,
+        folder=folder,
+        timing=timing,
+        step=step,
+        trained=trained,
+        tables=tuple(tables),
+        other=other,
+        timing_other="" if trained else _timing_unlike(timing, new),
     )
 
 
-def _is_trained(folder: Path, kept: Mapping[int, Path], timing: Path, steps: int) -> bool:
+def _of_another(table: TableToDo) -> TableToDo:
+    """A table of an agent that makes room for another one, none of whose numbers are in it."""
+    if table.other or not table.path.exists():
+        return table
+    return replace(table, other="is of the agent that is there so far", missing=dict.fromkeys(table.wanted, 1))
+
+
+def _is_saved(folder: Path, kept: Mapping[int, Path], steps: int) -> bool:
     """Whether an agent has its last checkpoint, and whoever wrote it was not killed before all was as it should be."""
     states = states_of(folder)
     if max(kept) < steps or len(states) > 1 or leftovers(folder) or leftovers(folder / "resume"):
         return False
-    if states and int(states[0].name[:8]) < max(kept):
-        return False
+    return not states or int(states[0].name[:8]) >= max(kept)
+
+
+def _is_timed(folder: Path, kept: Mapping[int, Path], timing: Path, new: Mapping[str, Any]) -> bool:
+    """Whether the table of times says what this agent's training took, where that was kept."""
     if not (folder / TIMES).exists():
         return True
     try:
-        return str(max(kept)) in read_record(timing)["commands"]
+        record = read_record(timing)
     except MzprobeError:
         return False
+    same = not differing({**record, "versions": {}}, {**new, "versions": {}})
+    return same and str(max(kept)) in record["commands"]
+
+
+def _timing_unlike(timing: Path, new: Mapping[str, Any]) -> str:
+    """Why the times of a training cannot be added to the table of times that lies there, if it does."""
+    if not timing.exists():
+        return ""
+    try:
+        unlike = differing(read_record(timing), new)
+    except MzprobeError as reason:
+        return str(reason).removeprefix(f"{timing} ").partition(":")[0]
+    return f"was made with other {unlike}" if unlike else ""
 
 
 def _table(
