@@ -146,6 +146,9 @@ def whole(config: RunConfig, compute: Compute, steps: int) -> None:
         trainer.experience.begin()
         while trainer.step < 1:
             trainer.advance()
+        # What the warm-up has played would be searched anew over the next thousand steps, three times as much as later.
+        counts = trainer.experience.counts
+        counts.reanalysed += counts.due(config.reanalyse.fraction)
         start, before = time.perf_counter(), dict(trainer.clock.seconds)
         while trainer.step < 1 + steps:
             trainer.advance()
@@ -160,7 +163,7 @@ def whole(config: RunConfig, compute: Compute, steps: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--steps", type=int, default=2 if SMALLEST else 50)
+    parser.add_argument("--steps", type=int, default=2 if SMALLEST else 192, help="192 are five steps of play")
     options = parser.parse_args()
     never = ("training.evaluation_episodes=0", "training.checkpoint_interval=1000000", "training.checkpoint_steps=[]")
     config = load_preset("breakout", [*never, *(TINY if SMALLEST else ())])

@@ -52,17 +52,22 @@ class Compute:
 
     @contextmanager
     def limited(self) -> Iterator[None]:
-        """Holds torch and BLAS to `threads`, and torch's products and convolutions to `precision`, while entered."""
+        """Holds torch and BLAS to `threads`, and torch's products and convolutions to `precision`, while entered.
+
+        Convolutions on a card repeat their bits.
+        """
         exact = self.precision in ("highest", "bfloat16")  # what bfloat16 leaves in float32 is to stay it
-        before, rounded = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        cudnn = torch.backends.cudnn
+        before, rounded, repeats = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic
         torch.set_float32_matmul_precision("highest" if exact else self.precision)
-        torch.backends.cudnn.allow_tf32 = not exact  # which torch allows unless it is told not to
+        cudnn.allow_tf32 = not exact  # which torch allows unless it is told not to
+        cudnn.deterministic = True  # of gradients of convolutions it has quicker ones that add in any order
         try:
             with limited_threads(self.threads):
                 yield
         finally:
             torch.set_float32_matmul_precision(before)
-            torch.backends.cudnn.allow_tf32 = rounded
+            cudnn.allow_tf32, cudnn.deterministic = rounded, repeats
 
     def record(self) -> dict[str, str]:
         """What a table says of it: numbers that were made otherwise do not belong with its own."""

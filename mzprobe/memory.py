@@ -17,19 +17,20 @@ _NOTHING_KNOWN = 1 << 50  # bytes; more than any machine has
 _SMALL = 1 << 28  # bytes; what takes less is not looked at
 
 
-def refuse_more_than_fits(size: int, *, what: str) -> None:
+def refuse_more_than_fits(size: int, *, what: str, there: int | None = None) -> None:
     """Refuses what takes more memory than the machine, the container or the limits of this process have.
 
     Args:
         size: bytes.
         what: takes it, with the key or option to lower, such as `training.batch_size=1000000`.
+        there: bytes that there are, where that is not this machine's memory but a card's.
 
     Raises:
         UsageError: saying both numbers.
     """
     if size < _SMALL:
         return
-    there = memory()
+    there = memory() if there is None else there
     if size > there:
         raise UsageError(f"{what} would take {spelled(size)} of memory, and there are {spelled(there)}: lower it")
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from mzprobe.compute import Compute
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import CheckpointError, UsageError
 from mzprobe.networks import check_network
+from mzprobe.networks.batching import usual_batch_size
 from mzprobe.networks.engine import TorchEngine, engine_for
 from mzprobe.sources import find_source, open_agent, sources
 from mzprobe.sources.archives import read_archive
@@ -53,6 +55,12 @@ def test_the_reward_of_a_step_is_the_same_by_itself(layout):
     following, reward = network.dynamics(latents, actions)
     assert torch.equal(network.transition(latents, actions), following)
     assert torch.equal(network.support.scalar(network.reward_logits(latents, actions, following)), reward)
+
+
+def test_convolutions_have_few_rows_a_call_on_a_cpu_whoever_calls():
+    for layout in foreign_composed.SHAPES:
+        network, rows = network_of(layout), 16 if layout in IMAGES else 256
+        assert usual_batch_size(network, Compute()) == rows
 
 
 def test_putting_a_network_together_draws_no_number():

@@ -97,6 +97,22 @@ def test_every_byte_is_the_same_number_in_a_kernel_and_a_tensor():
     assert np.array_equal(as_floats(kept), as_tensor(kept).numpy())
 
 
+def test_images_become_floats_as_many_at_a_time_as_the_network_sees(monkeypatch):
+    seen = []
+
+    class Network:
+        cpu_batch_size = 4
+
+        def represent(self, observations):
+            seen.append((len(observations), observations.dtype))
+            return observations.flatten(1)
+
+    shown = np.random.default_rng(0).integers(256, size=(10, 2, 3, 1)).astype(np.uint8)
+    latents = TorchEngine(Network()).represent(shown)
+    assert seen == [(4, torch.float32)] * 3
+    assert torch.equal(latents, torch.from_numpy(shown).flatten(1).float() / 255)
+
+
 def test_both_engines_and_the_learner_see_the_same(config):
     environment = make(config.environment.name, **config.environment.options)
     network = build(MLPConfig(), environment.spec, torch.Generator().manual_seed(0))

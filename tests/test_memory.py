@@ -98,6 +98,12 @@ def test_the_library_refuses_too(use):
         use()
 
 
+def test_what_a_card_has_is_asked_for_where_a_network_is_on_one():
+    refuse_more_than_fits(2**40, what="a batch", there=2**40)
+    with pytest.raises(UsageError, match="a batch would take 1 TiB of memory, and there are 80 GiB: lower it"):
+        refuse_more_than_fits(2**40, what="a batch", there=80 * 2**30)
+
+
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     """The folder of the control group of a batch job that this process is said to be in."""

@@ -11,6 +11,7 @@ from mzprobe.compute import Compute
 from mzprobe.config import MLPConfig, ResNetConfig, SearchConfig, TrainingConfig, load_preset
 from mzprobe.envs import CartPole, make
 from mzprobe.errors import CheckFailed, UsageError
+from mzprobe.inputs import as_tensor
 from mzprobe.networks import build, check_network
 from mzprobe.networks.engine import TorchEngine, engine_for, placed
 from mzprobe.networks.resnet import scale_planes
@@ -126,6 +127,36 @@ def test_an_environment_without_images_is_refused():
         build(ResNetConfig(), CartPole(gamma=0.9).spec, torch.Generator())
 
 
+def test_planes_of_a_single_entry_which_scaling_makes_0_are_refused():
+    with pytest.raises(
+        UsageError, match=r"leaves one entry of each plane of 10x10, which scaling makes 0: leave it out"
+    ):
+        resnet(downsample=True)
+
+
+def test_in_bfloat16_the_model_that_is_trained_is_the_one_that_is_searched():
+    compute, network = Compute(precision="bfloat16"), resnet(SCREEN, downsample=True)
+    engine = engine_for(network, compute)
+    shown, actions = images_of(SCREEN, 16), torch.arange(16) % 3
+    latents = engine.represent(shown)
+    with torch.inference_mode(), compute.autocast():
+        unrolled = network.represent(as_tensor(shown))
+        for _ in range(4):
+            assert torch.equal(latents, unrolled)
+            latents, _ = engine.dynamics(latents, actions)
+            unrolled = network.transition(unrolled, actions)
+
+
+def test_what_the_gradient_keeps_of_an_image_is_about_what_is_said():
+    network, kept = resnet(SCREEN, downsample=True).train(), []
+    B = 3
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        network.represent(as_tensor(images_of(SCREEN, B)))
+    weights = {x.data_ptr() for x in network.parameters()}
+    apart = {x.data_ptr(): x.numel() for x in kept if x.data_ptr() not in weights}
+    assert sum(apart.values()) / B == pytest.approx(network.kept_per_position, rel=0.35)
+
+
 def test_one_that_does_not_fit_is_refused():
     with pytest.raises(UsageError, match=r"network.channels=60000 .*PiB of memory"):
         build(ResNetConfig(channels=60_000, blocks=1000), BRICKS, torch.Generator())
@@ -141,7 +172,7 @@ def test_a_search_and_an_evaluation_move_no_statistic_whatever_mode_they_find():
     one, two = (search(model, images_of(BRICKS, 4), config=SearchConfig(simulations=5)) for _ in range(2))
     assert np.array_equal(one.root_value, two.root_value)
     assert all(torch.equal(x, kept[name]) for name, x in network.state_dict().items())
-    assert not network.training
+    assert network.training  # left as it was
 
 
 def test_the_check_finds_batch_norm_in_training_mode():

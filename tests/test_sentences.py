@@ -63,6 +63,8 @@ def factories(tmp_path, monkeypatch):
         ("odd:breaks", {"a b": 1}, "cannot be made with a b=1: it raised LookupError"),
         ("odd:takes_nothing", {"a b": 1}, "has no option 'a b'"),
         ("cartpole", {"": 1}, "has no option ''"),
+        ("minatar-breakout", {"strike": "no"}, "takes true or false for 'strike', not 'no'"),
+        ("minatar-breakout", {"strike": 0}, "takes true or false for 'strike', not 0"),
         ("cartpole", {"name": 1}, "has no option 'name'"),
         ("cartpole", {"time_limit": "x"}, "cannot be made with time_limit='x'"),
         (".a:b", {}, "'.a' is relative to nothing: name the module as it is imported"),

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
+from types import NoneType
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -149,7 +150,7 @@ def _known(name: str) -> Callable[..., Environment]:
 
 
 def _refuse_bad_options(name: str, factory: Callable[..., Environment], options: dict[str, Any]) -> None:
-    """Compares option names with the signature: a TypeError would not say which one was wrong."""
+    """Compares options with the signature: a TypeError would not say which is wrong, and any text counts as true."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):  # some built-in callables have no signature
@@ -164,3 +165,6 @@ def _refuse_bad_options(name: str, factory: Callable[..., Environment], options:
     for p in parameters:
         if p.name in named and p.default is p.empty and p.name not in options:
             raise UsageError(f"environment '{name}' needs the option '{p.name}'")
+        kinds = {bool: (bool,), bool | None: (bool, NoneType)}.get(p.annotation)
+        if kinds and p.name in options and not isinstance(options[p.name], kinds):
+            raise UsageError(f"environment '{name}' takes true or false for '{p.name}', not {options[p.name]!r}")

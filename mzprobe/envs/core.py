@@ -135,12 +135,13 @@ def replayed(
     """
     states, B = environment.reset(seeds), len(seeds)
     for t in range(int(lengths.max(initial=0))):
+        going = np.flatnonzero(t < lengths)
         if on_way is not None:
-            going = np.flatnonzero(t < lengths)
             on_way(going, states.take(going))
-        # Those already where they were are stepped too, and then put back.
-        moved, _ = environment.step(states, actions[:, t])
-        states = concatenate([states, moved]).take(np.where(t < lengths, B, 0) + np.arange(B))
+        moved, _ = environment.step(states.take(going), actions[going, t])
+        order = np.arange(B)
+        order[going] = B + np.arange(len(going))
+        states = concatenate([states, moved]).take(order)
     return states
 
 

@@ -79,6 +79,11 @@ def _resnet(config: ResNetConfig, spec: EnvironmentSpec, generator: torch.Genera
     if config.image_layout == "last":
         height, width, planes = spec.observation_shape
     C, H, W = latent_shape((height, width), config.channels, downsample=config.downsample)
+    if H * W == 1:  # each plane is scaled by its own smallest and largest entry
+        raise UsageError(
+            f"network.downsample=true leaves one entry of each plane of {height}x{width}, which scaling makes 0: leave "
+            "it out, or show larger images"
+        )
     heads = 3 * config.head_channels * (C + H * W * config.head_hidden) + 2 * config.head_hidden * config.atoms
     weights = 9 * C * (planes + C * (10 + 6 * config.blocks)) + heads
     what = f"network.channels={C} with network.blocks={config.blocks} and network.head_hidden={config.head_hidden}"

@@ -28,6 +28,7 @@ class Composed(TrainableNetwork):
         residual: whether the latents are added to what `dynamics` gives.
         following: what happens to that, and gives the next latents.
         scale: of latents, after the representation and after the dynamics.
+        cpu_batch_size: as in `TrainableNetwork`.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Composed(TrainableNetwork):
         residual: bool = False,
         following: nn.Module | None = None,
         scale: Callable[[Tensor], Tensor] | None = None,
+        cpu_batch_size: int | None = None,
     ) -> None:
         super().__init__()
+        self.cpu_batch_size = cpu_batch_size
         self.support, self.num_actions = support, num_actions
         self.encoding, self.residual = encoding, residual
         self.representation, self.step, self.reward = representation, dynamics, reward

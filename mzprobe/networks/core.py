@@ -57,6 +57,9 @@ class Unroll(NamedTuple):
     value_logits: Tensor  # [K + 1, B, atoms], k = 0..K
 
 
+ROWS_OF_IMAGES = 16  # of a call of convolutions on a CPU
+
+
 class TrainableNetwork(nn.Module, ABC):
     """A network that the trainer can train: it also gives the categorical logits that the loss compares.
 
@@ -71,6 +74,11 @@ class TrainableNetwork(nn.Module, ABC):
     @property
     def kept_per_step(self) -> int:
         """Numbers that the gradient keeps of a position and a step of the unroll, about; 0 where nobody knows."""
+        return 0
+
+    @property
+    def kept_per_position(self) -> int:
+        """Numbers that it keeps of a position beside those, of the representation; 0 where nobody knows."""
         return 0
 
     @abstractmethod

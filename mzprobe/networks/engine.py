@@ -112,7 +112,9 @@ class TorchEngine:
     @torch.inference_mode()
     def represent(self, observations: Any) -> Tensor:
         """As in the protocol."""
-        (latents,) = self._call("represent", as_tensor(observations, device=self.device))
+        shown = torch.as_tensor(observations, device=self.device)
+        # Images become floats as many at a time as the network sees: all at once they would take four times the memory.
+        (latents,) = self._call("represent", shown, prepared=as_tensor)
         return latents
 
     @torch.inference_mode()
@@ -150,12 +152,12 @@ class TorchEngine:
         """As in the protocol: none."""
         return None
 
-    def _call(self, name: str, *inputs: Tensor) -> list[Tensor]:
+    def _call(self, name: str, *inputs: Tensor, prepared: Callable[..., Tensor] = lambda x, **_: x) -> list[Tensor]:
         """One of the network's functions, in evaluation mode and as precisely as asked for; gives float32 or more."""
         function = self._function(name)
 
         def call(*rows: Tensor) -> tuple[Tensor, ...]:
-            given = function(*rows)
+            given = function(*(prepared(x, device=self.device) for x in rows))
             results = given if isinstance(given, tuple) else (given,)
             return tuple(x.float() if x.dtype == torch.bfloat16 else x for x in results)
 

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mzprobe.networks.core import MINMAX_EPSILON, TrainableNetwork
+from mzprobe.networks.core import MINMAX_EPSILON, ROWS_OF_IMAGES, TrainableNetwork
 from mzprobe.networks.support import Support
 
 Layout = Literal["last", "first"]
@@ -36,7 +36,7 @@ class ResNet(TrainableNetwork):
         momentum: of the statistics of batch normalisation.
     """
 
-    cpu_batch_size = 16
+    cpu_batch_size = ROWS_OF_IMAGES
 
     def __init__(
         self,
@@ -58,7 +58,9 @@ class ResNet(TrainableNetwork):
         self.num_actions, self.support = num_actions, support
         self.image_layout, self.action_planes = image_layout, action_planes
         self.blocks = blocks
-        planes, height, width = image_shape if image_layout == "first" else (image_shape[2], *image_shape[:2])
+        self.downsample = downsample
+        self.image_planes = image_shape if image_layout == "first" else (image_shape[2], *image_shape[:2])
+        planes, height, width = self.image_planes
         self.latent_shape = latent_shape((height, width), channels, downsample=downsample)
         read = 1 if action_planes == "share" else num_actions
         with torch.random.fork_rng(devices=[]):  # layers draw weights of their own, which are drawn anew below
@@ -86,6 +88,16 @@ class ResNet(TrainableNetwork):
     def kept_per_step(self) -> int:
         """As in `TrainableNetwork`: what convolutions and normalisations read and give."""
         return math.prod(self.latent_shape) * (4 + 10 * self.blocks)
+
+    @property
+    def kept_per_position(self) -> int:
+        """As in `TrainableNetwork`: an image, and what is read and given on the way to its latent."""
+        planes, height, width = self.image_planes
+        kept = planes * height * width
+        if self.downsample:
+            quarter = self.latent_shape[0] * height * width // 16
+            kept += 6 * 2 * quarter + 8 * quarter + quarter  # at half and at a quarter of the height, and below
+        return kept + 4 * self.blocks * math.prod(self.latent_shape)
 
     def represent(self, observations: Tensor) -> Tensor:
         """h_theta: float32 `[B, *image_shape]` -> latents `[B, C, H, W]`."""
@@ -129,7 +141,11 @@ def latent_shape(image: tuple[int, int], channels: int, *, downsample: bool) -> 
 
 
 def scale_planes(latents: Tensor) -> Tensor:
-    """Scales each plane of latents `[B, C, H, W]` to [0, 1]; 1e-5 keeps a constant one finite."""
+    """Scales each plane of latents `[B, C, H, W]` to [0, 1]; 1e-5 keeps a constant one finite.
+
+    In float32 at least, as a search keeps them: the model that is trained must be the one that is searched.
+    """
+    latents = latents.float() if latents.dtype == torch.bfloat16 else latents
     flat = latents.flatten(2)
     low, high = (x[:, :, None, None] for x in torch.aminmax(flat, dim=2))
     return (latents - low) / (high - low + MINMAX_EPSILON)

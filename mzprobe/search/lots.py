@@ -15,6 +15,7 @@ UInt64 = NDArray[np.uint64]
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FACTOR_1 = np.uint64(0xBF58476D1CE4E5B9)
 _FACTOR_2 = np.uint64(0x94D049BB133111EB)
+_ROWS = 8  # hashed side by side
 _S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
 
 
@@ -33,12 +34,13 @@ def lot(key: np.uint64, first: int, second: int) -> np.uint64:
 
 @kernel
 def _keys(words: NDArray[np.uint32], seed: np.uint64) -> UInt64:
-    keys = np.empty(words.shape[0], np.uint64)
-    for b in range(words.shape[0]):
-        key = _mix(seed + _STEP)
+    B = words.shape[0]
+    keys = np.full(B, _mix(seed + _STEP))
+    for first in range(0, B, _ROWS):  # side by side, as each row alone waits for its last product
+        last = min(first + _ROWS, B)
         for j in range(words.shape[1]):
-            key = _mix(key + np.uint64(words[b, j]) + _STEP)
-        keys[b] = key
+            for b in range(first, last):
+                keys[b] = _mix(keys[b] + np.uint64(words[b, j]) + _STEP)
     return keys
 
 

@@ -175,6 +175,7 @@ class FileSource:
             placed(network.eval().requires_grad_(False), compute)
         with limited_threads(compute.threads):  # small products wait for threads longer than they take
             _refuse_other_shape(network, environment, checkpoint, compute.device)
+        fixed = None if getattr(network, "cpu_batch_size", None) else _BATCH_SIZE  # some know better
         return Agent(
             environment=environment,
             network=network,
@@ -182,7 +183,7 @@ class FileSource:
             temperature=facts.temperature or 0.0,
             unroll=facts.unroll,
             origin=self._origin(checkpoint, described),
-            compute=replace(compute, batch_size=_BATCH_SIZE),
+            compute=replace(compute, batch_size=fixed),
         )
 
     def described(self, checkpoint: Path) -> Described:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mzprobe.networks.composed import Composed, Encoding
+from mzprobe.networks.core import ROWS_OF_IMAGES
 from mzprobe.sources.layers import Block, Layers, activated, chained, pooling
 
 Encoder = Literal["simplex", "plain"]
@@ -77,6 +78,7 @@ def of_images(layers: Layers) -> Composed:
         encoding=_encoding(layers, layers.inputs(step) - layers.outputs(step), A),
         residual=True,
         following=chained(activated("relu"), _blocks(layers, "dynamics_network.resblocks")),
+        cpu_batch_size=ROWS_OF_IMAGES,
     )
 
 

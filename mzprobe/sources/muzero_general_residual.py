@@ -7,6 +7,7 @@ convolution and a norm beside it that are not used.
 from torch import Tensor, nn
 
 from mzprobe.networks.composed import Composed
+from mzprobe.networks.core import ROWS_OF_IMAGES
 from mzprobe.networks.fully_connected import LatentScale
 from mzprobe.sources.layers import Block, Layers, activated, chained, pooling
 
@@ -30,6 +31,7 @@ def residual(layers: Layers) -> Composed:
         encoding="share",
         following=chained(activated("relu"), _blocks(layers, f"{_DYNAMICS}.resblocks")),
         scale=PlaneScale(LatentScale(epsilon=1e-5, always=False)),
+        cpu_batch_size=ROWS_OF_IMAGES,
     )
 
 

@@ -60,7 +60,9 @@ class Learner:
         self.compute = compute or Compute()
         B, K = config.batch_size, config.unroll_steps
         what = f"training.batch_size={B} with training.unroll_steps={K}"
-        refuse_more_than_fits(4 * B * (K + 1) * (16 + network.kept_per_step), what=what)
+        kept = network.kept_per_position + (K + 1) * (16 + network.kept_per_step)
+        there = None if self.compute.on_cpu else torch.cuda.get_device_properties(self.compute.device).total_memory
+        refuse_more_than_fits(4 * B * kept, what=what, there=there)
         self._fused: _FusedStep | None = None
         known = tuple(term.loss for term in self.objective.terms) == COVERED
         found = engine_for(network.eval(), self.compute).fused_gradient() if fused and known else None
