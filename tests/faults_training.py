@@ -22,7 +22,7 @@ FAULTS = (
     Fault(
         what="states of an agent are pooled as if they were independent",
         file="mzprobe/stats.py",
-        old="frame.groupby([*by, agent], sort=True)[column].mean()",
+        old="frame.groupby([*by, agent], sort=True, dropna=False)[column].mean()",
         new="frame.set_index([*by, agent])[column]",
         test="tests/test_figures.py::test_an_agent_with_more_states_weighs_no_more_than_another",
     ),

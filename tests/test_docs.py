@@ -191,6 +191,7 @@ PREPARED = {
     "docs/first-environment.md": "grid",
     "README.md": "published",
     "docs/datasets.md": "recorded",
+    "docs/networks.md": "networks",
     "docs/python.md": "shipped_tables",
     "docs/results/minatar.md": "shipped_figures",
     "docs/results/others.md": "shipped_figures",
