@@ -14,6 +14,7 @@ from pathlib import Path
 import faults
 import faults_report
 import faults_search
+import faults_study
 import faults_training
 from faults import Fault
 
@@ -21,7 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("mzprobe", "tests", "pyproject.toml")
 
 
-FAULTS = faults.FAULTS + faults_search.FAULTS + faults_training.FAULTS + faults_report.FAULTS
+FAULTS = (
+    *faults.FAULTS,
+    *faults_search.FAULTS,
+    *faults_training.FAULTS,
+    *faults_report.FAULTS,
+    *faults_study.FAULTS,
+)
 
 
 def run_tests(copy: Path, tests: list[str], cache: Path) -> subprocess.CompletedProcess[str]:

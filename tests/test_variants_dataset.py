@@ -3,17 +3,24 @@
 import json
 from dataclasses import replace
 
+import pandas as pd
 import pytest
+from stored_tables import store
 from tasks import tasks_of
 
 from mzprobe.checkpoints import read_checkpoint
+from mzprobe.compute import Compute
 from mzprobe.datasets import open_dataset
 from mzprobe.envs import CartPole
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.execution.local import Local
+from mzprobe.probes.online import QUESTION
+from mzprobe.provenance import versions
+from mzprobe.recording import without_places
 from mzprobe.settings import OnlineConfig, StudyConfig, StudyDataset, study_runs
 from mzprobe.study import refusal, run_study
 from mzprobe.study.dataset import DatasetTask, dataset_config, dataset_return, make_dataset, record_path
+from mzprobe.study.tasks import Recipe, study_tasks
 from mzprobe.study.todo import study_todo
 
 OFFLINE = StudyConfig(
@@ -212,3 +219,37 @@ def test_an_agent_that_learned_from_the_dataset_as_it_was_is_another_one(tmp_pat
     kept.write_text(json.dumps({"sha256": "as it was"}))
     todo = study_todo(OFFLINE, runs, **places, renewed=True)  # it is as it was, but will be recorded anew
     assert {agent.run.variant: agent.other for agent in todo if agent.other} == {"offline": said, "shown": said}
+
+
+def test_tables_of_an_agent_that_makes_room_are_made_anew_with_it(tmp_path):
+    offline, *_ = runs = study_runs("compare", OFFLINE)
+    places = {"checkpoints": tmp_path / "checkpoints", "analyses": tmp_path / "analyses"}
+    config = offline.config.model_dump(mode="json")
+    folder = tmp_path / "checkpoints" / offline.name / "seed-0" / "step-0000000"
+    folder.mkdir(parents=True)
+    made = {"config": config, "metrics": {"dataset": {"sha256": "as it was"}}}
+    (folder / "checkpoint.json").write_text(json.dumps(made))
+    steps = [*offline.config.training.checkpoints()]
+    frame = pd.DataFrame({name: 0 for name in QUESTION.units if name != "score"}, index=steps)
+    store(
+        tmp_path / "analyses",
+        frame.assign(training_step=steps),
+        probe="online",
+        run=offline.name,
+        settings=OFFLINE.online.model_dump(mode="json"),
+        config=without_places(config),
+        versions=versions("cartpole"),
+        compute=Compute().record(),
+        dataset={"sha256": "as it was"},
+    )
+
+    def table(**given):
+        (found,) = study_todo(OFFLINE, runs, **places, **given)[0].tables
+        return found
+
+    assert (table().other, table().missing) == ("", {})
+    assert table(renewed=True).other == "is of the agent that is there so far"
+    assert [*table(renewed=True).missing] == steps
+    tasks = study_tasks(study_todo(OFFLINE, runs, **places, renewed=True), Recipe(**places, command="", overwrite=True))
+    (asked,) = [one for one in tasks if one.name == "offline seed 0 online"]
+    assert asked.run_of.overwrite
