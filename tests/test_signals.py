@@ -207,3 +207,34 @@ def test_a_process_of_a_study_hears_no_signal(tmp_path):
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert Path("done").exists()
+
+
+ALONE = """
+import sys, time
+from pathlib import Path
+from mzprobe.cli.saying import say
+from mzprobe.console import stopping
+from mzprobe.streams import flush_streams
+stopped = []
+with stopping(lambda: stopped.append(True)):
+    print("ready", flush=True)
+    while not stopped:
+        time.sleep(0.01)
+say("saved")
+Path(sys.argv[1]).write_text("saved")
+flush_streams()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no terminals here")
+def test_a_terminal_that_is_gone_loses_no_work(tmp_path):
+    master, slave = os.openpty()
+    command = [sys.executable, "-c", ALONE, str(tmp_path / "saved")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, text=True)
+    assert process.stdout.readline() == "ready\n"
+    os.close(slave)
+    os.close(master)  # from here on whoever writes there gets an error
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert (tmp_path / "saved").read_text() == "saved"
