@@ -179,6 +179,12 @@ def _is_free(file: Path) -> bool:
     return True
 
 
+def in_use(path: Path) -> Holder | None:
+    """Who holds the lock of a path and lives; the lock is read, not touched."""
+    found = holder(path)
+    return found if found is not None and found.lives() else None
+
+
 def _shown(process: int) -> tuple[str, str]:
     """A process's state, Z where it has ended unnoticed, and when it began since which boot, where Linux shows them."""
     try:

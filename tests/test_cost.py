@@ -14,7 +14,7 @@ from mzprobe.envs.core import rewards_along
 from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.probes import equivalence, inspect, prefixes, search_error
-from mzprobe.probes.cost import TREES, Cost, seconds
+from mzprobe.probes.cost import TIMED_TREES, Cost, seconds
 from mzprobe.probes.cost import prefixes as trees_of
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
@@ -271,7 +271,7 @@ def test_a_probe_does_all_that_it_costs_where_nothing_ends_and_every_action_is_t
 def test_a_probe_that_plays_searches_in_as_many_trees_as_it_plays_episodes():
     asked = ("online", "planning", "horizon")
     trees = {name: PROBES[name].side_by_side(PROBES[name].config(episodes=3)) for name in asked}
-    assert trees == {"online": 3, "planning": 3, "horizon": TREES}
+    assert trees == {"online": 3, "planning": 3, "horizon": TIMED_TREES}
 
 
 def test_costs_add_up_by_kind_of_simulation():

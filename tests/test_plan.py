@@ -8,7 +8,7 @@ from tasks import Job, tasks_of
 
 from mzprobe.errors import UsageError
 from mzprobe.execution.core import Needs
-from mzprobe.probes.cost import TREES, Cost
+from mzprobe.probes.cost import TIMED_TREES, Cost
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost
 from mzprobe.settings import StepsConfig, StudyRun, load_study, study_runs
@@ -84,7 +84,7 @@ def test_a_plan_of_a_step_without_a_checkpoint_is_refused(tiny_config):
 
 def test_the_speed_is_measured_with_as_many_trees_as_a_probe_grows_side_by_side():
     grown = {name: PROBES[name].side_by_side(config) for name, (config, _) in STUDY.probes().items()}
-    assert grown == {**dict.fromkeys(PROBES, TREES), "online": 2, "planning": 2, "operators": 1}
+    assert grown == {**dict.fromkeys(PROBES, TIMED_TREES), "online": 2, "planning": 2, "operators": 1}
 
 
 @pytest.fixture

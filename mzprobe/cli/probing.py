@@ -38,7 +38,7 @@ _FIRST = ("path", "out", "step")  # in the order of --help: these, a probe's own
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class ProbeOptions:
     """The options that all probes share."""
 
     path: AgentPath = None
@@ -151,11 +151,11 @@ def command_of(question: type[ProbeConfig], its: list[inspect.Parameter]) -> Cal
         question: its settings, whose docstring is the command's help.
         its: the question's own options, which are settings of it.
     """
-    shared = inspect.signature(Question).parameters.values()
+    shared = inspect.signature(ProbeOptions).parameters.values()
 
     def command(**given: Any) -> None:
         settings = {option.name: given.pop(option.name) for option in its}
-        Question(**given).answer(question, settings)
+        ProbeOptions(**given).answer(question, settings)
 
     first = [option for option in shared if option.name in _FIRST]
     parameters = [*first, *its, *(option for option in shared if option.name not in _FIRST)]

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from mzprobe.envs.atari_emulator import NOTHING, Cartridge, Emulator, Frames, cartridge
 from mzprobe.envs.atari_screens import Colour, Eye, Glimpse, put_in
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float64, Outcome
-from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seeds, valid_spec
+from mzprobe.envs.validation import integers, valid_actions, valid_seeds, valid_sequences, valid_spec
 from mzprobe.errors import UsageError
 from mzprobe.names import ATARI
 
@@ -160,12 +160,9 @@ class AtariEnvironment:
         Raises:
             ValueError: if there is not one sequence a state, or an action is out of range.
         """
-        table = np.asarray(actions)
-        if table.ndim != 2 or len(table) != len(states):
-            raise ValueError(f"{len(states)} states need one action sequence each, not {kind_of(table)}")
-        chosen = valid_actions(table.ravel(), batch=table.size, num_actions=len(self._runs)).reshape(table.shape)
-        rewards = np.zeros(table.shape)
-        for b, emulator in self._placed(states.points) if table.shape[1] else ():
+        chosen = valid_sequences(actions, batch=len(states), num_actions=len(self._runs))
+        rewards = np.zeros(chosen.shape)
+        for b, emulator in self._placed(states.points) if chosen.shape[1] else ():
             lives = states.points[b].lives
             for t, action in enumerate(chosen[b].tolist()):
                 rewards[b, t] = emulator.score(self._runs[action])

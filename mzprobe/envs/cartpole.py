@@ -11,7 +11,7 @@ from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Ou
 from mzprobe.envs.scenes import cartpole_drawing
 from mzprobe.envs.shapes import Drawing
 from mzprobe.envs.states import ArrayStates
-from mzprobe.envs.validation import kind_of, valid_actions, valid_seeds, valid_spec
+from mzprobe.envs.validation import valid_actions, valid_seeds, valid_sequences, valid_spec
 
 _GRAVITY = 9.8  # m / s^2
 _MASS_POLE = 0.1  # kg
@@ -172,10 +172,7 @@ class CartPole:
         Raises:
             ValueError: if there is not one sequence a state, or an action is neither 0 nor 1.
         """
-        table = np.asarray(actions)
-        if table.ndim != 2 or len(table) != len(states):
-            raise ValueError(f"{len(states)} states need one action sequence each, not {kind_of(table)}")
-        chosen = valid_actions(table.ravel(), batch=table.size, num_actions=2).reshape(table.shape)
+        chosen = valid_sequences(actions, batch=len(states), num_actions=2)
         return _rewards_along(states.position, states.done, chosen)
 
     def observe(self, states: CartPoleStates) -> Float32:

@@ -15,7 +15,7 @@ from mzprobe.envs.core import Bool, EnvironmentSpec, Float64, Int64, Outcome
 from mzprobe.envs.scenes import board_pixels
 from mzprobe.envs.shapes import Pixels
 from mzprobe.envs.states import ArrayStates
-from mzprobe.envs.validation import kind_of, valid_actions, valid_seeds, valid_spec
+from mzprobe.envs.validation import valid_actions, valid_seeds, valid_sequences, valid_spec
 
 SIZE = 10
 _ROWS = 3  # of bricks, below a free one
@@ -203,10 +203,7 @@ class MinAtarBreakout:
         Raises:
             ValueError: if there is not one sequence a state, or an action is none of those of `step`.
         """
-        table = np.asarray(actions)
-        if table.ndim != 2 or len(table) != len(states):
-            raise ValueError(f"{len(states)} states need one action sequence each, not {kind_of(table)}")
-        chosen = valid_actions(table.ravel(), batch=table.size, num_actions=3).reshape(table.shape)
+        chosen = valid_sequences(actions, batch=len(states), num_actions=3)
         return _rewards_along(states.numbers, states.bricks, states.done, chosen)
 
     def observe(self, states: BreakoutStates) -> Bool:

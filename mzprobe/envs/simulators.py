@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Outcome
-from mzprobe.envs.validation import integers, kind_of, valid_actions, valid_seeds, valid_spec
+from mzprobe.envs.validation import integers, valid_actions, valid_seeds, valid_sequences, valid_spec
 from mzprobe.errors import UsageError
 
 MOST_ACTIONS = 256  # an action is kept as a byte
@@ -331,18 +331,15 @@ class SimulatorEnvironment:
             ValueError: if there is not one sequence a state, or an action is out of range.
             UsageError: if a state looks otherwise when a simulator is sent there.
         """
-        table = np.asarray(actions)
-        if table.ndim != 2 or len(table) != len(states):
-            raise ValueError(f"{len(states)} states need one action sequence each, not {kind_of(table)}")
-        chosen = valid_actions(table.ravel(), batch=table.size, num_actions=self._spec.num_actions)
-        B, T = table.shape
+        chosen = valid_sequences(actions, batch=len(states), num_actions=self._spec.num_actions)
+        B, T = chosen.shape
         rewards = np.zeros((B, T))
         for b in np.flatnonzero(~states.done).tolist() if T else ():
             history = states.actions[b]
             live = self.pool.take(int(states.seed[b]), history)
             if live.sent:
                 self._confirm(live, states, b)
-            sequence = chosen[b * T : (b + 1) * T].tolist()
+            sequence = chosen[b].tolist()
             for t, action in enumerate(sequence):
                 rewards[b, t], ended = live.simulator.step(action)
                 if ended:

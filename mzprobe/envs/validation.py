@@ -17,11 +17,13 @@ def valid_spec(spec: EnvironmentSpec) -> EnvironmentSpec:
         ValueError: naming the field that is not.
     """
     if not (_is(spec.num_actions, Integral) and spec.num_actions >= 1):
-        raise ValueError(f"num_actions must be an integer of at least 1, not {spec.num_actions!r}")
-    if not (_is(spec.gamma, Real) and 0 < spec.gamma <= 1):
-        raise ValueError(f"gamma must be a number in (0, 1], such as 0.95, not {spec.gamma!r}")
+        raise ValueError(f"num_actions must be at least 1, not {spec.num_actions!r}")
+    if not _is(spec.gamma, Real):
+        raise ValueError(f"gamma must be a number such as 0.95, not {spec.gamma!r}")
+    if not 0 < spec.gamma <= 1:
+        raise ValueError(f"gamma must lie in (0, 1], not {spec.gamma}")
     if not (_is(spec.time_limit, Integral) and spec.time_limit >= 1):
-        raise ValueError(f"time_limit must be a number of steps of at least 1, not {spec.time_limit!r}")
+        raise ValueError(f"time_limit must be at least 1 step, not {spec.time_limit!r}")
     if len(spec.action_meanings) != spec.num_actions:
         raise ValueError(f"action_meanings must name {spec.num_actions} actions, not {len(spec.action_meanings)}")
     if any(size < 1 for size in spec.observation_shape):
@@ -81,6 +83,18 @@ def valid_actions(actions: ArrayLike, *, batch: int, num_actions: int) -> Int64:
         wrong = chosen[(chosen < 0) | (chosen >= num_actions)][0]
         raise ValueError(f"actions must lie in 0..{num_actions - 1}, not {wrong}")
     return chosen
+
+
+def valid_sequences(actions: ArrayLike, *, batch: int, num_actions: int) -> Int64:
+    """Gives action sequences as an int64 array `[B, T]`.
+
+    Raises:
+        ValueError: if there is not one a state, or an action lies outside 0..A-1.
+    """
+    table = np.asarray(actions)
+    if table.ndim != 2 or len(table) != batch:
+        raise ValueError(f"{batch} states need one action sequence each, not {kind_of(table)}")
+    return valid_actions(table.ravel(), batch=table.size, num_actions=num_actions).reshape(table.shape)
 
 
 def kind_of(array: NDArray[Any]) -> str:

@@ -13,7 +13,7 @@ from mzprobe.behaviour import BehaviourPolicy
 from mzprobe.config import SearchConfig
 from mzprobe.networks.batching import BATCH_SIZE
 from mzprobe.probes.prefixes import refuse_too_many
-from mzprobe.probes.question import TREES
+from mzprobe.probes.question import TIMED_TREES
 from mzprobe.search.models import LeafValue, Model
 from mzprobe.search.rollouts import Rollout
 from mzprobe.settings import StatesConfig
@@ -116,7 +116,7 @@ def prefixes(S: int, A: int, h: int, sequences: int | None) -> tuple[int, int]:
     return S * (1 + edges - most), S * edges
 
 
-def seconds(cost: Cost, agent: Agent, *, trees: int = TREES) -> float:
+def seconds(cost: Cost, agent: Agent, *, trees: int = TIMED_TREES) -> float:
     """How long a cost takes on this machine, about; arguments as of `Speeds.seconds`."""
     return Speeds(agent).seconds(cost, trees=trees)
 
@@ -134,7 +134,7 @@ class Speeds:
         self.agent = agent
         self._measured: dict[tuple[str | Kind, int], float] = {}
 
-    def seconds(self, cost: Cost, *, trees: int = TREES) -> float:
+    def seconds(self, cost: Cost, *, trees: int = TIMED_TREES) -> float:
         """How long a cost takes.
 
         Args:

@@ -53,7 +53,7 @@ UNITS = {
 _SAME = 1e-9  # relative; values closer than this are equal but for rounding
 
 
-class Watched:
+class WatchedPolicy:
     """Acts by a search at T = 0, and keeps what it played and would teach, state by state in the order of acting."""
 
     def __init__(self, policy: BehaviourPolicy) -> None:
@@ -98,7 +98,7 @@ def measure_operators(
     with agent.compute.limited():
         for done, (rule, N) in enumerate(cells):
             report = _reporter(on_progress, done / len(cells))
-            watched = Watched(_searching(agent, rule, N))
+            watched = WatchedPolicy(_searching(agent, rule, N))
             played = play_episodes(
                 agent.environment, watched, seeds=seeds, uniforms=uniforms, keep_states=True, on_step=report
             )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mzprobe.agents import Agent
     from mzprobe.probes.cost import Cost
 
-TREES = 64  # grown side by side when a speed is measured, unless a question says how many it grows
+TIMED_TREES = 64  # grown side by side when a speed is measured, unless a question says how many it grows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class Question:
 
     def side_by_side(self, config: ProbeConfig) -> int:
         """Searches that it runs side by side, for an estimate of its time."""
-        side_by_side: int = getattr(config, "episodes") if self.plays else TREES  # noqa: B009 - of those settings alone
+        side_by_side: int = getattr(config, "episodes") if self.plays else TIMED_TREES  # noqa: B009 - of those settings alone
         return side_by_side
 
     def table(self, config: ProbeConfig) -> str:

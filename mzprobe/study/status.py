@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from mzprobe.checkpoints import RECORD, SEED_NAME, seed_of, step_of, steps_of
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.locks import holder
+from mzprobe.locks import in_use
 from mzprobe.settings import StudyConfig, StudyDataset, StudyRun
 from mzprobe.study.dataset import dataset_agent, record_path
 from mzprobe.study.timing import NAME as TIMING
@@ -130,12 +130,11 @@ def _dataset(settings: StudyDataset, study: str, checkpoints: Path, analyses: Pa
         recorded = int(_json(record_path(analyses, study)).get("episodes", 0))
     except (TypeError, ValueError):
         recorded = 0
-    held = holder(datasets / study)
     table = TableStatus(
         probe="episodes",
         done=min(recorded, settings.episodes),
         wanted=settings.episodes,
-        running=held is not None and held.lives(),
+        running=in_use(datasets / study) is not None,
     )
     found = _agent("dataset", dataset_agent(checkpoints, study, settings), settings.step, (table,))
     return replace(found, standing="recording") if found.standing == "probing" else found
@@ -166,8 +165,8 @@ def status_of_run(name: str, *, checkpoints: Path, analyses: Path) -> StudyStatu
 
 
 def _held_by(folder: Path, agents: Sequence[AgentStatus]) -> str:
-    held = holder(folder)
-    if held and held.lives():
+    held = in_use(folder)
+    if held:
         return f"process {held.process} on {held.host}"
     busy = any(agent.standing in ("training", "probing", "recording") for agent in agents)
     return "a command of its own" if busy else ""
@@ -184,12 +183,11 @@ def _table(probe: str, path: Path, wanted: Sequence[int] | None) -> TableStatus:
         there = {int(step) for step in read_record(path)["commands"]} if path.exists() else set()
     except MzprobeError:
         there = set()
-    held = holder(path)
     return TableStatus(
         probe=probe,
         done=len(there if wanted is None else there & set(wanted)),
         wanted=None if wanted is None else len(wanted),
-        running=held is not None and held.lives(),
+        running=in_use(path) is not None,
     )
 
 
@@ -200,8 +198,7 @@ def _agent(label: str, folder: Path, steps: int | None, tables: tuple[TableStatu
     step = max([step_of(path) for path in kept[-1:]] + [int(path.name[:8]) for path in states[-1:]], default=0)
     config = (saved or record).get("config", {})
     steps = config.get("training", {}).get("steps") if steps is None else steps
-    held, metrics = holder(folder), record.get("metrics", {})
-    training = held is not None and held.lives()
+    training, metrics = in_use(folder) is not None, record.get("metrics", {})
     evaluations = saved.get("evaluations") or metrics.get("evaluations") or []
     rate = _rate(folder, step)
     return AgentStatus(
