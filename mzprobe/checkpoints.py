@@ -21,7 +21,7 @@ from mzprobe import envs
 from mzprobe.config import RunConfig, of_record
 from mzprobe.envs import Environment
 from mzprobe.errors import CheckpointError, UsageError
-from mzprobe.files import canonical_json, read_bytes, refuse_absent, sha256, write_directory
+from mzprobe.files import canonical_json, read_bytes, refuse_absent, sealed, sha256, write_directory
 from mzprobe.making import network_of
 from mzprobe.networks import TrainableNetwork
 from mzprobe.provenance import machine, versions
@@ -221,12 +221,6 @@ def _arrays(path: Path, digest: str) -> dict[str, NDArray[Any]]:
     except (SafetensorError, KeyError, TypeError, ValueError) as reason:
         raise CheckpointError(f"{path} is not a safetensors file ({reason}): train it again") from None
     return arrays
-
-
-def sealed(record: dict[str, Any]) -> bytes:
-    """A JSON record that carries the SHA-256 of its own content."""
-    digest = sha256(canonical_json(record).encode())
-    return canonical_json({**record, "record_sha256": digest}).encode()
 
 
 def unsealed(

@@ -44,6 +44,12 @@ def canonical_json(value: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """A JSON record that carries the SHA-256 of its own content."""
+    content = {key: value for key, value in record.items() if key != "record_sha256"}
+    return canonical_json({**content, "record_sha256": sha256(canonical_json(content).encode())}).encode()
+
+
 def write_file(path: Path, data: bytes | Chunks) -> None:
     """Writes `data` so that after a crash `path` holds either the old bytes or all of the new ones.
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from mzprobe.checkpoints import read_checkpoint, sealed, steps_of, unsealed
+from mzprobe.checkpoints import read_checkpoint, steps_of, unsealed
 from mzprobe.config import load_preset
 from mzprobe.errors import CheckpointError, Interrupted, MzprobeWarning
+from mzprobe.files import sealed
 from mzprobe.networks import Support
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe

@@ -11,8 +11,8 @@ import pytest
 from recordings import every_file
 
 from mzprobe.datasets.collect import collect, load_player
-from mzprobe.datasets.layout import record_bytes
 from mzprobe.errors import UsageError
+from mzprobe.files import sealed
 
 pytest.importorskip("minari")
 
@@ -79,7 +79,7 @@ def test_another_request_is_refused(run_cli, tmp_path, other):
 def edited(changes):
     """The record of `a-v0` with changes, sealed anew."""
     path = Path("a-v0/mzprobe.json")
-    path.write_bytes(record_bytes({**json.loads(path.read_bytes()), **changes}))
+    path.write_bytes(sealed({**json.loads(path.read_bytes()), **changes}))
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import pytest
 from agents import forged
 from recordings import made, written
 
-from mzprobe.checkpoints import RECORD, read_checkpoint, sealed, steps_of
+from mzprobe.checkpoints import RECORD, read_checkpoint, steps_of
 from mzprobe.envs import CartPole
 from mzprobe.errors import DatasetError, UsageError
+from mzprobe.files import sealed
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.settings import OnlineConfig

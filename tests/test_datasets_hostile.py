@@ -294,16 +294,16 @@ def nested(depth):
     "record", ["[]", "{}", '{"format": "1"}', '{"format": 1}', '{"format": NaN}', "[" * 5000, "null", '{"sha256": 1}']
 )
 def test_a_record_of_its_own_making_is_refused(tmp_path, record):
-    from mzprobe.datasets.layout import record_bytes
+    from mzprobe.files import sealed
 
     path = written(tmp_path / "a-v0", made([3]))
     (path / "mzprobe.json").write_text(record)
     refused(path)
     try:
-        sealed = record_bytes(json.loads(record))
+        resealed = sealed(json.loads(record))
     except (ValueError, AttributeError, RecursionError):
         return
-    (path / "mzprobe.json").write_bytes(sealed)
+    (path / "mzprobe.json").write_bytes(resealed)
     refused(path)
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from mzprobe.checkpoints import read_checkpoint, sealed, unsealed
+from mzprobe.checkpoints import read_checkpoint, unsealed
 from mzprobe.errors import CheckpointError, Interrupted, UsageError
-from mzprobe.files import sha256
+from mzprobe.files import sealed, sha256
 from mzprobe.sources.own import load_agent
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from mzprobe.checkpoints import read_checkpoint, sealed, steps_of, unsealed
+from mzprobe.checkpoints import read_checkpoint, steps_of, unsealed
 from mzprobe.errors import CheckpointError, Interrupted, MzprobeError, TrainingDiverged, UsageError
+from mzprobe.files import sealed
 
 STEPS = 300
 AGENT = Path("checkpoints") / "cartpole" / "seed-0"

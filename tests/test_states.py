@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from mzprobe.checkpoints import sealed
 from mzprobe.errors import CheckpointError
+from mzprobe.files import sealed
 from mzprobe.training.clock import FILE, Clock
 
 REMOVED = object()

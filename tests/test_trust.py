@@ -6,9 +6,10 @@ import sys
 import pytest
 
 import mzprobe
-from mzprobe.checkpoints import sealed, unsealed
+from mzprobe.checkpoints import unsealed
 from mzprobe.config import RunConfig, load_preset
 from mzprobe.errors import UsageError
+from mzprobe.files import sealed
 from mzprobe.sources.own import load_agent
 from mzprobe.trust import named_code, refuse_code
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mzprobe._plugins import nearest
 from mzprobe.errors import DatasetError, UsageError
-from mzprobe.files import canonical_json, read_bytes, sha256
+from mzprobe.files import read_bytes, sealed, sha256
 from mzprobe.lines import unsayable
 
 FORMAT = 1
@@ -113,12 +113,6 @@ def digest(data: Path) -> str:
     return total.hexdigest()
 
 
-def record_bytes(record: dict[str, Any]) -> bytes:
-    """A record that carries the SHA-256 of its own content."""
-    content = {key: value for key, value in record.items() if key != "record_sha256"}
-    return canonical_json({**content, "record_sha256": sha256(canonical_json(content).encode())}).encode()
-
-
 def check_record(folder: Path, found: str, metadata: dict[str, Any]) -> None:
     """Compares the files of a dataset with the record that `mzprobe collect` left beside them, if it made them.
 
@@ -136,7 +130,7 @@ def check_record(folder: Path, found: str, metadata: dict[str, Any]) -> None:
     data = read_bytes(path, error=DatasetError, remedy=DAMAGED)
     try:
         record = json.loads(data)
-        whole = record_bytes(record) == data
+        whole = sealed(record) == data
     except (ValueError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:

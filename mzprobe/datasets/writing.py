@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from mzprobe.datasets.core import Int64, Recorded, checked
-from mzprobe.datasets.layout import DATA, FORMAT, METADATA, RECORD, digest, record_bytes, require_minari
+from mzprobe.datasets.layout import DATA, FORMAT, METADATA, RECORD, digest, require_minari
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.files import canonical_json, new_directory, sha256
+from mzprobe.files import canonical_json, new_directory, sealed, sha256
 from mzprobe.lines import unsayable
 from mzprobe.locks import held
 from mzprobe.names import check_name
@@ -113,7 +113,7 @@ class DatasetWriter:
             "sha256": digest(data),
             "metadata_sha256": sha256(metadata),
         }
-        (self.folder / RECORD).write_bytes(record_bytes(record))
+        (self.folder / RECORD).write_bytes(sealed(record))
 
     def _metadata(self) -> dict[str, Any]:
         """What Minari wants to know of a dataset."""

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 
-from mzprobe.checkpoints import FORMAT, sealed, unsealed
+from mzprobe.checkpoints import FORMAT, unsealed
 from mzprobe.errors import CheckpointError
 from mzprobe.files import (
     digest_of,
     read_bytes,
     remove_directory,
     remove_leftovers,
+    sealed,
     sha256,
     write_directory,
     write_file,

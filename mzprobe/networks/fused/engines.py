@@ -1,5 +1,7 @@
 """Engines of networks that run in compiled kernels on a CPU."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,14 +55,63 @@ class _Sizes(NamedTuple):
         return given
 
 
-class KernelEngine:
+class _CompiledEngine:
+    """What engines of both kinds do: their arrays made, their kernels called.
+
+    Args:
+        sizes: of the network.
+        represent: the kernel with its weights, called with observations and the latents to fill.
+        step: called with latents, actions, and the next latents and rewards to fill.
+        roll: called with latents, action sequences and the rewards to fill.
+    """
+
+    def __init__(
+        self,
+        sizes: _Sizes,
+        *,
+        represent: Callable[..., None],
+        step: Callable[..., None],
+        roll: Callable[..., None],
+    ) -> None:
+        self.sizes = sizes
+        self._represent, self._step, self._roll = represent, step, roll
+
+    def represent(self, observations: Any) -> Tensor:
+        """As in the protocol."""
+        given = self.sizes.observed(observations)
+        latents = np.empty((len(given), self.sizes.latents), np.float32)
+        self._represent(given, latents)
+        return torch.from_numpy(latents)
+
+    def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
+        """As in the protocol; rewards in float64."""
+        given = self.sizes.rows(latents)
+        following, reward = np.empty_like(given), np.empty(len(given))
+        self._step(given, self.sizes.chosen(actions, len(given), dimensions=1), following, reward)
+        return torch.from_numpy(following), torch.from_numpy(reward)
+
+    def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
+        """As in the protocol, in float64."""
+        given = self.sizes.rows(latents)
+        chosen = self.sizes.chosen(actions, len(given), dimensions=2)
+        rewards = np.empty(chosen.shape)
+        self._roll(given, chosen, rewards)
+        return torch.from_numpy(rewards)
+
+
+class KernelEngine(_CompiledEngine):
     """An `MLPNetwork`; follows its training in place."""
 
     def __init__(self, fused: FusedWeights) -> None:
-        self.weights, self.support = fused
-        self.axis = self.support.axis
-        first, latent, policy = self.weights.representation.w1, self.weights.representation.w2, self.weights.policy.w2
-        self.sizes = _Sizes(first.shape[0], latent.shape[1], policy.shape[1])
+        self.weights, self.support = weights, support = fused
+        self.axis = support.axis
+        first, latent, policy = weights.representation.w1, weights.representation.w2, weights.policy.w2
+        super().__init__(
+            _Sizes(first.shape[0], latent.shape[1], policy.shape[1]),
+            represent=partial(represent_all, weights),
+            step=partial(step_all, weights, self.axis),
+            roll=partial(roll_all, weights, self.axis),
+        )
 
     def fused_search(self) -> FusedWeights | None:
         """As in the protocol."""
@@ -70,33 +121,10 @@ class KernelEngine:
         """As in the protocol."""
         return FusedWeights(self.weights, self.support)
 
-    def represent(self, observations: Any) -> Tensor:
-        """As in the protocol."""
-        given = self.sizes.observed(observations)
-        latents = np.empty((len(given), self.sizes.latents), np.float32)
-        represent_all(self.weights, given, latents)
-        return torch.from_numpy(latents)
-
-    def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
-        """As in the protocol; rewards in float64."""
-        given = self.sizes.rows(latents)
-        following, reward = np.empty_like(given), np.empty(len(given))
-        chosen = self.sizes.chosen(actions, len(given), dimensions=1)
-        step_all(self.weights, self.axis, given, chosen, following, reward)
-        return torch.from_numpy(following), torch.from_numpy(reward)
-
-    def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
-        """As in the protocol, in float64."""
-        given = self.sizes.rows(latents)
-        chosen = self.sizes.chosen(actions, len(given), dimensions=2)
-        rewards = np.empty(chosen.shape)
-        roll_all(self.weights, self.axis, given, chosen, rewards)
-        return torch.from_numpy(rewards)
-
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """As in the protocol, in float64."""
         given = self.sizes.rows(latents)
-        prior, value = np.empty((len(given), self.weights.policy.w2.shape[1])), np.empty(len(given))
+        prior, value = np.empty((len(given), self.sizes.actions)), np.empty(len(given))
         predict_all(self.weights, self.axis, given, prior, value)
         return torch.from_numpy(prior), torch.from_numpy(value)
 
@@ -108,13 +136,18 @@ class KernelEngine:
         return torch.from_numpy(atoms)
 
 
-class ChainEngine:
+class ChainEngine(_CompiledEngine):
     """A `FullyConnected`, with the weights that it had then."""
 
     def __init__(self, weights: ChainWeights, support: Support) -> None:
         self.weights, self.support = weights, support
         first, latent, policy = weights.representation[0].w, weights.dynamics[-1].b, weights.policy[-1].b
-        self.sizes = _Sizes(first.shape[0], latent.size, policy.size)
+        super().__init__(
+            _Sizes(first.shape[0], latent.size, policy.size),
+            represent=partial(represent_chains, weights),
+            step=partial(step_chains, weights),
+            roll=partial(roll_chains, weights),
+        )
 
     def fused_search(self) -> FusedWeights | None:
         """As in the protocol: none."""
@@ -123,29 +156,6 @@ class ChainEngine:
     def fused_gradient(self) -> FusedWeights | None:
         """As in the protocol: none."""
         return None
-
-    def represent(self, observations: Any) -> Tensor:
-        """As in the protocol."""
-        given = self.sizes.observed(observations)
-        latents = np.empty((len(given), self.sizes.latents), np.float32)
-        represent_chains(self.weights, given, latents)
-        return torch.from_numpy(latents)
-
-    def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
-        """As in the protocol; rewards in float64."""
-        given = self.sizes.rows(latents)
-        following, reward = np.empty_like(given), np.empty(len(given))
-        chosen = self.sizes.chosen(actions, len(given), dimensions=1)
-        step_chains(self.weights, given, chosen, following, reward)
-        return torch.from_numpy(following), torch.from_numpy(reward)
-
-    def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
-        """As in the protocol, in float64."""
-        given = self.sizes.rows(latents)
-        chosen = self.sizes.chosen(actions, len(given), dimensions=2)
-        rewards = np.empty(chosen.shape)
-        roll_chains(self.weights, given, chosen, rewards)
-        return torch.from_numpy(rewards)
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """As in the protocol, in float64."""
@@ -158,7 +168,7 @@ class ChainEngine:
 
     def _predicted(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         given, weights = self.sizes.rows(latents), self.weights
-        prior, value = np.empty((len(given), weights.policy[-1].b.size)), np.empty(len(given))
+        prior, value = np.empty((len(given), self.sizes.actions)), np.empty(len(given))
         atoms = np.empty((len(given), weights.value[-1].b.size), np.float32)
         predict_chains(weights, given, prior, value, atoms)
         return torch.from_numpy(prior), torch.from_numpy(value), torch.from_numpy(atoms)
