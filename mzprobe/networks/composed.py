@@ -1,15 +1,11 @@
 """Networks of other code that are more than chains of layers: shared trunks, residual latents, planes."""
 
 from collections.abc import Callable
-from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from mzprobe.networks.core import TrainableNetwork
+from mzprobe.networks.core import ActionEncoding, TrainableNetwork, with_actions
 from mzprobe.networks.support import Support
-
-Encoding = Literal["one-hot", "share"]
 
 
 class Composed(TrainableNetwork):
@@ -42,7 +38,7 @@ class Composed(TrainableNetwork):
         value: nn.Module,
         support: Support,
         num_actions: int,
-        encoding: Encoding = "one-hot",
+        encoding: ActionEncoding = "one_hot",
         residual: bool = False,
         following: nn.Module | None = None,
         scale: Callable[[Tensor], Tensor] | None = None,
@@ -81,15 +77,6 @@ class Composed(TrainableNetwork):
         return self.scale(unscaled), self.support.scalar(self.reward(unscaled))
 
     def _unscaled(self, latents: Tensor, actions: Tensor) -> Tensor:
-        made = self.step(torch.cat((latents, self._encoded(latents, actions)), dim=1))
+        made = self.step(with_actions(latents, actions, self.num_actions, self.encoding))
         following: Tensor = self.following(made + latents if self.residual else made)
         return following
-
-    def _encoded(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """Actions `[B]` as entries `[B, E]`, or planes `[B, E, H, W]` of the latents' size."""
-        if self.encoding == "one-hot":
-            chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)
-        else:
-            chosen = (actions.to(latents.dtype) / self.num_actions).unsqueeze(1)
-        planes = latents.shape[2:]
-        return chosen.view(*chosen.shape, *(1 for _ in planes)).expand(*chosen.shape, *planes)

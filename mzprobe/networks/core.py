@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,8 @@ class Unroll(NamedTuple):
     policy_logits: Tensor  # [K + 1, B, A], k = 0..K
     value_logits: Tensor  # [K + 1, B, atoms], k = 0..K
 
+
+ActionEncoding = Literal["share", "one_hot"]
 
 ROWS_OF_IMAGES = 16  # of a call of convolutions on a CPU
 
@@ -147,3 +149,21 @@ def minmax_scale(latents: Tensor) -> Tensor:
 
 
 MINMAX_EPSILON = 1e-5
+
+
+def with_actions(latents: Tensor, actions: Tensor, num_actions: int, encoding: ActionEncoding = "one_hot") -> Tensor:
+    """Latents `[B, L]` or planes `[B, C, H, W]` with their actions `[B]` behind them, along dimension 1.
+
+    Args:
+        latents: of the states.
+        actions: int64, taken there.
+        num_actions: A.
+        encoding: of an action a: A entries or planes of which one is 1, or a single one of a / A.
+    """
+    if encoding == "one_hot":
+        chosen = nn.functional.one_hot(actions, num_actions).to(latents.dtype)
+    else:
+        chosen = (actions.to(latents.dtype) / num_actions)[:, None]
+    planes = latents.shape[2:]
+    shaped = chosen.view(*chosen.shape, *(1 for _ in planes)).expand(*chosen.shape, *planes)
+    return torch.cat((latents, shaped), dim=1)

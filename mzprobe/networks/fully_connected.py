@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mzprobe.networks.core import TrainableNetwork
+from mzprobe.networks.core import TrainableNetwork, with_actions
 from mzprobe.networks.fused.chain_kernels import ELU, RELU, ChainWeights, Linear
 from mzprobe.networks.fused.engines import ChainEngine
 from mzprobe.networks.support import Support
@@ -66,11 +66,11 @@ class FullyConnected(TrainableNetwork):
 
     def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
         """As in `TrainableNetwork`."""
-        return self.scale(self.chains["dynamics"](self._with_actions(latents, actions)))
+        return self.scale(self.chains["dynamics"](with_actions(latents, actions, self.num_actions)))
 
     def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:  # noqa: ARG002
         """As in `TrainableNetwork`; the next latents, which are scaled, are not what these heads read."""
-        given = self._with_actions(latents, actions)
+        given = with_actions(latents, actions, self.num_actions)
         logits: Tensor = self.chains["reward"](given if self.rewards == "step" else self.chains["dynamics"](given))
         return logits
 
@@ -80,7 +80,7 @@ class FullyConnected(TrainableNetwork):
 
     def dynamics(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """As in the protocol."""
-        given = self._with_actions(latents, actions)
+        given = with_actions(latents, actions, self.num_actions)
         following = self.chains["dynamics"](given)
         logits = self.chains["reward"](given if self.rewards == "step" else following)
         return self.scale(following), self.support.scalar(logits)
@@ -102,10 +102,6 @@ class FullyConnected(TrainableNetwork):
     def kernel_engine(self) -> ChainEngine | None:
         """Its engine on the CPU; None for a subclass, which may compute anything."""
         return ChainEngine(self.chain_weights(), self.support) if type(self) is FullyConnected else None
-
-    def _with_actions(self, latents: Tensor, actions: Tensor) -> Tensor:
-        chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)
-        return torch.cat((latents, chosen), dim=1)
 
 
 class _Chain(nn.Module):

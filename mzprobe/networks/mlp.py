@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mzprobe.networks.core import TrainableNetwork, minmax_scale
+from mzprobe.networks.core import TrainableNetwork, minmax_scale, with_actions
 from mzprobe.networks.fused.engines import KernelEngine
 from mzprobe.networks.fused.weights import FusedWeights, Layers, MLPWeights
 from mzprobe.networks.support import Support
@@ -61,24 +61,19 @@ class MLPNetwork(TrainableNetwork):
 
     def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
         """The state part of g_theta: latents `[B, L]`, int64 actions `[B]` -> next latents `[B, L]`."""
-        return minmax_scale(self.dynamics_function(self._with_actions(latents, actions)))
+        return minmax_scale(self.dynamics_function(with_actions(latents, actions, self.num_actions)))
 
     def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:
         """Reward logits `[B, atoms]`."""
         read = next_latents
         if self.reward_input == "transition":
-            read = torch.cat((self._with_actions(latents, actions), next_latents), dim=1)
+            read = torch.cat((with_actions(latents, actions, self.num_actions), next_latents), dim=1)
         logits: Tensor = self.reward_head(read)
         return logits
 
     def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Policy logits `[B, A]` and value logits `[B, atoms]`."""
         return self.policy_head(latents), self.value_head(latents)
-
-    def _with_actions(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """`[B, L + A]`, actions one-hot."""
-        chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)
-        return torch.cat((latents, chosen), dim=1)
 
     def perceptrons(self) -> "tuple[Perceptron, ...]":
         """The five bodies, in the order of `MLPWeights`."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mzprobe.networks.core import TrainableNetwork
+from mzprobe.networks.core import TrainableNetwork, with_actions
 from mzprobe.networks.fully_connected import PARTS, Chain
 from mzprobe.networks.support import Support, symlog
 
@@ -43,8 +43,7 @@ class NormedFullyConnected(TrainableNetwork):
 
     def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
         """As in `TrainableNetwork`."""
-        chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)
-        return _scaled(self.chains["dynamics"](torch.cat((latents, chosen), dim=1)))
+        return _scaled(self.chains["dynamics"](with_actions(latents, actions, self.num_actions)))
 
     def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:  # noqa: ARG002
         """As in `TrainableNetwork`."""

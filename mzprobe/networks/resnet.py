@@ -6,11 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mzprobe.networks.core import MINMAX_EPSILON, ROWS_OF_IMAGES, TrainableNetwork
+from mzprobe.networks.core import MINMAX_EPSILON, ROWS_OF_IMAGES, ActionEncoding, TrainableNetwork, with_actions
 from mzprobe.networks.support import Support
 
 Layout = Literal["last", "first"]
-ActionPlanes = Literal["share", "one_hot"]
 
 _HALVINGS = 4  # of height and width, where an image is downsampled
 
@@ -51,7 +50,7 @@ class ResNet(TrainableNetwork):
         head_channels: int = 16,
         head_hidden: int = 32,
         image_layout: Layout = "last",
-        action_planes: ActionPlanes = "share",
+        action_planes: ActionEncoding = "share",
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
@@ -106,7 +105,7 @@ class ResNet(TrainableNetwork):
 
     def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
         """The state part of g_theta: latents `[B, C, H, W]`, int64 actions `[B]` -> next latents."""
-        read = torch.cat((latents, self._planes_of(actions, latents)), dim=1)
+        read = with_actions(latents, actions, self.num_actions, self.action_planes)
         made = torch.relu(self.step_norm(self.step(self._laid(read))) + self._laid(latents))
         return scale_planes(self.dynamics_blocks(made))
 
@@ -124,14 +123,6 @@ class ResNet(TrainableNetwork):
         """Planes as the weights lie: else its rounding would depend on the memory layout of the caller."""
         last = self.step.weight.stride(1) == 1
         return planes.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-
-    def _planes_of(self, actions: Tensor, latents: Tensor) -> Tensor:
-        """Actions `[B]` as planes `[B, 1 or A, H, W]`."""
-        if self.action_planes == "share":
-            chosen = (actions.to(latents.dtype) / self.num_actions)[:, None]
-        else:
-            chosen = nn.functional.one_hot(actions, self.num_actions).to(latents.dtype)
-        return chosen[:, :, None, None].expand(-1, -1, *latents.shape[2:])
 
 
 def latent_shape(image: tuple[int, int], channels: int, *, downsample: bool) -> tuple[int, int, int]:

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mzprobe.networks.composed import Composed, Encoding
-from mzprobe.networks.core import ROWS_OF_IMAGES
+from mzprobe.networks.composed import Composed
+from mzprobe.networks.core import ROWS_OF_IMAGES, ActionEncoding
 from mzprobe.sources.layers import Block, Layers, activated, chained, pooling
 
 Encoder = Literal["simplex", "plain"]
@@ -130,7 +130,7 @@ def _head(layers: Layers, network: str, what: str, perceptron: str) -> nn.Module
     return chained(reduced, activated("relu"), nn.Flatten(), layers.perceptron(f"{network}.{perceptron}", "relu"))
 
 
-def _encoding(layers: Layers, entries: int, num_actions: int) -> Encoding:
+def _encoding(layers: Layers, entries: int, num_actions: int) -> ActionEncoding:
     if entries not in (1, num_actions):
         raise layers.other("encodes actions in a way of its own")
-    return "one-hot" if entries == num_actions else "share"
+    return "one_hot" if entries == num_actions else "share"
