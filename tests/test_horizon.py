@@ -122,7 +122,7 @@ def test_samples_that_all_have_the_same_error_have_no_standard_error():
     assert (rows["standard_error"] == 0).all()
 
 
-@pytest.mark.parametrize("sequences", [None, 1, 30])
+@pytest.mark.parametrize("sequences", [None, 2, 30])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_perfect_model_scores_exactly_0(seed, sequences):
     env, _, policy, sample = case(seed, num_actions=3)
