@@ -63,7 +63,7 @@ def test_networks_say_what_the_originals_say(layout, engine, tmp_path):
 @NAMES
 def test_kernels_run_it_on_the_cpu_and_a_row_does_not_depend_on_others(name, tmp_path):
     file = foreign_networks.write(tmp_path / "file", name)
-    network = sources()[name].adapter.network(read_archive(file), source=file)
+    network = sources()[name].adapter.network(read_archive(file), source=file).requires_grad_(False)
     runs = engine_for(network)
     assert isinstance(runs, ChainEngine)
     observations, actions = foreign_networks.inputs(*OBSERVED[name])
@@ -97,6 +97,8 @@ def test_chains_of_any_length_are_run_as_torch_runs_them(activation, depth):
     support = Support(minimum=-5, maximum=5, atoms=11)
     scale = LatentScale(epsilon=1e-5, always=False)
     network = FullyConnected(chains, support=support, activation=activation, scale=scale, rewards="unscaled")
+    assert network.kernel_engine() is None  # its copies would not learn with it
+    network.requires_grad_(False)
     observations, actions = foreign_networks.inputs(5, 3)
     found, wanted = [], []
     for runs, said in ((network.kernel_engine(), found), (TorchEngine(network), wanted)):

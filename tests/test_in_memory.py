@@ -11,6 +11,7 @@ import mzprobe
 from mzprobe.compute import Compute
 from mzprobe.errors import CheckFailed, UsageError
 from mzprobe.figures import all_plans
+from mzprobe.networks.support import SymlogSupport
 from mzprobe.probes.horizon import measure_horizon, score_horizon
 from mzprobe.probes.online import QUESTION, measure_online
 from mzprobe.probes.sampling import draw_states
@@ -159,6 +160,18 @@ def test_a_question_of_ones_own_says_which_columns_are_odd():
     own = mzprobe.Question(config=OnlineConfig, units=QUESTION.units, measure=measured, cost=QUESTION.cost)
     with pytest.raises(UsageError, match=r"gave other columns than its units name \(extra, length, score\)"):
         mzprobe.measure(agent_of(Small()), own, episodes=1)
+
+
+def test_the_search_of_operators_is_its_own_question():
+    with pytest.raises(UsageError, match=r"acting\.rule and acting\.simulations are its own rules and simulations"):
+        mzprobe.measure(agent_of(Small()), "operators", acting={"rule": "gumbel"})
+
+
+def test_a_support_of_other_scalars_is_not_read_by_kernels_of_h():
+    own = random_network(0, observation_size=4, num_actions=2)
+    assert own.kernel_engine() is not None
+    own.support = SymlogSupport(minimum=-5, maximum=5, atoms=own.support.atoms)
+    assert own.kernel_engine() is None
 
 
 def test_progress_is_told():

@@ -209,6 +209,22 @@ def test_the_visits_of_puct_approach_pi_bar():
     assert distances[2] < 1e-3
 
 
+def test_pi_bar_takes_an_untried_action_for_what_puct_does():
+    generator = np.random.default_rng(7)
+    prior, rewards = generator.dirichlet(np.full(6, 0.3), size=5), generator.random((5, 6))
+    model = TabularModel(np.zeros((5, 6)), rewards, prior, np.zeros(5), gamma=0.0)
+    config = SearchConfig(simulations=4, untried="mean", node_visits="children")
+    found = search(model, np.arange(5), config=config, keep_tree=True)
+    tried, (low, high) = found.visit_counts > 0, found.tree.bounds.T
+    assert (~tried).any(axis=1).all()
+    means = np.array([found.q[b][tried[b]].mean() for b in range(5)])
+    scaled = (np.where(tried, found.q, means[:, None]) - low[:, None]) / (high - low)[:, None]
+    lambdas = multiplier(np.full(5, 4.0), np.full(5, 6.0), config)
+    solved = pi_bar(config, found.tree, config.normalisation_floor)
+    for b in range(5):
+        np.testing.assert_allclose(solved[b], pi_bar_by_newton(prior[b], scaled[b], lambdas[b]), rtol=1e-9)
+
+
 def test_the_regularised_rule_grows_the_trees_of_puct_and_plays_and_learns_pi_bar():
     model = random_tabular_model(8, 6, 3)
     roots, config = np.flatnonzero(np.any(model.rewards, axis=1))[:3], SearchConfig(simulations=12, rule="regularised")

@@ -1,6 +1,7 @@
 """The search probe: every simulated trajectory, replayed one by one, and where the visits went."""
 
 import math
+from dataclasses import replace
 
 import brute
 import numpy as np
@@ -194,6 +195,16 @@ def test_what_follows_a_terminal_state_counts_as_the_models_alone():
     rows = measure_search_error(agent, SearchErrorConfig(states=1, simulations=(1, 2), horizon=3))
     assert rows["path_error"].tolist() == pytest.approx([0, 0.25] * 2)
     assert rows["trajectory_error"].tolist() == pytest.approx([0.75, 0.75] * 2)
+
+
+def test_an_agent_by_gumbels_rule_is_searched_by_puct_whose_visits_are_its_choice():
+    network = TabularNetwork([[0, 0]], [[0.0, 1.0]], [np.log([0.75, 0.25])])
+    agent = made_agent(one_state([0.0, 1.0], actions=2), network)
+    by_gumbel = replace(agent, search=agent.search.model_copy(update={"rule": "gumbel"}))
+    config = SearchErrorConfig(states=1, simulations=(4, 30), horizon=1)
+    rows, expected = (measure_search_error(one, config) for one in (by_gumbel, agent))
+    pd.testing.assert_frame_equal(rows, expected)
+    assert rows["tv"].nunique() == len(rows)  # by the schedule of halving they would all be alike
 
 
 # Numbers of simulations, checkpoints

@@ -31,6 +31,7 @@ class Claim:
     probe: str  # whose table it needs
     measure: Callable[[pd.DataFrame], pd.DataFrame]  # table -> cell (text), seed, effect; one row a cell and agent
     every: bool = False  # it is about every cell, else about an agent's mean over its cells
+    selected: bool = False  # whether cells were chosen to speak against it: it holds in spite of that, and cannot fail
 
     @property
     def of_paper(self) -> bool:
@@ -69,6 +70,8 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
     The agent is the unit. Its effects are averaged over the cells, and the mean over agents is tested against 0 by
     flipping signs: the claim holds or fails where p <= 0.05, by the sign of the mean, and is undecided otherwise.
 
+    A claim whose cells were chosen as those most against it holds by the same test, or is undecided.
+
     A claim about every cell holds where each cell's effect is positive at p <= 0.05: all must be, so that nothing is
     adjusted. It fails where the cell most against it is so at p <= 0.05, by flipping agents in all cells at once. Cells
     that not all agents have are left out.
@@ -91,7 +94,7 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
         effect, p = _tested(own, generator)
     return Finding(
         claim=claim,
-        verdict=_verdict(effect.estimate, p),
+        verdict="undecided" if claim.selected and effect.estimate < 0 else _verdict(effect.estimate, p),
         effect=effect,
         p=p,
         agents=len(own),

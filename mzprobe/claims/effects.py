@@ -58,10 +58,14 @@ def near_zero_at_one_step(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def error_compounds(frame: pd.DataFrame) -> pd.DataFrame:
-    """Error at the largest h over h times that at 1, minus 1: more than steps that are all as wrong as the first."""
+    """Error at the largest h minus h times that at 1, over their sum: more than by equal steps.
+
+    A ratio of the two would have a heavy tail on one side, and flipping its sign would find what is not there.
+    """
     errors = _errors(_trained(frame), ["training_step", "seed", "h"]).unstack("h")  # noqa: PD010
     h = errors.columns.max()
-    return _by_step(errors[h] / (h * errors[1]).where(errors[1] > 0) - 1)
+    added = h * errors[1]
+    return _by_step((errors[h] - added) / (errors[h] + added).where(errors[h] + added > 0))
 
 
 def step_error_grows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -120,22 +124,17 @@ def own_policy_is_easier(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def own_policy_is_row_minimum(frame: pd.DataFrame) -> pd.DataFrame:
-    """That difference for the Y whose mean error is smallest, in the row of each trained X, untrained Y left out.
+    """That difference for the Y whose mean error over agents is smallest, in the row of each trained X, Y = 0 left out.
 
-    Which Y that is the other agents say: chosen by the same numbers that are tested, it would be too small by chance.
+    Chosen by the same numbers that are tested it is too small by chance, so that it can speak for the claim alone.
+    Chosen by the other agents it would be unbiased, but no agent's effect would be independent of another's.
     """
     pairs = _off_diagonal(_trained(frame))
     pairs = _some(pairs[pairs["policy_step"] > 0])
-    rows = []
-    for step, row in pairs.groupby("training_step"):
-        errors = row.pivot_table(index="seed", columns="policy_step", values="error")
-        effects = row.pivot_table(index="seed", columns="policy_step", values="effect")
-        for seed in errors.index:
-            others = errors.drop(index=seed).mean()
-            if others.notna().any():
-                rows.append((step, seed, effects.loc[seed, others.idxmin()]))
-    made = _some(pd.DataFrame(rows, columns=["training_step", "seed", "effect"]))
-    return _by_step(made.set_index(["training_step", "seed"])["effect"])
+    means = pairs.groupby(["training_step", "policy_step"])["effect"].mean()
+    best = means.loc[means.groupby("training_step").idxmin()].index
+    chosen = pairs.set_index(["training_step", "policy_step"]).loc[best].reset_index()
+    return _by_step(chosen.groupby(["training_step", "seed"])["effect"].mean())
 
 
 def error_rises_with_distance(frame: pd.DataFrame) -> pd.DataFrame:
@@ -308,10 +307,14 @@ def _errors(frame: pd.DataFrame, by: Sequence[str]) -> Any:
 
 
 def _step_errors(frame: pd.DataFrame, column: str) -> Any:
-    """Mean over states of the magnitude of a step's signed error: rows by training step and seed, columns h."""
+    """Mean over states of the magnitude of a step's signed error: rows by training step and seed, columns h.
+
+    Where all sequences were enumerated: the magnitude of a sampled mean is too large, from the h on where it is one.
+    """
     trained = _trained(frame)
     if column not in trained:
         raise MissingError
+    trained = _some(trained[trained["exact"]])
     sizes = trained[column].abs().groupby([trained[name] for name in ("training_step", "seed", "h")])
     return sizes.mean().unstack("h")  # noqa: PD010
 

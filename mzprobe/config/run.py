@@ -208,8 +208,8 @@ class ReanalyseConfig(Config):
     """Share of all targets that are made from stored positions; below 1 online. Offline, 1 for these targets, or 0 for
     recorded actions as policy targets (behaviour cloning)."""
     positions: Literal["in_turn", "drawn"] = "in_turn"
-    """Which stored positions: all in turn, or those drawn for a training batch, before it is learned from; then at most
-    half a batch may be due each training step."""
+    """Which stored positions: all in turn, or those drawn for a training batch, before it is learned from; where the
+    agent plays, at most half a batch may then be due each training step."""
     batch_size: PositiveInt = 64
     """Stored positions searched side by side; fewer online, where so many at once would blur the share."""
     root_noise: bool = True

@@ -100,8 +100,14 @@ class FullyConnected(TrainableNetwork):
         )
 
     def kernel_engine(self) -> ChainEngine | None:
-        """Its engine on the CPU; None for a subclass, which may compute anything."""
-        return ChainEngine(self.chain_weights(), self.support) if type(self) is FullyConnected else None
+        """Its engine on the CPU; None for a subclass, which may compute anything, and for one that may still learn.
+
+        Its weights are copies, and its scalars those of h.
+        """
+        learns = any(parameter.requires_grad for parameter in self.parameters())
+        if type(self) is not FullyConnected or type(self.support) is not Support or learns:
+            return None
+        return ChainEngine(self.chain_weights(), self.support)
 
 
 class _Chain(nn.Module):

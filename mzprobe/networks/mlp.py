@@ -90,8 +90,9 @@ class MLPNetwork(TrainableNetwork):
         return MLPWeights(*(body.layers() for body in self.perceptrons()))
 
     def kernel_engine(self) -> KernelEngine | None:
-        """Its engine on the CPU; None for a subclass, which may compute anything."""
-        return KernelEngine(FusedWeights(self.weights(), self.support)) if type(self) is MLPNetwork else None
+        """Its engine on the CPU; None for a subclass, which may compute anything, and for another kind of support."""
+        ours = type(self) is MLPNetwork and type(self.support) is Support
+        return KernelEngine(FusedWeights(self.weights(), self.support)) if ours else None
 
     @property
     def kept_per_step(self) -> int:

@@ -85,7 +85,9 @@ def _searched(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simu
     """Searches the learned model at some states, and walks what was simulated in the truth."""
     model, own = agent.planning_in("learned", prior=prior, leaf=rollout), agent.search
     roots = model.roots(agent.environment, sample.states)
-    most = own.model_copy(update={"simulations": max(simulations)})
+    # The visits of Gumbel's rule are its schedule, whatever the prior: its agents are searched by PUCT, too.
+    rule = "puct" if own.rule == "gumbel" else own.rule
+    most = own.model_copy(update={"simulations": max(simulations), "rule": rule})
     tree = search(model, roots, config=most, keep_tree=True).tree
     assert tree is not None
     regularised = {}

@@ -83,7 +83,9 @@ def measure_sequences(
 def policies_of(agent: Agent, states: Any) -> Float64:
     """An agent's policies at real states, `[V, B, A]` in the order of `WAYS`, by one search a state."""
     searches = agent.policy.searches(states)
-    visits = np.concatenate([one.visit_counts for one in searches])
+    # The visits of Gumbel's rule are its schedule; what it would teach stands for them.
+    by_gumbel, N = agent.search.rule == "gumbel", agent.search.simulations
+    visits = np.concatenate([one.target * N if by_gumbel else one.visit_counts for one in searches])
     at_own, at_1 = (np.concatenate([one.acting(T) for one in searches]) for T in (agent.temperature, 1.0))
     smoothed = (1 + visits) / (visits.shape[1] + visits.sum(axis=1, keepdims=True))
     return np.stack([at_own, at_1, smoothed, agent.prior.distribution(states)])

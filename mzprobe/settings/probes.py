@@ -1,8 +1,8 @@
 """Settings of the probes, one record each: name, command, help and options of a question."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mzprobe.config import (
     MOST,
@@ -200,6 +200,12 @@ class OperatorsConfig(ProbeConfig):
     """N, simulations a step, of each rule."""
     steps: PositiveInt | None = None
     """T, steps after which the return of a decision is cut; without it, the time limit, from whatever state."""
+
+    @model_validator(mode="after")
+    def _acts_by_its_own(self) -> Self:
+        if self.acting.rule is not None or self.acting.simulations is not None:
+            raise ValueError("acting.rule and acting.simulations are its own rules and simulations: leave them out")
+        return self
 
 
 class InspectConfig(HorizonConfig):

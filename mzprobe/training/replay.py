@@ -178,7 +178,7 @@ class Replay:
         return slots
 
     def with_ends(self, slots: Int64) -> Int64:
-        """Slots `[M]` and those ends of their episodes, truncated, that a target or an unroll from there reaches.
+        """Slots `[M]` and those ends of their episodes, truncated, that their own targets or an unroll reach.
 
         Last states are never sampled, and what bootstraps from one would keep the value that it once had.
         """

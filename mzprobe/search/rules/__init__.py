@@ -95,8 +95,13 @@ def improved_by(config: SearchConfig, forest: Forest, selection: Selection) -> I
 def pi_bar(config: SearchConfig, tree: Tree, floor: float) -> Float64:
     """The regularised policy of the roots of trees that PUCT has grown, `[B, A]`."""
     low, high = tree.bounds[:, :1], tree.bounds[:, 1:]
-    visits = tree.edge_visits[:, 0]
-    q = np.where(visits > 0, (tree.q[:, 0] - low) / np.maximum(high - low, floor), 0.0)
+    visits, scale = tree.edge_visits[:, 0], np.maximum(high - low, floor)
+    untried = np.zeros_like(low)
+    if config.untried == "mean":  # as `mean_of_tried` has it at a root
+        count = (visits > 0).sum(axis=1, keepdims=True)
+        mean = np.where(visits > 0, tree.q[:, 0], 0.0).sum(axis=1, keepdims=True) / np.maximum(count, 1)
+        untried = np.where(np.isfinite(low), np.clip((mean - low) / scale, 0.0, 1.0), 0.0)
+    q = np.where(visits > 0, (tree.q[:, 0] - low) / scale, untried)
     legal = (tree.child[:, 0] != ILLEGAL).sum(axis=1)
     lambdas = multiplier(visits.sum(axis=1).astype(np.float64), legal.astype(np.float64), config)
     return regularised(tree.prior[:, 0].copy(), q, lambdas)
