@@ -224,7 +224,7 @@ def _arrays(path: Path, digest: str) -> dict[str, NDArray[Any]]:
 
 
 def unsealed(
-    data: bytes, path: Path, *, remedy: str = "copy it again, or remove its folder and train again"
+    data: bytes, path: Path, *, remedy: str = "copy it again, or remove the agent's folder and train it anew"
 ) -> dict[str, Any]:
     """Reads back what `sealed` gave, and verifies it.
 

@@ -157,6 +157,18 @@ def test_without_a_path_the_newest_run_is_asked_and_recorded(run_cli, trained, t
     assert record["commands"] == {"0": "mzprobe eval-online checkpoints/tiny --set episodes=1"}
 
 
+def test_a_run_is_asked_by_its_name_too(run_cli, trained):
+    ask = ["eval-online", "tiny", "--checkpoints", trained, "--episodes", 1, "--step", 0]
+    code, out, said = run_cli(*ask)
+    assert code == 0, said
+    assert out.splitlines() == ["analyses/tiny/online/seed-0.parquet"]
+
+
+def test_an_amount_of_memory_that_nobody_means_is_refused(run_cli, trained):
+    code, _, said = run_cli("eval-online", trained / "tiny", "--memory", "10")
+    assert (code, said) == (2, "error: --memory 10 is less than 1 KiB: give one such as --memory 512MiB\n")
+
+
 def test_the_help_of_a_probe_has_choices_and_defaults(run_cli):
     said = " ".join(run_cli("eval-planning", "--help")[1].split())
     assert "One of lot, lowest. [default: lot]" in said

@@ -256,10 +256,17 @@ def test_a_wrong_request_exits_with_2_and_one_line(run_cli, step, tmp_path, argu
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_no_checkpoint_exits_with_1_and_one_line(run_cli, agent):
-    code, out, err = run_cli("collect", agent, "--out", "a")
+def test_a_folder_that_is_no_checkpoint_exits_with_1_and_one_line(run_cli, tmp_path):
+    code, out, err = run_cli("collect", tmp_path, "--out", "a")
     assert (code, out) == (1, "")
     assert re.fullmatch(r"error: .*checkpoint.json does not exist: give the folder of a checkpoint.*\n", err)
+
+
+def test_of_an_agent_or_a_run_one_of_its_checkpoints_is_asked_for(run_cli, agent):
+    for folder in (agent, agent.parent):
+        code, out, err = run_cli("collect", folder, "--out", "a")
+        assert (code, out) == (2, "")
+        assert re.fullmatch(r"error: .* holds \d+ checkpoints: give one of them, such as .*/step-\d+\n", err)
 
 
 def test_what_is_there_is_not_replaced(run_cli, collected, tmp_path):

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import foreign_networks
 import numpy as np
 import pytest
 
+from mzprobe.sources.returns import returns_of
 from mzprobe.tables import read_table
 
 FEW = ["--agent", "search.simulations=3", "--agent", "environment.options.time_limit=30"]
@@ -32,6 +34,18 @@ def test_a_look_says_whose_agent_it_is_and_that_it_plays_like_chance(run_cli, fi
     assert "returns said: 321, in its latest test game, by the file" in out
     assert "values from -117.4 to 117.4" in out
     assert code == ("plays like chance" in said)
+
+
+def test_few_episodes_that_beat_chance_are_not_taken_for_a_wrong_adapter(run_cli, file, monkeypatch):
+    def few(agent, *, episodes):
+        returns = returns_of(agent, episodes=episodes)
+        better = returns.chance + np.array([1.0, 1000.0])
+        return replace(returns, episodes=replace(returns.episodes, returns=better))
+
+    monkeypatch.setattr("mzprobe.sources.returns.returns_of", few)
+    code, _, said = run_cli("look", str(file), "--episodes", 2, *FEW)
+    assert (code, "plays like chance" in said) == (0, False)
+    assert "2 episodes are too few to tell it from chance: give more with --episodes" in said
 
 
 def test_our_own_agents_are_looked_at_too(run_cli, agent):
@@ -86,9 +100,13 @@ def test_what_is_asked_wrongly_gets_one_sentence(run_cli, file, arguments, sente
 
 
 def test_a_damaged_file_gets_one_sentence(run_cli, file):
-    file.write_bytes(file.read_bytes()[:-3000])
+    whole = file.read_bytes()
+    file.write_bytes(b"something else" + whole)
     code, _, said = run_cli("eval-online", str(file))
     assert (code, "is no checkpoint that mzprobe knows" in said) == (2, True)
+    file.write_bytes(whole[:-3000])
+    code, _, said = run_cli("eval-online", str(file))
+    assert (code, "is truncated (it begins as" in said) == (1, True)
     code, _, said = run_cli("eval-online", str(file), "--source", "muzero-general")
     assert code == 2
     assert len(said.strip().splitlines()) == 1

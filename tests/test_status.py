@@ -161,6 +161,16 @@ def test_what_was_made_with_other_settings_is_not_done(runs, folder, tiny_config
     assert "1 other settings" in headline(found)
 
 
+def test_what_is_too_wide_for_a_terminal_stands_below(runs, folder):
+    found = seen(folder, runs)
+    whole = lines(found)
+    assert lines(found, width=max(map(len, whole))) == whole
+    narrow = lines(found, width=80)
+    assert max(map(len, narrow)) <= 80
+    assert narrow[0].split() == whole[0].split()[:-3]
+    assert "    checkpoints probed: online 3/3, horizon 3/3" in narrow
+
+
 def test_a_holder_elsewhere_lives_as_long_as_its_lock(tmp_path):
     assert holder(tmp_path / "x") is None
     with held(tmp_path / "x"):

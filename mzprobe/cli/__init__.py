@@ -26,6 +26,7 @@ from mzprobe.cli.options import (
     allowed,
     check_device,
     learn_from,
+    shipped_names,
 )
 from mzprobe.cli.pack import pack
 from mzprobe.cli.playing import play
@@ -40,6 +41,7 @@ from mzprobe.names import check_name
 from mzprobe.signals import exit_code, interrupting
 from mzprobe.streams import flush_streams, open_streams
 
+_PRESETS = f"A shipped preset ({shipped_names('presets')})"
 GUIDE = """
 What has a MuZero model really learned, and does it help planning?
 
@@ -120,7 +122,7 @@ def _root(
 def train(
     named: Annotated[
         str | None,
-        typer.Argument(metavar="PRESET", help="A shipped preset, or the path of a TOML file; cartpole by default."),
+        typer.Argument(metavar="PRESET", help=f"{_PRESETS}, or the path of a TOML file; cartpole by default."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="Seed of the agent.")] = 0,
     steps: Annotated[int | None, typer.Option(min=0, help="Training steps, instead of the preset's.")] = None,

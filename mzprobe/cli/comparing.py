@@ -29,7 +29,7 @@ def compare(
     from mzprobe.figures.beside import draw_beside
     from mzprobe.names import check_name
 
-    chosen = list(dict.fromkeys(_run_of(given, analyses) for given in runs))
+    chosen = list(dict.fromkeys(run_of(given, analyses) for given in runs))
     if len(chosen) < 2:
         raise UsageError("one run compares with no other: name two or more")
     folder = name or "-and-".join(run.label.replace(", seed ", "-seed-") for run in chosen)
@@ -37,7 +37,7 @@ def compare(
     say_drawn(draw_beside(chosen, analyses=analyses, folder=out / folder))
 
 
-def _run_of(given: str, analyses: Path) -> "Run":
+def run_of(given: str, analyses: Path) -> "Run":
     """A run by its name, or that of an agent at a path: of ours, the seed of its folder alone."""
     from mzprobe.errors import UsageError
     from mzprobe.figures.beside import Run

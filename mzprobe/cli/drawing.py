@@ -56,14 +56,39 @@ def run_or_newest(
     from mzprobe.names import check_name
 
     if run is None:
-        from mzprobe.checkpoints import newest_run  # takes seconds to import
-
-        run = newest_run(checkpoints).name
-        say.print(f"run {run}, the newest under {checkpoints}")
-    name = runs[0].name if runs else Path(run).name  # the probes take the folder of its checkpoints
+        run, where = newest(analyses, checkpoints)
+        say.print(f"run {run}, the newest under {where}")
+    name = runs[0].name if runs else named(run, analyses)
     check_name(name, "a run", "give the name of one, or the folder of its checkpoints")
     refuse_unknown_run(name, analyses)
     return name
+
+
+def newest(analyses: Path, checkpoints: Path) -> tuple[str, Path]:
+    """The run whose checkpoints were written to last, or where that has no tables, the one whose tables were; where."""
+    from mzprobe.checkpoints import newest_run  # takes seconds to import
+    from mzprobe.errors import UsageError
+
+    asked = [folder for folder in analyses.iterdir() if folder.is_dir()] if analyses.is_dir() else []
+    try:
+        trained = newest_run(checkpoints).name
+    except UsageError:
+        if not asked:
+            raise
+    else:
+        if not asked or (analyses / trained).is_dir():
+            return trained, checkpoints
+    return max(asked, key=lambda folder: folder.stat().st_mtime_ns).name, analyses
+
+
+def named(run: str, analyses: Path) -> str:
+    """The run that a name, or the path of an agent, stands for: whatever a probe takes."""
+    path = Path(run)
+    if path.name == run or not path.exists() or (analyses / path.name).is_dir():
+        return path.name  # of ours, the folder of its checkpoints has its name
+    from mzprobe.cli.comparing import run_of
+
+    return run_of(run, analyses).name
 
 
 def draw(run: str, analyses: Path, out: Path) -> None:

@@ -49,6 +49,8 @@ def look(
         console.print(f"returns said: {opened.origin.returned:.4g}, {opened.origin.returned_where}")
     for line in support_said(opened, returns.episodes):
         console.print(line)
+    if returns.too_few:
+        errors.print(f"{episodes} episodes are too few to tell it from chance: give more with --episodes")
     if returns.plays_like_chance:
         raise MzprobeError(
             f"{path} plays like chance ({mean:.4g} against {chance:.4g}): it is read wrongly, or its environment is "

@@ -64,6 +64,12 @@ Memory = Annotated[
 ]
 
 
+def shipped_names(folder: str) -> str:
+    """Names of the TOML files that lie in a folder of the package, for help."""
+    found = Path(__file__).parent.parent / folder
+    return ", ".join(sorted(path.stem for path in found.glob("*.toml")))
+
+
 def allowed(modules: list[str] | None) -> list[str]:
     """--allow as a recorded command says it."""
     return [part for module in modules or () for part in ("--allow", module)]

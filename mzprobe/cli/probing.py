@@ -26,7 +26,7 @@ from mzprobe.cli.options import (
     check_device,
 )
 from mzprobe.errors import Interrupted, UsageError
-from mzprobe.files import NO_AGENT, refuse_absent
+from mzprobe.files import NO_AGENT, refuse_absent, there
 from mzprobe.settings import ProbeConfig
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mzprobe.probes.runner import ProbeRun
     from mzprobe.sources.core import Source
 
+_LEAST = 1 << 10  # bytes that a probe may hold; whoever gives 10 means something else
 _FIRST = ("path", "out", "step")  # in the order of --help: these, a probe's own options, the others
 
 
@@ -66,9 +67,14 @@ class ProbeOptions:
         values = with_overrides(question(), [*(self.overrides or []), *acting]).model_dump()
         given = {key: value for key, value in settings.items() if value not in (None, [])}
         config = validated(question, values | given, question.command)
-        if self.path is not None and self.source is None:
-            refuse_absent(self.path, remedy=NO_AGENT)
+        path = self.path
+        if path is not None and self.source is None:
+            of_run = self.checkpoints / path
+            path = of_run if not there(path) and there(of_run) else path  # the name of a run, as figures takes it
+            refuse_absent(path, remedy=NO_AGENT)
         size = None if self.memory is None else size_of(self.memory)
+        if size is not None and size < _LEAST:
+            raise UsageError(f"--memory {self.memory} is less than 1 KiB: give one such as --memory 512MiB")
         check_device(self.device)
         # What is mistyped is refused before what takes seconds to import.
         from mzprobe.checkpoints import newest_run
@@ -81,7 +87,7 @@ class ProbeOptions:
         from mzprobe.sources.own import Own
 
         compute = Compute(device=self.device, precision=self.precision, memory=size or MEMORY)
-        probe, path = PROBES[question.question], self.path
+        probe = PROBES[question.question]
         if path is None:
             path = newest_run(self.checkpoints)
             console.print(f"run {path.name}, the newest under {self.checkpoints}")

@@ -56,12 +56,12 @@ def status(
 
     seen = look()
     if not watch:
-        console.print("\n".join([headline(seen), *lines(seen)]))
+        console.print("\n".join([headline(seen), *lines(seen, width=console.width if console.is_terminal else None)]))
         return
     try:
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                shown = "\n".join([headline(seen), *lines(seen)])
+                shown = "\n".join([headline(seen), *lines(seen, width=console.width)])
                 live.update(Text(shown, no_wrap=True, overflow="ellipsis"), refresh=True)
                 if seen.done:
                     return
@@ -89,18 +89,32 @@ def headline(seen: "StudyStatus") -> str:
 _STANDINGS = ("done", "trained", "probing", "training", "stopped", "waiting", "not begun", "other settings")
 
 
-def lines(seen: "StudyStatus") -> list[str]:
-    """A line for each agent, below a line that names what stands there."""
+def lines(seen: "StudyStatus", *, width: int | None = None) -> list[str]:
+    """A line for each agent, below a line that names what stands there; of what is too wide, losses and probes below.
+
+    Args:
+        seen: the agents.
+        width: of the terminal; None where there is none.
+    """
     rows = [_COLUMNS, *(_cells(agent) for agent in seen.every)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     sided = [
         [cell.ljust(w) if left else cell.rjust(w) for cell, w, left in zip(row, widths, _LEFT, strict=True)]
         for row in rows
     ]
-    return ["  ".join(row).rstrip() for row in sided]
+    whole = ["  ".join(row).rstrip() for row in sided]
+    if width is None or max(map(len, whole)) <= width:
+        return whole
+    names = _COLUMNS[_WIDE:]
+    short = ["  ".join(sided[0][:_WIDE]).rstrip()]
+    for row, cells in zip(rows[1:], sided[1:], strict=True):
+        short.append("  ".join(cells[:_WIDE]).rstrip())
+        short += [f"    {name}: {cell}" for name, cell in zip(names, row[_WIDE:], strict=True) if cell != "-"]
+    return short
 
 
 _COLUMNS = ["agent", "is", "step", "steps/s", "return", "evaluated", "left", "losses", "checkpoints probed"]
+_WIDE = _COLUMNS.index("losses")  # from here on columns are as wide as there are probes
 _LEFT = [column in ("agent", "is", "losses", "checkpoints probed") for column in _COLUMNS]
 
 

@@ -24,6 +24,7 @@ from mzprobe.cli.options import (
     Under,
     allowed,
     check_device,
+    shipped_names,
 )
 from mzprobe.errors import Interrupted, UsageError
 from mzprobe.locks import held, holder
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="A shipped study, or the path of a TOML file.")] = "cartpole-quick",
+    name: Annotated[
+        str, typer.Argument(help=f"A shipped study ({shipped_names('presets/studies')}), or the path of a TOML file.")
+    ] = "cartpole-quick",
     checkpoints: Checkpoints = Path("checkpoints"),
     analyses: Analyses = Path("analyses"),
     out: Figures = Path("figures"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mzprobe import envs
 from mzprobe.behaviour import Policy, RandomPolicy, draw_episode_numbers, play_episodes, steps_of_episodes
-from mzprobe.checkpoints import Checkpoint, read_checkpoint
+from mzprobe.checkpoints import Checkpoint, agents_at, read_checkpoint, steps_of
 from mzprobe.compute import Compute
 from mzprobe.config import load_preset
 from mzprobe.datasets.core import Float64, Int64, Recorded
@@ -102,6 +102,9 @@ def load_player(
             f"{source} does not exist: give the folder of a checkpoint, such as "
             "checkpoints/cartpole/seed-0/step-0001000, or a preset and --policy random"
         )
+    own = steps_of(Path(source)) or [step for agent in agents_at(Path(source)) for step in steps_of(agent)]
+    if own:
+        raise UsageError(f"{source} holds {len(own)} checkpoints: give one of them, such as {own[-1]}")
     checkpoint = read_checkpoint(Path(source), allow=allow)
     agent = load_agent(checkpoint, compute=Compute(device=device))
     if name == "behaviour":

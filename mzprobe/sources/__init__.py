@@ -10,6 +10,7 @@ from mzprobe.agents import Agent
 from mzprobe.compute import Compute
 from mzprobe.errors import UsageError
 from mzprobe.files import NO_AGENT, refuse_absent
+from mzprobe.sources.archives import refuse_cut_off
 from mzprobe.sources.core import Source
 from mzprobe.sources.foreign import FileSource
 from mzprobe.sources.jimohman import JimOhman
@@ -70,6 +71,7 @@ def _found(path: Path, source: Any) -> Source:
             return one
     if path.is_dir():
         return known["own"]  # says what is missing
+    refuse_cut_off(path)
     raise UsageError(
         f"{path} is no checkpoint that mzprobe knows (mzprobe sources lists them): give another path, or write an "
         "adapter and name it with --source"

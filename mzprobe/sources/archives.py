@@ -42,6 +42,21 @@ def is_archive(data: bytes) -> bool:
     return data.startswith(_ZIP) or (data[:2] == b"\x80\x02" and _MAGIC.to_bytes(10, "little") in data[:32])
 
 
+def refuse_cut_off(path: Path) -> None:
+    """Refuses a file that begins as `torch.save` begins one and lacks its end, as an unfinished download does.
+
+    Raises:
+        CheckpointError: saying so.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            begun = file.read(len(_ZIP)) == _ZIP
+        if begun and not zipfile.is_zipfile(path):
+            raise CheckpointError(
+                f"{path} is truncated (it begins as a file of torch and lacks the end): copy it again"
+            )
+
+
 def read_archive(path: Path) -> Any:
     """What `torch.save` was given: tensors as arrays, other classes than containers and numbers as `Inert` records.
 

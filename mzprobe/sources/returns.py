@@ -28,11 +28,20 @@ class Returns:
         return self.episodes.returns
 
     @property
+    def too_few(self) -> bool:
+        """Whether its mean is above that of random play, but so few episodes cannot tell them apart."""
+        return len(self.agent) < EPISODES and self.agent.mean() > self.chance.mean() and not self._clearly_better
+
+    @property
     def plays_like_chance(self) -> bool:
-        """Whether the mean is not clearly above that of random play."""
+        """Whether the mean is not clearly above that of random play, and there are enough episodes to say so."""
+        return not self._clearly_better and not self.too_few
+
+    @property
+    def _clearly_better(self) -> bool:
         E = len(self.agent)
         error = np.sqrt((self.agent.var(ddof=1) + self.chance.var(ddof=1)) / E)
-        return bool(self.agent.mean() - self.chance.mean() <= _ERRORS * error)
+        return bool(self.agent.mean() - self.chance.mean() > _ERRORS * error)
 
     def said(self) -> Iterator[str]:
         """In a line, and the scores in another where they are others."""
