@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 
-from mzprobe.checkpoints import sealed
+from mzprobe.files import sealed
 
 NUMBERS = [-1, 0, 1, 2, 3, 4, 5, 255, 2**31, 2**40, 10**20, -(2**63), 1.5, 1e308, float("nan"), float("inf")]
 NUMBERS_IN_BYTES = [0, 1, 2, 3, 127, 255, 2**15, 2**31 - 1, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1]
@@ -143,5 +143,10 @@ def resealed(generator, path):
     record = changed(generator, record)
     try:
         path.write_bytes(sealed(record))
-    except (ValueError, TypeError, RecursionError):  # no record can hold that, so as JSON without a seal
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):  # no record can hold that, so as JSON without a seal
         path.write_text(json.dumps(record, default=str), "utf-8")
