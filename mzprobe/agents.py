@@ -34,9 +34,9 @@ _PREFIXES = 8  # that a sequence takes, about, as those of all share theirs
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where an agent is from: names for its tables, and what its own code recorded. None is what nobody knows."""
+    """Where an agent is from: names for its tables, and what its own code recorded. None means not known."""
 
-    source: str = "memory"  # that read it
+    source: str = "memory"  # name of the source that read it
     run: str = "agent"  # names the folder of its tables
     seed: int = 0  # index of the agent in its run; mixed into all that is drawn for it
     training_step: int | None = None
@@ -44,10 +44,10 @@ class Origin:
     environment: Mapping[str, Any] = field(default_factory=dict)  # its spec
     network: str = ""  # its kind; mlp is what our kernels run
     weights_sha256: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)  # that trained it, as its own code keeps it
+    config: Mapping[str, Any] = field(default_factory=dict)  # configuration that trained it, as its own code keeps it
     dataset: Mapping[str, Any] = field(default_factory=dict)  # the SHA-256 of what it learned from, where known
     beyond_support: Mapping[str, Any] | None = None  # its targets that the support did not hold, where counted
-    facts: Mapping[str, str] = field(default_factory=dict)  # that its file does not hold: where each is from
+    facts: Mapping[str, str] = field(default_factory=dict)  # facts that its file does not hold: where each is from
     returned: float | None = None  # undiscounted, in the environment's units, as its own code or its authors say
     returned_where: str = ""  # they say it
     differences: tuple[str, ...] = ()  # between how it was trained and how it is asked
@@ -61,13 +61,13 @@ class Agent:
         environment: the truth.
         network: h_theta, g_theta and f_theta, on the device of `compute`.
         search: settings of its search.
-        temperature: T of pi^MuZero: of its own, the one that collected data at that training step (by Gumbel's rule,
-            whose data is collected by noise, the one that it was evaluated at).
+        temperature: T of pi^MuZero; of its own, the one that collected data at that training step (or, for Gumbel's
+            rule, which collects data by noise, the one that it was evaluated at).
         unroll: K, steps that its model was unrolled in training; 0 where it was not, None where that is not known.
         plan_in: the model that its search plans in.
-        root_noise: whether its search has root noise, of which a state always has the same.
+        root_noise: whether its search has root noise; the same state always has the same noise.
         targets: positions of its replay buffer, where any were kept.
-        positions: how many its checkpoints keep.
+        positions: how many such positions its checkpoints keep.
         origin: where it is from.
         compute: how its numbers are made.
     """
@@ -100,7 +100,7 @@ class Agent:
 
     @cached_property
     def policy(self) -> BehaviourPolicy:
-        """pi^MuZero."""
+        """The behaviour policy, pi^MuZero."""
         return BehaviourPolicy(
             environment=self.environment,
             model=self.planning_in(self.plan_in),
@@ -130,13 +130,13 @@ class Agent:
         return max(1, self.compute.memory // (_PREFIXES * prefix))
 
     def trees(self, simulations: int) -> int:
-        """Trees of so many simulations that are grown at a time; no number depends on it."""
+        """How many trees of so many simulations are grown at a time; no number depends on it."""
         node = self.position_bytes + _EDGE * self.environment.spec.num_actions
         return min(TREES, max(1, self.compute.memory // ((simulations + 1) * node)))
 
     @property
     def prior(self) -> PriorPolicy:
-        """pi_theta, sampled."""
+        """The policy prior, pi_theta, sampled."""
         return PriorPolicy(environment=self.environment, evaluate=self.evaluate)
 
     def acting(self, model: PlanningModel, *, temperature: float = 0.0, **changes: Any) -> BehaviourPolicy:
@@ -144,8 +144,8 @@ class Agent:
 
         Args:
             model: what is planned in.
-            temperature: T.
-            changes: of its search, such as `simulations`.
+            temperature: T of the policy.
+            changes: other settings of its search, such as `simulations`.
         """
         config = self.search.model_copy(update=changes)
         trees = self.trees(config.simulations)
@@ -163,13 +163,13 @@ class Agent:
     ) -> PlanningModel:
         """The agent's learned model, or the true one with the agent's policy and value.
 
-        Calls of the network have so many rows that a table is the same whatever the batch.
+        Calls of the network have a fixed number of rows, so that a table is the same whatever the batch.
 
         Args:
             model: what is planned in.
             prior: the policy network's, or uniform.
             leaf: what a leaf is worth.
-            prior_at: where the policy network is asked below the root: at the unrolled latent, or at the real state
+            prior_at: where the policy network is read below the root: at the unrolled latent, or at the real state
                 that the same actions lead to; without it, where the model itself stands.
         """
         if prior == "policy" and prior_at not in (None, own_place(model)):
@@ -181,7 +181,7 @@ class Agent:
         )
 
     def label(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Puts the agent's seed and training step, and the temperature of its policy if there is none, in front."""
+        """Puts columns of the agent's seed, training step and, if there is none yet, policy temperature in front."""
         if "temperature" not in frame:
             frame.insert(0, "temperature", self.temperature)
         frame.insert(0, "training_step", or_missing(self.origin.training_step))
@@ -190,10 +190,10 @@ class Agent:
 
 
 def or_missing(number: int | None) -> float:
-    """A number as tables keep it: missing where nobody knows it."""
+    """A number as tables keep it: missing where it is not known."""
     return math.nan if number is None else number
 
 
 def own_place(model: Model) -> PriorAt:
-    """Where a model asks the policy network by itself."""
+    """Where a model evaluates the policy network unless told otherwise."""
     return "latent" if model == "learned" else "state"

@@ -97,7 +97,7 @@ class RandomPolicy:
 class LookaheadPolicy:
     """Acts by one step in a planning model: argmax_a r(s, a) + gamma v(s'), equal actions with equal probability.
 
-    The planning model's leaves say v; a terminal successor is worth 0 in the true model.
+    v is that of the planning model's leaves; a terminal successor is worth 0 in the true model.
     """
 
     environment: Environment
@@ -162,7 +162,7 @@ def play_episodes(
     keep_states: bool = False,
     on_step: Callable[[], None] = lambda: None,
 ) -> Episodes:
-    """Plays one episode a seed, all side by side, or as many as the environment says (`side_by_side`), to their ends.
+    """Plays one episode per seed to its end, all side by side or as many as the environment says (`side_by_side`).
 
     Args:
         environment: where.
@@ -225,7 +225,7 @@ def play_episodes(
 
 
 class EpisodeStep(NamedTuple):
-    """One step of those of B episodes that have not ended before."""
+    """One step of those of B episodes that have not ended yet."""
 
     time: int
     alive: Int64  # [n], which episodes

@@ -19,7 +19,7 @@ MEMORY = 1 << 28  # bytes held at a time, about, unless a caller says otherwise
 class Compute:
     """How a network runs. `memory` affects no result.
 
-    The other fields are of what torch runs; kernels of our own have one precision and one order.
+    The other fields apply to what torch runs; our own kernels have one precision and one order of operations.
     """
 
     device: str = "cpu"  # of the network
@@ -28,7 +28,7 @@ class Compute:
     threads: int = 1  # of torch and of the BLAS of numpy
     memory: int = MEMORY  # bytes of states, latents and trees that are held at a time, about
     batch_size: int | None = None  # of a call of the network by torch in a search; None for those of network and device
-    channels_last: bool = False  # whether weights of convolutions lie so, which tensor cores want
+    channels_last: bool = False  # whether convolution weights have channels last, as tensor cores want
     compiled: bool = False  # whether torch.compile makes one kernel of what it can
 
     def __post_init__(self) -> None:
@@ -45,7 +45,7 @@ class Compute:
         return torch.device(self.device).type == "cpu"
 
     def autocast(self) -> AbstractContextManager[object]:
-        """In which a network is called, to learn or not."""
+        """The context in which a network is called, in training or not."""
         if self.precision != "bfloat16":
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
@@ -54,7 +54,7 @@ class Compute:
     def limited(self) -> Iterator[None]:
         """Holds torch and BLAS to `threads`, and torch's products and convolutions to `precision`, while entered.
 
-        Convolutions on a card repeat their bits.
+        Convolutions on a GPU then give the same bits every time.
         """
         exact = self.precision in ("highest", "bfloat16")  # what bfloat16 leaves in float32 is to stay it
         cudnn = torch.backends.cudnn
@@ -70,7 +70,7 @@ class Compute:
             cudnn.allow_tf32, cudnn.deterministic = rounded, repeats
 
     def record(self) -> dict[str, str]:
-        """What a table says of it: numbers that were made otherwise do not belong with its own."""
+        """What a table records of it: numbers that were made otherwise do not belong in the same table."""
         options = {"channels_last": self.channels_last, "compiled": self.compiled}
         return {
             "device": self.device.partition(":")[0],

@@ -1,4 +1,4 @@
-"""What a user can get wrong, each said in one sentence that names the thing and the remedy."""
+"""Errors that a user can meet, each said in one sentence that names the problem and the remedy."""
 
 import os
 import sysconfig

@@ -1,4 +1,4 @@
-"""What networks are given: observations in float32, however an environment shows and a buffer keeps them.
+"""What networks receive: observations in float32, however an environment shows them and a buffer keeps them.
 
 The entries of `uint8` are shares of 255, those of `bool` are 0 and 1. Nobody else makes tensors of observations, so
 that a network is asked the same in training, in a search and by a probe.

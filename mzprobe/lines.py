@@ -1,4 +1,4 @@
-"""Texts as a line shows them."""
+"""Texts made fit to be shown on one line."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""Networks as runs use them: built by their configuration, and looked at where somebody's own code made them."""
+"""Networks as runs use them: built from their configuration, and checked where a user's own code made them."""
 
 from contextlib import suppress
 from weakref import WeakValueDictionary

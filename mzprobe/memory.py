@@ -1,4 +1,4 @@
-"""What does not fit is refused before it is begun, in one sentence that says how much it would take."""
+"""Refuses what does not fit into memory before it is begun, in one sentence that says how much it would take."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Names that become folders, checked where they are given; and how those of environments of others begin."""
+"""Names that become folders, checked where they are given, and the prefixes of other packages' environments."""
 
 import os
 from collections.abc import Sequence

@@ -21,8 +21,8 @@ def sign_flip(
 
     If the two of a pair are alike, then every difference is as likely with the other sign. For at most 15 agents all
     2^n patterns of signs are enumerated, and p is exact; else 2^15 are sampled, and the pattern that was seen counts as
-    one more. The two-sided p is twice the smaller of the one-sided ones, at most 1. See `smallest_p`. Sums are tied
-    that differ by less than 2e-12 of the sum of magnitudes.
+    one more. The two-sided p is twice the smaller of the one-sided ones, at most 1. See `smallest_p`. Sums that
+    differ by less than 2e-12 of the sum of magnitudes count as tied.
 
     Args:
         differences: [n], one an agent.
@@ -46,8 +46,8 @@ def sign_flip_interval(differences: ArrayLike, *, generator: np.random.Generator
 
     A mean m is rejected by how many sets of agents have a mean on its wrong side (Hartigan 1969): the ends are order
     statistics of the means of all sets of agents, so the interval stays where the differences lie, and it contains 0
-    exactly where p is above 1 - level, given generators that draw alike. Too few agents to reject any have none: the
-    ends are NaN, under 6 agents at level 0.95.
+    exactly where p is above 1 - level, given generators that draw alike. Agents too few to reject any mean have no
+    interval: the ends are NaN, below 6 agents at level 0.95.
 
     Args:
         differences: [n], one an agent.

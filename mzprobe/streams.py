@@ -1,4 +1,4 @@
-"""Streams that let a command say anything, and let it work on where nobody can hear it."""
+"""Output streams that take any text, and that let a command work on when nobody reads them."""
 
 import os
 import sys

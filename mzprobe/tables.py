@@ -29,7 +29,7 @@ TABLE_NAME = re.compile(r"seed-(0|[1-9]\d*)\.parquet")  # of its file
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One probe of one agent."""
+    """The table of one probe and one agent."""
 
     frame: pd.DataFrame  # long, one row an observation
     units: dict[str, str]  # of every column
@@ -37,7 +37,7 @@ class Table:
 
 
 def table_path(analyses: Path, run: str, probe: str, seed: int) -> Path:
-    """Where the table of a probe of an agent lies: in the folder of before, if that alone has it."""
+    """Where the table of a probe and an agent lies: under the probe's former name, if only that folder has it."""
     folder, name = analyses / run, f"seed-{seed}.parquet"
     path = folder / probe / name
     if probe not in FORMER or path.exists():
@@ -86,15 +86,15 @@ def table_bytes(table: Table) -> bytes:
 
 
 def continued(path: Path, record: Mapping[str, Any], *, remedy: str) -> Table | None:
-    """The table that is there, to be continued or kept; None where there is none.
+    """The table that exists already, to be continued or kept; None where there is none.
 
     Args:
         path: of the table.
         record: what it would be made with now.
-        remedy: where it was made otherwise.
+        remedy: what to do if it was made otherwise.
 
     Raises:
-        UsageError: if it was.
+        UsageError: if it was made otherwise.
         MzprobeError: if it cannot be read.
     """
     if not path.exists():
@@ -107,7 +107,7 @@ def continued(path: Path, record: Mapping[str, Any], *, remedy: str) -> Table | 
 
 
 def rounded(table: Table, bits: int) -> Table:
-    """A table whose floats keep `bits` significant binary digits, half to even, so that it is some times smaller.
+    """A table whose floats keep `bits` significant binary digits, half to even, so that it takes less space.
 
     The same number always becomes the same one, 0 stays 0 and signs stay: ties, order and exact zeros survive. A table
     can be rounded once; its record says to how many.
@@ -125,7 +125,7 @@ def rounded(table: Table, bits: int) -> Table:
 
 
 def read_table(path: Path) -> Table:
-    """Reads a table back and verifies its seal; one of an older mzprobe has none, which a warning says.
+    """Reads a table and verifies its seal; a table of an older mzprobe has none, and a warning says so.
 
     Raises:
         UsageError: if it is missing.
@@ -142,7 +142,7 @@ def read_table(path: Path) -> Table:
 
 
 def look_at(path: Path) -> tuple[Table, bool]:
-    """A table, and whether it has a seal, which is verified then; errors as in `read_table`."""
+    """A table, and whether it has a seal, which is then verified; raises as `read_table` does."""
     data = read_bytes(path, error=UsageError, remedy="make it with the probe's command")
     try:
         arrow = pq.read_table(io.BytesIO(data), use_threads=False, pre_buffer=False)  # a tight limit ends no thread
@@ -169,7 +169,7 @@ def look_at(path: Path) -> tuple[Table, bool]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record of a table, from its footer alone: whether rows and seal belong to it is not looked at.
+    """The record of a table, from its footer alone: whether rows and seal belong to it is not checked.
 
     Raises:
         MzprobeError: if it is truncated or not a table of mzprobe.
@@ -240,7 +240,7 @@ def find_run(analyses: Path, run: str, probe: str) -> Table | None:
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """The tables of a folder by name; a copy beside them, such as `seed-0 (1).parquet`, is none."""
+    """The tables of a folder by name; a copy beside them, such as `seed-0 (1).parquet`, is not one."""
     return sorted(path for path in folder.glob("seed-*.parquet") if TABLE_NAME.fullmatch(path.name))
 
 
@@ -256,13 +256,13 @@ def settings_beside(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def own_prior(frame: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows of a planning table have no prior of the policy network, or that of where their own model stands."""
+    """Which rows of a planning table use no policy network as prior, or read it where their own model stands."""
     own = frame["model"].map({"learned": "latent", "true": "state"})
     return (frame["prior"] != "policy") | (frame["prior_at"] == own) | (frame["model"] == "none")
 
 
 def near_an_end(frame: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows of a table of errors are of a state from which an end of the episode is near.
+    """Which rows of a table of errors belong to a state from which the end of the episode is near.
 
     That is a state from which any sequence of any policy that is scored at a training step ends it: of the longest
     horizon, and of all policies of a row of the matrix.
@@ -271,7 +271,7 @@ def near_an_end(frame: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def own_temperature(frame: pd.DataFrame) -> pd.DataFrame:
-    """A matrix's policies at the temperature that collected data at their step; a table of before has no others."""
+    """A matrix's policies at the temperature that collected data at their step; an older table has no others."""
     return frame[frame["own_temperature"]] if "own_temperature" in frame else frame
 
 
@@ -297,7 +297,7 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What two records do not share, such as `settings (states)`; nothing where their numbers belong together.
 
     A run may have been taken further, so `training.steps` does not count. A dataset may have been moved: where both
-    records have its SHA-256, that counts in the place of `dataset.path`. Tables of before do not say their device.
+    records have its SHA-256, that counts in the place of `dataset.path`. Older tables do not say their device.
     """
     known = bool(old.get("dataset") and new.get("dataset"))
     ignored = {"training.steps", "dataset.path"} if known else {"training.steps"}

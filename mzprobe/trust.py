@@ -1,4 +1,4 @@
-"""Whose word it is that code is run: what a file names runs only if its user allows the module; see docs/trust.md."""
+"""Which code may run: code that a file names runs only if the user allows its module; see docs/trust.md."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Plain values, as TOML and JSON hold them, and what of that no configuration takes."""
+"""Plain values, as TOML and JSON hold them, and which of them no configuration accepts."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -17,7 +17,7 @@ LEVEL = 0.05  # of significance, two-sided
 
 
 class MissingError(Exception):
-    """A table has nothing of something that a claim compares."""
+    """A table lacks something that a claim compares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Claim:
 
     @property
     def of_paper(self) -> bool:
-        """Whether the paper makes it; else it is of section `beyond`, or a plug-in's."""
+        """Whether the paper makes the claim; otherwise it is of section `beyond`, or of a plug-in."""
         return self.section == "abstract" or self.section[:1].isdigit()
 
 
@@ -52,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What became of a claim."""
+    """The outcome of judging a claim."""
 
     claim: Claim
     verdict: Verdict
@@ -72,7 +72,7 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
 
     A claim whose cells were chosen as those most against it holds by the same test, or is undecided.
 
-    A claim about every cell holds where each cell's effect is positive at p <= 0.05: all must be, so that nothing is
+    A claim about every cell holds where each cell's effect is positive at p <= 0.05: since all must be, nothing is
     adjusted. It fails where the cell most against it is so at p <= 0.05, by flipping agents in all cells at once. Cells
     that not all agents have are left out.
 
@@ -105,7 +105,7 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
 
 
 def without_ends(frame: pd.DataFrame) -> pd.DataFrame | None:
-    """A table of errors without the states from which an end is near, or None where it does not know."""
+    """A table of errors without the states from which an end is near, or None where it does not say."""
     return frame[~near_an_end(frame)] if "end_within" in frame else None
 
 

@@ -51,42 +51,42 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
   mzprobe train cartpole --seed 0               train an agent (resumes if it was interrupted)
   mzprobe eval-online checkpoints/cartpole      Figure 2: returns with and without search
   mzprobe eval-horizon checkpoints/cartpole     Figure 3: value prediction error by horizon
-  mzprobe eval-sequences checkpoints/cartpole   Figure 4: the same, of likely and unlikely action sequences
+  mzprobe eval-sequences checkpoints/cartpole   Figure 4: the error of likely and unlikely action sequences
   mzprobe cross-matrix checkpoints/cartpole     Figure 5: the model of one step, the policy of another
-  mzprobe eval-search-error checkpoints/cartpole Figure 6: where the search goes, how wrong the model is there
+  mzprobe eval-search-error checkpoints/cartpole Figure 6: where the search goes, and how wrong the model is there
   mzprobe eval-planning checkpoints/cartpole    Figure 7: planning in the learned and in the true model
   mzprobe eval-equivalence checkpoints/cartpole Beyond the paper: order-k value equivalence
   mzprobe eval-improvement checkpoints/cartpole Beyond the paper: does search act better than its prior?
   mzprobe eval-operators checkpoints/cartpole   Beyond the paper: which search rule acts and teaches best?
-  mzprobe eval-targets checkpoints/cartpole     Beyond the paper: are stored value targets true by now?
-  mzprobe eval-inspect checkpoints/cartpole     Beyond the paper: single states, their trees and sequences, kept whole
+  mzprobe eval-targets checkpoints/cartpole     Beyond the paper: are stored value targets still true?
+  mzprobe eval-inspect checkpoints/cartpole     Beyond the paper: single states, with their trees and sequences
   mzprobe figures cartpole                      draw the figures whose tables exist
   mzprobe compare cartpole mine                 any runs beside each other, one figure per question
-  mzprobe claims cartpole                       do the paper's claims hold for them?
+  mzprobe claims cartpole                       do the paper's claims hold for this run?
   mzprobe report cartpole                       all of it on one page, to click through
-  mzprobe verify checkpoints analyses           is all of it as it was written?
+  mzprobe verify checkpoints analyses           are all files still as they were written?
 
 Record episodes of an agent, as a dataset to learn from:
 
 \b
   mzprobe collect checkpoints/cartpole/seed-0/step-0020000 --out datasets/expert-v0
 
-Agents of other code are asked in the same way; whose a checkpoint is, and whether it plays as it should:
+Agents of other code are probed in the same way. Find out whose a checkpoint is, and whether it plays as it should:
 
 \b
   mzprobe look cartpole.checkpoint
   mzprobe sources
   mzprobe play cartpole.checkpoint              watch it play, beside what its model dreams
   mzprobe inspect cartpole.checkpoint           single states: what is searched, predicted and true there
-  mzprobe verify-source toy.pth --source my_module:Toy   is an adapter of your own right?
+  mzprobe verify-source toy.pth --source my_module:Toy   is your own adapter right?
 
-Or all of it, for a shipped study:
+Or run all of this at once, for a shipped study:
 
 \b
   mzprobe study cartpole-quick
-  mzprobe status cartpole-quick --watch         how far it is, from another terminal
+  mzprobe status cartpole-quick --watch         its progress, from another terminal
 
-Outputs lie in checkpoints/, analyses/ and figures/, by run. Every command has --help with an example.
+Outputs go to checkpoints/, analyses/ and figures/, one folder per run. Every command has --help with an example.
 """
 
 app = typer.Typer(
@@ -129,10 +129,10 @@ def train(
     out: Out = Path("checkpoints"),
     name: Annotated[str | None, typer.Option(help="Name of the run; the preset's by default.")] = None,
     offline: Annotated[
-        str | None, typer.Option(metavar="DATASET", help="Learn from a Minari dataset alone; no step is played.")
+        str | None, typer.Option(metavar="DATASET", help="Learn only from a Minari dataset, without playing.")
     ] = None,
     demonstrations: Annotated[
-        str | None, typer.Option(metavar="DATASET", help="Begin with a Minari dataset and go on online.")
+        str | None, typer.Option(metavar="DATASET", help="Begin with a Minari dataset, then play and learn online.")
     ] = None,
     overrides: Set = None,
     device: Device = "cpu",
@@ -140,15 +140,15 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log curves into the agent's folder.")] = False,
     allow: Allow = None,
     any_version: Annotated[
-        bool, typer.Option("--any-version", help="Go on where other versions of packages stopped; bits may differ.")
+        bool, typer.Option("--any-version", help="Resume a state that other package versions saved; bits may differ.")
     ] = False,
 ) -> None:
     """Train one MuZero agent and save checkpoints at fixed steps.
 
-    The same command again goes on where an interrupted run stopped, to the same bits; with more --steps it takes a
-    finished run further; what it was begun with need not be repeated. A dataset is its folder or its Minari id; mzprobe
-    collect makes one. Offline, targets come from searches at recorded states; with --set reanalyse.fraction=0, from the
-    recorded actions: behaviour cloning.
+    Run the same command again to continue an interrupted run, to the same bits, or with more --steps to train a
+    finished run further; settings it was begun with need not be repeated. A dataset is its folder or its Minari id;
+    mzprobe collect makes one. Offline, targets come from searches at recorded states or, with --set
+    reanalyse.fraction=0, from the recorded actions (behaviour cloning).
     """
     from mzprobe.config import load_preset
 
@@ -232,7 +232,7 @@ def figures(
 ) -> None:
     """Draw every figure whose table exists, as PNG, SVG and the CSV of its numbers; say which are missing.
 
-    Of a study with variants (a shipped name, or the path of a TOML file) those that compare them.
+    For a study with variants (a shipped name, or the path of a TOML file), draw the figures that compare them.
     """
     from mzprobe.console import console
 
@@ -254,9 +254,9 @@ def claims(
     checkpoints: Checkpoints = Path("checkpoints"),
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, with all cells.")] = False,
 ) -> None:
-    """Do the paper's claims hold for this run? Each as effect, interval, p and verdict, from the tables alone.
+    """Judge the paper's claims for a run: each with its effect, interval, p and verdict, from the tables alone.
 
-    A verdict is holds, fails, undecided or no data; all of it, step by step, goes to claims.md beside the figures.
+    A verdict is holds, fails, undecided or no data; the details, step by step, go to claims.md beside the figures.
     """
     from mzprobe.console import errors
 

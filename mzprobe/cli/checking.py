@@ -1,4 +1,4 @@
-"""`mzprobe verify` and `mzprobe seal`: is what lies there what was written?"""
+"""`mzprobe verify` and `mzprobe seal`: are files still what was written?"""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from mzprobe.cli.options import DryRun
 from mzprobe.files import refuse_absent
 
-Paths = Annotated[list[Path], typer.Argument(help="Folders of anything that mzprobe wrote, or tables.")]
+Paths = Annotated[list[Path], typer.Argument(help="Folders of anything that mzprobe wrote, or single tables.")]
 
 
 def verify(
@@ -17,8 +17,8 @@ def verify(
 ) -> None:
     """Check checkpoints, states of training, tables and datasets against the digests they carry.
 
-    Everything below the folders is looked at and nothing changed. Exits with 1 if anything is damaged, or not of the
-    agent that its place says.
+    Everything below the folders is examined, and nothing is changed. Exits with 1 if anything is damaged, or belongs to
+    another agent than its place says.
     """
     for path in paths:
         refuse_absent(path, remedy="give a folder, or a table")

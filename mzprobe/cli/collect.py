@@ -1,4 +1,4 @@
-"""The command that records episodes as a dataset."""
+"""`mzprobe collect`: episodes of an agent, recorded as a dataset."""
 
 import shlex
 import sys
@@ -27,7 +27,7 @@ def collect(
             metavar="CHECKPOINT", help="A checkpoint's folder; with --policy random also a preset, such as cartpole."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the dataset; nothing else may be there.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the dataset; it may hold nothing else.")],
     policy: Annotated[
         Policy, typer.Option(help="Act by search, by the policy network alone, or at random.")
     ] = Policy.behaviour,
@@ -37,7 +37,7 @@ def collect(
     ] = None,
     episodes: Annotated[int | None, typer.Option(min=1, max=MOST, help="Episodes to record; 100 by default.")] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Instead: record whole episodes until there are so many steps.")
+        int | None, typer.Option(min=1, max=MOST, help="Instead: record whole episodes until they have so many steps.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="Seed of the starts and of the actions.")] = 0,
     device: Device = "cpu",
@@ -45,8 +45,8 @@ def collect(
 ) -> None:
     """Record episodes of a checkpoint's agent as a dataset in Minari's format, to learn from.
 
-    The same command records the same bytes; given again, it finds them there. A folder named like expert-v0 can be
-    loaded by Minari under that id.
+    The same command always records the same bytes; given again, it finds them there. Minari can load a folder that is
+    named like expert-v0 under that id.
     """
     from mzprobe.console import compiling, console, progress_bars, stopping
     from mzprobe.datasets.collect import check_request, collect, collected_before, load_player

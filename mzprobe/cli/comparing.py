@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Names of runs, or paths of agents whose tables are there; two or more.")
+        list[str], typer.Argument(help="Two or more names of runs, or paths of agents whose tables exist.")
     ],
     analyses: Analyses = Path("analyses"),
     out: Annotated[Path, typer.Option("--out", help="Folder of all figures.")] = Path("figures"),
-    name: Annotated[str | None, typer.Option(help="Folder of these figures; the names of the runs by default.")] = None,
+    name: Annotated[str | None, typer.Option(help="Folder for these figures; named after the runs by default.")] = None,
 ) -> None:
-    """Draw any runs or agents in one figure per question, from their tables, and returns as paired differences.
+    """Draw any runs or agents together from their tables: one figure per question, and paired differences of returns.
 
     Each is shown at the last training step of its table. Where episodes begin in the same states, the returns of each
     run minus those of the first are drawn too, start by start.
@@ -38,7 +38,7 @@ def compare(
 
 
 def run_of(given: str, analyses: Path) -> "Run":
-    """A run by its name, or that of an agent at a path: of ours, the seed of its folder alone."""
+    """A run by its name, or the run of the agent at a path; for an agent of ours, only the seed of its folder."""
     from mzprobe.errors import UsageError
     from mzprobe.figures.beside import Run
     from mzprobe.files import there

@@ -1,4 +1,4 @@
-"""What becomes of tables: figures and findings, and what the command line says of either."""
+"""Figures and findings made from tables, and what the command line says about them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +48,7 @@ def refuse_unknown_run(run: str, analyses: Path) -> None:
 def run_or_newest(
     run: str | None, runs: "Sequence[StudyRun]", analyses: Path, checkpoints: Path, say: "Console"
 ) -> str:
-    """The run that is meant: that of a study, the one named, by itself or by its folder of checkpoints, or the newest.
+    """The run that is meant: a study's, the one named (by its name or its folder of checkpoints), or the newest.
 
     Raises:
         UsageError: if it has no tables.
@@ -65,7 +65,7 @@ def run_or_newest(
 
 
 def newest(analyses: Path, checkpoints: Path) -> tuple[str, Path]:
-    """The run whose checkpoints were written to last, or where that has no tables, the one whose tables were; where."""
+    """The newest run by its checkpoints or, if that has no tables, by its tables; and the folder it was found in."""
     from mzprobe.checkpoints import newest_run  # takes seconds to import
     from mzprobe.errors import UsageError
 
@@ -108,7 +108,7 @@ def draw_variants(study: str, runs: "Sequence[StudyRun]", analyses: Path, out: P
 
 
 def say_drawn(done: "Sequence[Drawn]") -> None:
-    """Says of each file whether it is new, and of each figure without a table how to make that."""
+    """Says whether each file is new, and for each figure without a table how to make that table."""
     from mzprobe.console import console, errors
 
     for drawn in done:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 State = Annotated[
     list[str] | None,
-    typer.Option(help="worst, median, random, or its index in the table of eval-horizon; may be given again."),
+    typer.Option(help="worst, median, random, or an index in the table of eval-horizon; may be given again."),
 ]
 
 
@@ -26,10 +26,10 @@ def inspect(
     state: State = None,
     step: Step = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the states, as in eval-horizon.")] = 0,
-    states: Annotated[int, typer.Option(min=1, help="S, states of which these are some.")] = 200,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes that they are drawn from.")] = 20,
+    states: Annotated[int, typer.Option(min=1, help="S, sampled states that the shown ones are chosen from.")] = 200,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes that the states are drawn from.")] = 20,
     horizon: Annotated[int | None, typer.Option(min=1, help="Largest h; by default the unroll length.")] = None,
-    length: Annotated[int | None, typer.Option(min=1, help="Of the action sequences.")] = None,
+    length: Annotated[int | None, typer.Option(min=1, help="Length of the action sequences.")] = None,
     simulations: Annotated[int | None, typer.Option(min=1, help="N of the searches; by default the agent's.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes shown of each tree, the most visited ones.")] = 12,
     acting: Acting = None,
@@ -40,9 +40,10 @@ def inspect(
 ) -> None:
     """Show what an agent sees, searches and predicts at single states, and what is true there.
 
-    Of each state: what it looks like, the true return of every action, the search trees in the learned and in the true
-    model, and the likeliest, the best and the worst action sequence, reward by reward. Without --state it is the one of
-    the largest error. The states are those of eval-horizon with the same settings; eval-inspect keeps them in a table.
+    For each state it shows what it looks like, the true return of every action, the search trees in the learned and in
+    the true model, and the likeliest, the best and the worst action sequence, reward by reward. Without --state, it is
+    the one with the largest error. The states are those of eval-horizon with the same settings; eval-inspect keeps them
+    in a table.
     """
     from mzprobe.cli.sketches import in_terminal
     from mzprobe.config import validated, with_overrides

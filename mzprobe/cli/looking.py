@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mzprobe.sources.core import Source
 
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint of any known code, or an agent's folder.")]
-Played = Annotated[int, typer.Option(min=2, help="Episodes that it plays, and chance from the same starts.")]
+Played = Annotated[int, typer.Option(min=2, help="Episodes of the agent, and of random play from the same starts.")]
 
 
 def look(
@@ -25,10 +25,10 @@ def look(
     device: Device = "cpu",
     allow: Allow = None,
 ) -> None:
-    """Say whose agent a checkpoint is, what is known of it, and whether it plays better than chance.
+    """Say whose agent a checkpoint is, what is known about it, and whether it plays better than chance.
 
-    Its search plays whole episodes, always the most visited action, and random play from the same starts. An agent that
-    plays like chance was read wrongly, or is asked in another environment than its own: exit 1.
+    The agent's search, always taking the most visited action, and random play both play whole episodes from the same
+    starts. An agent that plays like chance was read wrongly, or is probed in another environment than its own: exit 1.
     """
     refuse_absent(path, remedy=NO_AGENT)
     from mzprobe.console import compiling, console, errors
@@ -65,7 +65,7 @@ def verify_source(
     agent: Given = None,
     numbers: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Arrays (.npz) of the original's own code: observations, actions, value, .."),
+        typer.Option(metavar="FILE", help="Arrays (.npz) from the original code: observations, actions, value, .."),
     ] = None,
     episodes: Played = 20,
     device: Device = "cpu",
@@ -73,9 +73,9 @@ def verify_source(
 ) -> None:
     """Test an adapter on a checkpoint: is it recognised, is its network whole, are its numbers right, does it play?
 
-    Numbers are compared where the original's own code has written some. They are observations and actions, and of
-    latents, following (latents), reward, policy (logits) and value what is known; docs/adapters.md shows how to write
-    them. Exits with 1 if anything fails.
+    Numbers are compared if the original code has written some: observations and actions, and whichever of latents,
+    following (latents), reward, policy (logits) and value are known; docs/adapters.md shows how to write them. Exits
+    with 1 if anything fails.
     """
     from mzprobe.console import console, errors
     from mzprobe.errors import MzprobeError
@@ -125,7 +125,7 @@ def opened_agent(path: Path, step: list[int] | None, source: "Source", device: s
 
 
 def sources() -> None:
-    """List the code whose checkpoints can be read, and against what each was verified."""
+    """List the code bases whose checkpoints can be read, and what each was verified against."""
     from mzprobe.console import console
     from mzprobe.sources import sources as known
     from mzprobe.sources.foreign import FileSource

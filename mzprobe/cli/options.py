@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they do with them."""
+"""Options that several commands share, and helpers that check and apply them."""
 
 import json
 from pathlib import Path
@@ -14,45 +14,52 @@ MOST = 2**31 - 1  # of what is counted, as in a configuration
 Out = Annotated[Path, typer.Option("--out", help="Folder of the output.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; may be given again and again."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; may be given again."),
 ]
 Acting = Annotated[
     list[str] | None,
     typer.Option(
         "--acting",
         metavar="KEY=VALUE",
-        help="How the behaviour policy is played, if not as in training: simulations, temperature, rule or noise; may "
-        "be given again.",
+        help="How to play the behaviour policy, if not as in training: simulations, temperature, rule or noise; may be "
+        "given again.",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")]
+Device = Annotated[str, typer.Option("--device", help="Device that the network runs on: cpu, cuda or cuda:1.")]
 Precision = Annotated[
     Literal["highest", "high", "medium", "bfloat16"],
-    typer.Option("--precision", help="Of matrix products by torch; less is faster on some GPUs, with other numbers."),
+    typer.Option(
+        "--precision",
+        help="Precision of matrix products in torch; a lower one is faster on some GPUs, and gives other numbers.",
+    ),
 ]
 Checkpoints = Annotated[Path, typer.Option("--checkpoints", help="Folder of all checkpoints.")]
 Analyses = Annotated[Path, typer.Option("--analyses", help="Folder of all tables.")]
 Datasets = Annotated[Path, typer.Option("--datasets", help="Folder of all datasets.")]
-Under = Annotated[Path | None, typer.Option(help="One folder for all of these, in place of the working directory.")]
+Under = Annotated[Path | None, typer.Option(help="Folder of all these folders, in place of the working directory.")]
 Figures = Annotated[Path, typer.Option("--figures", help="Folder of all figures.")]
 AgentPath = Annotated[
     Path | None,
-    typer.Argument(help="An agent's folder, a run's, or a checkpoint of other code; the newest run by default."),
+    typer.Argument(help="Folder of an agent or a run, or a checkpoint of other code; the newest run by default."),
 ]
 SourceName = Annotated[
     str | None,
-    typer.Option("--source", help="Whose checkpoint it is, or module:attribute of an adapter; by default it is seen."),
+    typer.Option(
+        "--source",
+        help="Code that wrote the checkpoint (see mzprobe sources), or module:attribute of an adapter; recognised by "
+        "default.",
+    ),
 ]
 Given = Annotated[
     list[str] | None,
-    typer.Option("--agent", metavar="KEY=VALUE", help="A fact that other code's checkpoint does not say, or wrongly."),
+    typer.Option("--agent", metavar="KEY=VALUE", help="A fact that other code's checkpoint omits, or gets wrong."),
 ]
 Step = Annotated[list[int] | None, typer.Option(help="Only this training step; may be given again.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a table that was made with other settings.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do and how long it takes; do nothing.")]
 Processes = Annotated[
     int,
-    typer.Option(min=1, help="Agents at a time, each in its own process; planning uses twice as many, for episodes."),
+    typer.Option(min=1, help="Agents at a time, one process each; planning uses twice as many, to share out episodes."),
 ]
 Allow = Annotated[
     list[str] | None,
@@ -60,7 +67,11 @@ Allow = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option("--memory", metavar="SIZE", help="Held at a time, about: 1GiB; changes no number.  [default: 256MiB]"),
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Memory for states, latents and trees, about, such as 1GiB; changes no number.  [default: 256MiB]",
+    ),
 ]
 
 
@@ -71,12 +82,12 @@ def shipped_names(folder: str) -> str:
 
 
 def allowed(modules: list[str] | None) -> list[str]:
-    """--allow as a recorded command says it."""
+    """The --allow options as a recorded command has them."""
     return [part for module in modules or () for part in ("--allow", module)]
 
 
 def check_device(device: str) -> None:
-    """Refuses a device that is not there.
+    """Refuses a device that does not exist or is not supported.
 
     Raises:
         UsageError: naming it.

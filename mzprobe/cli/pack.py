@@ -10,13 +10,13 @@ from mzprobe.cli.options import Analyses
 
 def pack(
     run: Annotated[str, typer.Argument(help="Name of the run.")],
-    out: Annotated[Path, typer.Option(help="Folder of the rounded tables; another one than --analyses.")],
+    out: Annotated[Path, typer.Option(help="Folder for the rounded tables; not the same as --analyses.")],
     analyses: Analyses = Path("analyses"),
     bits: Annotated[int, typer.Option(min=2, max=52, help="Significant binary digits that numbers keep.")] = 14,
 ) -> None:
     """Copy a run's tables with rounded numbers, a third of the size: 14 bits are four decimal digits.
 
-    Figures and claims can be made from them as from the others, equal to as many digits; no probe goes on with them.
+    Figures and claims can be made from the copies too, and agree to as many digits; no probe continues a copy.
     """
     from mzprobe.console import console
     from mzprobe.errors import UsageError

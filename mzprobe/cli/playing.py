@@ -17,15 +17,15 @@ def play(
     path: Checkpoint,
     out: Annotated[Path | None, typer.Option("--out", help="File to write, .gif or .mp4; else the terminal.")] = None,
     step: Step = None,
-    episode: Annotated[int, typer.Option(min=0, help="Which episode: the same number is the same start.")] = 0,
-    policy: Annotated[Literal["search", "prior"], typer.Option(help="Acts by its search, or its policy network.")] = (
+    episode: Annotated[int, typer.Option(min=0, help="Number of the episode; the same number has the same start.")] = 0,
+    policy: Annotated[Literal["search", "prior"], typer.Option(help="Act by the search, or the policy network.")] = (
         "search"
     ),
-    temperature: Annotated[float | None, typer.Option(min=0, help="T of acting; by default the agent's own.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Most steps that are played.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, help="Temperature T; by default the agent's own.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Largest number of steps to play.")] = None,
     horizon: Annotated[int, typer.Option(min=1, help="Steps that the model dreams ahead.")] = 10,
     every: Annotated[int, typer.Option(min=1, help="Steps from one frame to the next.")] = 2,
-    fps: Annotated[float, typer.Option(min=1, max=50, help="Frames a second.")] = 20,
+    fps: Annotated[float, typer.Option(min=1, max=50, help="Frames per second.")] = 20,
     overwrite: Overwrite = False,
     source: SourceName = None,
     agent: Given = None,
@@ -34,8 +34,9 @@ def play(
 ) -> None:
     """Watch an agent play an episode, beside what its search visits and what its model dreams.
 
-    The dream is the model unrolled along the actions that were then taken: k rewards and the value after them, beside
-    the same of what came. In a file every frame shows it; the terminal shows the state, the visits and the values.
+    The dream is the model unrolled along the actions that were taken next: k predicted rewards and the value after
+    them, beside what really came. In a file, every frame shows it; the terminal shows the state, the visits and the
+    values.
     """
     from mzprobe.console import console, errors, progress_bars
     from mzprobe.watching import check_video, frames_of, watch, write_video

@@ -1,4 +1,4 @@
-"""The commands that ask agents a question, one a question: their options are the fields of its settings."""
+"""One command for each question that agents are asked; its options are the fields of the question's settings."""
 
 import types
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def options_of(settings: type[ProbeConfig]) -> Iterator[Parameter]:
-    """A question's options, each a field of its settings: of its type, or left out."""
+    """A question's options, one for each field of its settings: of the field's type, or left out."""
     for name, field in settings.model_fields.items():
         if name == "acting":
             continue  # whose keys are given by --acting, as of all questions
@@ -37,7 +37,7 @@ def options_of(settings: type[ProbeConfig]) -> Iterator[Parameter]:
 
 
 def _help(name: str, field: FieldInfo) -> str:
-    """A field's description, what it may be, and what it is unless given; `--set` gives what no option can."""
+    """A field's description, its choices and its default; `--set` gives what no option can."""
     said = [" ".join((field.description or "").split())]
     choices = [str(one) for one in _choices(field.annotation)]
     default = field.get_default(call_default_factory=True)

@@ -1,4 +1,4 @@
-"""Asking a probe of agents from the command line: the options that all probes share, and what is done with them."""
+"""Runs a probe on agents from the command line: the options that all probes share, and what is done with them."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -59,7 +59,7 @@ class ProbeOptions:
     dry_run: DryRun = False
 
     def answer(self, question: type[ProbeConfig], settings: dict[str, Any]) -> None:
-        """Asks a probe of all agents at the path, with settings where they are given; prints the tables' paths."""
+        """Runs a probe on all agents at the path, with the settings that are given; prints the paths of the tables."""
         from mzprobe.config import validated, with_overrides
         from mzprobe.memory import size_of
 
@@ -172,7 +172,7 @@ def command_of(question: type[ProbeConfig], its: list[inspect.Parameter]) -> Cal
 
 
 def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
-    """Says what there is to do; whether there is anything."""
+    """Says what there is to do, and returns whether there is anything."""
     from mzprobe.console import errors, spelled
     from mzprobe.probes.cost import Cost, seconds
     from mzprobe.probes.runner import remaining_cost

@@ -16,11 +16,11 @@ def report(
     analyses: Analyses = Path("analyses"),
     out: Annotated[Path, typer.Option("--out", help="Folder of all figures.")] = Path("figures"),
     checkpoints: Checkpoints = Path("checkpoints"),
-    name: Annotated[str | None, typer.Option(help="Folder of the page; the names of the runs by default.")] = None,
+    name: Annotated[str | None, typer.Option(help="Folder for the page; named after the runs by default.")] = None,
 ) -> None:
     """Write one page that opens in any browser: what a run is, the claims with their agents, every figure live.
 
-    It is report.html beside the figures, one file with all that it needs in it, to send or to open without a network.
+    The page is report.html beside the figures: one file that holds all it needs, to send or to open without a network.
     """
     from mzprobe.cli.drawing import run_or_newest, runs_of_study, say_drawn
     from mzprobe.console import errors

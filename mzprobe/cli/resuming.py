@@ -1,4 +1,4 @@
-"""What `mzprobe train` takes from the record of an agent that it goes on with."""
+"""What `mzprobe train` takes from the record of an agent whose training it continues."""
 
 import shlex
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from mzprobe.names import GYM
 def taken_from_record(
     folder: Path, config: RunConfig, *, preset: str | None, given: Sequence[str], allow: Sequence[str]
 ) -> list[str]:
-    """The `key=value` that an agent was begun with and that nobody has given otherwise; says so.
+    """The `key=value` settings that an agent was begun with and the user has not overridden; says so.
 
     Args:
         folder: of the agent.

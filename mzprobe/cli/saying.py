@@ -10,7 +10,7 @@ from mzprobe.lines import one_line
 
 
 def say(sentence: str) -> None:
-    """One line on stderr, above progress bars where there are any; where nobody can hear it, work goes on."""
+    """Prints one line on stderr, above progress bars where there are any; work goes on if it cannot be printed."""
     with suppress(OSError):
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print(one_line(sentence))
 

@@ -1,4 +1,4 @@
-"""`mzprobe status`: how a study or a run stands, from another terminal too."""
+"""`mzprobe status`: the progress of a study or a run, also from another terminal."""
 
 import time
 from pathlib import Path
@@ -23,13 +23,13 @@ def status(
     analyses: Analyses = Path("analyses"),
     datasets: Datasets = Path("datasets"),
     under: Under = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s until all is done, or Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every 2 s until all is done, or Ctrl-C.")] = False,
 ) -> None:
-    """Show how far a study or a run is, whether it runs or was stopped: agents, returns, losses, time left, probes.
+    """Show how far a study or a run has come, and whether it runs: agents, returns, losses, time left, probes.
 
     It reads what is on disk and writes nothing, so that it can be called from anywhere, at any time. Training steps are
-    those that are saved; a probe that is being asked has a dot behind it. The agent whose episodes a study records
-    stands first, as its dataset.
+    those that are saved; a probe that is running has a dot behind it. The agent whose episodes a study records comes
+    first, as its dataset.
     """
     if under is not None:
         checkpoints, analyses, datasets = (under / one for one in (checkpoints, analyses, datasets))

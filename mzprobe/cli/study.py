@@ -46,9 +46,9 @@ def study(
     out: Figures = Path("figures"),
     datasets: Datasets = Path("datasets"),
     under: Under = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="Tasks at a time; one a core by default.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Tasks at a time; one per core by default.")] = None,
     executor: Annotated[
-        Literal["local", "ray"], typer.Option("--executor", help="Who does it: this machine, or a Ray cluster.")
+        Literal["local", "ray"], typer.Option("--executor", help="Where tasks run: this machine, or a Ray cluster.")
     ] = "local",
     device: Device = "cpu",
     precision: Precision = "highest",
@@ -64,9 +64,9 @@ def study(
 ) -> None:
     """Train several agents side by side, probe their checkpoints, draw the figures and judge the paper's claims.
 
-    A study with variants compares their agents instead. What is done already is not done again: run it again after an
-    interruption, or after removing a table or an agent. Where a setting has changed, --overwrite does anew what depends
-    on it, and nothing else.
+    A study with variants compares their agents instead. Finished work is not done again: run the same command after an
+    interruption, or after removing a table or an agent. Where a setting has changed, --overwrite redoes what depends on
+    it, and nothing else.
     """
     from mzprobe.settings import load_study, study_runs
     from mzprobe.trust import refuse_code
@@ -210,7 +210,7 @@ def awaited(doer: "Executor", lock: Path) -> float:
 def drawn(
     name: str, settings: "StudyConfig", runs: "Sequence[StudyRun]", asked: set[str], analyses: Path, out: Path
 ) -> None:
-    """Draws what a study's tables show; of one without variants the claims are judged too.
+    """Draws what a study's tables show; for a study without variants, judges the claims too.
 
     Args:
         name: of the study, as the user gave it.
@@ -239,7 +239,7 @@ def drawn(
 
 
 def recorded(name: str, device: str, precision: str, allow: list[str] | None) -> str:
-    """The command as what it makes keeps it: without what changes no byte."""
+    """The command as its outputs record it, without options that change no byte."""
     placed = [] if device == "cpu" else ["--device", device]
     placed += [] if precision == "highest" else ["--precision", precision]
     return shlex.join(["mzprobe", "study", portable(name), *placed, *allowed(allow)])
@@ -266,7 +266,7 @@ def announced(study: "StudyConfig", prices: "Prices") -> None:
 
 
 def announced_in_all(tasks: "Sequence[Task]", prices: "Prices", total: "Needs") -> float:
-    """Says how long all of it takes; gives the seconds."""
+    """Says how long all of it takes; returns the seconds."""
     from mzprobe.console import errors, spelled
     from mzprobe.study.plan import in_all
 
@@ -282,7 +282,7 @@ def announced_in_all(tasks: "Sequence[Task]", prices: "Prices", total: "Needs") 
 
 
 def chosen(executor: str, processes: int | None, device: str) -> "Executor":
-    """Who does the tasks."""
+    """The executor that does the tasks."""
     from mzprobe.execution.local import Local
     from mzprobe.execution.on_ray import OnRay
 

@@ -1,4 +1,4 @@
-"""What all configurations are: frozen, checked models, whose keys are set and refused by name."""
+"""The base of all configurations: frozen, validated models, whose keys are set and refused by name."""
 
 import difflib
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Config(BaseModel):
-    """Frozen, unknown keys refused, no infinite or missing numbers."""
+    """Base of all configurations: frozen, without unknown keys, and without infinite or missing numbers."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, strict=False

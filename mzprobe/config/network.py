@@ -1,4 +1,4 @@
-"""Which network: each kind has keys of its own, and what all have is in the base."""
+"""Settings of networks: a base with the keys that all kinds share, and a class per kind with its own keys."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -9,7 +9,7 @@ from mzprobe.config.base import WIDEST, Atom, Config, Options, Positive, Positiv
 
 
 class NetworkConfig(Config):
-    """What every network has, as `networks.build` takes it."""
+    """Keys that every network has, as `networks.build` takes them."""
 
     kind: str = "mlp"
     """`mlp`, `resnet`, or `module:attribute` of a factory of your own."""
@@ -30,7 +30,7 @@ class NetworkConfig(Config):
 
 
 class VectorsConfig(NetworkConfig):
-    """Of networks of perceptrons."""
+    """Keys of networks of perceptrons."""
 
     latent: Width = 32
     """Entries of the latent, L."""
@@ -42,29 +42,29 @@ class VectorsConfig(NetworkConfig):
 
 
 class MLPConfig(VectorsConfig):
-    """Small perceptrons, for vectors."""
+    """Small perceptrons, for vector observations."""
 
     kind: Literal["mlp"] = "mlp"
     """Five perceptrons with one hidden layer each; images are taken as vectors."""
 
 
 class ResNetConfig(NetworkConfig):
-    """Residual blocks of convolutions, for images; `network.support_*` and `network.atoms` are of its heads too."""
+    """Residual blocks of convolutions, for images; `network.support_*` and `network.atoms` apply to its heads too."""
 
     kind: Literal["resnet"] = "resnet"
-    """EfficientZero's, without its projections and its value prefix."""
+    """EfficientZero's network, without its projections and its value prefix."""
     channels: Width = 64
     """Planes of the latent."""
     blocks: PositiveInt = 1
     """Residual blocks of each of representation, dynamics and prediction."""
     downsample: bool = False
-    """Whether height and width are halved four times before that, as for images of 96 x 96."""
+    """Whether height and width are halved four times before these blocks, as for images of 96 x 96."""
     head_channels: Width = 16
     """Planes that a head reduces the latent to."""
     head_hidden: Width = 32
     """Width of the hidden layer of a head."""
     image_layout: Literal["last", "first"] = "last"
-    """Where an observation has its channels: `[H, W, C]`, or `[C, H, W]`."""
+    """Where the channels of an observation are: `[H, W, C]`, or `[C, H, W]`."""
     action_planes: Literal["share", "one_hot"] = "share"
     """How the dynamics read an action a: one plane of a / A, or A planes of which one is 1."""
     momentum: Share = 0.1
@@ -80,22 +80,22 @@ class ResNetConfig(NetworkConfig):
 
 
 class FactoryConfig(VectorsConfig):
-    """What a factory of your own is given: use of these keys what you like, and `options` for all others."""
+    """What a factory of your own receives: use whichever of these keys you like, and `options` for all others."""
 
     kind: Annotated[str, Field(pattern=":")]
     """`module:attribute` of a callable that takes (config, spec, generator)."""
     options: Options = Field(default_factory=dict)
-    """Of the factory: what JSON holds."""
+    """Options of the factory: what JSON holds."""
 
 
 KINDS: Mapping[str, type[NetworkConfig]] = {"mlp": MLPConfig, "resnet": ResNetConfig}
 
 
 def config_class(kind: str) -> type[NetworkConfig]:
-    """Of a kind of network.
+    """The configuration class of a kind of network.
 
     Raises:
-        ValueError: if nobody knows it.
+        ValueError: if there is no such kind.
     """
     if ":" in kind:
         return FactoryConfig
@@ -105,7 +105,7 @@ def config_class(kind: str) -> type[NetworkConfig]:
 
 
 def keys_for_kind(section: Mapping[str, Any], kind: object) -> dict[str, Any]:
-    """Keys of a preset's network that another kind has too; the others are the preset's own network's alone."""
+    """Keys of a preset's network that another kind has too; keys that only the preset's own kind has are dropped."""
     try:
         known = config_class(str(kind)).model_fields
     except ValueError:
@@ -114,7 +114,7 @@ def keys_for_kind(section: Mapping[str, Any], kind: object) -> dict[str, Any]:
 
 
 def kind_of(network: Any) -> str:
-    """The kind that a section, or a configuration, is of; older files have none."""
+    """The kind of a network section or configuration; `mlp` for older files, which do not name one."""
     kind = network.get("kind", "mlp") if isinstance(network, Mapping) else getattr(network, "kind", "mlp")
     return str(kind)
 

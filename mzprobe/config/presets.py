@@ -1,4 +1,4 @@
-"""Configurations from presets, with keys on top."""
+"""Configurations made from presets, with overrides on top."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +14,12 @@ from mzprobe.trust import refuse_code
 def load_preset(name: str, overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> RunConfig:
     """The configuration of a preset (a shipped name or a path of a TOML file), with `key=value` overrides.
 
-    The preset's options are for its own environment: naming another one drops them. So does naming another kind of
-    network with what that does not know.
+    The preset's options are for its own environment, so overriding the environment's name drops them. Overriding the
+    kind of network drops the keys that the other kind does not have.
 
     Args:
         name: of the preset.
-        overrides: the user's own word, which may name any code.
+        overrides: given by the user, and so allowed to name any code.
         allow: modules whose code the file may name.
 
     Raises:
@@ -33,7 +33,7 @@ def preset_with(
 ) -> RunConfig:
     """The configuration of a preset with keys and values on top; `source` is named in errors.
 
-    Code that the preset itself names is refused unless `allow` has its module; with None, by whoever runs it.
+    Code that the preset itself names is refused unless `allow` has its module; with None, that is up to the caller.
     """
     values = read_toml(preset, "presets")
     if allow is not None:

@@ -1,4 +1,4 @@
-"""All that decides a run."""
+"""The configuration of a run: environment, network, search, training, reanalyse and dataset."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -21,7 +21,7 @@ from mzprobe.config.network import AnyNetworkConfig, MLPConfig, ResNetConfig, co
 
 
 class EnvironmentConfig(Config):
-    """Which environment, as `envs.make` takes it."""
+    """The environment, as `envs.make` takes it."""
 
     name: str = "cartpole"
     """A registered name, `gym:ID` of a deterministic Gymnasium environment, or `module:attribute` of
@@ -37,10 +37,10 @@ class SearchConfig(Config):
     """Constants of the search (the paper's Eq. 2; MuZero, appendix B)."""
 
     simulations: PositiveInt = 50
-    """N, simulations a search."""
+    """N, simulations per search."""
     rule: Rule = "puct"
-    """What is tried, played and learned: MuZero's own rule, Gumbel MuZero (Danihelka et al. 2022), or PUCT's tree with
-    the regularised policy of its root (Grill et al. 2020) to play and to learn."""
+    """What is tried, played and learned: `puct`, MuZero's own rule; `gumbel`, Gumbel MuZero (Danihelka et al. 2022); or
+    `regularised`, PUCT's tree with the regularised policy of its root to play and to learn (Grill et al. 2020)."""
     c1: NonNegative = 1.25
     """Weight of the prior."""
     c2: Positive = 19652.0
@@ -50,50 +50,50 @@ class SearchConfig(Config):
     dirichlet_fraction: Share = 0.25
     """Share of the noise in the root prior (collecting data only)."""
     considered: PositiveInt = 16
-    """Gumbel: most actions tried at the root."""
+    """Gumbel: largest number of actions tried at the root."""
     c_visit: NonNegative = 50.0
-    """Gumbel: visits that are added to the most of a node, in the weight of Q against the prior."""
+    """Gumbel: added to the largest visit count of a node, in the weight of Q against the prior."""
     c_scale: NonNegative = 0.1
     """Gumbel: factor on that weight."""
     q_range: Literal["node", "tree"] = "node"
-    """Gumbel: whose smallest and largest Q scale it to [0, 1]: its node's (mctx), by which two actions are always 0 and
-    1, however little they differ, or the tree's (the paper)."""
+    """Gumbel: whose smallest and largest Q scale Q to [0, 1]: those of its node (mctx), so that two actions always get
+    0 and 1, however little they differ, or those of the tree (the paper)."""
     untried: Literal["least", "mean"] = "least"
     """PUCT: what an action is worth before it is tried: the least that the tree has seen (MuZero), or a mean of the
     actions tried beside it and above (EfficientZero, Ye et al. 2021)."""
     node_visits: Literal["all", "children"] = "all"
-    """PUCT: what N(s) counts: all visits, that which expanded s too, so that the first choice there follows the prior;
-    or those of its actions alone (LightZero), so that the first choice is a tie."""
+    """PUCT: what N(s) counts: all visits, including the one that expanded s, so that the first choice there follows the
+    prior; or the visits of its actions alone (LightZero), so that the first choice is a tie."""
     normalisation_floor: Positive = 0.01
     """Smallest divisor when Q is scaled by the tree's range; in the unit in which the network sees rewards, that is
-    after `network.reward_scale`, so that it means the same in any unit of the environment's."""
+    after `network.reward_scale`, so that it means the same whatever the unit of the environment."""
     ties: Literal["lot", "lowest"] = "lot"
     """Which of equal scores is selected: by lot, drawn from root, node and action, or the lowest action."""
 
 
 class TrainingConfig(Config):
-    """The training loop."""
+    """Settings of the training loop."""
 
     steps: NonNegativeInt = 20_000
     """Training steps (optimiser updates) at which the run is complete."""
     checkpoint_interval: PositiveInt = 1000
     """Training steps between checkpoints; the first and the last step always have one."""
     checkpoint_steps: tuple[NonNegativeInt, ...] = ()
-    """Further steps with a checkpoint."""
+    """Further training steps with a checkpoint."""
     resume_interval: PositiveInt = 1000
     """Training steps between saves of the state from which a killed run resumes."""
     environments: PositiveInt = 16
-    """Episodes played side by side, one search batch."""
+    """Episodes played side by side, in one batch of searches."""
     training_ratio: Annotated[float, Field(ge=1e-6, le=1000)] = 0.125
-    """Training steps for each environment step. With less than one in a million the first would come after days of
-    play, or never; with more than a thousand, tens of thousands would learn from one and the same buffer."""
+    """Training steps for each environment step. Below one in a million, the first training step would come after
+    days of play, or never; above a thousand, tens of thousands would learn from one and the same buffer."""
     warmup_environment_steps: NonNegativeInt = 1000
     """Environment steps before the first training step."""
     batch_size: PositiveInt = 128
     """Positions in a training batch."""
     unroll_steps: Annotated[int, Field(ge=0, le=1000)] = 10
-    """K, steps that the model is unrolled in training; with 0 it is not learned, only policy and value are. A batch
-    holds all of them at once, for the gradient, and that halves at each: nothing is learned from the thousandth."""
+    """K, steps that the model is unrolled in training; with 0 no model is learned, only policy and value. A batch
+    holds all K steps at once for the gradient, which halves at each: nothing is learned from the thousandth."""
     n_step: PositiveInt = 50
     """n, real rewards before the value target bootstraps."""
     n_step_by_age: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
@@ -102,7 +102,7 @@ class TrainingConfig(Config):
     learning_rate: Positive = 3e-3
     """AdamW's step size at the start."""
     learning_rate_schedule: Literal["exponential", "constant", "cosine"] = "exponential"
-    """How the step size falls from there, by training step."""
+    """How the step size falls from its start, by training step."""
     learning_rate_decay: Share = 0.8
     """Exponential: factor on the step size every 1000 training steps, applied smoothly."""
     learning_rate_floor: NonNegative = 0.0
@@ -112,7 +112,7 @@ class TrainingConfig(Config):
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Averaged weights: after training step t they keep min(this, (1 + t) / (10 + t)) of themselves. 0 for none."""
     averaged: tuple[Literal["play", "reanalyse", "checkpoints"], ...] = ("play", "reanalyse", "checkpoints")
-    """Who uses averaged weights, where there are any; evaluations are of what checkpoints hold."""
+    """What uses averaged weights, where there are any; evaluations use the weights that checkpoints hold."""
     weight_decay: NonNegative = 1e-4
     """AdamW's decoupled decay."""
     gradient_clip: Positive = 5.0
@@ -133,26 +133,26 @@ class TrainingConfig(Config):
     """Exponent on importance weights; 1 undoes the sampling's bias."""
     temperatures: tuple[tuple[NonNegativeInt, Positive], ...] = ((0, 1.0), (5000, 0.5), (7500, 0.25))
     """Pairs (first training step, T) for the behaviour policy, in order. Gumbel's rule collects data by its noise
-    instead, and has T where it is evaluated or probed."""
+    instead, and uses T where it is evaluated or probed."""
     temperature_ladder: tuple[Positive, ...] = ()
     """T of each episode played side by side while collecting data, in turn and from the first step to the last, in
-    place of `temperatures`, which stay those of evaluations and probes. Offline nothing is played: then neither this
-    nor the next key does anything."""
+    place of `temperatures`, which stay those of evaluations and probes. Offline, nothing is played, and neither this
+    key nor the next does anything."""
     uniform_share: Share = 0.0
-    """Share of the uniform policy in the one that collects data."""
+    """Share of the uniform policy in the policy that collects data."""
     evaluation_interval: PositiveInt = 1000
     """Training steps between evaluations of the behaviour policy without root noise."""
     evaluation_episodes: NonNegativeInt = 20
-    """Episodes an evaluation; 0 for none."""
+    """Episodes of each evaluation; 0 for no evaluations."""
     audited_positions: NonNegativeInt = 128
-    """Positions of the replay buffer that each checkpoint keeps, with the way there and their targets, for
-    `mzprobe eval-targets`; nothing else depends on it."""
+    """Positions of the replay buffer that each checkpoint keeps, with the actions that lead there and their targets,
+    for `mzprobe eval-targets`; nothing else depends on it."""
     plan_in: Literal["learned", "true"] = "learned"
-    """What self-play and reanalyse search in, and the behaviour policy of the probes: the learned model, or the
-    environment itself with the network's policy and value (AlphaZero for one player). The model is learned either way,
-    for others to probe; `unroll_steps=0` leaves it out."""
+    """What self-play, reanalyse and the behaviour policy of the probes search in: the learned model, or the environment
+    itself with the network's policy and value (AlphaZero for one player). The model is learned either way, so that it
+    can be probed; `unroll_steps=0` leaves it out."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    """CPU threads; bits repeat for an equal number."""
+    """CPU threads; results repeat bit for bit with the same number of them."""
 
     @model_validator(mode="after")
     def _temperatures_in_order(self) -> Self:
@@ -192,7 +192,7 @@ class TrainingConfig(Config):
         return np.asarray(n[np.searchsorted(first, ages, side="right")])
 
     def checkpoints(self) -> tuple[int, ...]:
-        """All training steps at which one is due."""
+        """All training steps at which a checkpoint is due."""
         further = {step for step in self.checkpoint_steps if step <= self.steps}
         return tuple(sorted({*range(0, self.steps + 1, self.checkpoint_interval), *further, self.steps}))
 
@@ -208,12 +208,12 @@ class ReanalyseConfig(Config):
     """Share of all targets that are made from stored positions; below 1 online. Offline, 1 for these targets, or 0 for
     recorded actions as policy targets (behaviour cloning)."""
     positions: Literal["in_turn", "drawn"] = "in_turn"
-    """Which stored positions: all in turn, or those drawn for a training batch, before it is learned from; where the
-    agent plays, at most half a batch may then be due each training step."""
+    """Which stored positions get new targets: all in turn, or those drawn for a training batch, before it is learned
+    from; where the agent plays, at most half a batch may then be due each training step."""
     batch_size: PositiveInt = 64
     """Stored positions searched side by side; fewer online, where so many at once would blur the share."""
     root_noise: bool = True
-    """Whether these searches have root noise, as those of self-play; without it a policy that has become sure of itself
+    """Whether these searches have root noise, as those of self-play do; without it, a policy that has become certain
     only confirms itself."""
     target_interval: NonNegativeInt = 0
     """Training steps between copies of the weights to a target network, whose value then bootstraps; 0 has none, and
@@ -224,14 +224,14 @@ class DatasetConfig(Config):
     """Recorded episodes to learn from."""
 
     path: str | None = None
-    """A Minari dataset: its folder, or its id in Minari's own place. None for none."""
+    """A Minari dataset: its folder, or its id in Minari's own place; None for no dataset."""
     use: Literal["offline", "demonstrations"] = "offline"
     """Learn from it alone and never step the environment, or begin with it and go on online."""
     targets_per_step: PositiveInt = 64
-    """Recorded positions whose targets are made anew each training step, where no reanalyse fraction online says."""
+    """Recorded positions whose targets are made anew each training step, unless online a reanalyse fraction decides."""
     warm_start: bool = True
-    """Offline with reanalyse: begin with the recorded actions as policy targets, until their turn to be searched comes;
-    else all positions are searched before the first step, with weights that have learned nothing."""
+    """Offline with reanalyse: begin with the recorded actions as policy targets, until it is their turn to be searched;
+    otherwise all positions are searched before the first step, with weights that have learned nothing."""
     share: Share = 0.5
     """Share of demonstrations in a training batch at step 0."""
     decay_steps: PositiveInt = 5000
@@ -312,7 +312,7 @@ class RunConfig(Config):
 
 
 def of_record(values: dict[str, Any], source: str) -> RunConfig:
-    """A run's configuration as a file has it; what an older mzprobe had no key for is as that did it.
+    """A run's configuration as a file has it; keys that an older mzprobe lacked are set to what it did.
 
     Raises:
         UsageError: if a key or a value is wrong; names the source.

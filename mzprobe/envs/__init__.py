@@ -53,12 +53,12 @@ def registered() -> tuple[str, ...]:
 
 
 def make(name: str, /, **options: Any) -> Environment:
-    """Makes an environment.
+    """Makes an environment by its name.
 
     Args:
-        name: a registered name, `atari:GAME` of a game of ALE, `gym:ID` of a deterministic Gymnasium environment, or
+        name: a registered name, `atari:GAME` for a game of ALE, `gym:ID` for a deterministic Gymnasium environment, or
             `module:attribute` of a class or function of your own that returns one.
-        **options: passed on to it.
+        **options: passed on to the environment.
 
     Raises:
         UsageError: if nothing has that name, it does not take those options, or what it gives is no environment.

@@ -1,4 +1,4 @@
-"""Does an environment keep the protocol? `check_env` asks."""
+"""`check_env`: tests whether an environment keeps the protocol."""
 
 import hashlib
 import multiprocessing
@@ -28,9 +28,9 @@ _Look = Mapping[str, NDArray[Any]]  # what can be seen of a batch, by name, each
 
 
 def check_env(env: Environment, *, steps: int = 64, seed: int = 0, processes: bool = True) -> None:
-    """Tests an environment for everything that the protocol asks: silent if it passes.
+    """Tests an environment for everything that the protocol demands; silent if it passes.
 
-    It walks a few episodes with random actions; give it enough steps to meet an end, or that rule is idle.
+    It walks a few episodes with random actions; give it enough steps to meet an end, or that rule is not tested.
 
     Args:
         env: the environment.
@@ -52,7 +52,7 @@ def check_env(env: Environment, *, steps: int = 64, seed: int = 0, processes: bo
 
 
 def refuse_broken(env: Environment, *, name: str) -> None:
-    """What somebody else's environment must show before it is trained in or asked about: `check_env` in short.
+    """A short `check_env` that an environment of other code must pass before it is trained in or probed.
 
     Raises:
         UsageError: at the first broken rule, naming the environment.

@@ -21,7 +21,7 @@ ObservationType = Literal["float32", "uint8", "bool"]
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentSpec:
-    """What an agent must know of an environment before it meets it."""
+    """What an agent must know about an environment before it acts in it."""
 
     name: str
     observation_shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class EnvironmentSpec:
 
 
 class Outcome(NamedTuple):
-    """What one step of a batch gave."""
+    """What one step gives for a batch of states."""
 
     reward: Float64  # [B], environment units
     terminated: Bool  # [B], whether the *next* state is terminal
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
 
 
 class States(Protocol):
-    """A batch of states, immutable; how a state is kept is the environment's secret."""
+    """A batch of states, immutable; how states are kept is up to the environment."""
 
     def __len__(self) -> int:
         """Number of states, B."""
@@ -61,8 +61,8 @@ class States(Protocol):
 class Environment(Protocol):
     """A deterministic MDP over batches of states. `check_env` tests an implementation for all of this.
 
-    One that does not allow every action everywhere has a method `legal(states)` too, bool `[B, A]`. What an illegal
-    action does there is never looked at, but it must not raise.
+    An environment that does not allow every action everywhere also has a method `legal(states)`, bool `[B, A]`. What
+    an illegal action does is never used, but it must not raise.
     """
 
     @property
@@ -128,7 +128,7 @@ def replayed(
         seeds: `[B]`, of the starts.
         actions: `[B, T]`.
         lengths: `[B]`, how many actions are taken, T at most.
-        on_way: is shown the states before each action: which of the B they are of, and them.
+        on_way: called before each action with the indices of the states that are moved, and these states.
 
     Returns:
         B states.
@@ -146,14 +146,14 @@ def replayed(
 
 
 def is_masked(environment: Environment) -> bool:
-    """Whether an environment says which actions are legal: one that does not allows all of them everywhere."""
+    """Whether an environment says which actions are legal; one that does not say so allows all actions everywhere."""
     return hasattr(environment, "legal")
 
 
 def legal_actions(environment: Environment, states: Any) -> Bool | None:
     """Which actions are legal in B states, bool `[B, A]`; None where all are.
 
-    That is what an environment without a method `legal(states)` means. One with it says at least one for every state
+    An environment without a method `legal(states)` allows all actions. One with it allows at least one in every state
     that is not terminal.
     """
     own = getattr(environment, "legal", None)
@@ -178,6 +178,6 @@ def rewards_along(environment: Environment, states: Any, actions: Int64) -> Floa
 def stack_of(environment: Environment) -> int:
     """Frames that an observation shows side by side on its last axis, the newest last, the first repeated at a start.
 
-    That is what an environment with an attribute `stack` says; of any other, an observation is one frame.
+    An environment says so by an attribute `stack`; without that attribute, an observation is one frame.
     """
     return int(getattr(environment, "stack", 1))

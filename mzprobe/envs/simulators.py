@@ -26,7 +26,7 @@ WORTH_SAVING = 8  # steps that were made again
 
 
 class Simulator(Protocol):
-    """One episode at a time, that can only begin anew and go on; a number of actions is fixed by the environment."""
+    """Plays one episode at a time and can only begin anew and go on; the environment fixes the number of actions."""
 
     def reset(self, seed: int) -> None:
         """Begins the episode of a seed, whatever was before."""
@@ -37,19 +37,19 @@ class Simulator(Protocol):
         ...
 
     def advance(self, action: int) -> None:
-        """As `step`, for a step that is known already; nothing is looked at."""
+        """As `step`, for a step whose outcome is known already and is not looked at."""
         ...
 
     def observe(self) -> ArrayLike:
-        """The observation where it is, `[*observation_shape]`; the specification's dtype holds it."""
+        """The observation of the current state, `[*observation_shape]`; the specification's dtype can hold it."""
         ...
 
     def save(self) -> Any:
-        """What `restore` takes, to come back here within this episode; None if it cannot be done."""
+        """What `restore` takes to come back here within this episode; None if that is not possible."""
         ...
 
     def restore(self, saved: Any) -> bool:
-        """Goes back; False, and nothing done that a reset would not undo, if it cannot be done any more."""
+        """Goes back; False if that is no longer possible, with nothing done that a reset would not undo."""
         ...
 
 
@@ -239,14 +239,14 @@ def not_finite(name: str, observation: ArrayLike, *, seed: int, steps: int) -> U
 
 
 class SimulatorEnvironment:
-    """The truth as simulators tell it, one state after the other.
+    """An environment whose truth comes from simulators, which step one state after the other.
 
-    A state that a simulator is sent back to must look as when it was first reached, in whichever process that was.
+    A state that a simulator is sent back to must look as it did when it was first reached, in whichever process.
 
     Args:
         spec: names, shapes and constants; at most 256 actions.
         make: makes a simulator; picklable, for worker processes.
-        simulators: most of them that are alive at once.
+        simulators: largest number of them that are alive at once.
 
     Raises:
         ValueError: if the specification is inconsistent, or a number is out of range.
@@ -272,7 +272,7 @@ class SimulatorEnvironment:
 
     @property
     def side_by_side(self) -> int:
-        """Most episodes that are played on without a replay."""
+        """Largest number of episodes that can be played on without a replay."""
         return self.pool.size
 
     def reset(self, seeds: ArrayLike) -> SimulatorStates:

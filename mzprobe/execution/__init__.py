@@ -1,1 +1,1 @@
-"""Who does the tasks of a study: tasks with needs and an order, done by processes of this machine or by a cluster."""
+"""Runs the tasks of a study, which have needs and an order, in processes of this machine or on a cluster."""

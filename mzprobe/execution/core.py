@@ -1,4 +1,4 @@
-"""What an executor is given, a task with its needs, and what it says of it."""
+"""What an executor receives, tasks with their needs, and what it reports about them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster whose nodes share a folder: the same tasks, done elsewhere when where they ran is lost.
+"""Tasks on a Ray cluster whose nodes share a folder: the same tasks, done elsewhere if the node they ran on is lost.
 
 The driver gives the cluster no more tasks than fit, so that it is here that their order is decided. What tasks say
 comes through an actor on the driver's own node; what they make lies in the shared folder, as on one machine.

@@ -1,4 +1,4 @@
-"""Which task is next: those that matter first, as far as others are done and there is room.
+"""Which task is next: the most urgent one whose predecessors are done and for which there is room.
 
 A task for which others wait (training, for which its probes do) goes ahead of tasks for which nobody does once there
 are no more of them than cores: else the last agents would train while cores are idle. Where it needs a card, it always

@@ -1,4 +1,4 @@
-"""How runs are put beside each other in every question: which part of its aggregate, along what."""
+"""How runs are put beside each other in every question: which part of its aggregate is drawn, and along what."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

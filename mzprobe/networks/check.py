@@ -18,12 +18,12 @@ _ROWS = 6
 def check_network(network: MuZeroNetwork, spec: EnvironmentSpec, *, device: str = "cpu", seed: int = 0) -> None:
     """Tests shapes, finiteness, determinism, independence of the rows of a batch, and that inputs are left alone.
 
-    Also that images are seen alike as bytes and as the shares of 255 that a search and a probe give, and that no call
-    moves what a network keeps, such as the statistics of a batch normalisation.
+    It also tests that images give the same answers as bytes and as the shares of 255 that searches and probes pass, and
+    that no call changes what a network keeps, such as the statistics of a batch normalisation.
 
     Args:
         network: what to test, on `device`.
-        spec: of an environment that it is for.
+        spec: specification of an environment that the network is for.
         device: where it lives.
         seed: of the random observations.
 

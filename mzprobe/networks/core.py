@@ -13,9 +13,9 @@ from mzprobe.networks.support import Support
 
 @runtime_checkable
 class MuZeroNetwork(Protocol):
-    """The learned model, as everyone but the loss sees it: batched functions that give scalars.
+    """The learned model as everything but the loss sees it: batched functions whose rewards and values are scalars.
 
-    `check_network` tests an implementation. To probe a network of your own, these three are enough.
+    `check_network` tests an implementation. To probe a network of your own, these three functions are enough.
     """
 
     def represent(self, observations: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class MuZeroNetwork(Protocol):
 def evaluating(network: MuZeroNetwork) -> Iterator[None]:
     """Within it a network that is a module in training mode is in evaluation mode; afterwards every part is as before.
 
-    Whoever probes an agent while training it must find it as it was.
+    An agent that is probed while it is trained must be left as it was.
     """
     if not isinstance(network, nn.Module) or not network.training:
         yield
@@ -75,12 +75,12 @@ class TrainableNetwork(nn.Module, ABC):
 
     @property
     def kept_per_step(self) -> int:
-        """Numbers that the gradient keeps of a position and a step of the unroll, about; 0 where nobody knows."""
+        """About how many numbers the gradient keeps for each position and step of the unroll; 0 where not known."""
         return 0
 
     @property
     def kept_per_position(self) -> int:
-        """Numbers that it keeps of a position beside those, of the representation; 0 where nobody knows."""
+        """How many more numbers it keeps for each position, of the representation; 0 where not known."""
         return 0
 
     @abstractmethod

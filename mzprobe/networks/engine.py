@@ -1,4 +1,4 @@
-"""Who runs a network: batched calls in which each row has the same bits in whatever batch it stands."""
+"""Engines, which run a network: batched calls in which a row has the same bits whatever batch it is in."""
 
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeVar
@@ -17,14 +17,14 @@ AnyNetwork = TypeVar("AnyNetwork")
 
 
 class Engine(Protocol):
-    """A network in evaluation, no gradient kept; tensors live on its device.
+    """A network in evaluation mode, without gradients; tensors live on its device.
 
-    Nobody else asks what kind of network it is: what only some can do is asked of the engine.
+    No other code asks what kind of network it is: what only some networks can do is asked of the engine.
     """
 
     @property
     def support(self) -> Support | None:
-        """Of both scalar heads; None where they are not known to have any."""
+        """The support of both scalar heads; None where they are not known to have one."""
         ...
 
     def represent(self, observations: Any) -> Tensor:
@@ -75,7 +75,7 @@ def engine_for(
 
 
 def placed(network: AnyNetwork, compute: Compute) -> AnyNetwork:
-    """A network on its device, its weights lying as `compute` says; what is no module of torch stays as it is."""
+    """Puts a network on its device, its weights laid out as `compute` says; what is no torch module stays as it is."""
     if not isinstance(network, nn.Module):
         return network
     network.to(compute.device)

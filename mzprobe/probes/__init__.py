@@ -1,1 +1,1 @@
-"""Probes: one file a question; each reads checkpoints and gives rows of a tidy table."""
+"""Probes: one file per question; each reads checkpoints and gives rows of a tidy table."""

@@ -1,4 +1,4 @@
-"""Agents that act otherwise than they were trained: what a question's settings say of the behaviour policy."""
+"""Agents that act otherwise than in training, as a question's settings say about the behaviour policy."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """A question that is asked of agents: one record from its settings to its columns, its cost, its figures and claims.
 
-What is called may be named as `module:attribute` instead, and is imported when it is needed: a figure needs no torch.
+Functions may be named as `module:attribute` instead, and are imported when they are needed: a figure needs no torch.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -22,7 +22,7 @@ TIMED_TREES = 64  # grown side by side when a speed is measured, unless a questi
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionFigure:
-    """How a figure comes from a question's table."""
+    """How a figure is made from a question's table."""
 
     name: str  # of the files
     aggregate: "Callable[[pd.DataFrame], pd.DataFrame] | str"  # the table's rows to those of the CSV beside the figure
@@ -39,9 +39,9 @@ class Question:
     cost: "Callable[[Agent, Any, int], Cost] | str"  # (agent, config, others of a pair): of one checkpoint
     optional: tuple[str, ...] = ()  # of the columns, those that only some environments have
     pair: str = ""  # column of the other checkpoints that one is asked about, if it is
-    steps: tuple[int, ...] = ()  # training steps that are looked at unless told; none means all
+    steps: tuple[int, ...] = ()  # training steps that are looked at by default; none means all
     shared: bool = False  # whether processes can share its episodes
-    file: str = ""  # that a checkpoint must hold; those without it are left out, unless asked for
+    file: str = ""  # file that a checkpoint must hold; those without it are left out, unless asked for
     without: str = ""  # what is said of one without it
     masks: bool = False  # whether it leaves out what is illegal, where an environment says what is
     plays: bool = False  # whether it plays its `episodes` side by side, and searches in no more trees than those
@@ -51,12 +51,12 @@ class Question:
 
     @property
     def name(self) -> str:
-        """Of its tables."""
+        """Name of the question and of its tables."""
         return self.config.question
 
     @property
     def command(self) -> str:
-        """That asks it."""
+        """Command that asks it."""
         return self.config.command
 
     def columns_of(self, rows: "pd.DataFrame") -> "pd.DataFrame":
@@ -72,7 +72,7 @@ class Question:
         return sorted(({*columns} ^ {*self.units}) - {*self.optional})
 
     def usual_steps(self, there: Collection[int]) -> tuple[int, ...]:
-        """The training steps that are looked at unless told, of an agent that has these; none means all."""
+        """The training steps that are looked at by default, of an agent that has these; none means all."""
         return self.steps if len(there) > 1 else ()
 
     def side_by_side(self, config: ProbeConfig) -> int:
@@ -102,7 +102,7 @@ class Question:
         return rows
 
     def price(self, agent: "Agent", config: ProbeConfig, others: int) -> "Cost":
-        """What that costs at most."""
+        """The cost of asking about a checkpoint, at most."""
         from mzprobe.probes.acting import acting_as
 
         cost: Cost = resolved(self.cost)(acting_as(agent, config.acting), config, others)

@@ -45,15 +45,15 @@ def measure(
     """Asks an agent a question: the rows of its table.
 
     Args:
-        agent: that is asked.
-        question: its name, such as `horizon`, those of the tables; or a question of your own.
-        others: for `cross` those whose policies, for `equivalence` those whose values the model is asked about; the
-            agent's own without any.
+        agent: the agent that is asked.
+        question: its name, such as `horizon`, which is that of its table; or a question of your own.
+        others: for `cross` the agents whose policies, for `equivalence` those whose values the model is asked about;
+            by default only the agent's own.
         on_progress: told now and then the share that is done, from 0 to 1.
-        **settings: of the question; what is left out is as on the command line.
+        **settings: settings of the question; those left out are as on the command line.
 
     Raises:
-        UsageError: if there is no such question, a setting is not one of its, or another agent is of another
+        UsageError: if there is no such question, a setting is not one of its own, or another agent is of another
             environment.
     """
     if isinstance(question, str) and question not in PROBES:

@@ -1,4 +1,4 @@
-"""What the live chart of each figure shows, in the looks of the figure that is drawn on paper."""
+"""What the live chart of each figure shows, in the style of the figure that is drawn on paper."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""States that were looked into, as the page holds them: by agent and training step, small, unpacked when looked at."""
+"""Inspected states as the page holds them: by agent and training step, packed, and unpacked when they are shown."""
 
 import base64
 import gzip

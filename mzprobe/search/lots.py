@@ -1,7 +1,7 @@
-"""Numbers drawn by lot that a root always draws alike: a counter-based hash of its observation.
+"""Numbers drawn by lot, always the same for the same root: a counter-based hash of its observation.
 
-Ties of the search and the actions of rollouts are drawn so. A root is therefore planned for alike in whatever batch it
-stands, on any device, and alike in the learned and in the true model, which makes their comparison paired.
+Ties of the search and the actions of rollouts are drawn this way. A root is therefore searched alike in whatever batch
+it is, on any device, and alike in the learned and in the true model, which makes their comparison paired.
 """
 
 import numpy as np

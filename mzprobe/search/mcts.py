@@ -45,9 +45,9 @@ class SearchResult:
     def acting(self, temperature: float | Float64) -> Float64:
         """What to play: target^(1/T) / sum target^(1/T), `[B, A]`; for PUCT that is pi^MuZero (the paper's Eq. 1).
 
-        At T = 0 the most visited action is played, and the one of the largest Q among those that share the most visits
-        (equal ones share the probability); by the other rules the one of the largest probability, and what Gumbel's
-        halving has left. With Gumbel's noise that is played at any T, since the noise draws it.
+        At T = 0, PUCT plays the most visited action and, among several of them, the one of the largest Q (equal ones
+        share the probability). The other rules play the action of the largest probability, or what Gumbel's halving has
+        left; with Gumbel's noise, the latter is played at any T, since the noise draws it.
 
         Args:
             temperature: T, one number, or one above 0 for each root `[B]`.
@@ -87,9 +87,9 @@ class SearchResult:
     def value_target(self) -> Float64:
         """What a value target bootstraps from, `[B]`: the mean return through the root.
 
-        For Gumbel's rule it is the mean of completed Q under the improved policy. Halving gives as many visits to what
-        it will drop, so that the mean over them is less than what is played is worth: bootstrapped step after step,
-        values would become those of a policy that plays as the halving tries.
+        For Gumbel's rule it is the mean of completed Q under the improved policy. Halving gives as many visits to
+        actions that it will drop, so that the mean over visits is below the value of the action played: bootstrapped
+        step after step, values would become those of a policy that plays as the halving tries.
         """
         return self.root_value if self.worth is None else self.worth
 
@@ -118,14 +118,14 @@ def search(
             B states.
         config: simulations, rule and constants.
         generator: draws the rule's root noise (collecting data); without it there is none.
-        legal: `[B, A]`, the actions that the roots allow; None for all. What is illegal is never tried.
-        noise_by_lot: whether each root has the noise that its observation draws, always the same.
+        legal: `[B, A]`, the actions that the roots allow; None for all. Illegal actions are never tried.
+        noise_by_lot: whether the observation of each root decides its noise, so that it is always the same.
         keep_tree: whether the result carries all nodes.
         path: `fused` runs the model's network inside one kernel (an `MLPNetwork` on the CPU), `general` calls
             the model once a simulation; `auto` takes the fused path where there is one. Both give equal visit counts.
 
     Raises:
-        ValueError: if there are no roots, `legal` is of other ones, or the fused path is asked of a model that has
+        ValueError: if there are no roots, `legal` is for other roots, or the fused path is asked of a model that has
             none.
     """
     B, A = len(roots), model.num_actions

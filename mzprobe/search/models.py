@@ -37,14 +37,14 @@ class Leaf(NamedTuple):
 
 
 class PlanningModel(Protocol):
-    """A model to search in. Nodes are its own affair: it keeps them in an arena, by tree and slot."""
+    """A model to search in. What a node is, is up to the model: it keeps nodes in an arena, by tree and slot."""
 
     num_actions: int
     gamma: float
     reward_unit: float  # what counts as a reward of 1, environment units; the floor of the Q normalisation is in it
 
     def observations(self, roots: Any) -> Any:
-        """What tells roots apart, `[B, ...]`, numbers: ties and rollouts are drawn by lots of it."""
+        """Numbers that tell roots apart, `[B, ...]`: ties and rollouts are drawn by lots of them."""
         ...
 
     def roots(self, environment: Environment, states: Any) -> Any:
@@ -159,7 +159,7 @@ class PairedRoots:
 
 
 class AdvisedModel:
-    """Planning in one model by the prior of another, which takes the same actions from the same roots.
+    """Planning in one model with the prior of another, which takes the same actions from the same roots.
 
     With the learned and the true model this tells what a prior loses along an unrolled latent from what the model's
     rewards and values lose: the policy network reads either the latent, or the real state encoded anew.
@@ -328,7 +328,7 @@ def planning_in(
     """The learned model, or the true one with the same network's policy and value.
 
     Args:
-        model: which.
+        model: which of the two.
         environment: the truth.
         network: of the agent.
         compute: how it runs.

@@ -33,7 +33,7 @@ CountedFrom = Literal["root", "leaf"]
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """A leaf is worth what random actions bring, in the model that is planned in."""
+    """Values a leaf by the rewards of random actions in the model that is planned in."""
 
     horizon: int  # steps
     seed: int = 0  # of the actions

@@ -1,4 +1,4 @@
-"""What probes and studies are told: typed, frozen, documented."""
+"""Settings of probes and studies: typed, frozen, documented."""
 
 from mzprobe.settings.probes import (
     OURS,

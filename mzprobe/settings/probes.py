@@ -19,20 +19,20 @@ Simulations = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
 class ActingConfig(Config):
-    """How the behaviour policy is played where a probe asks: what is left out is as in the agent's training."""
+    """How the behaviour policy is played in a probe; settings that are left out are as in the agent's training."""
 
     simulations: PositiveInt | None = None
     """N of its searches."""
     temperature: NonNegative | None = None
     """T of its visits; 0 takes the most visited action."""
     rule: Rule | None = None
-    """Of its searches."""
+    """Rule of its searches."""
     noise: bool = False
-    """Root noise as in collecting data, drawn by lot from what is observed: the same state always has the same."""
+    """Root noise as in data collection, determined by the observation: the same state always has the same noise."""
 
 
 class ProbeConfig(Config):
-    """What all probes have. A probe's own docstring is the help of its command, its fields are the options."""
+    """Settings that all probes have. A probe's docstring is the help of its command, and its fields are the options."""
 
     question: ClassVar[str]  # its name, that of its tables
     command: ClassVar[str]  # that asks it
@@ -45,16 +45,16 @@ class ProbeConfig(Config):
 
     @model_serializer(mode="wrap")
     def _acting_where_asked(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What is left to the agent is in no record, so that tables of before compare."""
+        """Leaves out of the record what is left to the agent, so that older tables still compare."""
         values: dict[str, Any] = write(self)
         asked = self.acting.model_dump(mode="json", exclude_defaults=True)
         return {**values, "acting": asked} if asked else {key: values[key] for key in values if key != "acting"}
 
 
 class OnlineConfig(ProbeConfig):
-    """Figure 2: what does acting by search bring, and what the policy network alone?
+    """Figure 2: what does the agent earn by search, and what by the policy network alone?
 
-    One row an episode. An interrupted command goes on with the checkpoints that are missing.
+    One row per episode. An interrupted command continues with the missing checkpoints.
     """
 
     question: ClassVar[str] = "online"
@@ -66,7 +66,7 @@ class OnlineConfig(ProbeConfig):
 
 
 class StatesConfig(ProbeConfig):
-    """What all probes have that ask at states of the behaviour policy."""
+    """Settings of the probes that look at states which the behaviour policy visits."""
 
     states: PositiveInt = 200
     """S, states sampled for each agent and checkpoint."""
@@ -75,10 +75,10 @@ class StatesConfig(ProbeConfig):
 
 
 class HorizonConfig(StatesConfig):
-    """Figure 3: how wrong are values under the agent's own behaviour policy, by horizon?
+    """Figure 3: how wrong is the model's value of the agent's own behaviour policy, by horizon?
 
-    Truth and model are scored on the same action sequences. A table holds one row a state and horizon; an interrupted
-    command goes on with the checkpoints that are missing.
+    Truth and model are scored on the same action sequences. A table holds one row per state and horizon; an interrupted
+    command continues with the missing checkpoints.
     """
 
     question: ClassVar[str] = "horizon"
@@ -88,15 +88,15 @@ class HorizonConfig(StatesConfig):
     horizon: PositiveInt | None = None
     """Largest h; without one, the unroll length of training."""
     enumerate_up_to: Annotated[int, Field(ge=0, le=2**53)] = 1024
-    """Enumerate all A^h sequences exactly while there are no more than this; sample beyond."""
+    """Enumerate all A^h sequences if there are no more than this; otherwise, sample some."""
     sequences: Annotated[int, Field(ge=2, le=MOST)] = 64
-    """m, sequences sampled for each state where enumeration is too much; one would have no standard error."""
+    """m, sequences sampled for each state where there are too many to enumerate; one would have no standard error."""
 
 
 class SequencesConfig(StatesConfig):
     """Figure 4: is the model more wrong about action sequences that the behaviour policy would hardly take?
 
-    One row a state and sequence, ranked by probability within the state.
+    One row per state and sequence, ranked by probability within the state.
     """
 
     question: ClassVar[str] = "sequences"
@@ -106,14 +106,14 @@ class SequencesConfig(StatesConfig):
     states: PositiveInt = 100
     """S, states sampled for each agent and checkpoint."""
     length: PositiveInt = 8
-    """h, length of the action sequences, all A^h of which are scored; the paper's is 8 with 2 actions, 4 with 4."""
+    """h, length of the action sequences, all A^h of which are scored; the paper has 8 for 2 actions, 4 for 4."""
 
 
 class CrossConfig(HorizonConfig):
     """Figure 5: can the model of one training step evaluate the behaviour policy of another?
 
-    Every checkpoint's model and states (rows) with every checkpoint's policy (columns). A step that is added later
-    adds its row and its column.
+    Pairs every checkpoint's model and states (rows) with every checkpoint's policy (columns). A step that is added
+    later adds a row and a column.
     """
 
     question: ClassVar[str] = "cross"
@@ -127,8 +127,8 @@ class CrossConfig(HorizonConfig):
 class EquivalenceConfig(HorizonConfig):
     """Beyond the paper: is the model's k-step Bellman update the true one (order-k value equivalence)?
 
-    For k = 0, 1 .. the error on-policy, in its reward and its bootstrap part, with the agent's own value head and with
-    those of its other checkpoints. In a tabular environment all states are asked, and errors are exact.
+    For k = 0, 1 and so on: the on-policy error, split into reward and bootstrap, with the agent's own value head and
+    with those of its other checkpoints. In a tabular environment all states are used, and errors are exact.
     """
 
     question: ClassVar[str] = "equivalence"
@@ -136,7 +136,7 @@ class EquivalenceConfig(HorizonConfig):
     example: ClassVar[str] = "checkpoints/cartpole --step 10000"
 
     states: PositiveInt = 100
-    """S, states sampled for each agent and checkpoint; a tabular environment is asked at all of its states."""
+    """S, states sampled for each agent and checkpoint; in a tabular environment, all states are used."""
     horizon: PositiveInt | None = None
     """Largest order k; without one, twice the unroll length of training. Where its sequences are sampled, all are."""
 
@@ -144,8 +144,8 @@ class EquivalenceConfig(HorizonConfig):
 class SearchErrorConfig(StatesConfig):
     """Figure 6: does the policy prior keep the search where the model is right?
 
-    Errors of the trajectories that a search simulates, and how far the policy network is from where its visits go,
-    with the policy prior and with a uniform one. Without --step it looks at step 2000, as the paper does.
+    The errors of the trajectories that a search simulates, and how far the policy network is from the search's visits,
+    with the policy prior and with a uniform one. Without --step, it looks at step 2000, as the paper does.
     """
 
     question: ClassVar[str] = "search_error"
@@ -153,7 +153,7 @@ class SearchErrorConfig(StatesConfig):
     example: ClassVar[str] = "checkpoints/cartpole --step 2000"
 
     simulations: Simulations | None = None
-    """N, numbers of simulations after which the tree is looked at; without any, as in the planning probe."""
+    """N, numbers of simulations after which the tree is examined; by default as in the planning probe."""
     horizon: PositiveInt = 16
     """Planning horizon of the search, counted from the root; its leaves are random rollouts."""
 
@@ -161,8 +161,8 @@ class SearchErrorConfig(StatesConfig):
 class ImprovementConfig(StatesConfig):
     """Beyond the paper: does the search choose better actions than its prior, state by state?
 
-    The true value of what it plays minus that of the policy network's likeliest action, which is followed from then on,
-    for the {learned, true} model, the {policy, uniform} prior, both kinds of leaves and every N.
+    The true value of the search's action minus that of the policy network's likeliest one, with the network followed
+    from then on, for the {learned, true} model, the {policy, uniform} prior, both kinds of leaves and every N.
     """
 
     question: ClassVar[str] = "improvement"
@@ -172,18 +172,18 @@ class ImprovementConfig(StatesConfig):
     states: PositiveInt = 100
     """S, states sampled for each agent and checkpoint."""
     simulations: Simulations | None = None
-    """N of the searches; without any, as in the planning probe."""
+    """N, simulations of the searches; by default as in the planning probe."""
     horizon: PositiveInt = 16
     """Planning horizon of the searches whose leaves are random rollouts, counted from the root."""
     steps: PositiveInt | None = None
-    """T, steps after which a return is cut; without it, the time limit of the environment, from whatever state."""
+    """T, steps after which a return is cut; by default the environment's time limit, counted from each state."""
 
 
 class OperatorsConfig(ProbeConfig):
     """Beyond the paper: which search rule acts and teaches best, and with how few simulations?
 
-    PUCT, Gumbel's rule and the regularised policy in the agent's own search, for every N: the return, how sure the
-    policy is that each would teach, and how often the action played is a best one in the truth.
+    PUCT, Gumbel's rule and the regularised policy in the agent's own search, for every N: the return, how certain the
+    policy is that each would teach, and how often the action that it plays is truly a best one.
     """
 
     question: ClassVar[str] = "operators"
@@ -193,13 +193,13 @@ class OperatorsConfig(ProbeConfig):
     episodes: PositiveInt = 20
     """E, episodes of each rule and N, all from the same starts."""
     states: PositiveInt = 5
-    """States of each episode at which its decision is judged."""
+    """States of each episode at which the decision is judged."""
     rules: tuple[Rule, ...] = ("puct", "gumbel", "regularised")
     """Search rules that act; none for the agent's own."""
     simulations: Simulations = (2, 4, 8, 16, 50)
-    """N, simulations a step, of each rule."""
+    """N, simulations per step, for each rule."""
     steps: PositiveInt | None = None
-    """T, steps after which the return of a decision is cut; without it, the time limit, from whatever state."""
+    """T, steps after which the return of a decision is cut; by default the time limit, counted from each state."""
 
     @model_validator(mode="after")
     def _acts_by_its_own(self) -> Self:
@@ -211,9 +211,8 @@ class OperatorsConfig(ProbeConfig):
 class InspectConfig(HorizonConfig):
     """Beyond the paper: what happens at the states where the model is most wrong, and elsewhere?
 
-    Of the states that eval-horizon draws with the same settings a few are kept whole: what they look like, rewards
-    along the likeliest, the best and the worst action sequence, predicted and true, and the search trees in both
-    models.
+    Of the states that eval-horizon draws with the same settings, a few are kept in full: what they look like, predicted
+    and true rewards along the likeliest, the best and the worst action sequence, and the search trees in both models.
     """
 
     question: ClassVar[str] = "inspect"
@@ -221,26 +220,26 @@ class InspectConfig(HorizonConfig):
     example: ClassVar[str] = "checkpoints/cartpole --step 2000"
 
     chosen: tuple[Literal["worst", "median", "random"], ...] = ("worst", "median", "random")
-    """States that are kept: of the largest error at the largest h, of the median one, and one drawn by lot."""
+    """States to keep: the one of the largest error at the largest h, the one of the median error, one drawn by lot."""
     at: tuple[NonNegativeInt, ...] = ()
     """Further states, by their index in the table of eval-horizon."""
     length: PositiveInt | None = None
-    """Length of the action sequences; without one, the largest up to the horizon that has at most 1024 of them."""
+    """Length of the action sequences; by default the largest, up to the horizon, with at most 1024 sequences."""
     simulations: PositiveInt | None = None
-    """N of the searches; without it, the agent's own."""
+    """N, simulations of the searches; by default the agent's own."""
     nodes: PositiveInt = 30
-    """Nodes of a tree that are kept, the most visited ones; those below the root always are."""
+    """Nodes to keep of each tree, the most visited ones; those right below the root are always kept."""
     rollouts: Annotated[int, Field(ge=2, le=MOST)] = 4
-    """R, episodes of the behaviour policy after each action: the true value of an action is their mean."""
+    """R, episodes of the behaviour policy after each action; their mean return is the action's true return."""
     steps: PositiveInt | None = None
-    """T, steps after which such an episode is cut; without it, the time limit of the environment."""
+    """T, steps after which such an episode is cut; by default the time limit of the environment."""
 
 
 class TargetsConfig(ProbeConfig):
-    """Beyond the paper: are the value targets that the agent learns from true by now?
+    """Beyond the paper: are the value targets that the agent learns from still true?
 
-    Positions of the replay buffer that each checkpoint has kept: the target stored there against the true value of the
-    agent's own behaviour policy, by the age of the episode and its priority, and what the value head says.
+    At the replay-buffer positions that each checkpoint has kept: the stored target against the true value of the
+    agent's own behaviour policy, by the episode's age and the position's priority, and what the value head says.
     """
 
     question: ClassVar[str] = "targets"
@@ -250,11 +249,11 @@ class TargetsConfig(ProbeConfig):
     rollouts: PositiveInt = 1
     """R, episodes of the behaviour policy from each position that a checkpoint has kept; V is their mean."""
     steps: PositiveInt | None = None
-    """T, steps after which a return is cut; without it, the time limit of the environment, from whatever state."""
+    """T, steps after which a return is cut; by default the environment's time limit, counted from each state."""
 
 
 class PlanningConfig(ProbeConfig):
-    """Figure 7: does the learned model help planning, and how far from the true one?
+    """Figure 7: does the learned model help planning, and how far is it from the true one?
 
     Returns of acting by search in the {learned, true} model with the {policy, uniform} prior, for every N, and of
     the policy prior alone. The policy's prior is taken from unrolled latents and from real states, encoded anew, in
@@ -268,19 +267,19 @@ class PlanningConfig(ProbeConfig):
     episodes: PositiveInt = 20
     """E, episodes of each cell, all from the same starts."""
     simulations: Simulations | None = None
-    """N, simulations a step, one cell each; without any, doubled from 2A to 128: after fewer not every action has
-    been tried twice, so that which one is played hardly depends on the model."""
+    """N, simulations per step, one cell each; by default doubled from 2A to 128. With fewer than 2A, not every action
+    has been tried twice, so that the action played hardly depends on the model."""
     leaf: Literal["rollout", "value"] = "rollout"
     """What a leaf is worth: a random rollout in the model that is planned in, or the network's value."""
     horizon: PositiveInt = 16
-    """Planning horizon of rollouts, steps."""
+    """Planning horizon of the rollouts, in steps."""
     counted_from: Literal["root", "leaf"] = "root"
     """Where that horizon begins: at the root, so that nothing deeper counts, or at every leaf anew."""
     crossed: tuple[PositiveInt, ...] | None = None
     """N at which the policy network's prior is also taken from where the other model stands: from real states, encoded
-    anew, while planning in the learned model, from unrolled latents while planning in the true one; without it all N,
-    an empty list (--set crossed=[]) none. Both models are stepped then, and not in one kernel: several times the work
-    of the others."""
+    anew, while planning in the learned model, and from unrolled latents while planning in the true one; by default all
+    N, and none for an empty list (--set crossed=[]). Both models are stepped then, and not in one kernel, which takes
+    several times the work of the others."""
     ties: Literal["lot", "lowest"] = "lot"
     """Which of equal scores the searches select, whatever the agent was trained with (see `search.ties`)."""
     temperature: NonNegative | None = 0.0

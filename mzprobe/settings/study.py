@@ -1,4 +1,4 @@
-"""Settings of a study, which is agents and probes on one configuration."""
+"""Settings of a study: which agents and probes it has, and on which configuration."""
 
 import re
 from dataclasses import dataclass
@@ -56,28 +56,28 @@ class StudyDataset(Config):
     """Training steps of the agent, which is trained no further."""
     returns: tuple[float, float] | None = None
     """Smallest and largest mean return that the episodes may have. The agent then has ten checkpoints up to `step`, and
-    the earliest whose episodes return so much is recorded; without it that of `step`."""
+    the earliest whose episodes return that much is recorded; without a range, the checkpoint at `step`."""
     policy: Literal["behaviour", "prior", "random"] = "behaviour"
     """Who acts: the agent's search, its policy network alone, or nobody (uniform actions)."""
     temperature: NonNegative | None = None
     """T of the search; none for the one that collected data at that step."""
     episodes: PositiveInt = 100
-    """Episodes recorded."""
+    """Number of episodes to record."""
 
 
 class StudyConfig(Config):
-    """Which agents and probes, on which configuration. A probe's section is its settings."""
+    """Which agents and probes there are, on which configuration. A probe's section holds its settings."""
 
     preset: str
     """Preset of the run."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
-    """One agent each."""
+    """Seeds, one agent for each."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Dotted keys of the run's configuration and their values."""
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Runs that are compared, by name: each has all seeds, with further dotted keys on top of `overrides`."""
     dataset: StudyDataset | None = None
-    """Recorded episodes for the variants that say how they are used (`dataset.use`); made before them."""
+    """Recorded episodes for the variants that set `dataset.use`; made before the variants are trained."""
     steps: StepsConfig = StepsConfig()
     """Training steps that each probe looks at."""
     online: OnlineConfig | None = None
@@ -166,7 +166,7 @@ class StudyRun:
 
 
 def dotted(given: Any) -> Any:
-    """Keys that TOML has taken apart, since nobody quoted them (`training.steps = 3`), as one again."""
+    """Joins keys again that TOML took apart because they were not quoted (`training.steps = 3`)."""
     if not isinstance(given, dict):
         return given
     found: dict[str, Any] = {}
@@ -198,7 +198,7 @@ def study_model() -> type[StudyConfig]:
 def load_study(name: str) -> tuple[StudyConfig, RunConfig]:
     """A study (a shipped name or a path of a TOML file) and its preset with its overrides.
 
-    That is the configuration of its run, where it has no variants.
+    If the study has no variants, the latter is the configuration of its run.
 
     Raises:
         UsageError: if the study, a key or a value is wrong.
@@ -208,7 +208,7 @@ def load_study(name: str) -> tuple[StudyConfig, RunConfig]:
 
 
 def study_runs(name: str, study: StudyConfig, *, datasets: Path = Path("datasets")) -> tuple[StudyRun, ...]:
-    """The runs of a study, in order: one, named as the study, or one a variant, named `<study>-<variant>`.
+    """The runs of a study, in order: one with the study's name, or one per variant, named `<study>-<variant>`.
 
     Args:
         name: of the study, as `load_study` takes it.

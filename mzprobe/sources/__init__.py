@@ -1,4 +1,4 @@
-"""Where agents come from: one file a source, found by what lies at a path."""
+"""Where agents come from: one file per source, which is recognised by what lies at a path."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,7 +45,7 @@ def find_source(path: Path, *, source: Any = None, given: Sequence[str] = (), al
         allow: modules whose code the checkpoint may name.
 
     Raises:
-        UsageError: if nothing is there, no source knows it, or it knows all facts itself.
+        UsageError: if nothing is there, no source knows it, or facts are given to a source that takes none.
     """
     found = _found(path, source)
     if isinstance(found, FileSource):
@@ -87,7 +87,7 @@ def open_agent(
     compute: Compute | None = None,
     allow: Sequence[str] = (),
 ) -> Agent:
-    """The agent at a path, of whatever code trained it.
+    """Opens the agent at a path, whatever code trained it.
 
     Args:
         path: of a checkpoint, or of the one agent whose checkpoints lie there.

@@ -1,4 +1,4 @@
-"""What a source of agents is: it finds agents at a path, says where each is from, and brings them to life."""
+"""The protocol of a source of agents: it finds agents at a path, says where each is from, and loads them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from mzprobe.compute import Compute
 
 
 class Source(Protocol):
-    """A kind of checkpoints that agents are read from. What can be said of all of them is asked without a network."""
+    """A kind of checkpoint that agents are read from. All methods but `load` do without a network."""
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
-"""Agents that other code trained: checkpoints whose place on disk a layout knows, and what is in them an adapter.
+"""Agents that other code trained: a layout knows where their checkpoints lie on disk, an adapter what is in them.
 
-What a file does not say, such as the discount, is that of the configuration which its authors published, and is said to
-be so; whoever knows better gives it (`--agent KEY=VALUE`).
+What a file does not hold, such as the discount, is taken from the configuration that its authors published, and marked
+as such; a user who knows better gives it (`--agent KEY=VALUE`).
 """
 
 import re
@@ -37,10 +37,10 @@ DISPERSED = "its own lander's engines were dispersed by chance, here they are no
 
 
 class Facts(Config):
-    """What is known of an agent beside its weights."""
+    """What is known about an agent besides its weights."""
 
     environment: EnvironmentConfig = EnvironmentConfig(name="")
-    """The environment that it is asked in, discount and time limit among its options; no name where it is not known."""
+    """The environment that it is probed in, with discount and time limit among its options; no name if not known."""
     history: NonNegativeInt = 0
     """Observations that it sees at a time, each with the action before it; 0 where it sees the latest alone."""
     search: SearchConfig = SearchConfig()
@@ -70,7 +70,7 @@ class Adapter(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the source."""
+        """Name of the source."""
         ...
 
     @property
@@ -80,11 +80,11 @@ class Adapter(Protocol):
 
     @property
     def verified(self) -> str:
-        """Against what its numbers were compared."""
+        """What its numbers were compared against."""
         ...
 
     def recognises(self, tree: Any) -> bool:
-        """Whether a file is one of these."""
+        """Whether a file is a checkpoint of this code."""
         ...
 
     def describe(self, tree: Any, *, source: object) -> Described:

@@ -1,4 +1,4 @@
-"""An agent in a few lines, for people."""
+"""Describes an agent in a few lines, for people to read."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Is an adapter right? What can be asked of one: whom it recognises, what its network says, and how it plays."""
+"""Is an adapter right? Tests what it recognises, what its network says, and how its agent plays."""
 
 import io
 import math

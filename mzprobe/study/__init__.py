@@ -1,4 +1,4 @@
-"""Studies: which agents and probes there are, what of them is done, and what is done with the rest, in what order."""
+"""Studies: which agents and probes they have, what is done already, and in what order the rest is done."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

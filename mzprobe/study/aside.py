@@ -1,4 +1,4 @@
-"""An agent or a dataset makes room for another one of its name: nothing that took hours to make is removed."""
+"""Puts an agent or a dataset aside for another one of its name: nothing that took hours to make is removed."""
 
 from itertools import count
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The dataset that a study makes for itself: an agent trained so far, and episodes of it."""
+"""The dataset that a study makes for itself: an agent trained up to some step, and episodes of it."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What the checkpoints of an agent say of it, without their weights being read."""
+"""What the checkpoints of an agent say about it, without reading their weights."""
 
 import json
 import re

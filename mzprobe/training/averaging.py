@@ -1,4 +1,4 @@
-"""Averaged weights: a moving mean of those that are trained, for whoever acts, reanalyses or is looked at."""
+"""Averaged weights: a moving mean of the trained ones, for acting, for reanalyse and for checkpoints."""
 
 import copy
 from itertools import chain

@@ -1,4 +1,4 @@
-"""Targets that lie beyond the support: counted in every training batch, and told of once in a run.
+"""Targets that lie beyond the support: counted in every training batch, and reported once in a run.
 
 They are learned as the support's end. Counting looks at the batches alone and changes no bit of training.
 """

@@ -1,4 +1,4 @@
-"""Where the time of a run goes, kept beside its checkpoints: it is no result, and repeats no bit."""
+"""Where the time of a run goes, kept beside its checkpoints: it is no result, and differs from run to run."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Real states of stored positions, made again from the start's seed and the actions since."""
+"""Real states of stored positions, reached again from the seed of the start and the actions since."""
 
 from typing import Any
 

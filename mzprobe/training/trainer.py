@@ -41,7 +41,7 @@ RECENT = 20  # self-play episodes in the running mean return
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands, for whoever shows it."""
+    """Where a run stands, to be shown."""
 
     step: int  # training steps done
     steps: int  # training steps in all
@@ -62,16 +62,16 @@ class Progress:
 
 
 class Trainer:
-    """One agent in training.
+    """Trains one agent.
 
     Args:
         config: of the run.
         seed: of the agent.
         run: name of the run; with the seed, the folder of the agent under `out`.
         out: folder of all checkpoints.
-        command: that a reader can type to make this agent.
+        command: the command that a reader can type to make this agent.
         compute: how the network runs; the threads are those of the configuration.
-        any_version: whether to go on from a state that other versions of packages have saved.
+        any_version: whether to resume from a state that other versions of packages saved.
     """
 
     def __init__(

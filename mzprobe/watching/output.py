@@ -1,4 +1,4 @@
-"""Frames in a file: a GIF, or an MP4 where the extra is there."""
+"""Writes frames to a file: a GIF, or an MP4 where the extra `video` is installed."""
 
 import io
 import tempfile
