@@ -95,7 +95,7 @@ def _locked(file: Path, wait: float) -> FileLock | None:
     except NotImplementedError as reason:
         raise _NoLocksError(reason) from None
     except PermissionError:
-        if file.exists():  # of another user, whose lock it is
+        if file.exists() and not _is_free(file):  # of another user, whose lock it is
             return None
         raise
     except OSError as reason:

@@ -53,7 +53,7 @@ def refuse_unsound(network: MuZeroNetwork, environment: Environment, compute: Co
         return
     name = kind.__qualname__
     try:
-        shown = torch.from_numpy(environment.observe(environment.reset(np.arange(_ROWS))))
+        shown = torch.from_numpy(np.array(environment.observe(environment.reset(np.arange(_ROWS)))))  # writable
         with networks.evaluating(network):
             networks.look_at(network, shown, environment.spec.num_actions, device=compute.device)
     except CheckFailed as broken:

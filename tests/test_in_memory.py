@@ -1,5 +1,7 @@
 """Agents made in a notebook: what is wrong is said where it is given, and what is given stays as it was."""
 
+import warnings
+
 import gymnasium
 import numpy as np
 import pandas as pd
@@ -77,6 +79,19 @@ def test_a_wrong_network_is_refused_where_it_is_given_to_an_agent(network, said)
     with pytest.raises(UsageError, match=said) as reason:
         agent_of(network)
     assert str(reason.value).endswith("; mend it until mzprobe.check_network(network, env.spec) is silent")
+
+
+def test_an_environment_whose_observations_cannot_be_written_to_is_looked_at_without_a_warning():
+    class Sealed(type(CARTPOLE)):
+        def observe(self, states):
+            seen = super().observe(states)
+            seen.setflags(write=False)
+            return seen
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        mzprobe.Agent(environment=Sealed(time_limit=20), network=Small(), unroll=2)
+    assert said == []
 
 
 def test_a_network_is_looked_at_once_and_ours_not_at_all(monkeypatch):

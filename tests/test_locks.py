@@ -1,6 +1,7 @@
 """One command at a time: who is refused, who waits, what a killed holder leaves, and where there are no locks."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -167,8 +168,12 @@ def test_a_lock_of_another_user_is_held(tmp_path, monkeypatch):
 
     (tmp_path / ".agent.lock").write_text(json.dumps({"process": 7, "host": "node", "command": "mzprobe train"}))
     monkeypatch.setattr(FileLock, "acquire", refuse)
-    with pytest.raises(InUse, match=r"in use by process 7 on node \(mzprobe train\)"), held(tmp_path / "agent"):
-        pass
+    with (tmp_path / ".agent.lock").open("rb") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with pytest.raises(InUse, match=r"in use by process 7 on node \(mzprobe train\)"), held(tmp_path / "agent"):
+            pass
+    with pytest.raises(MzprobeError, match="Permission denied"), held(tmp_path / "agent"):
+        pass  # they were killed, and left what cannot be locked
     (tmp_path / ".agent.lock").unlink()
     with pytest.raises(MzprobeError, match="Permission denied"), held(tmp_path / "agent"):
         pass

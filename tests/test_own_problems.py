@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import own_problems
@@ -14,7 +15,7 @@ from mutations import ROOT
 from mzprobe import envs
 from mzprobe.agents import Agent
 from mzprobe.checkpoints import read_checkpoint, steps_of
-from mzprobe.envs import check_env
+from mzprobe.envs import check, check_env
 from mzprobe.errors import UsageError
 from mzprobe.making import network_of
 from mzprobe.sources.own import load_agent
@@ -55,6 +56,16 @@ def test_a_wrong_environment_is_refused_where_it_is_given_to_an_agent(name, said
     with pytest.raises(UsageError, match=said) as reason:
         made_agent(getattr(own_problems, name)(), None)
     assert str(reason.value).startswith(f"environment 'grid' cannot be used: {name} breaks the rule '")
+
+
+def test_a_limit_that_is_a_number_of_numpy_is_walked_as_far(monkeypatch):
+    walked, tried = [], check._try
+    monkeypatch.setattr(check, "_try", lambda case, rules: (walked.append(case.steps), tried(case, rules)))
+    for limit in (30, np.int64(30)):
+        given = own_problems.Grid()
+        given.spec = replace(given.spec, time_limit=limit)
+        check.refuse_broken(given, name="grid")
+    assert walked[0] == walked[1] > 1
 
 
 def test_what_is_no_environment_is_refused_where_it_is_given_to_an_agent():

@@ -69,7 +69,7 @@ def newest(analyses: Path, checkpoints: Path) -> tuple[str, Path]:
     from mzprobe.checkpoints import newest_run  # takes seconds to import
     from mzprobe.errors import UsageError
 
-    asked = [folder for folder in analyses.iterdir() if folder.is_dir()] if analyses.is_dir() else []
+    asked = [folder for folder in analyses.glob("[!.]*") if folder.is_dir()]
     try:
         trained = newest_run(checkpoints).name
     except UsageError:

@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from numbers import Integral
 from pickle import PicklingError
 from typing import Any
 
@@ -58,7 +59,7 @@ def refuse_broken(env: Environment, *, name: str) -> None:
         UsageError: at the first broken rule, naming the environment.
     """
     limit = env.spec.time_limit  # which the first rule looks at
-    steps = min(_FEW_STEPS, limit) if isinstance(limit, int) and limit > 0 else 1
+    steps = min(_FEW_STEPS, limit) if isinstance(limit, Integral) and limit > 0 else 1
     case = _Case(env, steps, seed=0, branches=_FEW_BRANCHES)
     try:
         _try(case, [rule for rule in _RULES if rule not in _LONG])
