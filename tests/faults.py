@@ -189,8 +189,8 @@ FAULTS = (
     Fault(
         what="the variance over sampled sequences is divided by m, not m - 1",
         file="mzprobe/probes/horizon.py",
-        old="mean) / (sequences - 1))",
-        new="mean) / sequences)",
+        old="variance / (sequences - 1))",
+        new="variance / sequences)",
         test="tests/test_horizon.py::test_sampled_scores_equal_the_average_of_the_same_sequences",
     ),
     Fault(

@@ -310,10 +310,31 @@ def test_errors_of_steps_by_hand():
     # Magnitudes 0.2, 0.4, 0.1: one pair of three in order.
     assert effects(paper.step_error_grows, frame) == {("step 1", 0): pytest.approx(-1 / 3)}
     assert effects(paper.unrolling_adds_error, frame) == {("step 1", 0): pytest.approx((0.3 + 0.1) / 2)}
-    # Beyond h = 2 sequences were sampled: what their mean adds is not the model's.
+    # Beyond h = 2 sequences were sampled: what their mean adds is not the model's; older tables do not say how much.
     sampled = frame.assign(exact=frame["h"] < 3)
     assert effects(paper.step_error_grows, sampled) == {("step 1", 0): 1.0}
     assert effects(paper.unrolling_adds_error, sampled) == {("step 1", 0): pytest.approx(0.3)}
+
+
+def test_errors_of_sampled_steps_are_corrected_by_their_own_standard_errors():
+    rows = [(h, s, u, step, g, grounded) for h, s, u, step, g, grounded in (
+        (1, 0, 3.0, 0.0, 3.0, 0.0), (1, 1, 4.0, 0.0, 4.0, 0.0),
+        (2, 0, 5.0, 3.0, 2.0, 1.0), (2, 1, -5.0, 4.0, -1.0, 0.0),
+    )]  # fmt: skip
+    columns = [
+        "h",
+        "state",
+        "step_signed_error",
+        "step_standard_error",
+        "grounded_signed_error",
+        "grounded_standard_error",
+    ]
+    frame = pd.DataFrame(rows, columns=columns).assign(training_step=1, seed=0, error=9.0, standard_error=7.0)
+    frame = frame.assign(exact=frame["h"] == 1, signed_error=9.0)
+    # Root mean squares 3.54 and 3.54 (16 and 9), one of them tied: what grows is the sampling alone.
+    unrolled, grounded = np.sqrt((16 + 9) / 2), np.sqrt((3 + 1) / 2)
+    assert effects(paper.unrolling_adds_error, frame) == {("step 1", 0): pytest.approx(unrolled - grounded)}
+    assert effects(paper.step_error_grows, frame) == {("step 1", 0): 0.0}
 
 
 def test_cells_that_were_chosen_against_a_claim_cannot_make_it_fail():

@@ -47,6 +47,7 @@ def test_exact_scores_equal_the_enumeration_of_all_sequences(seed, num_actions, 
         assert (row.signed_low, row.signed_high) == (row.signed_error, row.signed_error)
         assert row.sequences == sum(path.probability > 0 for path in paths)
         assert (row.exact, row.standard_error, row.bias) == (True, 0.0, 0.0)
+        assert (row.step_standard_error, row.grounded_standard_error) == (0.0, 0.0)
     assert (rows["episode"] == rows["state"] * 2).all()
     assert (rows["time"] == rows["state"] * 3).all()
 
@@ -60,12 +61,18 @@ def test_sampled_scores_equal_the_average_of_the_same_sequences():
         paths = brute.drawn_paths(env, network, policy, row.state, uniforms[row.state, :, : row.h])
         for column, expected in brute.summary(paths).items():
             assert getattr(row, column) == close(expected), (column, row.state, row.h)
-        difference = [path.value - path.predicted for path in paths]
-        assert row.standard_error == pytest.approx(np.std(difference, ddof=1) / np.sqrt(m), abs=1e-7)
+        for column, differences in (
+            ("standard_error", [path.value - path.predicted for path in paths]),
+            ("step_standard_error", [path.predicted_reward - path.reward for path in paths]),
+            ("grounded_standard_error", [path.grounded_reward - path.reward for path in paths]),
+        ):
+            expected = np.std(differences, ddof=1) / np.sqrt(m)
+            assert getattr(row, column) == pytest.approx(expected, abs=1e-7), (column, row.state, row.h)
         reach = t.ppf(0.975, m - 1) * row.standard_error
         assert (row.signed_low, row.signed_high) == (close(row.signed_error - reach), close(row.signed_error + reach))
         assert (row.exact, row.sequences) == (False, m)
-    assert (rows["standard_error"] > 0).sum() > len(rows) / 2
+    for column in ("standard_error", "step_standard_error", "grounded_standard_error"):
+        assert (rows[column] > 0).sum() > len(rows) / 2
     expected = mean_magnitude_bias(-rows["signed_error"].to_numpy(), rows["standard_error"].to_numpy())
     assert np.array_equal(rows["bias"], expected)
 
@@ -116,10 +123,11 @@ def test_samples_that_all_have_the_same_error_have_no_standard_error():
     np.testing.assert_allclose(rows["signed_error"], wrong, rtol=1e-12)
     np.testing.assert_allclose(rows["step_signed_error"], 0.1, rtol=1e-12)
     np.testing.assert_allclose(rows["grounded_signed_error"], 0.1, rtol=1e-12)
-    assert (rows["standard_error"] < 1e-15).all()
+    of_steps = ["step_standard_error", "grounded_standard_error"]
+    assert (rows[["standard_error", *of_steps]] < 1e-15).all(axis=None)
     certain = brute.TabularPolicy(np.eye(4)[np.zeros(6, int)])
     rows = score_horizon(env, network, certain, sample, horizon=6, sequences=50, generator=generator(), exact_to=0)
-    assert (rows["standard_error"] == 0).all()
+    assert (rows[["standard_error", *of_steps]] == 0).all(axis=None)
 
 
 @pytest.mark.parametrize("sequences", [None, 2, 30])

@@ -70,14 +70,14 @@ def error_compounds(frame: pd.DataFrame) -> pd.DataFrame:
 
 def step_error_grows(frame: pd.DataFrame) -> pd.DataFrame:
     """Kendall's tau between k and the mean over states of |E[u_k - r_k]|, the error of step k alone."""
-    errors = _step_errors(frame, "step_signed_error")
+    errors = _step_errors(frame, "step")
     taus = [_kendall(errors.columns.to_numpy(), row) for row in errors.to_numpy()]
     return _by_step(pd.Series(taus, index=errors.index))
 
 
 def unrolling_adds_error(frame: pd.DataFrame) -> pd.DataFrame:
     """Error of a step in the unrolled minus that in the re-grounded model, averaged over the steps after the first."""
-    unrolled, grounded = (_step_errors(frame, name) for name in ("step_signed_error", "grounded_signed_error"))
+    unrolled, grounded = (_step_errors(frame, name) for name in ("step", "grounded"))
     return _by_step((unrolled - grounded).drop(columns=1).mean(axis=1))
 
 
@@ -306,17 +306,19 @@ def _errors(frame: pd.DataFrame, by: Sequence[str]) -> Any:
     return np.sqrt(_some(squares.dropna(subset=["square"])).groupby(list(by))["square"].mean().clip(lower=0))
 
 
-def _step_errors(frame: pd.DataFrame, column: str) -> Any:
-    """Mean over states of the magnitude of a step's signed error: rows by training step and seed, columns h.
+def _step_errors(frame: pd.DataFrame, name: str) -> Any:
+    """`_errors` of single steps, unrolled ("step") or re-grounded: rows by training step and seed, columns h.
 
-    Where all sequences were enumerated: the magnitude of a sampled mean is too large, from the h on where it is one.
+    An older table has no standard errors of them: there only steps count of which all sequences were enumerated.
     """
     trained = _trained(frame)
-    if column not in trained:
+    if f"{name}_signed_error" not in trained:
         raise MissingError
-    trained = _some(trained[trained["exact"]])
-    sizes = trained[column].abs().groupby([trained[name] for name in ("training_step", "seed", "h")])
-    return sizes.mean().unstack("h")  # noqa: PD010
+    if f"{name}_standard_error" not in trained:
+        trained = _some(trained[trained["exact"]]).assign(**{f"{name}_standard_error": 0.0})
+    signed = trained[f"{name}_signed_error"]
+    alone = trained.assign(error=signed.abs(), signed_error=signed, standard_error=trained[f"{name}_standard_error"])
+    return _errors(alone, ["training_step", "seed", "h"]).unstack("h")  # noqa: PD010
 
 
 def _rho(frame: pd.DataFrame, way: str) -> Any:

@@ -55,6 +55,8 @@ UNITS = {
     "step_reward": "reward; expectation of r of step h",
     "step_signed_error": "reward; expectation of predicted minus true reward of step h",
     "grounded_signed_error": "reward; the same, where the latent before the step is encoded from the real state",
+    "step_standard_error": "reward; of step_signed_error, 0 where exact",
+    "grounded_standard_error": "reward; of grounded_signed_error, 0 where exact",
     "end_within": "bool; a sequence that was scored ends the real episode within h steps",
 }
 
@@ -229,20 +231,33 @@ def _summarise(tree: PrefixTree, level: Level, S: int, sequences: int | None) ->
             "alive_error": np.abs(level.expect(tree, value - tree.alive_predicted[nodes], S)),
             "alive_probability": level.expect(tree, alive, S),
             "step_reward": level.expect(tree, tree.reward[nodes], S),
-            "step_signed_error": level.expect(tree, tree.predicted_reward[nodes] - tree.reward[nodes], S),
-            "grounded_signed_error": level.expect(tree, tree.grounded_reward[nodes] - tree.reward[nodes], S),
+            **_step_columns(tree, level, S, sequences),
             "end_within": np.bincount(tree.root[nodes], weights=tree.terminal[nodes], minlength=S) > 0,
         }
     )
 
 
-def _variance(tree: PrefixTree, level: Level, errors: Float64, mean: Float64) -> Float64:
-    """Of a state's sampled errors around their mean, divided by m; exactly 0 where all are the same."""
+def _step_columns(tree: PrefixTree, level: Level, S: int, sequences: int | None) -> dict[str, Float64]:
+    """Signed errors of the last step alone, unrolled and re-grounded, and their standard errors."""
+    columns = {}
+    for name, predicted in (("step", tree.predicted_reward), ("grounded", tree.grounded_reward)):
+        errors = predicted[level.nodes] - tree.reward[level.nodes]
+        mean = level.expect(tree, errors, S)
+        columns[f"{name}_signed_error"] = mean
+        columns[f"{name}_standard_error"] = _standard_error(tree, level, errors, mean, sequences)
+    return columns
+
+
+def _standard_error(tree: PrefixTree, level: Level, errors: Float64, mean: Float64, sequences: int | None) -> Float64:
+    """Of the mean of a state's m sampled errors; exactly 0 where all are the same, or where no sequence is missing."""
+    if sequences is None or sequences < 2:
+        return np.zeros(mean.size)
     roots = tree.root[level.nodes]
     low, high = np.full(mean.size, np.inf), np.full(mean.size, -np.inf)
     np.minimum.at(low, roots, errors)
     np.maximum.at(high, roots, errors)
-    return np.where(high > low, level.expect(tree, (errors - mean[roots]) ** 2, mean.size), 0.0)
+    variance = np.where(high > low, level.expect(tree, (errors - mean[roots]) ** 2, mean.size), 0.0)
+    return np.sqrt(variance / (sequences - 1))
 
 
 def error_columns(
@@ -250,9 +265,8 @@ def error_columns(
 ) -> dict[str, NDArray[Any]]:
     """`ERROR_UNITS` of each of S states from the signed errors `[M]` of a level's prefixes, m sampled ones or all."""
     mean, magnitude = level.expect(tree, errors, S), level.expect(tree, np.abs(errors), S)
-    standard_error, reach = np.zeros(S), np.zeros(S)
+    standard_error, reach = _standard_error(tree, level, errors, mean, sequences), np.zeros(S)
     if sequences is not None and sequences > 1:
-        standard_error = np.sqrt(_variance(tree, level, errors, mean) / (sequences - 1))
         reach = stdtrit(sequences - 1, 0.975) * standard_error
     counted = np.bincount(tree.root[level.nodes], minlength=S)
     return {
