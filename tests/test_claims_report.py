@@ -32,6 +32,8 @@ def test_the_command_prints_a_verdict_for_each_claim_and_writes_a_page(run, run_
     assert out.count("no data") == 5
     counts = "Of 29 claims of the paper 25 hold, 0 fail, 0 are undecided, 4 have no data; of 7 beyond it 7 hold"
     assert counts in " ".join(out.split())
+    missing = "prior-lowers-tv: there is no table of search_error, mzprobe eval-search-error makes it"
+    assert missing in " ".join(out.split())
     assert said.splitlines() == ["figures/made/claims.md written"]
     page = (run / "figures" / "made" / "claims.md").read_text()
     for claim in CLAIMS:
@@ -39,6 +41,13 @@ def test_the_command_prints_a_verdict_for_each_claim_and_writes_a_page(run, run_
     assert "- online: `mzprobe made`; seeds 0, 1, 2, 3, 4, 5, 6, 7; mzprobe 0" in page
     assert "| step 500 |" in page
     assert run_cli("claims", "made")[2].splitlines() == ["figures/made/claims.md unchanged"]
+
+
+def test_it_says_what_a_table_lacks(tmp_path, run_cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store(tmp_path / "analyses", World(1.0).table("cross").drop(columns="tv"), probe="cross")
+    _, out, _ = run_cli("claims", "made")
+    assert "error-rises-with-distance: the table of cross lacks what it compares" in " ".join(out.split())
 
 
 def test_tables_are_read_from_the_folder_given_and_the_page_is_written_to_the_other(run, run_cli, monkeypatch):

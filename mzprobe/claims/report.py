@@ -10,7 +10,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mzprobe.claims.core import LEVEL, Cell, Finding
+from mzprobe.probes.question import plugged_questions
 from mzprobe.recording import SHORT, codes_of
+from mzprobe.settings import OURS
 from mzprobe.significance import smallest_p
 from mzprobe.stats import Interval
 from mzprobe.tables import Table, commands_of
@@ -104,8 +106,13 @@ def one_step(finding: Finding) -> str:
     return f" All of it is of one training step, {next(iter(steps))}." if alone else ""
 
 
-def as_table(findings: Sequence[Finding]) -> RichTable:
-    """Verdict, section, sentence and numbers of each claim, for a terminal of any width."""
+def as_table(findings: Sequence[Finding], tables: Mapping[str, Table]) -> RichTable:
+    """Verdict, section, sentence and numbers of each claim, for a terminal of any width.
+
+    Args:
+        findings: of all claims.
+        tables: what they were judged on, by probe; without data, it is said what is missing.
+    """
     table = RichTable.grid(padding=(0, 2))
     for finding in findings:
         numbers = [f"effect {shown(finding.effect.estimate)} ({finding.claim.effect})"]
@@ -114,10 +121,19 @@ def as_table(findings: Sequence[Finding]) -> RichTable:
         numbers += [f"p {shown(finding.p)}", f"{shown_agents(finding)} agents agree"]
         if finding.last:
             numbers.append(f"at {finding.last.label} {shown_last(finding)}")
-        said = f"{finding.claim.name}: {', '.join(numbers) if finding.agents else '-'}"
+        said = f"{finding.claim.name}: {', '.join(numbers) if finding.agents else _missing(finding, tables)}"
         text = Text.assemble(finding.claim.sentence, (f"\n{said}", "dim"))
         table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), finding.claim.section, text)
     return table
+
+
+def _missing(finding: Finding, tables: Mapping[str, Table]) -> str:
+    """Why a claim has no data."""
+    probe = finding.claim.probe
+    if probe in tables:
+        return f"the table of {probe} lacks what it compares"
+    commands = {asked.question: asked.command for asked in OURS} | {q.name: q.command for q in plugged_questions()}
+    return f"there is no table of {probe}, mzprobe {commands[probe]} makes it"
 
 
 def counted(findings: Sequence[Finding]) -> str:

@@ -134,7 +134,7 @@ def judge(run: str, analyses: Path, out: Path, *, as_json: bool = False) -> None
     if as_json:
         typer.echo(report.as_json(run, findings, without))
     else:
-        console.print(report.as_table(findings), soft_wrap=False)
+        console.print(report.as_table(findings, tables), soft_wrap=False)
         console.print(report.counted(findings))
     note = report.undecidable(findings)
     if note:
