@@ -1,6 +1,6 @@
 """Policies as objects, and the playing of whole episodes by them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -191,6 +191,12 @@ def play_episodes(
                 for cut in cuts
             ]
         )
+    starts, numbers = environment.reset(seeds), uniforms[:, : environment.spec.time_limit]
+    return _recorded(steps_of_episodes(environment, policy, starts, numbers, on_step=on_step), E, keep_states)
+
+
+def _recorded(steps: Iterable["EpisodeStep"], E: int, keep_states: bool) -> Episodes:
+    """E episodes of their steps."""
     returns, lengths = np.zeros(E), np.zeros(E, np.int64)
     scores: Float64 | None = None
     terminated = np.zeros(E, np.bool_)
@@ -198,8 +204,7 @@ def play_episodes(
     episode: list[Int64] = []
     time: list[Int64] = []
     rewards: list[Float64] = []
-    starts, numbers = environment.reset(seeds), uniforms[:, : environment.spec.time_limit]
-    for step in steps_of_episodes(environment, policy, starts, numbers, on_step=on_step):
+    for step in steps:
         if keep_states:
             kept.append(step.states)
             episode.append(step.alive)

@@ -331,15 +331,17 @@ def atari_environment(
     screen = observation == "screen"
     if observation not in ("screen", "ram") or colour not in ("grey", "rgb"):
         raise ValueError(f"observation is screen or ram and colour grey or rgb, not {observation!r} and {colour!r}")
-    pooled = screen and frame_skip > 1 if pooled is None else pooled
     stack = (4 if screen else 1) if stack is None else stack
-    for name, number, least in (("frame_skip", frame_skip, 1), ("stack", stack, 1), ("no_ops", no_ops, 0)):
-        if not isinstance(number, int) or number < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, not {number!r}")
+    for name, number, least in (
+        ("frame_skip", frame_skip, 1),
+        ("stack", stack, 1),
+        ("no_ops", no_ops, 0),
+        ("emulators", emulators, 1),
+    ):
+        _refuse_less(name, number, least)
+    pooled = screen and frame_skip > 1 if pooled is None else pooled
     if pooled and (not screen or frame_skip < 2):
         raise ValueError("pooled takes the maximum of two frames of a step: it needs the screen, and a frame_skip of 2")
-    if not isinstance(emulators, int) or emulators < 1:
-        raise ValueError(f"emulators must be a whole number of at least 1, not {emulators!r}")
     rules = Rules(
         frame_skip=frame_skip,
         pooled=pooled,
@@ -363,6 +365,11 @@ def atari_environment(
         source=f"ale-py {found.version} {game} without sticky actions, {shown}, {rules.said()}",
     )
     return AtariEnvironment(valid_spec(spec), found, rules, eye, emulators=emulators)
+
+
+def _refuse_less(name: str, number: object, least: int) -> None:
+    if not isinstance(number, int) or number < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {number!r}")
 
 
 def _eye(colour: Colour, size: int) -> Eye:
