@@ -3,8 +3,10 @@
 import difflib
 import importlib
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import Any
+from weakref import WeakValueDictionary
 
 from mzprobe.errors import UsageError
 from mzprobe.lines import one_line
@@ -54,6 +56,26 @@ def raised(reason: BaseException) -> str:
 def kind_of(made: Any) -> str:
     """What somebody's code gave, in a few words."""
     return "None" if made is None else f"the class {made.__name__}" if isinstance(made, type) else type(made).__name__
+
+
+def is_ours(thing: object) -> bool:
+    """Whether its class is one of this package's."""
+    return type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+class LookedAt:
+    """Objects that were looked at in this process, by identity: they need not be hashable."""
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[int, object] = WeakValueDictionary()
+
+    def __contains__(self, thing: object) -> bool:
+        return thing is not None and self._known.get(id(thing)) is thing
+
+    def add(self, thing: object) -> None:
+        """Remembers it for as long as it lives; one of a class that has no weak references is looked at again."""
+        with suppress(TypeError):
+            self._known[id(thing)] = thing
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

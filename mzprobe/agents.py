@@ -12,7 +12,7 @@ import pandas as pd
 from mzprobe import making
 from mzprobe.behaviour import BehaviourPolicy, PriorPolicy
 from mzprobe.compute import Compute
-from mzprobe.config import SearchConfig
+from mzprobe.config import Model, SearchConfig
 from mzprobe.envs import Environment, refuse_unsound
 from mzprobe.envs.core import bytes_of
 from mzprobe.errors import UsageError
@@ -21,7 +21,7 @@ from mzprobe.networks import MuZeroNetwork
 from mzprobe.networks.batching import search_batch_size
 from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
-from mzprobe.search.models import AdvisedModel, LeafValue, Model, PlanningModel, Prior, planning_in
+from mzprobe.search.models import AdvisedModel, LeafValue, PlanningModel, Prior, planning_in
 from mzprobe.stored import StoredTargets
 
 PriorAt = Literal["latent", "state"]  # where the policy network is asked: unrolled, or encoded anew
@@ -124,7 +124,7 @@ class Agent:
         return bytes_of(states) + latents.nbytes
 
     @property
-    def sequences(self) -> int:
+    def sequences_at_once(self) -> int:
         """Action sequences that a probe holds at a time; no number depends on it."""
         prefix = self.position_bytes + _NUMBERS + 8 * self.environment.spec.num_actions
         return max(1, self.compute.memory // (_PREFIXES * prefix))

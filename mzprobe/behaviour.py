@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mzprobe import libm
 from mzprobe.config import SearchConfig
-from mzprobe.envs.core import Environment, Outcome, concatenate, legal_actions
+from mzprobe.envs.core import Environment, Outcome, concatenate, legal_actions, side_by_side
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.search.mcts import SearchResult, actions_from_uniforms, search
@@ -175,7 +175,7 @@ def play_episodes(
         on_step: called before every step of the episodes; what it raises ends them.
     """
     E = len(seeds)
-    most = getattr(environment, "side_by_side", E)
+    most = side_by_side(environment, E)
     if most < E:
         cuts = [slice(first, first + most) for first in range(0, E, most)]
         return _joined(
@@ -297,7 +297,7 @@ def discounted_returns(
         on_step: called before every step; what it raises ends it.
     """
     B = len(states)
-    most: int = getattr(environment, "side_by_side", None) or B
+    most = side_by_side(environment, B)
     if most < B:
         parts = []
         for cut in (np.arange(at, min(at + most, B)) for at in range(0, B, most)):

@@ -74,7 +74,7 @@ def compiling() -> AbstractContextManager[None]:
     return compiling_told(lambda: errors.print(f"note: {COMPILING}"))
 
 
-def spelled(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A duration in words."""
     if seconds < 60:
         return f"{max(round(seconds), 1)} s"

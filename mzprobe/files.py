@@ -220,6 +220,15 @@ def read_bytes(path: Path, *, error: Callable[[str], MzprobeError], remedy: str)
     raise error(f"{path} is not a file: {remedy}")
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds now, unverified; an empty one where there is none."""
+    try:
+        found = json.loads(read_bytes(path, error=MzprobeError, remedy="it is not needed"))
+    except (MzprobeError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 @contextmanager
 def said_of(path: Path, *, after: str = "free some and run the same command again, it resumes") -> Iterator[None]:
     """Turns an operating system's refusal into one sentence about `path`; `after` is the remedy for a full disk."""

@@ -55,7 +55,7 @@ def held(path: Path, *, wait: float = 0.0) -> Iterator[None]:
         yield
         return
     if lock is None:
-        raise InUse(f"{path} is in use by {_holder(file)}: wait until it is done, or stop it")
+        raise InUse(f"{path} is in use by {_in_words(_written_in(file))}: wait until it is done, or stop it")
     try:
         with suppress(OSError):  # it names the holder, and holds nothing
             file.write_text(_me(), "utf-8")
@@ -135,6 +135,7 @@ class Holder:
     process: int
     host: str
     begun: str = ""  # when that process began, as far as its system shows it: numbers are given again
+    command: str = ""
 
     def lives(self) -> bool:
         """Whether it still runs, of another machine whether its lock is held; where nobody can tell it is taken to."""
@@ -154,11 +155,15 @@ class Holder:
 
 def holder(path: Path) -> Holder | None:
     """Who last locked a path and has not let it go; the lock is read, not touched."""
-    file = _file_of(path)
+    return _written_in(_file_of(path))
+
+
+def _written_in(file: Path) -> Holder | None:
+    """Who wrote into a lock's file, as far as it can be read."""
     try:
         found = json.loads(file.read_text("utf-8"))
-        process, begun = int(found["process"]), str(found.get("begun", ""))
-        return Holder(file=file, process=process, host=str(found["host"]), begun=begun)
+        begun, command = str(found.get("begun", "")), str(found.get("command", ""))
+        return Holder(file=file, process=int(found["process"]), host=str(found["host"]), begun=begun, command=command)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -216,10 +221,7 @@ def _me() -> str:
     return json.dumps({**me, "command": command})
 
 
-def _holder(file: Path) -> str:
-    """Who wrote into a lock's file, as far as it can be read."""
-    try:
-        found = json.loads(file.read_text("utf-8"))
-        return f"process {int(found['process'])} on {found['host']} ({found['command']})"
-    except (OSError, ValueError, KeyError, TypeError):
+def _in_words(holder: Holder | None) -> str:
+    if holder is None or not holder.command:
         return "another command"
+    return f"process {holder.process} on {holder.host} ({holder.command})"

@@ -1,13 +1,10 @@
 """Networks as runs use them: built from their configuration, and checked where a user's own code made them."""
 
-from contextlib import suppress
-from weakref import WeakValueDictionary
-
 import numpy as np
 import torch
 
 from mzprobe import networks
-from mzprobe._plugins import raised
+from mzprobe._plugins import LookedAt, is_ours, raised
 from mzprobe.compute import Compute
 from mzprobe.config import NetworkConfig
 from mzprobe.envs import Environment, EnvironmentSpec
@@ -15,7 +12,7 @@ from mzprobe.errors import CheckFailed, UsageError
 from mzprobe.networks import MuZeroNetwork, TrainableNetwork
 
 _ROWS = 6  # starts that a network is looked at
-_PASSED: WeakValueDictionary[int, MuZeroNetwork] = WeakValueDictionary()  # by id, as networks need not be hashable
+_PASSED = LookedAt()
 
 
 def network_of(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generator) -> TrainableNetwork:
@@ -46,12 +43,9 @@ def refuse_unsound(network: MuZeroNetwork, environment: Environment, compute: Co
     Raises:
         UsageError: if it breaks a rule of `check_network`; names the rule.
     """
-    kind = type(network)
-    if kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
+    if is_ours(network) or network in _PASSED:
         return
-    if network is not None and _PASSED.get(id(network)) is network:
-        return
-    name = kind.__qualname__
+    name = type(network).__qualname__
     try:
         shown = torch.from_numpy(np.array(environment.observe(environment.reset(np.arange(_ROWS)))))  # writable
         with networks.evaluating(network):
@@ -60,8 +54,7 @@ def refuse_unsound(network: MuZeroNetwork, environment: Environment, compute: Co
         raise UsageError(_refused(name, str(broken))) from broken
     except Exception as error:  # anybody's code, or ours with what that gave
         raise UsageError(_refused(name, raised(error))) from error
-    with suppress(TypeError):  # a class with slots and no weak references is looked at again
-        _PASSED[id(network)] = network
+    _PASSED.add(network)
 
 
 def _refused(kind: str, said: str) -> str:

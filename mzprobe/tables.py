@@ -23,6 +23,8 @@ from mzprobe.seals import table_sha256
 _RECORD, _SEAL = b"mzprobe", b"mzprobe_sha256"  # keys of the schema's metadata
 _ROOM = 1 << 26  # bytes; more than reading takes beside the table itself
 _AGAIN = "remove it and run its probe again"
+_PARTS = ("settings", "config", "dataset", "compute", "versions")  # of a record, that make its numbers
+TIMING = "timing"  # the table of times, which answers no question
 FORMER = {"search_error": "search"}  # what questions were called, and their folders are, in tables of before
 TABLE_NAME = re.compile(r"seed-(0|[1-9]\d*)\.parquet")  # of its file
 
@@ -299,10 +301,13 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     A run may have been taken further, so `training.steps` does not count. A dataset may have been moved: where both
     records have its SHA-256, that counts in the place of `dataset.path`. Older tables do not say their device.
     """
+    if all(old.get(part) == new.get(part) for part in _PARTS):  # as nearly always: a closer look takes its time
+        return ""
     known = bool(old.get("dataset") and new.get("dataset"))
     ignored = {"training.steps", "dataset.path"} if known else {"training.steps"}
-    optional = [part for part in ("dataset", "compute") if old.get(part) and new.get(part)]
-    for part in ("settings", "config", *optional, "versions"):
+    for part in _PARTS:
+        if part in ("dataset", "compute") and not (old.get(part) and new.get(part)):
+            continue
         before, after = (flat(_complete(part, record.get(part, {}))) for record in (old, new))
         names = sorted({name for name in {*before, *after} if before.get(name) != after.get(name)} - ignored)
         if names:

@@ -50,7 +50,7 @@ def test_batches_and_audits_hold_the_targets_of_their_age(lengths, step, renewed
         for slot, value in zip(slots, new, strict=True):
             marker, t = replay.observations[slot].astype(int)
             root_values[marker][t] = value
-        replay.refresh(slots, new.astype(np.float64))
+        replay.take_targets(slots, new.astype(np.float64))
     step += 12 * len(episodes)
     ages = [step - 12 * m for m in range(len(episodes))]
     n = [7 if age < 10 else 4 if age < 30 else 1 for age in ages]
@@ -74,7 +74,7 @@ def test_a_target_of_age_is_a_reward_and_the_latest_root_value_of_the_next_state
     young, old = (replay.targets(np.arange(3), step=step).tolist() for step in (9, 10))
     assert young == [1 + 2 / 2 + 4 / 4, 2 + 4 / 2, 4]
     assert old == [1 + 20 / 2, 2 + 30 / 2, 4]
-    replay.refresh(np.array([1]), np.array([40.0]))
+    replay.take_targets(np.array([1]), np.array([40.0]))
     assert replay.targets(np.arange(3), step=10).tolist() == [1 + 40 / 2, 2 + 30 / 2, 4]
 
 

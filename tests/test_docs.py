@@ -46,7 +46,7 @@ def units(text):
 # Measures
 
 
-UNITS = {name: probe.units for name, probe in PROBES.items()} | {timing.NAME: timing.UNITS}
+UNITS = {name: probe.units for name, probe in PROBES.items()} | {timing.TIMING: timing.UNITS}
 
 
 @pytest.mark.parametrize("name", UNITS)

@@ -11,7 +11,7 @@ from models import random_network
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.envs import TabularEnvironment, random_mdp
-from mzprobe.probes.equivalence import UNITS, measure_equivalence, orders
+from mzprobe.probes.equivalence import UNITS, largest_order, measure_equivalence
 from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_all_policies
 from mzprobe.probes.model_tables import along_real_states, tables_of_network
 from mzprobe.probes.sampling import draw_states
@@ -125,7 +125,7 @@ def test_a_measured_checkpoint_has_every_order_at_states_that_it_visits(agent):
     config = EquivalenceConfig(states=4, episodes=2)
     rows = measure_equivalence(own, config, [own, other])
     assert list(rows.columns) == list(UNITS)
-    assert orders(own, config) == 6  # twice K
+    assert largest_order(own, config) == 6  # twice K
     sample, _ = draw_states(own, config)
     places = rows[["state", "episode", "time"]].drop_duplicates().to_numpy().T.tolist()
     assert places == [[0, 1, 2, 3], sample.episode.tolist(), sample.time.tolist()]

@@ -13,7 +13,7 @@ from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.envs import TabularEnvironment, random_mdp
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.errors import UsageError
-from mzprobe.probes.horizon import UNITS, mean_magnitude_bias, measure_horizon, sampled, score_horizon
+from mzprobe.probes.horizon import UNITS, mean_magnitude_bias, measure_horizon, sample_size, score_horizon
 from mzprobe.probes.prefixes import LARGEST, portions
 from mzprobe.probes.sampling import Sample
 from mzprobe.settings import HorizonConfig
@@ -181,7 +181,7 @@ def test_more_sequences_than_fit_are_a_usage_error():
 
 def test_sequences_are_enumerated_while_there_are_no_more_than_asked():
     config = HorizonConfig(enumerate_up_to=8, sequences=5)
-    assert [sampled(config, 2, h) for h in (1, 3, 4)] == [None, None, 5]
+    assert [sample_size(config, 2, h) for h in (1, 3, 4)] == [None, None, 5]
 
 
 @pytest.mark.parametrize(("mean", "error"), [(0.0, 1.0), (0.5, 1.0), (-2.0, 0.7), (3.0, 0.1), (1.0, 0.0)])

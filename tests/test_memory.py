@@ -214,8 +214,8 @@ def test_states_say_how_large_they_are():
 def test_an_agent_holds_what_its_memory_allows():
     agent = made_agent(CartPole(), random_network(0, observation_size=4, num_actions=2), memory=10**6)
     assert agent.position_bytes == 33 + 4 * agent.network.latent
-    assert agent.sequences == 10**6 // (8 * (agent.position_bytes + 96))
+    assert agent.sequences_at_once == 10**6 // (8 * (agent.position_bytes + 96))
     assert agent.trees(9) == 10**6 // (10 * (agent.position_bytes + 80))
     assert agent.policy.trees == agent.trees(8)
     little = made_agent(CartPole(), agent.network, memory=1)
-    assert (little.sequences, little.trees(50)) == (1, 1)
+    assert (little.sequences_at_once, little.trees(50)) == (1, 1)

@@ -44,7 +44,7 @@ def test_new_root_values_give_the_targets_of_the_whole_formula(lengths, n, gamma
         for slot, value in zip(slots, new, strict=True):
             marker, t = replay.observations[slot].astype(int)
             root_values[marker][t] = value
-        replay.refresh(slots, new, np.tile([0.25, 0.75], (len(slots), 1)))
+        replay.take_targets(slots, new, np.tile([0.25, 0.75], (len(slots), 1)))
         assert (replay.policies[slots] == [0.25, 0.75]).all()
     for kept in replay.episodes:
         marker = int(replay.observations[kept.first, 0])
@@ -79,7 +79,7 @@ def test_a_recorded_policy_stays_where_only_values_are_made_anew():
     replay = replay_of(made_up(4, terminated=True), n_step=2)
     before = replay.policies.copy()
     slots = replay.stale(4)
-    replay.refresh(slots, np.full(4, 100.0))
+    replay.take_targets(slots, np.full(4, 100.0))
     assert replay.policies.tobytes() == before.tobytes()
     assert (replay.values[:2] > 20).all()  # bootstrapped by 100 / 4
     assert (abs(replay.values[2:5]) < 10).all()  # the end is not
@@ -153,7 +153,7 @@ def test_a_restored_buffer_of_the_best_goes_on_alike():
         rewards = np.zeros(T)
         rewards[0] = ret
         replay.add(episode(rewards, np.arange(T + 1.0), terminated=True, marker=marker))
-        replay.refresh(replay.stale(2), np.ones(min(2, replay.positions)))
+        replay.take_targets(replay.stale(2), np.ones(min(2, replay.positions)))
 
     keys = {"keep_best": 3, "replay_capacity": 20}
     replay, restored = replay_of(**keys), replay_of(**keys)

@@ -16,6 +16,7 @@ import pytest
 from mzprobe.checkpoints import read_checkpoint, steps_of, unsealed
 from mzprobe.errors import CheckpointError, Interrupted, MzprobeError, TrainingDiverged, UsageError
 from mzprobe.files import sealed
+from mzprobe.training.resume import states_of, step_of_state
 
 STEPS = 300
 AGENT = Path("checkpoints") / "cartpole" / "seed-0"
@@ -302,3 +303,9 @@ def test_a_replay_too_small_for_an_episode_is_refused_before_training(tmp_path, 
     with pytest.raises(UsageError, match="does not hold an episode of 500 steps and its last state: set it to 501"):
         make_trainer(tiny_config("training.replay_capacity=500"), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_latest_state_is_the_one_of_the_most_steps_however_many_digits_they_have(tmp_path):
+    for name in ("100000000-0800000000", "00000500-0000004000", "99999999-0799999992", "notes", "500-4000"):
+        (tmp_path / "resume" / name).mkdir(parents=True)
+    assert [step_of_state(state) for state in states_of(tmp_path)] == [500, 99_999_999, 100_000_000]

@@ -4,12 +4,12 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mzprobe.claims.core import LEVEL, Cell, Finding
+from mzprobe.claims.core import LEVEL, Cell, Finding, Verdict
 from mzprobe.probes.question import plugged_questions
 from mzprobe.recording import SHORT, codes_of
 from mzprobe.settings import OURS
@@ -146,7 +146,7 @@ def counted(findings: Sequence[Finding]) -> str:
 
 
 def _verdicts(verdicts: Sequence[str]) -> str:
-    holds, fails, undecided, nothing = (verdicts.count(name) for name in _STYLES)
+    holds, fails, undecided, nothing = map(verdicts.count, get_args(Verdict))
     said = [
         f"{holds} hold{'s' * (holds == 1)}",
         f"{fails} fail{'s' * (fails == 1)}",

@@ -26,6 +26,7 @@ from mzprobe.cli.options import (
     allowed,
     check_device,
     learn_from,
+    placed,
     shipped_names,
 )
 from mzprobe.cli.pack import pack
@@ -176,10 +177,8 @@ def train(
         config = load_preset(preset, [*shown, *given], allow=allow or ())
     sets = [part for override in given for part in ("--set", override)]
     titled = [] if name is None else ["--name", name]
-    placed = [] if device == "cpu" else ["--device", device]
-    placed += [] if precision == "highest" else ["--precision", precision]
     told = [] if not shown else ["--offline", offline] if offline is not None else ["--demonstrations", demonstrations]
-    words = [preset, "--seed", str(seed), *told, *titled, *placed, *sets, *allowed(allow)]
+    words = [preset, "--seed", str(seed), *told, *titled, *placed(device, precision), *sets, *allowed(allow)]
     command = shlex.join(["mzprobe", "train", *map(portable, words)])
     compute = Compute(device=device, precision=precision)
     trainer = Trainer(config, seed=seed, run=run, out=out, command=command, compute=compute, any_version=any_version)

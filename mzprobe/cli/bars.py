@@ -9,7 +9,7 @@ from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TaskID
 from rich.progress import Task as Bar
 from rich.text import Text
 
-from mzprobe.console import errors, progress_bars, spelled
+from mzprobe.console import duration, errors, progress_bars
 from mzprobe.execution.core import Report, State, Task
 
 
@@ -55,7 +55,7 @@ class TaskBars:
             self._ended[name] = state
             self.end(name)
             note = said or self._notes.get(name, "")
-            line = f"{name} {state}{f': {note}' if note else ''} ({spelled(self._clock() - self._from[name])})"
+            line = f"{name} {state}{f': {note}' if note else ''} ({duration(self._clock() - self._from[name])})"
             self.bars.console.print(line)
         if state == "again":
             self.bars.console.print(f"{name}: {said}")

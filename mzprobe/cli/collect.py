@@ -2,22 +2,15 @@
 
 import shlex
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mzprobe.cli.options import LAST_SEED, MOST, Allow, Device, check_device
+from mzprobe.cli.options import LAST_SEED, Allow, Device, check_device
+from mzprobe.config import MOST
 from mzprobe.errors import Interrupted
-
-
-class Policy(StrEnum):
-    """Who acts."""
-
-    behaviour = "behaviour"
-    prior = "prior"
-    random = "random"
+from mzprobe.settings import PolicyName
 
 
 def collect(
@@ -29,8 +22,8 @@ def collect(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the dataset; it may hold nothing else.")],
     policy: Annotated[
-        Policy, typer.Option(help="Act by search, by the policy network alone, or at random.")
-    ] = Policy.behaviour,
+        PolicyName, typer.Option(help="Act by search, by the policy network alone, or at random.")
+    ] = "behaviour",
     temperature: Annotated[
         float | None,
         typer.Option(help="T of the policy, 0 for its likeliest action; by default the checkpoint's, and 1 for prior."),
@@ -57,7 +50,7 @@ def collect(
         episodes = 100
     command = shlex.join(["mzprobe", *map(portable, sys.argv[1:])])
     check_request(out, episodes=episodes, steps=steps, command=command)
-    player = load_player(source, policy.value, temperature=temperature, device=device, allow=allow or ())
+    player = load_player(source, policy, temperature=temperature, device=device, allow=allow or ())
 
     def interrupt() -> None:
         became = "was written" if out.exists() else "was not written, run the same command again"

@@ -9,7 +9,6 @@ import typer
 from mzprobe.errors import UsageError
 
 LAST_SEED = 2**63 - 1  # tables hold them in 64 bits
-MOST = 2**31 - 1  # of what is counted, as in a configuration
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the output.")]
 Set = Annotated[
@@ -84,6 +83,12 @@ def shipped_names(folder: str) -> str:
 def allowed(modules: list[str] | None) -> list[str]:
     """The --allow options as a recorded command has them."""
     return [part for module in modules or () for part in ("--allow", module)]
+
+
+def placed(device: str, precision: str) -> list[str]:
+    """--device and --precision as a recorded command has them: left out where they are the usual ones."""
+    words = [] if device == "cpu" else ["--device", device]
+    return words if precision == "highest" else [*words, "--precision", precision]
 
 
 def check_device(device: str) -> None:

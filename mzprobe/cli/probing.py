@@ -173,7 +173,7 @@ def command_of(question: type[ProbeConfig], its: list[inspect.Parameter]) -> Cal
 
 def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
     """Says what there is to do, and returns whether there is anything."""
-    from mzprobe.console import errors, spelled
+    from mzprobe.console import duration, errors
     from mzprobe.probes.cost import Cost, seconds
     from mzprobe.probes.runner import remaining_cost
 
@@ -187,9 +187,9 @@ def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
     busy = sum(n > 0 for n, _ in costs)
     needed = seconds(total, agent, trees=runs[0].probe.side_by_side(runs[0].config))
     workers = runs[0].workers if runs[0].probe.shared else 1
-    duration = spelled(needed * ceil(busy / processes) / busy / workers)
+    about = duration(needed * ceil(busy / processes) / busy / workers)
     what = f"{count} checkpoint{'s' if count > 1 else ''} of {busy} agent{'s' if busy > 1 else ''}"
-    errors.print(f"{name}: {what}, at most {total}; about {duration}")
+    errors.print(f"{name}: {what}, at most {total}; about {about}")
     return True
 
 

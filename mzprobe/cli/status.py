@@ -73,14 +73,14 @@ def status(
 
 def headline(seen: "StudyStatus") -> str:
     """One line on all of it."""
-    from mzprobe.console import spelled
+    from mzprobe.console import duration
 
     idle = "done" if seen.done else "stopped" if seen.begun else "not begun"
     standing = f"running ({seen.running})" if seen.running else idle
     dataset = f" dataset {seen.dataset.standing};" if seen.dataset else ""
     counts = [(what, sum(agent.standing == what for agent in seen.agents)) for what in _STANDINGS]
     said = ", ".join(f"{count} {what}" for what, count in counts if count)
-    left = "" if seen.left is None else f"; training takes about {spelled(seen.left)} more"
+    left = "" if seen.left is None else f"; training takes about {duration(seen.left)} more"
     return (
         f"{seen.name}: {standing};{dataset} {len(seen.agents)} agent{'s' if len(seen.agents) > 1 else ''}: {said}{left}"
     )
@@ -119,7 +119,7 @@ _LEFT = [column in ("agent", "is", "losses", "checkpoints probed") for column in
 
 
 def _cells(agent: "AgentStatus") -> list[str]:
-    from mzprobe.console import spelled
+    from mzprobe.console import duration
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.0f}"
@@ -135,7 +135,7 @@ def _cells(agent: "AgentStatus") -> list[str]:
         number(agent.rate),
         number(agent.recent_return),
         number(agent.evaluation),
-        "-" if agent.left is None else spelled(agent.left),
+        "-" if agent.left is None else duration(agent.left),
         " ".join(f"{name.removesuffix('_loss')} {loss:.2f}" for name, loss in losses) or "-",
         ", ".join(f"{t.probe} {probed(t.done, t.wanted)}{'.' if t.running else ''}" for t in agent.tables) or "-",
     ]

@@ -24,6 +24,7 @@ from mzprobe.cli.options import (
     Under,
     allowed,
     check_device,
+    placed,
     shipped_names,
 )
 from mzprobe.errors import Interrupted, UsageError
@@ -240,14 +241,12 @@ def drawn(
 
 def recorded(name: str, device: str, precision: str, allow: list[str] | None) -> str:
     """The command as its outputs record it, without options that change no byte."""
-    placed = [] if device == "cpu" else ["--device", device]
-    placed += [] if precision == "highest" else ["--precision", precision]
-    return shlex.join(["mzprobe", "study", portable(name), *placed, *allowed(allow)])
+    return shlex.join(["mzprobe", "study", portable(name), *placed(device, precision), *allowed(allow)])
 
 
 def announced(study: "StudyConfig", prices: "Prices") -> None:
     """Says what of a study is done and what there is to do, and how long that takes."""
-    from mzprobe.console import errors, spelled
+    from mzprobe.console import duration, errors
     from mzprobe.study.plan import training_planned
 
     if study.dataset:
@@ -255,19 +254,19 @@ def announced(study: "StudyConfig", prices: "Prices") -> None:
             f"dataset: {study.dataset.episodes:,} episodes of an agent of {study.dataset.step:,} training steps"
         )
     training = sum(map(prices.training, prices.todo))
-    about = f"; about {spelled(training)} on one core" if training else ""
+    about = f"; about {duration(training)} on one core" if training else ""
     errors.print(f"train: {training_planned(study, prices.todo)}{about}")
     for one in prices.planned():
         if not one.left:
             errors.print(f"{one.name}: done, {one.done} checkpoints")
             continue
         done = f"{one.done} checkpoints done, {one.left} to do" if one.done else f"{one.left} checkpoints"
-        errors.print(f"{one.name}: {done}, at most {one.cost}; about {spelled(one.seconds)} on one core")
+        errors.print(f"{one.name}: {done}, at most {one.cost}; about {duration(one.seconds)} on one core")
 
 
 def announced_in_all(tasks: "Sequence[Task]", prices: "Prices", total: "Needs") -> float:
     """Says how long all of it takes; returns the seconds."""
-    from mzprobe.console import errors, spelled
+    from mzprobe.console import duration, errors
     from mzprobe.study.plan import in_all
 
     if not tasks:
@@ -275,7 +274,7 @@ def announced_in_all(tasks: "Sequence[Task]", prices: "Prices", total: "Needs") 
         return 0.0
     seconds, at_once = in_all(tasks, prices.by_task(), total), min(total.cores, len(tasks))
     errors.print(
-        f"in all about {spelled(seconds)} with {at_once} process{'es' if at_once > 1 else ''}: an estimate for this "
+        f"in all about {duration(seconds)} with {at_once} process{'es' if at_once > 1 else ''}: an estimate for this "
         "machine as busy as it is now, and mostly as if no episode ended early"
     )
     return seconds

@@ -6,10 +6,12 @@ from mzprobe.config.presets import load_preset, preset_with, with_overrides
 from mzprobe.config.run import (
     DatasetConfig,
     EnvironmentConfig,
+    Model,
     ReanalyseConfig,
     Rule,
     RunConfig,
     SearchConfig,
+    Ties,
     TrainingConfig,
     of_record,
 )
@@ -21,6 +23,7 @@ __all__ = [
     "EnvironmentConfig",
     "FactoryConfig",
     "MLPConfig",
+    "Model",
     "NetworkConfig",
     "NonNegative",
     "NonNegativeInt",
@@ -30,6 +33,7 @@ __all__ = [
     "Rule",
     "RunConfig",
     "SearchConfig",
+    "Ties",
     "TrainingConfig",
     "VectorsConfig",
     "keys",

@@ -113,14 +113,14 @@ def keys_for_kind(section: Mapping[str, Any], kind: object) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key in known}
 
 
-def kind_of(network: Any) -> str:
+def network_kind(network: Any) -> str:
     """The kind of a network section or configuration; `mlp` for older files, which do not name one."""
     kind = network.get("kind", "mlp") if isinstance(network, Mapping) else getattr(network, "kind", "mlp")
     return str(kind)
 
 
 def _tag(network: Any) -> str:
-    kind = kind_of(network)
+    kind = network_kind(network)
     return "network.kind=module:attribute" if ":" in kind else f"network.kind={kind}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mzprobe.config.base import AnyConfig, keys, set_key, validated
-from mzprobe.config.network import keys_for_kind, kind_of
+from mzprobe.config.network import keys_for_kind, network_kind
 from mzprobe.config.run import RunConfig
 from mzprobe.errors import UsageError
 from mzprobe.toml import key_and_value, read_toml
@@ -47,7 +47,7 @@ def preset_with(
         if dict(overrides).get("environment.name", named) != named:
             environment.pop("options", None)
     network, kind = values.get("network"), dict(overrides).get("network.kind")
-    if isinstance(network, dict) and kind not in (None, kind_of(network)):
+    if isinstance(network, dict) and kind not in (None, network_kind(network)):
         values["network"] = keys_for_kind(network, kind)
     for key, value in overrides:
         set_key(RunConfig, values, key, value)

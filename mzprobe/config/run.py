@@ -17,7 +17,7 @@ from mzprobe.config.base import (
     Share,
     validated,
 )
-from mzprobe.config.network import AnyNetworkConfig, MLPConfig, ResNetConfig, config_class, kind_of
+from mzprobe.config.network import AnyNetworkConfig, MLPConfig, ResNetConfig, config_class, network_kind
 
 
 class EnvironmentConfig(Config):
@@ -31,6 +31,8 @@ class EnvironmentConfig(Config):
 
 
 Rule = Literal["puct", "gumbel", "regularised"]
+Ties = Literal["lot", "lowest"]
+Model = Literal["learned", "true"]
 
 
 class SearchConfig(Config):
@@ -67,7 +69,7 @@ class SearchConfig(Config):
     normalisation_floor: Positive = 0.01
     """Smallest divisor when Q is scaled by the tree's range; in the unit in which the network sees rewards, that is
     after `network.reward_scale`, so that it means the same whatever the unit of the environment."""
-    ties: Literal["lot", "lowest"] = "lot"
+    ties: Ties = "lot"
     """Which of equal scores is selected: by lot, drawn from root, node and action, or the lowest action."""
 
 
@@ -147,7 +149,7 @@ class TrainingConfig(Config):
     audited_positions: NonNegativeInt = 128
     """Positions of the replay buffer that each checkpoint keeps, with the actions that lead there and their targets,
     for `mzprobe eval-targets`; nothing else depends on it."""
-    plan_in: Literal["learned", "true"] = "learned"
+    plan_in: Model = "learned"
     """What self-play, reanalyse and the behaviour policy of the probes search in: the learned model, or the environment
     itself with the network's policy and value (AlphaZero for one player). The model is learned either way, so that it
     can be probed; `unroll_steps=0` leaves it out."""
@@ -260,7 +262,7 @@ class RunConfig(Config):
     @field_validator("network", mode="before")
     @classmethod
     def _known_kind(cls, network: Any) -> Any:
-        config_class(kind_of(network))
+        config_class(network_kind(network))
         return network
 
     @property

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from math import ceil, isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +22,14 @@ from mzprobe.datasets.reading import open_dataset
 from mzprobe.datasets.writing import DatasetWriter, new_dataset, refuse_existing
 from mzprobe.envs import Environment
 from mzprobe.errors import UsageError
-from mzprobe.files import canonical_json
+from mzprobe.files import canonical_json, read_object
 from mzprobe.lines import unsayable
 from mzprobe.locks import held, tidy
 from mzprobe.provenance import versions
 from mzprobe.seeding import numpy_generator
+from mzprobe.settings import PolicyName
 from mzprobe.sources.own import load_agent
 from mzprobe.threads import limited_threads
-
-PolicyName = Literal["behaviour", "prior", "random"]
 
 SIDE_BY_SIDE = 64  # episodes played and held at a time
 
@@ -125,7 +124,7 @@ def check_request(path: Path, *, episodes: int | None, steps: int | None, comman
     """
     if (episodes is None) == (steps is None):
         raise UsageError("give how many --episodes to record, or how many --steps, and not both")
-    if _record_of(path).get("command") != command:
+    if read_object(path / RECORD).get("command") != command:
         refuse_existing(path)
     if unsayable(command):
         raise UsageError(f"{command!r} cannot be kept in a record: use names of letters that can be printed")
@@ -218,7 +217,7 @@ def collected_before(
         "environment": asdict(spec),
         "versions": versions(spec.name),
     }
-    found = _record_of(path)
+    found = read_object(path / RECORD)
     if {key: found.get(key) for key in wanted} != json.loads(canonical_json(wanted)):
         refuse_existing(path)
     dataset = open_dataset(str(path), spec)
@@ -254,15 +253,6 @@ def made_by(player: Player, *, seed: int) -> dict[str, Any]:
             "search": checkpoint.config.search.model_dump(mode="json"),
         }
     return made
-
-
-def _record_of(path: Path) -> dict[str, Any]:
-    """What a dataset says that made it, unverified; nothing where there is none."""
-    try:
-        found = json.loads((path / RECORD).read_bytes()) if (path / RECORD).is_file() else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _expected(writer: DatasetWriter, steps: int) -> int:

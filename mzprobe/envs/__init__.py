@@ -3,13 +3,11 @@
 import inspect
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache, partial
 from types import NoneType
 from typing import Any
-from weakref import WeakValueDictionary
 
-from mzprobe._plugins import kind_of, load_attribute, nearest, raised
+from mzprobe._plugins import LookedAt, is_ours, kind_of, load_attribute, nearest, raised
 from mzprobe.envs.cartpole import CartPole
 from mzprobe.envs.check import check_env, refuse_broken
 from mzprobe.envs.core import Environment, EnvironmentSpec, Outcome, States, concatenate
@@ -38,7 +36,7 @@ __all__ = [
     "registered",
 ]
 
-_PASSED: WeakValueDictionary[int, Environment] = WeakValueDictionary()  # that were looked at in this process
+_PASSED = LookedAt()
 _REGISTRY: dict[str, Callable[..., Environment]] = {
     "cartpole": CartPole,
     "lunarlander": LunarLander,
@@ -80,7 +78,7 @@ def make(name: str, /, **options: Any) -> Environment:
     _refuse_no_environment(name, made)
     if ":" in name and not name.startswith((GYM, ATARI)):  # the former are looked at where they are wrapped
         _refuse_broken(name, factory, options)
-        _remember(made)
+        _PASSED.add(made)
     return made
 
 
@@ -90,17 +88,11 @@ def refuse_unsound(environment: Environment) -> None:
     Raises:
         UsageError: if it is no environment, or breaks a rule of `check_env` on a short walk; names the rule.
     """
-    if type(environment).__module__.partition(".")[0] == __name__.partition(".")[0]:
+    if is_ours(environment) or environment in _PASSED:
         return
-    if environment is None or _PASSED.get(id(environment)) is not environment:
-        _refuse_no_environment(type(environment).__name__, environment)
-        refuse_broken(environment, name=environment.spec.name)
-        _remember(environment)
-
-
-def _remember(environment: Environment) -> None:
-    with suppress(TypeError):  # a class with slots and no weak references is looked at again
-        _PASSED[id(environment)] = environment
+    _refuse_no_environment(type(environment).__name__, environment)
+    refuse_broken(environment, name=environment.spec.name)
+    _PASSED.add(environment)
 
 
 def _refuse_broken(name: str, factory: Callable[..., Environment], options: dict[str, Any]) -> None:

@@ -62,7 +62,8 @@ class Environment(Protocol):
     """A deterministic MDP over batches of states. `check_env` tests an implementation for all of this.
 
     An environment that does not allow every action everywhere also has a method `legal(states)`, bool `[B, A]`. What
-    an illegal action does is never used, but it must not raise.
+    an illegal action does is never used, but it must not raise. Further attributes that one may have: `rewards_along`,
+    `side_by_side`, `stack` and `draw`.
     """
 
     @property
@@ -173,6 +174,15 @@ def rewards_along(environment: Environment, states: Any, actions: Int64) -> Floa
         states, outcome = environment.step(states, actions[:, t])
         rewards[:, t] = outcome.reward
     return rewards
+
+
+def side_by_side(environment: Environment, batch: int) -> int:
+    """Episodes, of a batch, that are played side by side at most.
+
+    An environment that cannot keep any number going says how many by an attribute `side_by_side`.
+    """
+    most: int | None = getattr(environment, "side_by_side", None)
+    return min(batch, most or batch)
 
 
 def stack_of(environment: Environment) -> int:

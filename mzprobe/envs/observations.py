@@ -9,7 +9,7 @@ from gymnasium.spaces.utils import flatdim, flatten
 from numpy.typing import NDArray
 
 from mzprobe.envs.core import ObservationType
-from mzprobe.envs.validation import kind_of
+from mzprobe.envs.validation import dtype_and_shape
 
 EXACT = 1 << 24  # float32 holds every integer up to here
 
@@ -75,7 +75,7 @@ def misfit(space: Any, seen: Any) -> str | None:
             array = np.asarray(seen)
             if array.shape == space.shape and array.dtype.kind in _KINDS[space.dtype.kind]:
                 return None
-            return f"{kind_of(array)}, not {space.dtype} {list(space.shape)} as its space says"
+            return f"{dtype_and_shape(array)}, not {space.dtype} {list(space.shape)} as its space says"
         case spaces.Discrete():
             if isinstance(seen, np.ndarray) and seen.ndim == 0:
                 seen = seen[()]
@@ -91,7 +91,7 @@ def misfit(space: Any, seen: Any) -> str | None:
         case spaces.MultiDiscrete() | spaces.MultiBinary():
             array = np.asarray(seen)
             if array.shape != space.shape or array.dtype.kind not in "iub":
-                return f"{kind_of(array)}, not {space.dtype} {list(space.shape)} as its space says"
+                return f"{dtype_and_shape(array)}, not {space.dtype} {list(space.shape)} as its space says"
             return None if space.contains(array.astype(space.dtype)) else _no(space, seen)
     return None if space.contains(seen) else _no(space, seen)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mzprobe.envs.core import Bool, EnvironmentSpec, Float32, Float64, Int64, Outcome
+from mzprobe.envs.core import Bool, EnvironmentSpec, Float64, Int64, Outcome
 from mzprobe.envs.validation import integers, valid_actions, valid_seeds, valid_sequences, valid_spec
 from mzprobe.errors import UsageError
 
@@ -365,7 +365,7 @@ class SimulatorEnvironment:
                 "observation than before; mzprobe.check_env tells more"
             )
 
-    def _refuse_not_finite(self, observations: Float32, seeds: Int64, histories: Sequence[bytes]) -> None:
+    def _refuse_not_finite(self, observations: NDArray[Any], seeds: Int64, histories: Sequence[bytes]) -> None:
         finite = np.isfinite(observations).reshape(len(observations), -1).all(axis=1)
         if finite.all():
             return

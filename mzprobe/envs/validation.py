@@ -54,7 +54,7 @@ def integers(values: ArrayLike, what: str) -> Int64:
     """
     array = np.asarray(values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise ValueError(f"{what} must be integers of shape [n], not {kind_of(array)}")
+        raise ValueError(f"{what} must be integers of shape [n], not {dtype_and_shape(array)}")
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
@@ -93,10 +93,10 @@ def valid_sequences(actions: ArrayLike, *, batch: int, num_actions: int) -> Int6
     """
     table = np.asarray(actions)
     if table.ndim != 2 or len(table) != batch:
-        raise ValueError(f"{batch} states need one action sequence each, not {kind_of(table)}")
+        raise ValueError(f"{batch} states need one action sequence each, not {dtype_and_shape(table)}")
     return valid_actions(table.ravel(), batch=table.size, num_actions=num_actions).reshape(table.shape)
 
 
-def kind_of(array: NDArray[Any]) -> str:
+def dtype_and_shape(array: NDArray[Any]) -> str:
     """The dtype and shape of an array, in words."""
     return f"{array.dtype} {list(array.shape)}"

@@ -6,7 +6,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mzprobe.figures.style import GREY, WIDTH, figure_style, legend_below, means_in_words, thousands, variant_looks
+from mzprobe.figures.style import (
+    GREY,
+    WIDTH,
+    agents_as_text,
+    agents_of_text,
+    figure_style,
+    legend_below,
+    means_in_words,
+    thousands,
+    variant_looks,
+)
 from mzprobe.stats import over_agents
 from mzprobe.tables import own_prior
 
@@ -36,7 +46,7 @@ def aggregate_acting(frame: pd.DataFrame) -> pd.DataFrame:
     acts = last.assign(act=_acts(last)).dropna(subset=["act"])
     by = ["variant", "training_step", "model", "act", "simulations"]
     own = acts.groupby([*by, "seed"])["return"].mean()
-    returns = own.groupby(level=by).apply(lambda one: " ".join(map(str, one.tolist()))).rename("returns")
+    returns = own.groupby(level=by).apply(agents_as_text).rename("returns")
     cells = over_agents(acts, by=by, column="return").join(returns, on=by)
     rows = [_ROWS.index(key) for key in zip(cells["act"], cells["model"], strict=True)]
     return cells.assign(row=rows).sort_values(["variant", "row"], ignore_index=True).drop(columns="row")
@@ -101,7 +111,7 @@ def _draw_line(axes: Axes, here: pd.DataFrame, variant: str, y: float, *, label:
         axes.annotate(none, (0, y), (4, 0), left, "offset points", color=colour, va="center", size=6.5)
         return
     cell = here.loc[variant]
-    own = [float(number) for number in str(cell["returns"]).split()]
+    own = agents_of_text(cell["returns"])
     axes.plot(
         own, [y] * len(own), linestyle="none", marker="o", markersize=3, color=colour, alpha=0.35, markeredgewidth=0
     )

@@ -134,20 +134,7 @@ def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: 
         columns = 3 if len(shown) == 3 else 2
         figure, panels = panel_rows(len(shown), xlabel=view.xlabel, columns=columns, height=2.2, sharey=alike)
         for panel, axes in zip(shown, panels, strict=True):
-            rows = _rows(cells, panel.where)
-            for place, (label, look) in enumerate(looks.items()):
-                own = rows[rows["run"] == label]
-                if view.x == "policy":
-                    shift = _APART * (place - (len(looks) - 1) / 2)
-                    _draw_categories(axes, own, look | {"label": labels[label]}, shift=shift)
-                else:
-                    marks = {"marker": ""} if len(own) > _MARKED else {}
-                    draw_mean(
-                        axes,
-                        own[own["mean"] > 0] if panel.log else own,
-                        view.x,
-                        **look | {"label": labels[label]} | marks,
-                    )
+            _draw_runs(axes, _rows(cells, panel.where), view, looks, labels, log=panel.log)
             axes.set_title(panel.title, fontsize=PANEL_TITLE)
             axes.set_ylabel(f"{panel.ylabel}\n{against}".strip(), fontsize=8)
             axes.grid(axis="y")
@@ -159,20 +146,44 @@ def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: 
                 axes.set_yscale("log")
             else:
                 start_at_zero(axes, together if alike else _rows(cells, panel.where))
-        for label in {panel.ylabel for panel in shown}:  # one scale each
+        for label in dict.fromkeys(panel.ylabel for panel in shown):  # one scale each
             kin = [axes for panel, axes in zip(shown, panels, strict=True) if panel.ylabel == label]
             ends = min(axes.get_ylim()[0] for axes in kin), max(axes.get_ylim()[1] for axes in kin)
             for axes in kin:
                 axes.set_ylim(ends)
-        if view.x == "simulations":
-            simulations_axis(panels[0], cells[cells["simulations"] > 0]["simulations"].to_numpy())
-        elif view.x in _STEPS:
-            panels[0].xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
-        elif view.x != "policy":
-            panels[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        _tick(panels[0], view, cells)
         figure.suptitle(f"{title}, {view.name.replace('_', ' ')}{_spread(together)}", fontsize=10)
         legend_below(figure, labels.values(), title="Run", columns=2 if max(map(len, labels.values())) <= _LABEL else 1)
     return figure
+
+
+def _draw_runs(
+    axes: Axes,
+    rows: pd.DataFrame,
+    view: View,
+    looks: Mapping[str, Mapping[str, Any]],
+    labels: Mapping[str, str],
+    *,
+    log: bool,
+) -> None:
+    """A line, or a place beside the others', for every run of a panel's rows."""
+    for place, (run, look) in enumerate(looks.items()):
+        own, named = rows[rows["run"] == run], {**look, "label": labels[run]}
+        if view.x == "policy":
+            _draw_categories(axes, own, named, shift=_APART * (place - (len(looks) - 1) / 2))
+            continue
+        marks = {"marker": ""} if len(own) > _MARKED else {}
+        draw_mean(axes, own[own["mean"] > 0] if log else own, view.x, **named | marks)
+
+
+def _tick(axes: Axes, view: View, cells: pd.DataFrame) -> None:
+    """Ticks of the axis that all panels share."""
+    if view.x == "simulations":
+        simulations_axis(axes, cells[cells["simulations"] > 0]["simulations"].to_numpy())
+    elif view.x in _STEPS:
+        axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
+    elif view.x != "policy":
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
 
 
 def _spread(cells: pd.DataFrame) -> str:

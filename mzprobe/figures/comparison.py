@@ -17,7 +17,7 @@ from mzprobe.figures.output import Drawn, title_of, write_figure
 from mzprobe.figures.targets import aggregate_oldest, draw_oldest
 from mzprobe.locks import folder_held
 from mzprobe.recording import codes_of
-from mzprobe.tables import Table, commands_of, differing, find_run
+from mzprobe.tables import TIMING, Table, commands_of, differing, find_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ COMPARISONS = (
     Comparison(
         name="learning",
         table="online",
-        other="timing",
+        other=TIMING,
         aggregate=aggregate_learning,
         draw=draw_learning,
         with_reference=True,

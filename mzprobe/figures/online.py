@@ -13,6 +13,8 @@ from mzprobe.figures.style import (
     BLUE,
     GREEDY,
     SAMPLED,
+    agents_as_text,
+    agents_of_text,
     draw_mean,
     figure_style,
     legend_below,
@@ -40,7 +42,7 @@ def aggregate_online(frame: pd.DataFrame) -> pd.DataFrame:
     """
     by = ["policy", "training_step"]
     own = frame.groupby([*by, "seed"])["return"].mean().groupby(level=by)
-    returns = own.apply(lambda one: " ".join(map(str, one.tolist()))).rename("returns")
+    returns = own.apply(agents_as_text).rename("returns")
     temperature = frame.groupby(by)["temperature"].first()
     return over_agents(frame, by=by, column="return").join(temperature, on=by).join(returns, on=by)
 
@@ -75,7 +77,7 @@ def draw_online(cells: pd.DataFrame, *, title: str) -> Figure:
 
 def _draw_agents(axes: Axes, behaviour: pd.DataFrame) -> None:
     """A thin line an agent, if all are at every step."""
-    own = [[float(number) for number in str(returns).split()] for returns in behaviour["returns"]]
+    own = [agents_of_text(returns) for returns in behaviour["returns"]]
     if len(own) > 1 and len({len(numbers) for numbers in own}) == 1 and len(own[0]) > 1:
         steps = behaviour["training_step"].to_numpy()
         lines = [np.column_stack([steps, returns]) for returns in np.array(own).T]

@@ -96,6 +96,16 @@ def of_steps(aggregate: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.
     return refusing
 
 
+def agents_as_text(own: "pd.Series[float]") -> str:
+    """Every agent's own number, a space between them, as a CSV holds them."""
+    return " ".join(map(str, own.tolist()))
+
+
+def agents_of_text(text: object) -> list[float]:
+    """Takes back what `agents_as_text` gave."""
+    return [float(number) for number in str(text).split()]
+
+
 def thousands(step: float, _position: int | None = None) -> str:
     """A number of training steps as ticks and titles say it: 0, 0.5K, 20K."""
     return f"{step / 1000:g}K" if step else "0"

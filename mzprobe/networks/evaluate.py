@@ -1,5 +1,7 @@
 """What a network says of observations: pi_theta and v at h_theta(o)."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ class Evaluator:
         self._engine = engine_for(network, compute)
         self.support = self._engine.support
 
-    def __call__(self, observations: NDArray[np.float32]) -> tuple[Float64, Float64]:
+    def __call__(self, observations: NDArray[Any]) -> tuple[Float64, Float64]:
         """pi_theta(. | h_theta(o)), `[B, A]`, and v(h_theta(o)), `[B]`, environment units."""
         prior, value = self._engine.predict(self._engine.represent(observations))
         joined = torch.cat((prior, value[:, None]), dim=1)  # one transfer from the device for both

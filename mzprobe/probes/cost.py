@@ -10,11 +10,11 @@ import numpy as np
 
 from mzprobe.agents import Agent
 from mzprobe.behaviour import BehaviourPolicy
-from mzprobe.config import SearchConfig
+from mzprobe.config import Model, SearchConfig
 from mzprobe.networks.batching import BATCH_SIZE
 from mzprobe.probes.prefixes import refuse_too_many
 from mzprobe.probes.question import TIMED_TREES
-from mzprobe.search.models import LeafValue, Model
+from mzprobe.search.models import LeafValue
 from mzprobe.search.rollouts import Rollout
 from mzprobe.settings import StatesConfig
 

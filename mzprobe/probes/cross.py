@@ -21,7 +21,7 @@ from mzprobe.probes import cost
 from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
-from mzprobe.probes.horizon import cost_of_horizon, sampled, score_tree
+from mzprobe.probes.horizon import cost_of_horizon, sample_size, score_tree
 from mzprobe.probes.prefixes import PrefixTree, portions
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, draw_states, largest_horizon
@@ -61,12 +61,12 @@ def measure_cross(
     """
     environment = agent.environment
     h, A = largest_horizon(config.horizon, agent), environment.spec.num_actions
-    sequences = sampled(config, A, h)
+    sequences = sample_size(config, A, h)
     frames = []
     with agent.compute.limited():
         sample, generator = draw_states(agent, config)
         uniforms = None if sequences is None else generator.random((config.states, sequences, h))
-        parts = portions(config.states, A**h if sequences is None else sequences * len(others), agent.sequences)
+        parts = portions(config.states, A**h if sequences is None else sequences * len(others), agent.sequences_at_once)
         for done, chosen in enumerate(parts):
             tree = PrefixTree(environment, agent.network, sample.states.take(chosen), compute=agent.compute)
             draws = None if uniforms is None else uniforms[chosen]

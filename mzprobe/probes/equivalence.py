@@ -12,6 +12,7 @@ In a tabular environment every state is asked once, and what `mzprobe.probes.exa
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from mzprobe.probes import cost
 from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_all_policies
-from mzprobe.probes.horizon import ERROR_UNITS, error_columns, sampled
+from mzprobe.probes.horizon import ERROR_UNITS, error_columns, sample_size
 from mzprobe.probes.model_tables import TooManyLatentsError, along_real_states, tables_of_network
 from mzprobe.probes.prefixes import Level, PrefixTree, portions, walk
 from mzprobe.probes.question import Question
@@ -73,14 +74,14 @@ def measure_equivalence(
         UsageError: if one state's sequences alone are more than fit.
     """
     environment = agent.environment
-    largest, A = orders(agent, config), environment.spec.num_actions
-    m = sampled(config, A, largest)
+    largest, A = largest_order(agent, config), environment.spec.num_actions
+    m = sample_size(config, A, largest)
     frames: list[pd.DataFrame] = []
     with agent.compute.limited():
         sample, generator = _states(agent, config)
         S = len(sample.states)
         uniforms = None if m is None else generator.random((S, m, largest))
-        for chosen in portions(S, A**largest if m is None else m, agent.sequences):
+        for chosen in portions(S, A**largest if m is None else m, agent.sequences_at_once):
             on_progress(chosen[0] / S)
             tree = PrefixTree(environment, agent.network, sample.states.take(chosen), compute=agent.compute)
             draws = None if uniforms is None else uniforms[chosen]
@@ -101,12 +102,12 @@ def measure_equivalence(
     return agent.label(frame)[list(UNITS)]
 
 
-def orders(agent: Agent, config: EquivalenceConfig) -> int:
+def largest_order(agent: Agent, config: EquivalenceConfig) -> int:
     """The largest k: twice the unroll length of training, unless told."""
     return config.horizon or 2 * largest_horizon(None, agent)
 
 
-def real_values(agent: Agent, observations: NDArray[np.float32]) -> Float64:
+def real_values(agent: Agent, observations: NDArray[Any]) -> Float64:
     """v_theta(h_theta(o)) at observations `[M, ...]`, `[M]`."""
     engine = engine_for(agent.network, agent.compute)
     return _head(engine, engine.represent(observations))
@@ -172,10 +173,10 @@ def _all_states(environment: TabularEnvironment) -> TabularStates:
 
 
 def _cost(agent: Agent, config: EquivalenceConfig, heads: int) -> Cost:
-    A, k = agent.environment.spec.num_actions, orders(agent, config)
+    A, k = agent.environment.spec.num_actions, largest_order(agent, config)
     table = agent.environment if isinstance(agent.environment, TabularEnvironment) else None
     S = config.states if table is None else len(table.transitions)
-    nodes, edges = cost.prefixes(S, A, k, sampled(config, A, k))
+    nodes, edges = cost.prefixes(S, A, k, sample_size(config, A, k))
     # Each prefix is reached, and its latent scored; every head represents and scores its real state.
     tree = cost.tree(S, nodes, edges) + Cost(model_steps=(1 + 2 * heads) * (S + edges))
     sampling = cost.sampling(agent, config) if table is None else Cost(states=S)

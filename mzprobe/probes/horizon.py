@@ -92,15 +92,15 @@ def score_agent(
         agent.policy,
         sample,
         horizon=h,
-        sequences=sampled(config, agent.environment.spec.num_actions, h),
+        sequences=sample_size(config, agent.environment.spec.num_actions, h),
         generator=generator,
         compute=agent.compute,
-        batch_size=agent.sequences,
+        batch_size=agent.sequences_at_once,
         on_progress=on_progress,
     )
 
 
-def sampled(config: HorizonConfig, num_actions: int, horizon: int) -> int | None:
+def sample_size(config: HorizonConfig, num_actions: int, horizon: int) -> int | None:
     """Sequences that are sampled for each state, or None where all A^h are enumerated."""
     return None if num_actions**horizon <= config.enumerate_up_to else config.sequences
 
@@ -286,7 +286,7 @@ def error_columns(
 def cost_of_horizon(agent: Agent, config: HorizonConfig, policies: int) -> Cost:
     """What the probe costs, of so many policies from the same states."""
     A, h = agent.environment.spec.num_actions, largest_horizon(config.horizon, agent)
-    m = sampled(config, A, h)
+    m = sample_size(config, A, h)
     nodes, edges = cost.prefixes(config.states, A, h, m)
     again = 0 if m is None else cost.prefixes(config.states, A, longest_exact(A, h, m), None)[0]
     shared = 1 if m is None else policies

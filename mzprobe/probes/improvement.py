@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from mzprobe.agents import Agent
 from mzprobe.behaviour import BehaviourPolicy, Policy, action_values
+from mzprobe.config import Model
 from mzprobe.probes import cost
 from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, draw_states, rollout_seed
-from mzprobe.search.models import LeafValue, Model, Prior
+from mzprobe.search.models import LeafValue, Prior
 from mzprobe.search.rollouts import Rollout
 from mzprobe.settings import ImprovementConfig, simulation_counts
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mzprobe.agents import Agent
 from mzprobe.behaviour import action_values
+from mzprobe.config import Model
 from mzprobe.envs.core import legal_actions
 from mzprobe.errors import UsageError
 from mzprobe.pictures import pictures_of, svg_of
@@ -28,7 +29,6 @@ from mzprobe.probes.prefixes import PrefixTree, walk_all
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, largest_horizon
 from mzprobe.search.mcts import search
-from mzprobe.search.models import Model
 from mzprobe.search.tree import UNTRIED, Tree
 from mzprobe.settings import InspectConfig
 

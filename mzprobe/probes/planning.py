@@ -27,6 +27,7 @@ from mzprobe.behaviour import (
     draw_episode_numbers,
     play_episodes,
 )
+from mzprobe.config import Model
 from mzprobe.probes import cost
 from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
@@ -34,7 +35,7 @@ from mzprobe.probes.online import UNITS as ONLINE_UNITS
 from mzprobe.probes.online import episode_rows
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, probe_generator, rollout_seed
-from mzprobe.search.models import LeafValue, Model, Prior
+from mzprobe.search.models import LeafValue, Prior
 from mzprobe.search.rollouts import Rollout
 from mzprobe.settings import PlanningConfig, simulation_counts
 
@@ -218,11 +219,9 @@ def _cost(agent: Agent, config: PlanningConfig, _: int) -> Cost:
     for cell, policy in cells(agent, config):
         if isinstance(policy, LookaheadPolicy):
             total += cost.lookahead(agent, config.episodes, cell["model"])
-            continue
-        if isinstance(policy, RandomPolicy):
+        elif isinstance(policy, RandomPolicy):
             total += Cost(environment_steps=config.episodes * agent.environment.spec.time_limit)
-            continue
-        if isinstance(policy, BehaviourPolicy):
+        elif isinstance(policy, BehaviourPolicy):
             total += cost.episodes(agent, config.episodes, policy.config, (cell["model"], rollout))
         else:
             total += cost.prior_episodes(agent, config.episodes)

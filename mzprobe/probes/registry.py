@@ -10,24 +10,11 @@ from mzprobe.agents import Agent
 from mzprobe.config import validated
 from mzprobe.errors import UsageError
 from mzprobe.probes.question import Question, plugged_questions
-
-_OURS = (
-    "online",
-    "horizon",
-    "sequences",
-    "cross",
-    "search_error",
-    "planning",
-    "equivalence",
-    "improvement",
-    "targets",
-    "operators",
-    "inspect",
-)
+from mzprobe.settings import StepsConfig
 
 
 def _questions() -> dict[str, Question]:
-    ours = [import_module(f"mzprobe.probes.{name}").QUESTION for name in _OURS]
+    ours = [import_module(f"mzprobe.probes.{name}").QUESTION for name in StepsConfig.model_fields]
     return {question.name: question for question in (*ours, *plugged_questions())}
 
 

@@ -74,7 +74,7 @@ def measure_sequences(
             sample,
             length=config.length,
             compute=agent.compute,
-            batch_size=agent.sequences,
+            batch_size=agent.sequences_at_once,
             on_progress=on_progress,
         )
     return agent.label(frame)

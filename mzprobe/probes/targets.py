@@ -7,6 +7,7 @@ Beside them is what the value head says, and how far its decoding moves that (`S
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,7 +91,7 @@ def measure_targets(
     return agent.label(frame)[list(UNITS)]
 
 
-def _decode_bias(agent: Agent, observations: NDArray[np.float32]) -> Float64:
+def _decode_bias(agent: Agent, observations: NDArray[Any]) -> Float64:
     """`Support.decode_bias` at observations, `[P]`; missing for a network without a distribution."""
     engine = engine_for(agent.network, agent.compute)
     if engine.support is None:

@@ -12,11 +12,11 @@ from mzprobe.figures import Drawn, Plan, all_plans
 from mzprobe.figures.comparison import tables_alike
 from mzprobe.files import replace_file
 from mzprobe.locks import folder_held
-from mzprobe.report.facts import TIMING, facts_of
+from mzprobe.report.facts import facts_of
 from mzprobe.report.numbers import claim_numbers, figure_numbers
 from mzprobe.report.page import claim_rows, notes, render, require_extra
 from mzprobe.report.states import STATES, kept_states
-from mzprobe.tables import Table, find_run
+from mzprobe.tables import TIMING, Table, find_run
 
 __all__ = ["FILE", "write_report"]
 

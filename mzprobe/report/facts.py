@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mzprobe.recording import SHORT, codes_of
-from mzprobe.tables import Table, commands_of
-
-TIMING = "timing"
+from mzprobe.tables import TIMING, Table, commands_of
 
 
 def facts_of(run: str, tables: Mapping[str, Table]) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args
 
-from mzprobe.claims.core import Finding
+from mzprobe.claims.core import Finding, Verdict
 from mzprobe.claims.report import (
     CALM,
     PAPER,
@@ -20,7 +20,7 @@ from mzprobe.claims.report import (
 from mzprobe.errors import UsageError
 from mzprobe.stats import Interval
 
-VERDICTS = ("holds", "fails", "undecided", "no data")
+VERDICTS = get_args(Verdict)
 _JSON = {"sort_keys": True, "allow_nan": False, "separators": (",", ":")}
 
 

@@ -83,7 +83,7 @@ def fused_search(
                 for i in range(count):
                     depth[i, slot] = depth[i, nodes[i]] + from_root
                     copy(latents[i, nodes[i]], chosen[i])
-                    place_action(block, i, actions[i])
+                    place_action(block.x, L, i, actions[i])
                 if lanes > 1:
                     transpose(chosen, block.x[:L])
                 step_block(weights, block)
@@ -130,7 +130,7 @@ def _roll_block_out(
         for j in range(L):
             block.x[j] = block.z[j]
         for i in range(left.size):
-            place_action(block, i, rollout_action(keys[i], slot, t, A))
+            place_action(block.x, L, i, rollout_action(keys[i], slot, t, A))
         step_block(weights, block)
         reward_block(weights, axis, block, r)
         for i in range(left.size):

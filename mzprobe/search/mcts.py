@@ -21,7 +21,7 @@ from mzprobe.search.tree import Forest, Tree, arrays_of, new_forest
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 UInt64 = NDArray[np.uint64]
-Path = Literal["auto", "fused", "general"]
+SearchPath = Literal["auto", "fused", "general"]
 
 _ROUNDING = 1e-9  # relative; Q closer than this are equal but for the order of their sums
 _NOISE = 0x6E6F6973  # seed of noise by lot
@@ -108,7 +108,7 @@ def search(
     legal: Bool | None = None,
     noise_by_lot: bool = False,
     keep_tree: bool = False,
-    path: Path = "auto",
+    path: SearchPath = "auto",
 ) -> SearchResult:
     """Searches from a batch of roots.
 

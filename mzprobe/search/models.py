@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mzprobe.compute import Compute
+from mzprobe.config import Model
 from mzprobe.envs.core import Environment, concatenate, legal_actions
 from mzprobe.names import check_choice
 from mzprobe.networks.core import MuZeroNetwork
@@ -21,7 +22,6 @@ Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
-Model = Literal["learned", "true"]
 Prior = Literal["policy", "uniform"]
 LeafValue = Literal["value"] | Rollout
 
@@ -99,7 +99,7 @@ class LearnedModel:
         """The roots themselves."""
         return roots.cpu().numpy() if isinstance(roots, Tensor) else np.asarray(roots)
 
-    def roots(self, environment: Environment, states: Any) -> NDArray[np.float32]:
+    def roots(self, environment: Environment, states: Any) -> NDArray[Any]:
         """Observations of real states, `[B, *shape]`."""
         return environment.observe(states)
 

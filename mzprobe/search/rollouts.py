@@ -84,7 +84,7 @@ class RolloutArena:
         capacity: nodes a tree.
     """
 
-    def __init__(self, rollout: Rollout, observations: Float32, capacity: int) -> None:
+    def __init__(self, rollout: Rollout, observations: NDArray[Any], capacity: int) -> None:
         self.horizon = rollout.horizon
         self.from_root = rollout.counted_from == "root"
         self.keys = root_keys(observations, rollout.seed)

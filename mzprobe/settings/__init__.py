@@ -19,7 +19,7 @@ from mzprobe.settings.probes import (
     TargetsConfig,
     simulation_counts,
 )
-from mzprobe.settings.study import StepsConfig, StudyConfig, StudyDataset, StudyRun, load_study, study_runs
+from mzprobe.settings.study import PolicyName, StepsConfig, StudyConfig, StudyDataset, StudyRun, load_study, study_runs
 
 __all__ = [
     "OURS",
@@ -33,6 +33,7 @@ __all__ = [
     "OnlineConfig",
     "OperatorsConfig",
     "PlanningConfig",
+    "PolicyName",
     "ProbeConfig",
     "SearchErrorConfig",
     "SequencesConfig",

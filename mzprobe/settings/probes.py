@@ -1,6 +1,6 @@
 """Settings of the probes, one record each: name, command, help and options of a question."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -11,6 +11,7 @@ from mzprobe.config import (
     NonNegativeInt,
     PositiveInt,
     Rule,
+    Ties,
 )
 
 _MOST_SIMULATIONS = 128
@@ -194,7 +195,7 @@ class OperatorsConfig(ProbeConfig):
     """E, episodes of each rule and N, all from the same starts."""
     states: PositiveInt = 5
     """States of each episode at which the decision is judged."""
-    rules: tuple[Rule, ...] = ("puct", "gumbel", "regularised")
+    rules: tuple[Rule, ...] = get_args(Rule)
     """Search rules that act; none for the agent's own."""
     simulations: Simulations = (2, 4, 8, 16, 50)
     """N, simulations per step, for each rule."""
@@ -280,7 +281,7 @@ class PlanningConfig(ProbeConfig):
     anew, while planning in the learned model, and from unrolled latents while planning in the true one; by default all
     N, and none for an empty list (--set crossed=[]). Both models are stepped then, and not in one kernel, which takes
     several times the work of the others."""
-    ties: Literal["lot", "lowest"] = "lot"
+    ties: Ties = "lot"
     """Which of equal scores the searches select, whatever the agent was trained with (see `search.ties`)."""
     temperature: NonNegative | None = 0.0
     """T of the acting policy: 0 takes the most visited action; without one, the temperature that collected data."""
@@ -307,5 +308,7 @@ def simulation_counts(given: tuple[int, ...] | None, num_actions: int) -> tuple[
     """Numbers of simulations to look at: those given, else 2A and its doubles up to 128."""
     if given is not None:
         return tuple(sorted(set(given)))
-    first = 2 * num_actions
-    return tuple(first << i for i in range(7) if i == 0 or first << i <= _MOST_SIMULATIONS)
+    counts = [2 * num_actions]
+    while 2 * counts[-1] <= _MOST_SIMULATIONS:
+        counts.append(2 * counts[-1])
+    return tuple(counts)

@@ -47,6 +47,9 @@ class StepsConfig(Config):
     inspect: tuple[NonNegativeInt, ...] = ()
 
 
+PolicyName = Literal["behaviour", "prior", "random"]
+
+
 class StudyDataset(Config):
     """Recorded episodes that a study makes for itself, by an agent of its preset and overrides."""
 
@@ -57,7 +60,7 @@ class StudyDataset(Config):
     returns: tuple[float, float] | None = None
     """Smallest and largest mean return that the episodes may have. The agent then has ten checkpoints up to `step`, and
     the earliest whose episodes return that much is recorded; without a range, the checkpoint at `step`."""
-    policy: Literal["behaviour", "prior", "random"] = "behaviour"
+    policy: PolicyName = "behaviour"
     """Who acts: the agent's search, its policy network alone, or nobody (uniform actions)."""
     temperature: NonNegative | None = None
     """T of the search; none for the one that collected data at that step."""

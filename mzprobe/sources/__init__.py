@@ -12,13 +12,15 @@ from mzprobe.errors import UsageError
 from mzprobe.files import NO_AGENT, refuse_absent
 from mzprobe.sources.archives import refuse_cut_off
 from mzprobe.sources.core import Source
-from mzprobe.sources.foreign import FileSource
+from mzprobe.sources.foreign import Adapter, FileSource
 from mzprobe.sources.jimohman import JimOhman
 from mzprobe.sources.lightzero import EARLIER, LightZero
 from mzprobe.sources.michaelnny import MichaelNny
 from mzprobe.sources.mujax import Mujax, RunFolders
 from mzprobe.sources.muzero_general import MuZeroGeneral
 from mzprobe.sources.own import Own
+
+AnySource = str | Source | Adapter | type[Source] | type[Adapter] | None  # one by name, or itself
 
 GROUP = "mzprobe.sources"  # of entry points: a Source, or an Adapter of files
 
@@ -34,7 +36,9 @@ def sources() -> dict[str, Source]:
     return found
 
 
-def find_source(path: Path, *, source: Any = None, given: Sequence[str] = (), allow: Sequence[str] = ()) -> Source:
+def find_source(
+    path: Path, *, source: AnySource = None, given: Sequence[str] = (), allow: Sequence[str] = ()
+) -> Source:
     """The source of the agents at a path.
 
     Args:
@@ -55,7 +59,7 @@ def find_source(path: Path, *, source: Any = None, given: Sequence[str] = (), al
     return found
 
 
-def _found(path: Path, source: Any) -> Source:
+def _found(path: Path, source: AnySource) -> Source:
     if source is not None and not isinstance(source, str):
         return _source_of(source)
     if source is not None and ":" in source:
@@ -82,7 +86,7 @@ def open_agent(
     path: Path | str,
     *,
     step: int | None = None,
-    source: Any = None,
+    source: AnySource = None,
     given: Sequence[str] = (),
     compute: Compute | None = None,
     allow: Sequence[str] = (),

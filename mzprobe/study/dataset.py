@@ -12,7 +12,7 @@ from mzprobe.config import RunConfig
 from mzprobe.datasets.layout import RECORD
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.execution.core import Needs, Report
-from mzprobe.files import canonical_json, read_bytes, remove_leftovers, replace_file
+from mzprobe.files import canonical_json, read_bytes, read_object, remove_leftovers, replace_file
 from mzprobe.locks import held, tidy
 from mzprobe.recording import without_places
 from mzprobe.settings import StudyDataset
@@ -81,7 +81,9 @@ class DatasetTask:
         if not other and step not in records.kept and max(records.kept, default=0) > step:
             other = f"has no checkpoint at step {step}"
         found = {agent: other} if other else {}
-        if out.exists() and (other or _recorded_otherwise(_record_of(out), settings, weights=records.weights(step))):
+        if out.exists() and (
+            other or _recorded_otherwise(read_object(out / RECORD), settings, weights=records.weights(step))
+        ):
             found[out] = "holds another dataset than the study's"
         return found
 
@@ -99,15 +101,6 @@ def _recorded_otherwise(record: Mapping[str, Any], settings: StudyDataset, *, we
     if not isinstance(player, dict) or player.get("training_step") != settings.step:
         return True
     return weights is not None and player.get("weights_sha256") != weights
-
-
-def _record_of(out: Path) -> dict[str, Any]:
-    """The record of a dataset, unverified; nothing where it cannot be read."""
-    try:
-        there = json.loads(read_bytes(out / RECORD, error=MzprobeError, remedy="it is another dataset"))
-    except (MzprobeError, ValueError, RecursionError):
-        return {}
-    return there if isinstance(there, dict) else {}
 
 
 def dataset_agent(checkpoints: Path, study: str, settings: StudyDataset) -> Path:
@@ -179,7 +172,7 @@ def make_dataset(
         collect(player, out, episodes=settings.episodes, seed=settings.seed, command=command)
     made = {**made_by(player, seed=settings.seed), "episodes": settings.episodes}
     wanted = json.loads(canonical_json({**made, "environment": asdict(player.environment.spec)}))
-    there = _record_of(out)
+    there = read_object(out / RECORD)
     if {key: there.get(key) for key in wanted} != wanted:
         raise UsageError(
             f"{out} holds another dataset than the study's: remove it, or choose another folder with --datasets"
@@ -195,10 +188,7 @@ def record_path(analyses: Path, study: str) -> Path:
 
 def dataset_sha256(analyses: Path, study: str) -> str | None:
     """SHA-256 of a study's dataset as it was recorded last, or None where no record says it."""
-    try:
-        found = json.loads(record_path(analyses, study).read_bytes())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+    found = read_object(record_path(analyses, study)).get("sha256")
     return found if isinstance(found, str) else None
 
 

@@ -20,8 +20,8 @@ from mzprobe.probes.registry import PROBES
 from mzprobe.settings import StudyConfig, StudyRun
 from mzprobe.sources.own import load_agent
 from mzprobe.study.price import steps_played, training_seconds
-from mzprobe.study.tasks import TRAIN
 from mzprobe.study.todo import AgentToDo, TableToDo
+from mzprobe.study.training import TRAIN
 from mzprobe.trust import modules_of
 
 

@@ -3,24 +3,23 @@
 Nothing is written, locked or verified. Training steps are those of the last saved state.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from mzprobe.checkpoints import RECORD, SEED_NAME, seed_of, step_of, steps_of
 from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.files import read_object
 from mzprobe.locks import in_use
 from mzprobe.settings import StudyConfig, StudyDataset, StudyRun
 from mzprobe.study.dataset import dataset_agent, record_path
-from mzprobe.study.timing import NAME as TIMING
 from mzprobe.study.todo import TableToDo, study_todo
-from mzprobe.tables import TABLE_NAME, read_record
+from mzprobe.tables import TABLE_NAME, TIMING, read_record
 from mzprobe.training.clock import FILE as TIMES
-from mzprobe.training.resume import states_of
+from mzprobe.training.resume import states_of, step_of_state
 
 # Of what no command is at: waiting where the study runs, else not begun, or stopped before its last training step;
 # other settings where what lies there is not the study's.
@@ -127,7 +126,7 @@ def status_of_study(
 def _dataset(settings: StudyDataset, study: str, checkpoints: Path, analyses: Path, datasets: Path) -> AgentStatus:
     """The agent whose episodes a study records; its one table says of how many."""
     try:
-        recorded = int(_json(record_path(analyses, study)).get("episodes", 0))
+        recorded = int(read_object(record_path(analyses, study)).get("episodes", 0))
     except (TypeError, ValueError):
         recorded = 0
     table = TableStatus(
@@ -193,9 +192,9 @@ def _table(probe: str, path: Path, wanted: Sequence[int] | None) -> TableStatus:
 
 def _agent(label: str, folder: Path, steps: int | None, tables: tuple[TableStatus, ...]) -> AgentStatus:
     kept, states = steps_of(folder), states_of(folder)
-    saved = _json(states[-1] / "state.json") if states else {}
-    record = _json(kept[-1] / RECORD) if kept else {}
-    step = max([step_of(path) for path in kept[-1:]] + [int(path.name[:8]) for path in states[-1:]], default=0)
+    saved = read_object(states[-1] / "state.json") if states else {}
+    record = read_object(kept[-1] / RECORD) if kept else {}
+    step = max([step_of(path) for path in kept[-1:]] + [step_of_state(path) for path in states[-1:]], default=0)
     config = (saved or record).get("config", {})
     steps = config.get("training", {}).get("steps") if steps is None else steps
     training, metrics = in_use(folder) is not None, record.get("metrics", {})
@@ -229,7 +228,7 @@ def _standing(training: bool, step: int, steps: int | None, begun: bool, tables:
 
 def _rate(folder: Path, step: int) -> float | None:
     """Training steps a second from the last checkpoint before the saved state to that."""
-    times = _json(folder / TIMES)
+    times = read_object(folder / TIMES)
     try:
         now = sum(times["now"]["seconds"].values())
         rows = [(row["training_step"], sum(row["seconds"].values())) for row in times["rows"]]
@@ -245,12 +244,3 @@ def _age(path: Path) -> float:
         return max(0.0, time.time() - path.stat().st_mtime)
     except OSError:
         return 0.0
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """What a file says now; nothing where it is gone, or not what it should be."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -17,12 +17,11 @@ from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.study.dataset import DatasetTask
 from mzprobe.study.timing import write_timing
 from mzprobe.study.todo import AgentToDo, TableToDo
-from mzprobe.study.training import SECONDS, train_agent
+from mzprobe.study.training import SECONDS, TRAIN, train_agent
 from mzprobe.training.replay import bytes_of_buffer
 from mzprobe.training.trainer import Trainer
 from mzprobe.trust import modules_of
 
-TRAIN = "train"  # a phase, and the end of a task's name
 PROCESS = 600 << 20  # bytes of a process that has imported all that a task needs, about
 
 

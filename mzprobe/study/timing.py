@@ -17,11 +17,10 @@ from mzprobe.locks import held
 from mzprobe.probes.sampling import AGENT_UNITS
 from mzprobe.provenance import versions
 from mzprobe.recording import without_places
-from mzprobe.tables import Table, continued, table_path, write_table
+from mzprobe.tables import TIMING, Table, continued, table_path, write_table
 from mzprobe.training.clock import FILE, PARTS
 from mzprobe.values import whole
 
-NAME = "timing"
 UNITS = {
     "seed": AGENT_UNITS["seed"],
     "training_step": AGENT_UNITS["training_step"],
@@ -57,7 +56,7 @@ def write_timing(agent: Path, analyses: Path, *, command: str, overwrite: bool =
     last = read_checkpoint(steps_of(agent)[-1])
     frame = timing_rows(source).assign(seed=last.seed)[list(UNITS)]
     record: dict[str, Any] = {
-        "probe": NAME,
+        "probe": TIMING,
         "run": last.run,
         "seed": last.seed,
         "settings": {},
@@ -67,7 +66,7 @@ def write_timing(agent: Path, analyses: Path, *, command: str, overwrite: bool =
         "commands": {str(step): command for step in sorted(set(frame["training_step"]))},
         **({"dataset": without_places(last.dataset)} if last.dataset else {}),
     }
-    path = table_path(analyses, last.run, NAME, last.seed)
+    path = table_path(analyses, last.run, TIMING, last.seed)
     with held(path):
         _write(path, Table(frame=frame, units=UNITS, record=record), overwrite=overwrite)
         remove_leftovers(path.parent, path.name)

@@ -24,12 +24,9 @@ from mzprobe.recording import without_places
 from mzprobe.settings import ProbeConfig, StudyConfig, StudyRun
 from mzprobe.study.dataset import dataset_sha256
 from mzprobe.study.there import Records
-from mzprobe.study.timing import NAME as TIMING
-from mzprobe.tables import differing, read_record, table_path
+from mzprobe.tables import TIMING, differing, read_record, table_path
 from mzprobe.training.clock import FILE as TIMES
-from mzprobe.training.resume import states_of
-
-_PARTS = ("settings", "config", "dataset", "compute", "versions")  # of a record, that make its numbers
+from mzprobe.training.resume import states_of, step_of_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,10 +147,10 @@ class _Expected:
 
 def _expected(study: StudyConfig, run: StudyRun, compute: Compute, analyses: Path, *, renewed: bool) -> _Expected:
     training = run.config.training
-    name = run.name.removesuffix(f"-{run.variant}")
-    own = study.dataset is not None and Path(run.config.dataset.path or "").name == name
+    study_name = run.name.removesuffix(f"-{run.variant}")
+    own = study.dataset is not None and Path(run.config.dataset.path or "").name == study_name
     return _Expected(
-        dataset=("" if renewed else dataset_sha256(analyses, name)) if own else None,
+        dataset=("" if renewed else dataset_sha256(analyses, study_name)) if own else None,
         config=without_places(run.config.model_dump(mode="json")),
         versions=versions(run.config.environment.name),
         compute=compute.record(),
@@ -170,7 +167,7 @@ def _agent(run: StudyRun, seed: int, expected: _Expected, checkpoints: Path, ana
     records = Records.of(folder)
     kept = records.kept
     other = records.unlike(expected.config, dataset=expected.dataset)
-    step = max([*kept, *(int(state.name[:8]) for state in states_of(folder)[-1:])], default=0)
+    step = max([*kept, *(step_of_state(state) for state in states_of(folder)[-1:])], default=0)
     timing = table_path(analyses, run.name, TIMING, seed)
     new = {"settings": {}, "config": expected.config, "versions": expected.versions, **records.made_with}
     saved = bool(kept) and not other and _is_saved(folder, kept, run.config.training.steps)
@@ -178,8 +175,8 @@ def _agent(run: StudyRun, seed: int, expected: _Expected, checkpoints: Path, ana
     if other:
         records = Records({})  # the tables are to be those of an agent to come
     tables = [
-        _table(name, settings, dumped, steps, records, expected, analyses, run, seed)
-        for name, settings, dumped, steps in expected.probes
+        _table(probe, settings, dumped, steps, records, expected, analyses, run, seed)
+        for probe, settings, dumped, steps in expected.probes
     ]
     if other:
         tables = [_of_another(table) for table in tables]
@@ -208,7 +205,7 @@ def _is_saved(folder: Path, kept: Mapping[int, Path], steps: int) -> bool:
     states = states_of(folder)
     if max(kept) < steps or len(states) > 1 or leftovers(folder) or leftovers(folder / "resume"):
         return False
-    return not states or int(states[0].name[:8]) >= max(kept)
+    return not states or step_of_state(states[0]) >= max(kept)
 
 
 def _is_timed(folder: Path, kept: Mapping[int, Path], timing: Path, new: Mapping[str, Any]) -> bool:
@@ -283,16 +280,11 @@ def _there(
             return "is rounded, as results that are shipped, and its agent is not here", True, every
         if missing:
             return "is rounded, so that nothing can be added to it", True, missing
-    unlike = "" if _equal(record, new) else differing(record, new)
+    unlike = differing(record, new)
     columns = probe.odd_columns(record["units"])
     if columns and not unlike:
         unlike = f"columns ({', '.join(columns)})"
     return (f"was made with other {unlike}", False, every) if unlike else ("", False, missing)
-
-
-def _equal(record: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two records need no closer look."""
-    return all(record.get(part) == new.get(part) for part in _PARTS)
 
 
 def _missing(path: Path, probe: Question, there: set[int], every: Mapping[int, int]) -> dict[int, int]:

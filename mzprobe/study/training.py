@@ -7,6 +7,7 @@ from mzprobe.execution.core import Report
 from mzprobe.training.trainer import Progress, Trainer
 
 SECONDS = 0.2  # between reports
+TRAIN = "train"  # a phase, and the end of a task's name
 
 
 def train_agent(trainer: Trainer, label: str, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
@@ -31,6 +32,6 @@ def train_agent(trainer: Trainer, label: str, report: Callable[[Report], None], 
         reported = time.monotonic()
         trainer.stop = must_stop()
         steps = {"done": progress.step, "total": progress.steps}
-        report(Report(label=label, phase="train", **steps, note=progress.note))
+        report(Report(label=label, phase=TRAIN, **steps, note=progress.note))
 
     trainer.train(trained)

@@ -122,14 +122,14 @@ class Online:
             size = self.reanalysed_at_once
             in_turn = self.config.reanalyse.positions == "in_turn"
             while in_turn and self.counts.due(self.config.reanalyse.fraction) >= size:
-                self.counts.reanalysed += self.reanalyser.refresh(self._turn(step, size), size)
+                self.counts.reanalysed += self.reanalyser.renew_in_turn(self._turn(step, size), size)
         return [float(episode.rewards.sum()) for episode in episodes]
 
     def sample(self, step: int) -> tuple[list[Drawn], Batch]:
         """A batch by priority, the agent's own positions before the demonstrations."""
         if self.demonstrations is not None and self.config.dataset.share_at(step) > 0:
-            self._renew(self.demonstrations, step)
-        B, shown = self.config.training.batch_size, self._shown(step)
+            self._follow_demonstrations(self.demonstrations, step)
+        B, shown = self.config.training.batch_size, self._demonstrations_in_batch(step)
         due = self.counts.due(self.config.reanalyse.fraction)
         drawn, batches = [], []
         for replay, count in ((self.replay, B - shown), (self._demonstrated, shown)):
@@ -192,7 +192,7 @@ class Online:
             return np.resize(np.array(training.temperature_ladder), training.environments)
         return training.temperature(step)
 
-    def _shown(self, step: int) -> int:
+    def _demonstrations_in_batch(self, step: int) -> int:
         """Demonstrations in the batch of a training step: their share, its rounding carried over to the next batch."""
         if self.demonstrations is None:
             return 0
@@ -216,14 +216,14 @@ class Online:
         self.credit -= size
         return self._demonstrated
 
-    def _renew(self, demonstrations: Feed, step: int) -> None:
+    def _follow_demonstrations(self, demonstrations: Feed, step: int) -> None:
         """Streams demonstrations; where no search makes them anew, at least their values follow the network."""
         count = self.config.dataset.targets_per_step
         with self.clock.part("reanalyse"):
             if not demonstrations.resident:
                 demonstrations.advance(count, cloned_targets(self.reanalyser), step=step)
             elif self.config.reanalyse.fraction == 0:
-                self.reanalyser.refresh(demonstrations.replay, count, searched=False)
+                self.reanalyser.renew_in_turn(demonstrations.replay, count, searched=False)
 
 
 class Offline:

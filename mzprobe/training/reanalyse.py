@@ -103,7 +103,7 @@ class Reanalyser:
         """Values `[M]` of the target network, or of the one that is searched in where there is none; no search."""
         return self._evaluate(observations)[1]
 
-    def refresh(self, replay: Replay, count: int, *, searched: bool = True) -> int:
+    def renew_in_turn(self, replay: Replay, count: int, *, searched: bool = True) -> int:
         """Makes the targets of `count` stored positions anew, or of all where there are fewer; gives how many.
 
         Args:
@@ -114,16 +114,16 @@ class Reanalyser:
         return self.renew(replay, replay.stale(count), searched=searched)
 
     def renew(self, replay: Replay, slots: NDArray[np.int64], *, searched: bool = True) -> int:
-        """Makes the targets of slots `[M]` anew, as `refresh` does; gives how many."""
+        """Makes the targets of slots `[M]` anew, as `renew_in_turn` does; gives how many."""
         if len(slots):
             observations = replay.observations[slots]
             if searched:
                 true = self.config.training.plan_in == "true"
                 states = states_at(self.environment, replay, slots) if true else None
                 policies, root_values = self.search_targets(observations, states=states, legal=replay.legal_at(slots))
-                replay.refresh(slots, root_values, policies)
+                replay.take_targets(slots, root_values, policies)
             else:
-                replay.refresh(slots, self.evaluate_targets(observations))
+                replay.take_targets(slots, self.evaluate_targets(observations))
         return len(slots)
 
     def at_step(self, step: int) -> None:

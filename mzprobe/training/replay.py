@@ -204,7 +204,7 @@ class Replay:
         """Legal actions of slots `[M]`, `[M, A]`; None where they are not kept."""
         return self.legal[slots] if len(self.legal) else None
 
-    def refresh(self, slots: Int64, root_values: Float64, policies: Float64 | None = None) -> None:
+    def take_targets(self, slots: Int64, root_values: Float64, policies: Float64 | None = None) -> None:
         """Takes new root values `[M]` and policies `[M, A]` of slots `[M]`; value targets that they bootstrap follow.
 
         Priorities stay until the position is sampled again.

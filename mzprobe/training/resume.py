@@ -33,7 +33,7 @@ from mzprobe.training.frames import Files
 Arrays = dict[str, NDArray[Any]]
 _FRAMES = "frames"
 _REMEDY = "copy it back, or train under another --name; the checkpoints beside it are not affected"
-_NAME = re.compile(r"\d{8}-\d{10}")
+_NAME = re.compile(r"(\d{8,})-(\d{10,})")
 
 
 def save_resume(
@@ -133,4 +133,10 @@ def is_state(folder: Path) -> bool:
 def states_of(agent: Path) -> list[Path]:
     """The states in an agent's folder, the latest last."""
     folder = agent / "resume"
-    return sorted(p for p in folder.iterdir() if _NAME.fullmatch(p.name)) if folder.is_dir() else []
+    found = [p for p in folder.iterdir() if _NAME.fullmatch(p.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda state: [int(number) for number in state.name.split("-")])
+
+
+def step_of_state(state: Path) -> int:
+    """The training step in the name of a state's folder."""
+    return int(state.name.partition("-")[0])

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe._kernel import borrowing, kernel
-from mzprobe.networks.fused.mlp_kernels import exponentials, lanes_of, layer_lanes, mean_atoms, softmax_lanes
+from mzprobe.networks.fused.mlp_kernels import (
+    exponentials,
+    lanes_of,
+    layer_lanes,
+    mean_atoms,
+    place_action,
+    softmax_lanes,
+)
 from mzprobe.networks.fused.transposes import transpose
 from mzprobe.networks.support import Axis
 
@@ -152,14 +159,6 @@ def _step(weights: ChainWeights, room: Room, rewards: Float64) -> None:
     _scale(room.z, weights)
 
 
-@borrowing
-def _act(room: Room, i: int, action: int) -> None:
-    """Writes a lane's action, one-hot, below its latent."""
-    L = room.z.shape[0]
-    for a in range(room.policy.shape[0]):
-        room.x[L + a, i] = np.float32(1) if a == action else np.float32(0)
-
-
 @kernel
 def represent_chains(weights: ChainWeights, observations: Float32, latents: Float32) -> None:
     """h_theta: observations `[B, size]`; latents `[B, L]` are filled in place."""
@@ -183,7 +182,7 @@ def step_chains(weights: ChainWeights, latents: Float32, actions: Int64, followi
         count = min(lanes, B - first)
         transpose(latents[first : first + count], room.x[: latents.shape[1], :count])
         for i in range(count):
-            _act(room, i, actions[first + i])
+            place_action(room.x, latents.shape[1], i, actions[first + i])
         _step(weights, room, rewards[first : first + count])
         transpose(room.z[:, :count], following[first : first + count])
 
@@ -203,7 +202,7 @@ def roll_chains(weights: ChainWeights, latents: Float32, actions: Int64, rewards
             for j in range(L):
                 room.x[j] = room.z[j]
             for i in range(count):
-                _act(room, i, actions[first + i, t])
+                place_action(room.x, L, i, actions[first + i, t])
             _step(weights, room, now[:count])
             for i in range(count):
                 rewards[first + i, t] = now[i]

@@ -103,7 +103,8 @@ class KernelEngine(_CompiledEngine):
     """An `MLPNetwork`; follows its training in place."""
 
     def __init__(self, fused: FusedWeights) -> None:
-        self.weights, self.support = weights, support = fused
+        self._fused = fused
+        weights, support = self.weights, self.support = fused
         self.axis = support.axis
         first, latent, policy = weights.representation.w1, weights.representation.w2, weights.policy.w2
         super().__init__(
@@ -115,11 +116,11 @@ class KernelEngine(_CompiledEngine):
 
     def fused_search(self) -> FusedWeights | None:
         """As in the protocol."""
-        return FusedWeights(self.weights, self.support)
+        return self._fused
 
     def fused_gradient(self) -> FusedWeights | None:
         """As in the protocol."""
-        return FusedWeights(self.weights, self.support)
+        return self._fused
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """As in the protocol, in float64."""

@@ -240,11 +240,10 @@ def step_block(weights: MLPWeights, block: Block) -> None:
 
 
 @borrowing
-def place_action(block: Block, i: int, action: int) -> None:
-    """Writes a lane's action, one-hot, below its latent in `block.x`."""
-    L = block.z.shape[0]
-    for a in range(block.policy.shape[0]):
-        block.x[L + a, i] = np.float32(1) if a == action else np.float32(0)
+def place_action(x: Float32, L: int, i: int, action: int) -> None:
+    """Writes a lane's action, one-hot, below its latent of L entries."""
+    for a in range(x.shape[0] - L):
+        x[L + a, i] = np.float32(1) if a == action else np.float32(0)
 
 
 @borrowing
@@ -318,7 +317,7 @@ def step_all(
         count = min(lanes, B - first)
         transpose(latents[first : first + count], block.x[:L, :count])
         for i in range(count):
-            place_action(block, i, actions[first + i])
+            place_action(block.x, L, i, actions[first + i])
         step_block(weights, block)
         transpose(block.z[:, :count], following[first : first + count])
         reward_block(weights, axis, block, reward[first : first + count])
@@ -338,7 +337,7 @@ def roll_all(weights: MLPWeights, axis: Axis, latents: Float32, actions: Int64, 
             for j in range(L):
                 block.x[j] = block.z[j]
             for i in range(count):
-                place_action(block, i, actions[first + i, t])
+                place_action(block.x, L, i, actions[first + i, t])
             step_block(weights, block)
             reward_block(weights, axis, block, r[:count])
             for i in range(count):
