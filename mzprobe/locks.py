@@ -161,6 +161,8 @@ def holder(path: Path) -> Holder | None:
 def _written_in(file: Path) -> Holder | None:
     """Who wrote into a lock's file, as far as it can be read."""
     try:
+        if not file.is_file():  # whoever opens a pipe waits for its writer
+            return None
         found = json.loads(file.read_text("utf-8"))
         begun, command = str(found.get("begun", "")), str(found.get("command", ""))
         return Holder(file=file, process=int(found["process"]), host=str(found["host"]), begun=begun, command=command)

@@ -125,6 +125,7 @@ class StateRecord(Record):
     last_losses: dict[str, float]
     beyond_support: BeyondRecord
     experience: Json
+    compute: dict[str, str] = Field(default_factory=dict)  # older ones do not say it
     files: list[Digest] = Field(default_factory=list)
     arrays_sha256: Digest
 

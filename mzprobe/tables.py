@@ -249,7 +249,7 @@ def tables_in(folder: Path) -> list[Path]:
 def settings_beside(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """One table of each question in a run's folder, and the settings in its record; what cannot be read is left out."""
     firsts = (next(iter(tables_in(folder)), None) for folder in sorted(run.glob("*")))
-    for path in (one for one in firsts if one is not None):
+    for path in (one for one in firsts if one is not None and one.is_file()):
         try:
             record = json.loads(pq.read_schema(path).metadata[_RECORD])
             yield path, dict(record["settings"])

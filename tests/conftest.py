@@ -1,11 +1,14 @@
 """A configuration small enough to train in a second, an agent trained on it, and ways to run the command line."""
 
+import os
+import signal
 import sys
 from contextlib import nullcontext
 
 import gymnasium
 import pytest
 from forks import Forks, everything
+from hypothesis import settings
 from killed import CASES, begin, copied
 
 from mzprobe import cli
@@ -14,6 +17,12 @@ from mzprobe.errors import Interrupted
 from mzprobe.threads import limited_threads
 from mzprobe.training.trainer import Trainer
 
+for _name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES", "RAY_ADDRESS"):
+    os.environ.pop(_name, None)  # before rich and ray read them: what is said is compared
+settings.register_profile("mzprobe", deadline=None)  # a shared machine may take a second for what takes a moment
+settings.load_profile("mzprobe")
+
+SECONDS = 60  # before a command is taken to hang
 TINY = {
     "network.hidden": 16,
     "network.latent": 8,
@@ -38,6 +47,19 @@ def compiled_without_a_word():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mzprobe._kernel.compiling_told", lambda _: nullcontext())
         yield
+
+
+@pytest.fixture
+def in_time():
+    """Fails a test whose command waits for something that never comes, from when it is called."""
+
+    def hangs(_number, _frame):
+        pytest.fail(f"it takes more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    yield lambda: signal.alarm(SECONDS)
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import mzprobe
 from mzprobe import cli
@@ -18,18 +19,7 @@ from mzprobe.locks import held
 from mzprobe.recording import code
 from mzprobe.tables import read_table
 
-COMMANDS = (
-    "train",
-    "eval-online",
-    "eval-horizon",
-    "eval-sequences",
-    "cross-matrix",
-    "eval-search-error",
-    "eval-planning",
-    "collect",
-    "figures",
-    "study",
-)
+COMMANDS = tuple(get_command(cli.app).commands)
 
 
 @pytest.fixture(autouse=True)

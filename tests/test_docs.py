@@ -7,12 +7,16 @@ import ast
 import re
 import shlex
 import sys
+from contextlib import suppress
 
+import click
 import foreign_networks
 import pytest
 from mutations import FAULTS, ROOT
+from typer.main import get_command
 
 import mzprobe
+from mzprobe import cli
 from mzprobe.claims import CLAIMS
 from mzprobe.probes.registry import PROBES
 from mzprobe.study import timing
@@ -219,10 +223,25 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, folder, request, cap
 
 def commands(page):
     """The commands of mzprobe that a page says to type, without what is set before them."""
-    text = PAGES[page].read_text("utf-8")
+    text = re.sub(r"\\\n +", "", PAGES[page].read_text("utf-8"))  # one line of what goes on in the next
     return [
-        shlex.split(line)[1:] for line in re.findall(r"^    (?:PYTHONPATH=. )?(mzprobe .*)$", text, flags=re.MULTILINE)
+        shlex.split(line, comments=True)[1:]
+        for line in re.findall(r"^    (?:PYTHONPATH=. )?(mzprobe .*)$", text, flags=re.MULTILINE)
     ]
+
+
+COMMANDS = get_command(cli.app).commands
+TYPED = [(page, command) for page in PAGES for command in commands(page)]
+TYPED += [("help", shlex.split(one.epilog.removeprefix("Example: "))[1:]) for one in COMMANDS.values() if one.epilog]
+
+
+@pytest.mark.parametrize(("page", "command"), TYPED, ids=[f"{page}: {' '.join(words)}" for page, words in TYPED])
+def test_what_is_to_be_typed_can_be_typed(page, command):
+    name, *words = command
+    if (page, name) == ("docs/questions.md", "eval-sureness"):  # of the page's own package
+        pytest.skip("only where that package is installed")
+    with suppress(click.exceptions.Exit):  # of --version
+        COMMANDS[name].make_context(name, words)
 
 
 @pytest.mark.slow

@@ -4,12 +4,12 @@ import brute
 import numpy as np
 import pytest
 from agents import made_agent
-from brute import TabularNetwork, wrong_network
+from brute import TabularNetwork, small_mdp, wrong_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mzprobe.behaviour import PriorPolicy, action_values
-from mzprobe.envs import TabularEnvironment, random_mdp
+from mzprobe.envs import TabularEnvironment
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.probes.improvement import UNITS, measure_improvement
 from mzprobe.probes.sampling import draw_states, rollout_seed
@@ -17,10 +17,6 @@ from mzprobe.search import Rollout
 from mzprobe.settings import ImprovementConfig
 
 CELL = ["model", "prior", "leaf", "simulations"]
-
-
-def small_mdp(seed, *, num_actions=2):
-    return random_mdp(seed, num_states=6, num_actions=num_actions, terminal_fraction=0.3, time_limit=6)
 
 
 def valued(env, network, state, action, steps):

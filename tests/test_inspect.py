@@ -9,11 +9,11 @@ import brute
 import numpy as np
 import pytest
 from agents import made_agent
-from brute import TabularPolicy, oracle, random_policy, wrong_network
+from brute import TabularPolicy, oracle, random_policy, small_mdp, wrong_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mzprobe.envs import CartPole, random_mdp
+from mzprobe.envs import CartPole
 from mzprobe.errors import UsageError
 from mzprobe.probes.horizon import measure_horizon
 from mzprobe.probes.inspect import SEQUENCE_PARTS, UNITS, chosen_states, measure_inspect, sequence_length
@@ -23,10 +23,6 @@ from mzprobe.sources import open_agent
 from mzprobe.tables import read_table
 
 ALL = InspectConfig(states=5, episodes=2, at=(0, 1, 2, 3, 4), rollouts=2, steps=5, seed=1)
-
-
-def small_mdp(seed, *, num_actions=2):
-    return random_mdp(seed, num_states=6, num_actions=num_actions, terminal_fraction=0.3, time_limit=6)
 
 
 def inspected(seed, *, num_actions=2, network=None, config=ALL, policy=None):

@@ -102,6 +102,22 @@ def test_a_restored_learner_takes_the_same_step_bit_for_bit(fused):
     assert weights_of(learner).numpy().tobytes() == weights_of(restored).numpy().tobytes()
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_gradients_are_clipped_and_weights_decay_as_the_settings_say(fused):
+    def first(**settings):
+        learner = small_learner(fused=fused, learning_rate=0.01, **settings)
+        before = weights_of(learner)
+        losses, _ = learner.step(random_batch(0, B=8, K=3, A=2), 0)
+        moments = [x.astype(np.float64) for name, x in learner.state().items() if name.endswith("exp_avg")]
+        return before, weights_of(learner), math.sqrt(sum((x**2).sum() for x in moments)), losses["gradient_norm"]
+
+    _, plain, whole, norm = first(weight_decay=0.0, gradient_clip=1e9)
+    assert whole == pytest.approx(0.1 * norm, rel=1e-4)  # the first moment is a tenth of the gradient
+    assert first(weight_decay=0.0, gradient_clip=norm / 4)[2] == pytest.approx(0.025 * norm, rel=1e-3)
+    before, decayed, *_ = first(weight_decay=2.0, gradient_clip=1e9)
+    torch.testing.assert_close(plain - decayed, 0.02 * before, rtol=1e-3, atol=1e-6)
+
+
 class Dropping(MLPNetwork):
     """A network with a layer that draws lots in training."""
 

@@ -36,6 +36,19 @@ def test_a_look_says_whose_agent_it_is_and_that_it_plays_like_chance(run_cli, fi
     assert code == ("plays like chance" in said)
 
 
+@pytest.mark.parametrize(("more", "code"), [(0.0, 1), (1000.0, 0)])
+def test_the_verdict_is_that_of_the_returns(run_cli, file, monkeypatch, more, code):
+    def played(agent, *, episodes):
+        returns = returns_of(agent, episodes=episodes)
+        return replace(returns, episodes=replace(returns.episodes, returns=returns.chance + more))
+
+    monkeypatch.setattr("mzprobe.sources.returns.returns_of", played)
+    got, _, said = run_cli("look", str(file), "--episodes", 4, *FEW)
+    assert (got, "plays like chance" in said) == (code, bool(code))
+    got, out, _ = run_cli("verify-source", str(file), "--episodes", 4, *FEW)
+    assert (got, out.splitlines()[-1].partition(":")[0]) == (code, "FAILED" if code else "ok")
+
+
 def test_few_episodes_that_beat_chance_are_not_taken_for_a_wrong_adapter(run_cli, file, monkeypatch):
     def few(agent, *, episodes):
         returns = returns_of(agent, episodes=episodes)

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from agents import made_agent
-from brute import TabularNetwork, wrong_network
+from brute import TabularNetwork, small_mdp, wrong_network
 from drawings import golden, legend_of, numbers, points
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_improvement import small_mdp, two_ways, valued
+from test_improvement import two_ways, valued
 
 from mzprobe.behaviour import draw_episode_numbers
 from mzprobe.envs.tabular import TabularStates
@@ -136,3 +136,10 @@ def test_a_row_of_panels_a_question_and_a_line_a_rule():
     ]
     drawn = {line.get_label(): line for line in both.axes[0].lines}
     assert points(drawn["PUCT"]) == {2: 116, 8: 36}
+
+
+def test_a_rule_that_is_named_twice_is_asked_once():
+    env = small_mdp(4)
+    agent = made_agent(env, wrong_network(4, 6, 2))
+    config = OperatorsConfig(episodes=2, states=1, rules=("puct", "puct"), simulations=(2, 2), steps=3)
+    assert len(measure_operators(agent, config)) == 2

@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from agents import made_agent
+from brute import small_mdp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import OracleNetwork, RememberingEnvironment
 
 from mzprobe.behaviour import draw_episode_numbers, play_episodes
-from mzprobe.envs import CartPole, LunarLander, random_mdp
+from mzprobe.envs import CartPole, LunarLander
 from mzprobe.probes.cross import measure_cross
 from mzprobe.probes.equivalence import measure_equivalence
 from mzprobe.probes.horizon import measure_horizon
@@ -41,20 +42,16 @@ def oracle_agent(environment, *, seed=0, step=0):
     return made_agent(remembering, network, step=step, simulations=6, temperature=0.5)
 
 
-def tabular(seed, num_actions=2):
-    return random_mdp(seed, num_states=6, num_actions=num_actions, terminal_fraction=0.3, time_limit=6)
-
-
 ENVIRONMENTS = pytest.mark.parametrize(
     "environment",
-    [tabular(0), tabular(1, num_actions=3), CartPole(time_limit=40), LunarLander(time_limit=80)],
+    [small_mdp(0), small_mdp(1, num_actions=3), CartPole(time_limit=40), LunarLander(time_limit=80)],
     ids=["two", "three", "cartpole", "lander"],
 )
 PLANNED = pytest.mark.parametrize(
     "environment",
     [
-        tabular(0),
-        tabular(1, num_actions=3),
+        small_mdp(0),
+        small_mdp(1, num_actions=3),
         CartPole(time_limit=40),
         pytest.param(LunarLander(time_limit=12), marks=pytest.mark.slow),
     ],
@@ -125,7 +122,7 @@ def test_an_oracle_scores_0_along_every_simulated_trajectory(environment):
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**20), num_actions=st.integers(1, 3), length=st.integers(1, 4))
 def test_an_oracle_scores_0_on_any_table(seed, num_actions, length):
-    agent = oracle_agent(tabular(seed, num_actions), seed=seed)
+    agent = oracle_agent(small_mdp(seed, num_actions), seed=seed)
     assert (measure_horizon(agent, HorizonConfig(**STATES, horizon=length))[HORIZON_ERRORS] == 0).all(axis=None)
     assert (measure_sequences(agent, SequencesConfig(**STATES, length=length))["error"] == 0).all()
     rows = measure_search_error(agent, SearchErrorConfig(**STATES, simulations=(9,), horizon=length))

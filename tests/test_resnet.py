@@ -370,3 +370,11 @@ def test_an_agent_learns_and_goes_on_to_the_same_bits(config, tmp_path, make_tra
     assert contents(pieces.folder) == contents(whole.folder)
     rows = mzprobe.measure(mzprobe.open_agent(whole.folder), "horizon", states=3, episodes=1, horizon=2)
     assert rows["error"].notna().all()
+
+
+def test_batch_statistics_move_by_the_momentum_of_the_configuration():
+    config = ResNetConfig(channels=4, head_channels=2, head_hidden=8, momentum=0.3)
+    network = build(config, make("minatar-breakout").spec, torch.Generator())
+    norms = [one.momentum for one in network.modules() if isinstance(one, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d)]
+    assert norms
+    assert set(norms) == {0.3}

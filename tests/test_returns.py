@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from agents import made_agent
-from brute import TabularNetwork, wrong_network
+from brute import TabularNetwork, small_mdp, wrong_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,10 +35,6 @@ from mzprobe.sources.own import load_agent
 
 CELL = ["model", "prior", "prior_at", "leaf", "horizon", "counted_from", "simulations", "temperature"]
 PRIORS = (("policy", "latent"), ("policy", "state"), ("uniform", "none"))
-
-
-def small_mdp(seed, *, num_actions=2):
-    return random_mdp(seed, num_states=6, num_actions=num_actions, terminal_fraction=0.3, time_limit=6)
 
 
 def numbers_of(agent, config):

@@ -42,6 +42,13 @@ CONFIGS = {
     "inspect": InspectConfig(states=3, episodes=1, horizon=2, rollouts=2, steps=5),
     "operators": OperatorsConfig(episodes=2, states=2, simulations=(2,), steps=5),
 }
+WITH_STORED = {"targets"}  # needs what the tiny agent has not kept; tests of its own
+
+
+def test_all_questions_are_among_these():
+    assert {*CONFIGS, *WITH_STORED} == {*PROBES}
+
+
 SAMPLED_CROSS = CrossConfig(states=3, episodes=1, horizon=3, enumerate_up_to=0, sequences=5)
 EVERY_PROBE = pytest.mark.parametrize("name", CONFIGS)
 STEPS = (0, 20, 40)

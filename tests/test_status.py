@@ -234,3 +234,25 @@ def test_the_command_shows_a_study_and_a_run_and_ends_its_watch_when_all_is_done
 def test_a_run_without_a_study_is_seen(folder):
     found = status_of_run("tiny", checkpoints=folder / "checkpoints", analyses=folder / "analyses")
     assert [(t.probe, t.done, t.wanted) for t in found.agents[0].tables] == [("horizon", 3, None), ("online", 3, None)]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"config": null}',
+        '{"config": {"training": 3}}',
+        '{"recent": ["x"]}',
+        '{"evaluations": [1]}',
+        '{"metrics": []}',
+        '{"last_losses": {"value_loss": "x"}}',
+        '{"last_losses": 3}',
+    ],
+)
+def test_records_that_are_none_are_no_reason_to_stop(run_cli, tmp_path, monkeypatch, record):
+    monkeypatch.chdir(tmp_path)
+    for name in ("step-0000000/checkpoint.json", "resume/00000000-0000000000/state.json"):
+        path = tmp_path / "checkpoints" / "odd" / "seed-0" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(record)
+    code, _, said = run_cli("status", "odd")
+    assert (code, said) == (0, "")

@@ -219,3 +219,11 @@ def test_both_engines_read_the_same_distribution(agent):
     assert_close(found[0].sum(dim=1), torch.ones(70), rtol=0, atol=1e-5)
     values = [engine.predict(engine.represent(observations))[1] for engine in engines]
     assert_close(loaded.network.support.scalar(torch.log(found[0])).double(), values[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(5, 5), (0, None)])
+def test_a_checkpoint_keeps_as_many_positions_as_the_settings_say(tmp_path, tiny_config, make_trainer, asked, kept):
+    trainer = make_trainer(tiny_config("training.steps=20", f"training.audited_positions={asked}"), tmp_path)
+    trainer.train()
+    targets = read_checkpoint(tmp_path / "tiny" / "seed-0" / "step-0000020").targets
+    assert (None if targets is None else len(targets.times)) == kept

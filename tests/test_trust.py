@@ -130,6 +130,16 @@ def test_presets_of_a_path_name_no_code_but_the_user_may(planted, run_cli, tmp_p
     assert (code, planted.exists()) == (0, True)
 
 
+def test_a_file_s_own_environment_named_again_keeps_its_options_and_what_they_name(tmp_path):
+    preset = tmp_path / "mine.toml"
+    preset.write_text('[environment]\nname = "gym:CartPole-v1"\noptions = { env_id = "planted_code:Mine-v0" }\n')
+    for given in ([], ["environment.name=gym:CartPole-v1"]):
+        with pytest.raises(UsageError, match="names code to run, 'planted_code:Mine-v0'"):
+            load_preset(str(preset), given)
+    for other in ("cartpole", "gym:Acrobot-v1"):
+        assert load_preset(str(preset), [f"environment.name={other}"]).environment.options == {}
+
+
 def test_a_study_names_no_code(planted, run_cli, tmp_path):
     study = tmp_path / "mine.toml"
     for where in (

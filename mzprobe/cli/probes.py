@@ -39,7 +39,7 @@ def options_of(settings: type[ProbeConfig]) -> Iterator[Parameter]:
 def _help(name: str, field: FieldInfo) -> str:
     """A field's description, its choices and its default; `--set` gives what no option can."""
     said = [" ".join((field.description or "").split())]
-    choices = [str(one) for one in _choices(field.annotation)]
+    choices = [str(one) for one in choices_of(field.annotation)]
     default = field.get_default(call_default_factory=True)
     if choices:
         said.append(f"One of {', '.join(choices)}.")
@@ -51,13 +51,13 @@ def _help(name: str, field: FieldInfo) -> str:
     return " ".join([*said, f"[default: {shown or 'none'}]"])
 
 
-def _choices(annotation: Any) -> Iterator[Any]:
+def choices_of(annotation: Any) -> Iterator[Any]:
     """The words of a Literal anywhere in a type."""
     for part in get_args(annotation):
         if get_origin(annotation) is Literal:
             yield part
         elif get_origin(annotation) in (Union, types.UnionType, Annotated, tuple):
-            yield from _choices(part)
+            yield from choices_of(part)
 
 
 def option_type(field: FieldInfo) -> Any:

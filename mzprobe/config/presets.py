@@ -1,12 +1,13 @@
 """Configurations made from presets, with overrides on top."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mzprobe.config.base import AnyConfig, keys, set_key, validated
 from mzprobe.config.network import keys_for_kind, network_kind
 from mzprobe.config.run import RunConfig
 from mzprobe.errors import UsageError
+from mzprobe.names import GYM
 from mzprobe.toml import key_and_value, read_toml
 from mzprobe.trust import refuse_code
 
@@ -37,10 +38,7 @@ def preset_with(
     """
     values = read_toml(preset, "presets")
     if allow is not None:
-        given = {key for key, _ in overrides}
-        sections = {"environment": "environment.name", "network": "network.kind"}  # what is replaced is not run
-        own = {name: values[name] for name, key in sections.items() if name in values and key not in given}
-        refuse_code(own, allow=allow, source=preset)
+        refuse_code(_own_of(values, dict(overrides)), allow=allow, source=preset)
     environment = values.get("environment")
     if isinstance(environment, dict):
         named = environment.get("name")
@@ -54,6 +52,19 @@ def preset_with(
     config = validated(RunConfig, values, source)
     _refuse_idle_keys(config, source)
     return config
+
+
+def _own_of(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of a file that may name code, without what is given in its place and so is not run."""
+    own = {name: values[name] for name in ("environment", "network") if name in values}
+    if "network.kind" in given:
+        own.pop("network", None)
+    file = own.get("environment")
+    if "environment.name" in given and isinstance(file, dict):
+        stay = given["environment.name"] == file.get("name")  # the file's options
+        gym = str(file.get("name")).startswith(GYM)
+        own["environment"] = {"name": GYM, "options": file.get("options")} if stay and gym else {}
+    return own
 
 
 def _refuse_idle_keys(config: RunConfig, source: str) -> None:

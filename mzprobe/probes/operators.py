@@ -111,7 +111,7 @@ def measure_operators(
 
 def searched_cells(agent: Agent, config: OperatorsConfig) -> Iterator[tuple[str, int]]:
     """Every rule and N."""
-    for rule in config.rules or (agent.search.rule,):
+    for rule in dict.fromkeys(config.rules or (agent.search.rule,)):
         for N in sorted(set(config.simulations)):
             yield rule, N
 

@@ -65,6 +65,8 @@ class Archives:
 
 
 def _begins_as_archive(file: Path) -> bool:
+    if not file.is_file():  # whoever opens a pipe waits for its writer
+        return False
     with suppress(OSError), file.open("rb") as opened:
         return is_archive(opened.read(_HEAD))
     return False

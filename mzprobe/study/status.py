@@ -4,11 +4,11 @@ Nothing is written, locked or verified. Training steps are those of the last sav
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from mzprobe.checkpoints import RECORD, SEED_NAME, seed_of, step_of, steps_of
 from mzprobe.errors import MzprobeError, UsageError
@@ -195,22 +195,47 @@ def _agent(label: str, folder: Path, steps: int | None, tables: tuple[TableStatu
     saved = read_object(states[-1] / "state.json") if states else {}
     record = read_object(kept[-1] / RECORD) if kept else {}
     step = max([step_of(path) for path in kept[-1:]] + [step_of_state(path) for path in states[-1:]], default=0)
-    config = (saved or record).get("config", {})
-    steps = config.get("training", {}).get("steps") if steps is None else steps
-    training, metrics = in_use(folder) is not None, record.get("metrics", {})
-    evaluations = saved.get("evaluations") or metrics.get("evaluations") or []
-    rate = _rate(folder, step)
+    try:
+        told = _told(saved, record)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # not what they should be
+        told = _told({}, {})
+    steps = told.steps if steps is None else steps
+    training, rate = in_use(folder) is not None, _rate(folder, step)
     return AgentStatus(
         label=label,
         standing=_standing(training, step, steps, bool(kept or states), tables),
         step=step,
         steps=steps,
         rate=rate,
-        recent_return=fmean(saved["recent"]) if saved.get("recent") else metrics.get("recent_return"),
-        evaluation=evaluations[-1]["mean_return"] if evaluations else None,
-        losses=saved.get("last_losses") or metrics.get("losses") or {},
+        recent_return=told.recent_return,
+        evaluation=told.evaluation,
+        losses=told.losses,
         left=max(0.0, (steps - step) / rate - _age(states[-1])) if training and steps and rate and states else None,
         tables=tables,
+    )
+
+
+class _Told(NamedTuple):
+    """What a training has come to."""
+
+    steps: int | None
+    recent_return: float | None
+    evaluation: float | None
+    losses: dict[str, float]
+
+
+def _told(saved: Mapping[str, Any], record: Mapping[str, Any]) -> _Told:
+    """What a state, or else a checkpoint, says of its training; records that are none make it raise."""
+    steps = (saved or record).get("config", {}).get("training", {}).get("steps")
+    metrics = record.get("metrics", {})
+    recent = fmean(saved["recent"]) if saved.get("recent") else metrics.get("recent_return")
+    evaluations = saved.get("evaluations") or metrics.get("evaluations") or []
+    losses = saved.get("last_losses") or metrics.get("losses") or {}
+    return _Told(
+        steps=None if steps is None else int(steps),
+        recent_return=None if recent is None else float(recent),
+        evaluation=float(evaluations[-1]["mean_return"]) if evaluations else None,
+        losses={str(name): float(loss) for name, loss in losses.items()},
     )
 
 

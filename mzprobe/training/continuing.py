@@ -45,6 +45,19 @@ def refuse_other_versions(folder: Path, *, saved: Mapping[str, str], here: Mappi
         )
 
 
+def refuse_other_precision(folder: Path, *, saved: str | None, here: str) -> None:
+    """Weights of two precisions are nobody's: the last checkpoint would name one of them.
+
+    Raises:
+        UsageError: if they differ, as far as it is known.
+    """
+    if saved not in (None, here):
+        raise UsageError(
+            f"{folder} was trained with --precision {saved}, and {here} gives other numbers: go on with that, or train "
+            "under another --name"
+        )
+
+
 def as_begun(folder: Path, config: RunConfig, *, given: Collection[str]) -> list[str]:
     """What an agent was begun with and `config` has otherwise, as `key=value`, for keys that nobody has given now.
 

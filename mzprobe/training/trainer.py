@@ -27,7 +27,12 @@ from mzprobe.records import StateRecord
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.training.beyond import Beyond, Reach, reach
 from mzprobe.training.clock import Clock
-from mzprobe.training.continuing import refuse_other_agent, refuse_other_run, refuse_other_versions
+from mzprobe.training.continuing import (
+    refuse_other_agent,
+    refuse_other_precision,
+    refuse_other_run,
+    refuse_other_versions,
+)
 from mzprobe.training.experience import Offline, Online, prioritise
 from mzprobe.training.learner import Learner
 from mzprobe.training.reanalyse import Reanalyser
@@ -203,6 +208,7 @@ class Trainer:
             "last_losses": self.last_losses,
             "beyond_support": self.beyond.state(),
             "experience": kept,
+            "compute": self.compute.record(),
         }
         self.clock.write(self.folder)
         save_resume(
@@ -282,6 +288,7 @@ class Trainer:
         refuse(before=before, fed=fed if isinstance(fed, dict) else {}, feed=self.feed)
         if not self.any_version:
             refuse_other_versions(self.folder, saved=record.versions, here=versions(self.environment.spec.name))
+        refuse_other_precision(self.folder, saved=record.compute.get("precision"), here=self.compute.precision)
         try:
             self._restore(arrays, record)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as reason:

@@ -60,7 +60,7 @@ def test_checkpoints(agent, tmp_path):
         shutil.rmtree(path)
         return what, became
 
-    assert tried("checkpoints", inputs(100, 0.15), spoilt) >= {"refused"}
+    assert tried("checkpoints", inputs(100, 0.07), spoilt) >= {"refused"}
 
 
 # States
@@ -109,7 +109,7 @@ def test_states_of_training(stopped, tiny_config, make_trainer, tmp_path):
         return what, became
 
     assert whole.is_dir()
-    assert tried("states", inputs(40, 0.05), spoilt) >= {"refused"}
+    assert tried("states", inputs(40, 0.03), spoilt) >= {"refused"}
 
 
 def outcome(trainer: Trainer, original, what):

@@ -46,7 +46,7 @@ def test_words_of_set():
         except MzprobeError as reason:
             return "set", is_a_sentence(reason)
 
-    assert tried("words", inputs(200, 0.2), set_words) == {"taken", "refused"}
+    assert tried("words", inputs(200, 0.1), set_words) == {"taken", "refused"}
 
 
 # Files
@@ -119,7 +119,7 @@ def test_presets(tmp_path):
         except MzprobeError as reason:
             return what, is_a_sentence(reason)
 
-    assert tried("presets", inputs(120, 0.1), preset) == {"taken", "refused"}
+    assert tried("presets", inputs(120, 0.05), preset) == {"taken", "refused"}
 
 
 def test_studies(tmp_path):
@@ -136,4 +136,4 @@ def test_studies(tmp_path):
         except MzprobeError as reason:
             return what, is_a_sentence(reason)
 
-    assert tried("studies", inputs(80, 0.05), study) == {"taken", "refused"}
+    assert tried("studies", inputs(80, 0.02), study) == {"taken", "refused"}

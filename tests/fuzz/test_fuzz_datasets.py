@@ -103,4 +103,4 @@ def test_a_spoilt_dataset_is_refused_or_is_what_it_was(originals, tmp_path, kind
         shutil.rmtree(path)
         return change.__name__, became
 
-    assert "refused" in tried(kind, max(1, inputs(60, 0.2) // len(KINDS)), spoilt)
+    assert "refused" in tried(kind, max(1, inputs(60, 0.1) // len(KINDS)), spoilt)

@@ -128,7 +128,7 @@ def test_tables(analyses, tmp_path):
         assert not found.problem
         return change.__name__, became
 
-    assert tried("tables", inputs(100, 0.2), spoilt) >= {"refused"}
+    assert tried("tables", inputs(100, 0.1), spoilt) >= {"refused"}
 
 
 def taken(analyses, whole, path):

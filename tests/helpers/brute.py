@@ -16,6 +16,11 @@ from mzprobe.envs.tabular import TabularStates
 from mzprobe.probes.sampling import Sample
 
 
+def small_mdp(seed, num_actions=2):
+    """Six states, some of them ends, and episodes of up to six steps."""
+    return random_mdp(seed, num_states=6, num_actions=num_actions, terminal_fraction=0.3, time_limit=6)
+
+
 class TabularNetwork(nn.Module):
     """A learned model given as tables: its latent is the one-hot index of a state that it believes to be in.
 
