@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from mzprobe.checkpoints import read_checkpoint, steps_of, unsealed
+from mzprobe.compute import Compute
 from mzprobe.errors import CheckpointError, Interrupted, MzprobeError, TrainingDiverged, UsageError
 from mzprobe.files import sealed
 from mzprobe.training.resume import states_of, step_of_state
+from mzprobe.training.trainer import Trainer
 
 STEPS = 300
 AGENT = Path("checkpoints") / "cartpole" / "seed-0"
@@ -309,3 +311,12 @@ def test_the_latest_state_is_the_one_of_the_most_steps_however_many_digits_they_
     for name in ("100000000-0800000000", "00000500-0000004000", "99999999-0799999992", "notes", "500-4000"):
         (tmp_path / "resume" / name).mkdir(parents=True)
     assert [step_of_state(state) for state in states_of(tmp_path)] == [500, 99_999_999, 100_000_000]
+
+
+def test_a_run_does_not_go_on_in_another_precision(tmp_path, tiny_config, make_trainer):
+    make_trainer(tiny_config("training.steps=20"), tmp_path).train()
+    further, precise = tiny_config("training.steps=30"), Compute(precision="medium")
+    trainer = Trainer(further, seed=0, run="tiny", out=tmp_path, command="mzprobe train tiny", compute=precise)
+    with pytest.raises(UsageError, match=r"was trained with --precision highest, and medium gives other numbers"):
+        trainer.train()
+    make_trainer(further, tmp_path).train()
