@@ -25,10 +25,10 @@ from mzprobe.files import canonical_json, read_bytes, refuse_absent, sealed, sha
 from mzprobe.making import network_of
 from mzprobe.networks import TrainableNetwork
 from mzprobe.provenance import machine, versions
-from mzprobe.recording import code
+from mzprobe.recording import code, own_code
 from mzprobe.records import CheckpointRecord
 from mzprobe.stored import StoredTargets
-from mzprobe.trust import refuse_code
+from mzprobe.trust import modules_of, refuse_code
 
 FORMAT = 1
 _AGAIN = "copy the checkpoint again or train it again"
@@ -151,7 +151,7 @@ def write_checkpoint(
         "config": config.model_dump(mode="json"),
         "environment": spec_record(environment),
         "metrics": dict(metrics),
-        "versions": versions(environment.spec.name),
+        "versions": versions(environment.spec.name) | own_code(modules_of(config)),
         "machine": machine(
             environment.spec.name, network=config.network.kind, device=device, threads=config.training.threads
         ),

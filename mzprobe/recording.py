@@ -2,8 +2,10 @@
 
 import hashlib
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,43 @@ def code() -> str:
     The same commit has the same one wherever it lies, installed or not.
     """
     root = Path(mzprobe.__file__).parent
-    digest = hashlib.sha256()
     found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.suffix in (".py", ".toml")}
-    for name, path in sorted(found.items()):
+    return _digest_of(found)
+
+
+def own_code(modules: Iterable[str]) -> dict[str, str]:
+    """What a record's versions say of code of a user's own: of each module the digest of its sources.
+
+    Args:
+        modules: names as they are imported. Of a package all its sources count; modules of mzprobe have `code`.
+    """
+    names = dict.fromkeys(module.partition(".")[0] for module in modules)
+    found = {name: _sources_of(name) for name in names if name != mzprobe.__name__}
+    return {name: f"sources {digest[:SHORT]}" for name, digest in found.items() if digest}
+
+
+@cache
+def _sources_of(module: str) -> str:
+    """SHA-256 of a module's or a package's Python files, as this process found them; nothing is run to find them."""
+    loaded = sys.modules.get(module)
+    spec = loaded.__spec__ if loaded is not None and loaded.__spec__ is not None else PathFinder.find_spec(module)
+    if spec is None or not (spec.submodule_search_locations or spec.has_location):
+        return ""
+    if spec.submodule_search_locations:
+        roots = [Path(place) for place in spec.submodule_search_locations]
+        files = [(path.relative_to(root).as_posix(), path) for root in roots for path in root.rglob("*.py")]
+    else:
+        files = [(module, Path(str(spec.origin)))]
+    try:
+        return _digest_of(dict(files))
+    except OSError:  # such as in an archive
+        return ""
+
+
+def _digest_of(files: Mapping[str, Path]) -> str:
+    """SHA-256 of files by name and content; ends of lines are no difference."""
+    digest = hashlib.sha256()
+    for name, path in sorted(files.items()):
         data = path.read_bytes().replace(b"\r\n", b"\n")
         digest.update(f"{name} {len(data)}\n".encode() + data)
     return digest.hexdigest()

@@ -147,7 +147,8 @@ def look_at(path: Path) -> tuple[Table, bool]:
     """A table, and whether it has a seal, which is then verified; raises as `read_table` does."""
     data = read_bytes(path, error=UsageError, remedy="make it with the probe's command")
     try:
-        arrow = pq.read_table(io.BytesIO(data), use_threads=False, pre_buffer=False)  # a tight limit ends no thread
+        # Not pq.read_table, whose pool of threads may still hold the bytes when Python ends, which then aborts.
+        arrow = pq.ParquetFile(io.BytesIO(data), pre_buffer=False).read(use_threads=False)
         written = arrow.schema.metadata[_RECORD]
         if not arrow.schema.metadata.keys() <= {_RECORD, _SEAL}:
             # The seal's own name may be what is damaged, and no older table is to be taken for that.

@@ -1,10 +1,13 @@
 """The machine is named where bits can depend on it, and nowhere else."""
 
+import sys
+
 import pytest
 
 import mzprobe
+from mzprobe import recording
 from mzprobe.provenance import machine
-from mzprobe.recording import code, portable, without_places
+from mzprobe.recording import code, own_code, portable, without_places
 
 
 def test_our_own_kernels_in_an_environment_of_ours_name_no_machine():
@@ -59,3 +62,53 @@ def test_the_code_is_known_by_its_content(tmp_path, monkeypatch):
 def test_of_an_absolute_path_only_its_end_is_kept(given, kept):
     assert portable(given) == kept
     assert without_places({"path": [given], "n": 1}) == {"path": [kept], "n": 1}
+
+
+OWN = "from mzprobe.envs import CartPole\n\n\ndef make():\n    return CartPole(time_limit=20)\n"
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Writes a module of a user's own, as a process that starts then finds it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(text, name="corridor.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        recording._sources_of.cache_clear()
+
+    yield write
+    recording._sources_of.cache_clear()
+
+
+def test_code_of_ones_own_is_known_by_its_sources(own):
+    own(OWN)
+    first = own_code(["corridor", "mzprobe.envs", "nowhere", "sys"])
+    assert [*first] == ["corridor"]
+    own(OWN + "# more\n")
+    assert own_code(["corridor"]) != first
+    own(OWN)
+    assert own_code(["corridor"]) == first
+    own("", "pack/__init__.py")
+    own("one = 1\n", "pack/part.py")
+    whole = own_code(["pack.part"])
+    assert [*whole] == ["pack"]
+    own("two = 2\n", "pack/other.py")
+    assert own_code(["pack"]) != whole
+    assert "pack" not in sys.modules  # nothing was run to look
+
+
+def test_nothing_goes_on_where_code_of_ones_own_has_changed(own, run_cli, tiny_arguments):
+    own(OWN)
+    train = ["train", "cartpole", *tiny_arguments(environment__name="corridor:make", training__steps=20)]
+    assert run_cli(*train)[0] == 0
+    ask = ["eval-online", "checkpoints/cartpole", "--allow", "corridor", "--episodes", 1]
+    assert run_cli(*ask, "--step", 0)[0] == 0
+    own(OWN + "# more\n")
+    code, _, said = run_cli(*ask, "--step", 20)
+    assert (code, "was made with other versions (corridor): " in said) == (2, True)
+    code, _, said = run_cli(*train, "--steps", 30)
+    assert (code, "was trained with corridor sources " in said) == (2, True)
+    assert run_cli(*train, "--steps", 30, "--any-version")[0] == 0
+    assert run_cli(*ask, "--overwrite")[0] == 0

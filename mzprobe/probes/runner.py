@@ -21,11 +21,12 @@ from mzprobe.probes.cost import Cost
 from mzprobe.probes.planning_workers import Workers
 from mzprobe.probes.question import Question
 from mzprobe.provenance import machine, versions
-from mzprobe.recording import code, without_places
+from mzprobe.recording import code, own_code, without_places
 from mzprobe.settings import ActingConfig, ProbeConfig
 from mzprobe.sources.core import Source
 from mzprobe.sources.own import Own
 from mzprobe.tables import Table, continued, differing, flat, settings_beside, table_path, write_table
+from mzprobe.trust import named_code
 
 # A study takes the folder too, but overwrites nothing.
 _OTHER_TABLE = "choose another folder for tables, remove it, or replace it with a probe's --overwrite"
@@ -256,7 +257,7 @@ def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:
         **({"differences": list(first.differences)} if first.differences else {}),
         "config": without_places(dict(first.config)),
         "environment": dict(first.environment),
-        "versions": versions(environment),
+        "versions": versions(environment) | own_code(_modules(run, first)),
         "compute": run.compute.record(),
         "machine": machine(environment, network=first.network, device=run.compute.device, threads=threads),
         "commands": {},  # by training step
@@ -265,6 +266,13 @@ def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:
         **({"dataset": without_places(dict(first.dataset))} if first.dataset else {}),
         "beyond_support": {},  # by training step, of the targets so far, where the checkpoint has counted them
     }
+
+
+def _modules(run: ProbeRun, origin: Origin) -> list[str]:
+    """Modules of whoever wrote the question, the environment, the network and the adapter."""
+    reader = getattr(run.source, "adapter", run.source)
+    named = [module for _, _, module in named_code(origin.config)]
+    return [type(run.config).__module__, type(reader).__module__, *named]
 
 
 def _missing(probe: Question, frames: Mapping[int, pd.DataFrame], step: int, chosen: Mapping[int, Path]) -> list[int]:

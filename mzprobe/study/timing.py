@@ -16,9 +16,10 @@ from mzprobe.files import read_bytes, remove_leftovers
 from mzprobe.locks import held
 from mzprobe.probes.sampling import AGENT_UNITS
 from mzprobe.provenance import versions
-from mzprobe.recording import without_places
+from mzprobe.recording import own_code, without_places
 from mzprobe.tables import TIMING, Table, continued, table_path, write_table
 from mzprobe.training.clock import FILE, PARTS
+from mzprobe.trust import modules_of
 from mzprobe.values import whole
 
 UNITS = {
@@ -62,7 +63,7 @@ def write_timing(agent: Path, analyses: Path, *, command: str, overwrite: bool =
         "settings": {},
         "config": without_places(last.config.model_dump(mode="json")),
         "environment": last.environment,
-        "versions": versions(last.environment["name"]),
+        "versions": versions(last.environment["name"]) | own_code(modules_of(last.config)),
         "commands": {str(step): command for step in sorted(set(frame["training_step"]))},
         **({"dataset": without_places(last.dataset)} if last.dataset else {}),
     }

@@ -20,13 +20,14 @@ from mzprobe.files import leftovers
 from mzprobe.probes.question import Question
 from mzprobe.probes.registry import PROBES
 from mzprobe.provenance import versions
-from mzprobe.recording import without_places
+from mzprobe.recording import own_code, without_places
 from mzprobe.settings import ProbeConfig, StudyConfig, StudyRun
 from mzprobe.study.dataset import dataset_sha256
 from mzprobe.study.there import Records
 from mzprobe.tables import TIMING, differing, read_record, table_path
 from mzprobe.training.clock import FILE as TIMES
 from mzprobe.training.resume import states_of, step_of_state
+from mzprobe.trust import modules_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,7 @@ def _expected(study: StudyConfig, run: StudyRun, compute: Compute, analyses: Pat
     return _Expected(
         dataset=("" if renewed else dataset_sha256(analyses, study_name)) if own else None,
         config=without_places(run.config.model_dump(mode="json")),
-        versions=versions(run.config.environment.name),
+        versions=versions(run.config.environment.name) | own_code(modules_of(run.config)),
         compute=compute.record(),
         steps=training.checkpoints(),
         probes=tuple(
@@ -247,7 +248,8 @@ def _table(
     every: Mapping[int, int] = {step: len(wanted) if probe.pair else 1 for step in wanted}
     other, rounded, missing = "", False, every
     if path.exists():
-        new = {"settings": dumped, "config": expected.config, "versions": expected.versions}
+        made_by = expected.versions | own_code([type(settings).__module__])
+        new = {"settings": dumped, "config": expected.config, "versions": made_by}
         new |= {"compute": expected.compute, **records.made_with}
         other, rounded, missing = _there(path, probe, new, records, every)
     return TableToDo(

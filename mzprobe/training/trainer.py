@@ -23,6 +23,7 @@ from mzprobe.locks import held
 from mzprobe.making import network_of
 from mzprobe.networks.engine import placed
 from mzprobe.provenance import versions
+from mzprobe.recording import own_code
 from mzprobe.records import StateRecord
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.training.beyond import Beyond, Reach, reach
@@ -40,6 +41,7 @@ from mzprobe.training.recorded import Feed
 from mzprobe.training.replay import Replay
 from mzprobe.training.resume import load_resume, read_file, remove_older_states, save_resume
 from mzprobe.training.snapshots import Snapshots
+from mzprobe.trust import modules_of
 
 RECENT = 20  # self-play episodes in the running mean return
 
@@ -199,7 +201,7 @@ class Trainer:
         record = {
             "run": self.run_name,
             "seed": self.seed,
-            "versions": versions(self.environment.spec.name),
+            "versions": self._versions(),
             "config": self.config.model_dump(mode="json"),
             "step": self.step,
             "environment_steps": self.environment_steps,
@@ -269,6 +271,9 @@ class Trainer:
         foreign = ":" in self.config.environment.name
         return reach(self.experience.replay, self.environment.spec) if foreign else None
 
+    def _versions(self) -> dict[str, str]:
+        return versions(self.environment.spec.name) | own_code(modules_of(self.config))
+
     def _resume(self) -> bool:
         """Takes back the latest state, if there is one."""
         here, refuse = (self.run_name, self.seed), partial(refuse_other_run, self.folder, now=self.config)
@@ -287,7 +292,7 @@ class Trainer:
         before = of_record(record.config, str(self.folder))
         refuse(before=before, fed=fed if isinstance(fed, dict) else {}, feed=self.feed)
         if not self.any_version:
-            refuse_other_versions(self.folder, saved=record.versions, here=versions(self.environment.spec.name))
+            refuse_other_versions(self.folder, saved=record.versions, here=self._versions())
         refuse_other_precision(self.folder, saved=record.compute.get("precision"), here=self.compute.precision)
         try:
             self._restore(arrays, record)
