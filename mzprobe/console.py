@@ -15,7 +15,7 @@ from mzprobe.streams import mute_streams
 
 # Names and paths are shown as they are, whatever brackets and colons are in them.
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-COMPILING = "compiling kernels, once on this machine: about half a minute"
+COMPILING = "compiling kernels for this kind of work, once on this machine: up to half a minute"
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 

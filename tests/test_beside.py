@@ -132,6 +132,38 @@ def test_the_latest_step_of_each_is_shown_and_said(tmp_path, drawn, monkeypatch)
     assert legend_of(figures[0]) == ["a (step 0.5K, 1 agent, gamma 0.9)", "b (step 2K, 1 agent, gamma 0.5)"]
 
 
+def test_another_step_is_shown_where_it_is_asked_for(tmp_path):
+    both = pd.concat([returns_of((0, 0, 1.0)), returns_of((0, 0, 2.0)).assign(training_step=9)])
+    for run in ("one", "other"):
+        store(tmp_path, both, probe="online", run=run)
+    for step, mean in ((None, 2.0), (5, 1.0)):
+        draw_beside([Run("one"), Run("other")], analyses=tmp_path, folder=tmp_path / "out", step=step)
+        assert pd.read_csv(tmp_path / "out" / "online.csv", comment="#")["mean"].tolist() == [mean, mean]
+    with pytest.raises(UsageError, match="run one has no step 7 in its table of online: it has 5, 9"):
+        draw_beside([Run("one"), Run("other")], analyses=tmp_path, folder=tmp_path / "out", step=7)
+
+
+def test_matrices_of_several_horizons_do_not_compare(tmp_path, drawn):
+    for run, h in (("one", 1), ("other", 5)):
+        store(tmp_path, golden("cross").assign(h=h), probe="cross", run=run)
+    with pytest.raises(UsageError, match=r"made at several h \(one at h = 1, other at h = 5\): ask all of them with"):
+        drawn("one", "other")
+
+
+def test_a_study_is_its_variants_that_have_tables(tmp_path, run_cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{name} = 1" for name in ("a", "b", "c")]
+    text = 'preset = "cartpole"\nseeds = [0]\n[online]\n[variants]\n'
+    (tmp_path / "mine.toml").write_text(text + "\n".join(f'{n[0]}."training.n_step" = 1' for n in names))
+    for run in ("mine-a", "mine-c"):
+        store(tmp_path / "analyses", returns_of((0, 0, 1.0)), probe="online", run=run)
+    code, out, said = run_cli("compare", "mine.toml")
+    assert (code, said) == (0, "")
+    assert "figures/mine/online.png written" in out
+    cells = pd.read_csv(tmp_path / "figures" / "mine" / "online.csv", comment="#")
+    assert cells["run"].tolist() == ["mine-a", "mine-c"]
+
+
 def test_one_agent_of_a_run_can_be_put_beside_another(tmp_path, drawn):
     store(tmp_path, returns_of((0, 0, 1.0), (1, 0, 3.0)), probe="online", run="a", environment=CARTPOLE)
     cells = drawn(Run("a", 0), Run("a", 1))["online"]

@@ -150,6 +150,11 @@ def shipped_figures(folder):
 
 
 @pytest.fixture
+def shipped_results(shipped_tables, shipped_figures):
+    """Both."""
+
+
+@pytest.fixture
 def recorded(folder, run_cli, monkeypatch):
     """The dataset that the page records, by its own command, in the place that it names."""
     text = PAGES["docs/datasets.md"].read_text("utf-8")
@@ -196,6 +201,7 @@ PREPARED = {
     "README.md": "published",
     "docs/datasets.md": "recorded",
     "docs/networks.md": "networks",
+    "docs/figures.md": "shipped_results",
     "docs/python.md": "shipped_tables",
     "docs/results/minatar.md": "shipped_figures",
     "docs/results/others.md": "shipped_figures",

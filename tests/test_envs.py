@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mzprobe.envs import CartPole, TabularEnvironment, check_env, concatenate, make, random_mdp, registered
 from mzprobe.envs.cartpole import CartPoleStates
-from mzprobe.envs.core import rewards_along
+from mzprobe.envs.core import EnvironmentSpec, rewards_along
 from mzprobe.envs.tabular import TabularStates
 from mzprobe.errors import UsageError
 
@@ -314,3 +314,8 @@ def test_make_imports_a_factory(monkeypatch):
 def test_make_says_what_was_wrong(name, options, message):
     with pytest.raises(UsageError, match=message):
         make(name, **options)
+
+
+def test_actions_without_names_are_called_by_their_numbers():
+    spec = EnvironmentSpec(name="mine", observation_shape=(2,), num_actions=3, gamma=0.9, time_limit=5)
+    assert (spec.action_meanings, spec.source) == (("0", "1", "2"), "")

@@ -265,6 +265,28 @@ def test_variants_whose_probes_no_figure_compares_end_with_what_does(study_file,
     )
 
 
+def test_variants_of_several_unroll_lengths_are_told_apart_before_they_are_asked(tmp_path, run_cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mzprobe.probes.cost._SECONDS", 0.01)
+    variants = '\n[variants.a]\n"training.unroll_steps" = 1\n[variants.b]\n"training.unroll_steps" = 5\n'
+    for horizon, note in (("", True), ("horizon = 3\n", False)):
+        (tmp_path / "mine.toml").write_text(f'preset = "cartpole"\nseeds = [0]\n[horizon]\n{horizon}{variants}')
+        code, _, said = run_cli("study", "mine.toml", "--dry-run")
+        assert code == 0, said
+        assert ("note: horizon will end at the unroll length of each variant (1, 5): give" in said) == note
+
+
+def test_variants_that_were_asked_what_no_figure_compares_are_not_said_to_have_no_table(tmp_path, run_cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for variant in ("0", "0.5"):
+        (tmp_path / "analyses" / f"cartpole-reanalyse-{variant}" / "horizon").mkdir(parents=True)
+    code, _, said = run_cli("figures", "cartpole-reanalyse")
+    assert (code, "no figure of a study compares variants by the probes of cartpole-reanalyse: see" in said) == (
+        2,
+        True,
+    )
+
+
 def test_figures_of_a_study_without_tables_name_the_command_that_makes_them(tmp_path, run_cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, said = run_cli("figures", "cartpole-reanalyse")

@@ -13,28 +13,32 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Two or more names of runs, or paths of agents whose tables exist.")
+        list[str],
+        typer.Argument(help="Two or more names of runs, paths of agents whose tables exist, or a study with variants."),
     ],
     analyses: Analyses = Path("analyses"),
     out: Annotated[Path, typer.Option("--out", help="Folder of all figures.")] = Path("figures"),
     name: Annotated[str | None, typer.Option(help="Folder for these figures; named after the runs by default.")] = None,
+    step: Annotated[int | None, typer.Option(min=0, help="Training step; the last of each table by default.")] = None,
 ) -> None:
     """Draw any runs or agents together from their tables: one figure per question, and paired differences of returns.
 
-    Each is shown at the last training step of its table. Where episodes begin in the same states, the returns of each
-    run minus those of the first are drawn too, start by start.
+    Each is shown at one training step of its table, the last or --step. Where episodes begin in the same states, the
+    returns of each run minus those of the first are drawn too, start by start.
     """
-    from mzprobe.cli.drawing import say_drawn
+    from mzprobe.cli.drawing import names_of_runs, say_drawn
     from mzprobe.errors import UsageError
     from mzprobe.figures.beside import draw_beside
     from mzprobe.names import check_name
 
-    chosen = list(dict.fromkeys(run_of(given, analyses) for given in runs))
+    named = [one for given in runs for one in names_of_runs(given, analyses)]
+    chosen = list(dict.fromkeys(run_of(given, analyses) for given in named))
     if len(chosen) < 2:
         raise UsageError("one run compares with no other: name two or more")
-    folder = name or "-and-".join(run.label.replace(", seed ", "-seed-") for run in chosen)
+    labels = [run.label.replace(", seed ", "-seed-") for run in chosen]
+    folder = name or (Path(runs[0]).stem if len(runs) == 1 else "-and-".join(labels))
     check_name(folder, "a folder of figures", "give a name without slashes, and no dot in front, with --name")
-    say_drawn(draw_beside(chosen, analyses=analyses, folder=out / folder))
+    say_drawn(draw_beside(chosen, analyses=analyses, folder=out / folder, step=step))
 
 
 def run_of(given: str, analyses: Path) -> "Run":

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from mzprobe.settings import StudyRun
 
 
+def names_of_runs(given: str, analyses: Path) -> list[str]:
+    """The run of a name; of a study with variants all of its runs that have tables, or the first if none has."""
+    names = [run.name for run in runs_of_study(given)]
+    return [name for name in names if (analyses / name).is_dir()] or names[:1] or [given]
+
+
 def runs_of_study(name: str | None, datasets: Path = Path("datasets")) -> "Sequence[StudyRun]":
     """The runs of a study, if a shipped one or the path of a TOML file is named; else none.
 

@@ -22,15 +22,14 @@ def report(
 
     The page is report.html beside the figures: one file that holds all it needs, to send or to open without a network.
     """
-    from mzprobe.cli.drawing import run_or_newest, runs_of_study, say_drawn
+    from mzprobe.cli.drawing import names_of_runs, run_or_newest, say_drawn
     from mzprobe.console import errors
     from mzprobe.names import check_name
     from mzprobe.report import write_report
 
     given: list[str | None] = []
     for run in runs or ():  # a study's runs stand side by side, as far as they have tables
-        of_study = [one.name for one in runs_of_study(run)]
-        given += [one for one in of_study if (analyses / one).is_dir()] or of_study[:1] or [run]
+        given += names_of_runs(run, analyses)
     chosen = list(dict.fromkeys(run_or_newest(run, (), analyses, checkpoints, errors) for run in given or [None]))
     alone = Path(runs[0]).stem if runs and len(runs) == 1 and len(chosen) > 1 else None
     folder = name or alone or "-and-".join(chosen)

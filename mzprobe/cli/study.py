@@ -115,7 +115,7 @@ def study(
     total, most = doer.total(), doer.most()
     prices = Prices(todo, compute=compute if executor == "local" else Compute())  # a cluster's cards are not here
     with compiling():
-        announced(settings, prices)
+        announced(settings, runs, prices)
         workers = max(1, min(total.cores // len(todo), most.cores))
         tasks = study_tasks(todo, replace(recipe, workers=workers), dataset=dataset, seconds=prices.by_probe())
         needed = announced_in_all(tasks, prices, total)
@@ -228,8 +228,7 @@ def drawn(
 
     run = Path(name).stem
     if settings.variants and asked.isdisjoint({comparison.table for comparison in COMPARISONS}):
-        names = " ".join(one.name for one in runs)
-        errors.print(f"no figure of a study compares its variants by these probes: see mzprobe compare {names}")
+        errors.print(f"no figure of a study compares its variants by these probes: see mzprobe compare {name}")
     elif settings.variants:
         draw_variants(name, runs, analyses, out)
     else:
@@ -244,11 +243,14 @@ def recorded(name: str, device: str, precision: str, allow: list[str] | None) ->
     return shlex.join(["mzprobe", "study", portable(name), *placed(device, precision), *allowed(allow)])
 
 
-def announced(study: "StudyConfig", prices: "Prices") -> None:
+def announced(study: "StudyConfig", runs: "Sequence[StudyRun]", prices: "Prices") -> None:
     """Says what of a study is done and what there is to do, and how long that takes."""
     from mzprobe.console import duration, errors
-    from mzprobe.study.plan import training_planned
+    from mzprobe.study.plan import horizons_apart, training_planned
 
+    note = horizons_apart(study, runs)
+    if note:
+        errors.print(note)
     if study.dataset:
         errors.print(
             f"dataset: {study.dataset.episodes:,} episodes of an agent of {study.dataset.step:,} training steps"

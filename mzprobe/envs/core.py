@@ -28,9 +28,13 @@ class EnvironmentSpec:
     num_actions: int  # A
     gamma: float  # discount, in (0, 1]
     time_limit: int  # steps after which an episode is truncated
-    action_meanings: tuple[str, ...]  # length A
-    source: str  # what the dynamics equal, with its version
+    action_meanings: tuple[str, ...] = ()  # length A; by default their numbers
+    source: str = ""  # what the dynamics equal, with its version
     observation_dtype: ObservationType = "float32"  # images: uint8, of which networks see shares of 255; bool: 0 and 1
+
+    def __post_init__(self) -> None:
+        if not self.action_meanings and isinstance(self.num_actions, int):
+            object.__setattr__(self, "action_meanings", tuple(map(str, range(self.num_actions))))
 
 
 class Outcome(NamedTuple):

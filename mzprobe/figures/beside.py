@@ -54,10 +54,10 @@ _UNITS = {"seed": "agents", "episode": "episodes"}
 _OWN = {"gamma": "gamma {:g}", "time_limit": "{} steps"}  # of an environment, said where runs differ in it
 
 
-def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path) -> list[Drawn]:
+def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path, step: int | None = None) -> list[Drawn]:
     """Draws every question that two runs or more have been asked, each as PNG, SVG and CSV, and differences of pairs.
 
-    A run is shown at the last training step of its table. Episodes of runs in the same environment begin in the same
+    A run is shown at one training step of its table. Episodes of runs in the same environment begin in the same
     states: of these there is a second figure, each run's return minus that of the first, start by start. States that a
     policy visits are its own; errors at them are put beside each other and not paired.
 
@@ -65,9 +65,11 @@ def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path) -> list[Dr
         runs: two or more, the first of which others are compared with.
         analyses: folder of all tables.
         folder: of the figures.
+        step: training step; by default the last of each table.
 
     Raises:
-        UsageError: if no two of them have been asked the same, or they were asked in different ways or environments.
+        UsageError: if no two of them have been asked the same, they were asked in different ways or environments, or a
+            table lacks that step.
         InUse: if another command goes on writing there.
     """
     done: list[Drawn] = []
@@ -75,7 +77,7 @@ def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path) -> list[Dr
         for view in all_views():
             tables = {run: table for run, table in _tables(runs, view.table, analyses).items() if table is not None}
             if len(tables) > 1:
-                done += _draw_view(view, tables, folder)
+                done += _draw_view(view, tables, folder, step)
     if not done:
         raise UsageError(
             f"no two of {', '.join(run.label for run in runs)} have a table of the same question under {analyses}: ask "
@@ -109,11 +111,15 @@ def paired_differences(view: View, frames: Mapping[str, pd.DataFrame]) -> pd.Dat
     return pd.concat(found, ignore_index=True)
 
 
-def _draw_view(view: View, tables: Mapping[Run, Table], folder: Path) -> list[Drawn]:
-    frames = {run.label: _last(table.frame) for run, table in tables.items()}
+def _draw_view(view: View, tables: Mapping[Run, Table], folder: Path, step: int | None) -> list[Drawn]:
+    for run, table in tables.items():
+        if step is not None and not (table.frame["training_step"] == step).any():
+            there = ", ".join(map(str, sorted(table.frame["training_step"].unique())))
+            raise UsageError(f"run {run.label} has no step {step} in its table of {view.table}: it has {there}")
+    frames = {run.label: _at(table.frame, step) for run, table in tables.items()}
     records = [table.record["agents"][0] for table in tables.values()]
     made, title = provenance({run.label: table for run, table in tables.items()}), title_of(next(iter(tables.values())))
-    cells = joined({label: _last(view.aggregate(frame)) for label, frame in frames.items()}, "run")
+    cells = joined({label: _at(view.aggregate(frame), step) for label, frame in frames.items()}, "run")
     labels = dict(zip(frames, _labels(cells, frames, records), strict=True))
     view = guessed(view, cells.drop(columns="run"))
     figure = _draw(view, cells, labels, title=title)
@@ -216,12 +222,13 @@ def _of_seed(table: Table, run: Run) -> Table | None:
     return replace(table, frame=frame, record={"agents": agents}) if agents else None
 
 
-def _last(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the last training step, and of a model's own value head."""
+def _at(frame: pd.DataFrame, step: int | None) -> pd.DataFrame:
+    """The rows of a training step, by default the last, and of a model's own value head."""
     if "training_step" not in frame:
         return frame  # an aggregate of somebody's own, over steps
-    last: pd.DataFrame = frame[frame["training_step"] == frame["training_step"].max()]
-    return last[last["value_step"] == last["training_step"]] if "value_step" in last else last
+    chosen = frame["training_step"].max() if step is None else step
+    shown: pd.DataFrame = frame[frame["training_step"] == chosen]
+    return shown[shown["value_step"] == shown["training_step"]] if "value_step" in shown else shown
 
 
 def _rows(cells: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
@@ -241,7 +248,7 @@ def _labels(
     for (label, frame), spec in zip(frames.items(), specs, strict=True):
         own = [_OWN[key].format(spec[key]) for key in several]
         step = f"step {thousands(int(frame['training_step'].iloc[0]))}"
-        agents = agents_in_words(cells[cells["run"] == label])
+        agents = agents_in_words(cells[(cells["run"] == label) & cells["mean"].notna()])
         yield f"{label} ({', '.join([step, agents, *own])})"
 
 

@@ -78,6 +78,11 @@ def draw_comparison(
     compared = {comparison: tables_alike(analyses, runs, comparison.table, remedy=_AGAIN) for comparison in COMPARISONS}
     compared = {comparison: tables for comparison, tables in compared.items() if tables}
     if not compared:
+        asked = [run for run in runs.values() if (analyses / run).is_dir()]
+        if len(asked) > 1:
+            raise UsageError(
+                f"no figure of a study compares variants by the probes of {study}: see mzprobe compare {study}"
+            )
         raise UsageError(f"there are no tables of the runs of study {study} under {analyses}: make them with {remedy}")
     with folder_held(figures / stem):
         return _draw_all(compared, runs, analyses=analyses, folder=figures / stem, remedy=remedy, reference=reference)
@@ -136,7 +141,17 @@ def tables_alike(analyses: Path, runs: Mapping[str, str], name: str, *, remedy: 
         unlike = differing(records[first], record)
         if unlike:
             raise UsageError(f"the {name} tables of {first} and {label} were made with other {unlike}: {remedy}")
+    if name == "cross":
+        _refuse_other_h(tables)
     return tables
+
+
+def _refuse_other_h(tables: Mapping[str, Table]) -> None:
+    """Refuses cross tables of several h, each the unroll length of its own agents: their errors do not compare."""
+    found = {label: int(table.frame["h"].max()) for label, table in tables.items() if "h" in table.frame}
+    if len(set(found.values())) > 1:
+        said = ", ".join(f"{label} at h = {h}" for label, h in found.items())
+        raise UsageError(f"the cross tables were made at several h ({said}): ask all of them with the same --horizon")
 
 
 def keys_of(cells: pd.DataFrame) -> list[str]:

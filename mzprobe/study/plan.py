@@ -121,6 +121,19 @@ class Prices:
         return found
 
 
+def horizons_apart(study: StudyConfig, runs: Sequence[StudyRun]) -> str:
+    """Says where variants are to be asked about horizons of their own, which do not compare; nothing where not."""
+    unrolled = sorted({run.config.training.unroll_steps for run in runs})
+    open_ended = [name for name, (settings, _) in study.probes().items() if getattr(settings, "horizon", 0) is None]
+    if len(unrolled) == 1 or not open_ended:
+        return ""
+    lengths = ", ".join(map(str, unrolled))
+    return (
+        f"note: {', '.join(open_ended)} will end at the unroll length of each variant ({lengths}): give their sections "
+        "a horizon to compare them"
+    )
+
+
 def in_all(tasks: Sequence[Task], seconds: Mapping[str, float], total: Needs) -> float:
     """Seconds from start to end; a probe whose episodes processes share takes so much less.
 
