@@ -157,7 +157,7 @@ def test_out_of_memory_is_not_taken_for_damage(tmp_path, monkeypatch):
         def refuse(*_, reason=reason, **__):
             raise reason("no room")
 
-        monkeypatch.setattr("mzprobe.tables.pq.read_table", refuse)
+        monkeypatch.setattr("mzprobe.tables.pq.ParquetFile", refuse)
         with pytest.raises(MemoryError):
             look_at(path)
     monkeypatch.undo()

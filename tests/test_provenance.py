@@ -73,23 +73,24 @@ def own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
 
-    def write(text, name="corridor.py"):
+    def write(text, name="hallway.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
         recording._sources_of.cache_clear()
 
     yield write
     recording._sources_of.cache_clear()
+    sys.modules.pop("hallway", None)  # the next test's lies elsewhere
 
 
 def test_code_of_ones_own_is_known_by_its_sources(own):
     own(OWN)
-    first = own_code(["corridor", "mzprobe.envs", "nowhere", "sys"])
-    assert [*first] == ["corridor"]
+    first = own_code(["hallway", "mzprobe.envs", "nowhere", "sys"])
+    assert [*first] == ["hallway"]
     own(OWN + "# more\n")
-    assert own_code(["corridor"]) != first
+    assert own_code(["hallway"]) != first
     own(OWN)
-    assert own_code(["corridor"]) == first
+    assert own_code(["hallway"]) == first
     own("", "pack/__init__.py")
     own("one = 1\n", "pack/part.py")
     whole = own_code(["pack.part"])
@@ -101,14 +102,14 @@ def test_code_of_ones_own_is_known_by_its_sources(own):
 
 def test_nothing_goes_on_where_code_of_ones_own_has_changed(own, run_cli, tiny_arguments):
     own(OWN)
-    train = ["train", "cartpole", *tiny_arguments(environment__name="corridor:make", training__steps=20)]
+    train = ["train", "cartpole", *tiny_arguments(environment__name="hallway:make", training__steps=20)]
     assert run_cli(*train)[0] == 0
-    ask = ["eval-online", "checkpoints/cartpole", "--allow", "corridor", "--episodes", 1]
+    ask = ["eval-online", "checkpoints/cartpole", "--allow", "hallway", "--episodes", 1]
     assert run_cli(*ask, "--step", 0)[0] == 0
     own(OWN + "# more\n")
     code, _, said = run_cli(*ask, "--step", 20)
-    assert (code, "was made with other versions (corridor): " in said) == (2, True)
+    assert (code, "was made with other versions (hallway): " in said) == (2, True)
     code, _, said = run_cli(*train, "--steps", 30)
-    assert (code, "was trained with corridor sources " in said) == (2, True)
+    assert (code, "was trained with hallway sources " in said) == (2, True)
     assert run_cli(*train, "--steps", 30, "--any-version")[0] == 0
     assert run_cli(*ask, "--overwrite")[0] == 0
