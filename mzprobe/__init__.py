@@ -28,6 +28,7 @@ _HOMES = {
     "open_dataset": "mzprobe.datasets",
     "Question": "mzprobe.probes.question",
     "measure": "mzprobe.probes.registry",
+    "ask": "mzprobe.probes.asking",
     "read_run": "mzprobe.tables",
 }
 

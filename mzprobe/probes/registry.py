@@ -21,6 +21,19 @@ def _questions() -> dict[str, Question]:
 PROBES = _questions()
 
 
+def question_of(given: str | Question) -> Question:
+    """A question by its name, or one of your own as it is.
+
+    Raises:
+        UsageError: if there is none of that name.
+    """
+    if not isinstance(given, str):
+        return given
+    if given not in PROBES:
+        raise UsageError(f"there is no question {given}: choose among {', '.join(PROBES)}")
+    return PROBES[given]
+
+
 def measure(
     agent: Agent,
     question: str | Question,
@@ -43,9 +56,7 @@ def measure(
         UsageError: if there is no such question, a setting is not one of its own, or another agent is of another
             environment.
     """
-    if isinstance(question, str) and question not in PROBES:
-        raise UsageError(f"there is no question {question}: choose among {', '.join(PROBES)}")
-    probe = PROBES[question] if isinstance(question, str) else question
+    probe = question_of(question)
     if others and not probe.pair:
         raise UsageError(f"{probe.name} asks about one agent: leave the others out")
     for other in others:

@@ -58,6 +58,9 @@ class ProbeRun:
         """What a reader can type to make such a table: from what decides its numbers, whatever was typed here."""
         settings, usual = (flat(config.model_dump(mode="json")) for config in (self.config, type(self.config)()))
         changed = {key: value for key, value in settings.items() if value != usual.get(key)}
+        if origin.source == "memory":
+            asked = "".join(f", {key}={value!r}" for key, value in changed.items())
+            return f"mzprobe.ask(agents, {self.probe.name!r}{asked})"
         own = origin.source == "own"
         words = ["mzprobe", self.probe.command, f"checkpoints/{origin.run}" if own else self.agent.name]
         words += [word for key, value in changed.items() for word in ("--set", f"{key}={_said(value)}")]
@@ -272,7 +275,7 @@ def _modules(run: ProbeRun, origin: Origin) -> list[str]:
     """Modules of whoever wrote the question, the environment, the network and the adapter."""
     reader = getattr(run.source, "adapter", run.source)
     named = [module for _, _, module in named_code(origin.config)]
-    return [type(run.config).__module__, type(reader).__module__, *named]
+    return [type(run.config).__module__, type(reader).__module__, *named, *getattr(run.source, "modules", ())]
 
 
 def _missing(probe: Question, frames: Mapping[int, pd.DataFrame], step: int, chosen: Mapping[int, Path]) -> list[int]:

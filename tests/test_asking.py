@@ -1,0 +1,105 @@
+"""Tables of agents in memory: the rows that a measure gives, continued and refused as those of checkpoints are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from agents import made_agent
+from brute import small_mdp
+
+import mzprobe
+from mzprobe.agents import Origin
+from mzprobe.config import MLPConfig
+from mzprobe.errors import UsageError
+from mzprobe.networks import build
+from mzprobe.probes.horizon import measure_horizon
+from mzprobe.settings import HorizonConfig
+from mzprobe.sources.memory import weights_sha256
+from mzprobe.tables import read_table
+
+FEW = {"states": 3, "episodes": 1, "horizon": 2}
+
+
+def network_of(seed):
+    return build(MLPConfig(latent=4, hidden=8), small_mdp(1).spec, torch.Generator().manual_seed(seed))
+
+
+def agent_of(network_seed, *, seed=0, step=5, **changes):
+    agent = made_agent(small_mdp(1), network_of(network_seed))
+    return replace(agent, origin=Origin(run="mine", seed=seed, training_step=step), **changes)
+
+
+def test_a_table_has_the_rows_of_the_measure_and_says_what_made_it(tmp_path):
+    agents = [agent_of(2, step=5), agent_of(3, step=9), agent_of(4, seed=1, step=5)]
+    shares = []
+    paths = mzprobe.ask(agents, "horizon", analyses=tmp_path, on_progress=shares.append, **FEW)
+    assert paths == [tmp_path / "mine" / "horizon" / f"seed-{seed}.parquet" for seed in (0, 1)]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    for path, own in zip(paths, (agents[:2], agents[2:]), strict=True):
+        table = read_table(path)
+        rows = pd.concat([measure_horizon(agent, HorizonConfig(**FEW)) for agent in own], ignore_index=True)
+        pd.testing.assert_frame_equal(table.frame, rows[table.frame.columns], check_dtype=False)
+        assert table.record["commands"]["5"] == "mzprobe.ask(agents, 'horizon', states=3, episodes=1, horizon=2)"
+        assert table.record["checkpoints"]["5"] == weights_sha256(own[0].network)
+        assert table.record["environment"]["name"] == own[0].environment.spec.name
+
+
+def test_further_steps_are_added_and_no_other_network_passes_for_one_that_was_asked(tmp_path):
+    (path,) = mzprobe.ask(agent_of(2), "horizon", analyses=tmp_path, **FEW)
+    before = path.read_bytes()
+    mzprobe.ask(agent_of(2), "horizon", analyses=tmp_path, **FEW)
+    assert path.read_bytes() == before
+    mzprobe.ask(agent_of(3, step=9), "horizon", analyses=tmp_path, **FEW)
+    assert np.unique(read_table(path).frame["training_step"]).tolist() == [5, 9]
+    with pytest.raises(UsageError, match="holds step 5 of other weights"):
+        mzprobe.ask(agent_of(4), "horizon", analyses=tmp_path, **FEW)
+    other = agent_of(2).search.model_copy(update={"simulations": 3})
+    with pytest.raises(UsageError, match=r"was made with other config \(search.simulations\)"):
+        mzprobe.ask(agent_of(2, search=other), "horizon", analyses=tmp_path, **FEW)
+    mzprobe.ask(agent_of(4), "horizon", analyses=tmp_path, overwrite=True, **FEW)
+    assert np.unique(read_table(path).frame["training_step"]).tolist() == [5]
+
+
+def test_tables_of_agents_in_memory_are_drawn_judged_and_compared(tmp_path, run_cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    agents = [
+        agent_of(network, seed=seed, step=step) for network, (seed, step) in enumerate(((0, 0), (0, 5), (1, 0), (1, 5)))
+    ]
+    mzprobe.ask(agents, "horizon", **FEW)
+    mzprobe.ask(agents, "cross", **FEW)
+    for command, made in (("figures", "fig5-cross.png"), ("claims", "claims.md"), ("report", "report.html")):
+        code, _, said = run_cli(command, "mine")
+        assert code == 0, said
+        assert (tmp_path / "figures" / "mine" / made).exists()
+
+
+class Plain:
+    """No torch module."""
+
+    def __init__(self, network):
+        self.represent, self.dynamics, self.predict = network.represent, network.dynamics, network.predict
+
+
+def test_an_agent_without_a_place_and_a_network_without_weights_are_refused(tmp_path):
+    def refused(agents, said):
+        with pytest.raises(UsageError, match=said):
+            mzprobe.ask(agents, "horizon", analyses=tmp_path, **FEW)
+        assert [*tmp_path.iterdir()] == []
+
+    refused(replace(agent_of(2), origin=Origin()), "without a training step has no place in a table: give it origin=")
+    refused([agent_of(2), agent_of(3)], "two agents are of run mine, seed 0, step 5: give each an origin of its own")
+    plain = replace(agent_of(2), network=Plain(network_of(2)))
+    refused(plain, r"Plain has no weights \(of a torch.nn.Module\) that a table could name: give the agent an Origin")
+    origin = replace(plain.origin, weights_sha256="the first")
+    (path,) = mzprobe.ask(replace(plain, origin=origin), "horizon", analyses=tmp_path, **FEW)
+    assert "test_asking" in read_table(path).record["versions"]  # the module that the network is from
+
+
+def test_weights_are_known_by_their_names_and_numbers():
+    assert weights_sha256(network_of(2)) == weights_sha256(network_of(2)) != weights_sha256(network_of(3))
+    for without in (torch.nn.ReLU(), network_of(2).represent):
+        with pytest.raises(UsageError, match="has no weights"):
+            weights_sha256(without)
