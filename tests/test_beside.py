@@ -139,7 +139,7 @@ def test_another_step_is_shown_where_it_is_asked_for(tmp_path):
     for step, mean in ((None, 2.0), (5, 1.0)):
         draw_beside([Run("one"), Run("other")], analyses=tmp_path, folder=tmp_path / "out", step=step)
         assert pd.read_csv(tmp_path / "out" / "online.csv", comment="#")["mean"].tolist() == [mean, mean]
-    with pytest.raises(UsageError, match="run one has no step 7 in its table of online: it has 5, 9"):
+    with pytest.raises(UsageError, match="no two of one, other have a table of the same question with training step 7"):
         draw_beside([Run("one"), Run("other")], analyses=tmp_path, folder=tmp_path / "out", step=7)
 
 

@@ -19,7 +19,7 @@ def compare(
     analyses: Analyses = Path("analyses"),
     out: Annotated[Path, typer.Option("--out", help="Folder of all figures.")] = Path("figures"),
     name: Annotated[str | None, typer.Option(help="Folder for these figures; named after the runs by default.")] = None,
-    step: Annotated[int | None, typer.Option(min=0, help="Training step; the last of each table by default.")] = None,
+    step: Annotated[int | None, typer.Option(min=0, help="Training step; by default the last of each table.")] = None,
 ) -> None:
     """Draw any runs or agents together from their tables: one figure per question, and paired differences of returns.
 

@@ -65,23 +65,24 @@ def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path, step: int 
         runs: two or more, the first of which others are compared with.
         analyses: folder of all tables.
         folder: of the figures.
-        step: training step; by default the last of each table.
+        step: training step; by default the last of each table. A table without it is left out.
 
     Raises:
-        UsageError: if no two of them have been asked the same, they were asked in different ways or environments, or a
-            table lacks that step.
+        UsageError: if no two of them have been asked the same, or they were asked in different ways or environments.
         InUse: if another command goes on writing there.
     """
     done: list[Drawn] = []
     with folder_held(folder):
         for view in all_views():
             tables = {run: table for run, table in _tables(runs, view.table, analyses).items() if table is not None}
+            tables = {run: table for run, table in tables.items() if step is None or step in _steps(table)}
             if len(tables) > 1:
                 done += _draw_view(view, tables, folder, step)
     if not done:
+        at = "" if step is None else f" with training step {step}"
         raise UsageError(
-            f"no two of {', '.join(run.label for run in runs)} have a table of the same question under {analyses}: ask "
-            "them with the same probe, such as mzprobe eval-horizon"
+            f"no two of {', '.join(run.label for run in runs)} have a table of the same question{at} under {analyses}: "
+            "ask them with the same probe, such as mzprobe eval-horizon"
         )
     return done
 
@@ -112,10 +113,6 @@ def paired_differences(view: View, frames: Mapping[str, pd.DataFrame]) -> pd.Dat
 
 
 def _draw_view(view: View, tables: Mapping[Run, Table], folder: Path, step: int | None) -> list[Drawn]:
-    for run, table in tables.items():
-        if step is not None and not (table.frame["training_step"] == step).any():
-            there = ", ".join(map(str, sorted(table.frame["training_step"].unique())))
-            raise UsageError(f"run {run.label} has no step {step} in its table of {view.table}: it has {there}")
     frames = {run.label: _at(table.frame, step) for run, table in tables.items()}
     records = [table.record["agents"][0] for table in tables.values()]
     made, title = provenance({run.label: table for run, table in tables.items()}), title_of(next(iter(tables.values())))
@@ -220,6 +217,10 @@ def _of_seed(table: Table, run: Run) -> Table | None:
     agents = [record for record in table.record["agents"] if record["seed"] == run.seed]
     frame = table.frame[table.frame["seed"] == run.seed]
     return replace(table, frame=frame, record={"agents": agents}) if agents else None
+
+
+def _steps(table: Table) -> set[int]:
+    return set(table.frame["training_step"])
 
 
 def _at(frame: pd.DataFrame, step: int | None) -> pd.DataFrame:
