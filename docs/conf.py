@@ -35,7 +35,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!mzprobe).*"),
     (r"py:class", r"mzprobe\.search\.models\.(Latent|State)Arena|mzprobe\.networks\.fused\.weights\.FusedWeights"),
-    (r"py:class", r"mzprobe\.datasets\.storages\..*"),
+    (r"py:class", r"mzprobe\.datasets\.storages\..*|mzprobe\.sources\.(core\.Source|foreign\.Adapter)"),
 ]
 
 
