@@ -2,16 +2,16 @@
 
 import hashlib
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import mzprobe
 
 SHORT = 12  # digits of a digest that people are shown
+OWN = "sources "  # before the digest of a user's own code, where versions of packages have their number
 _INSIDE = re.compile(r"(?:seed|step)-\d+")  # folders that say little without the one that they lie in
 
 
@@ -34,23 +34,24 @@ def own_code(modules: Iterable[str]) -> dict[str, str]:
     """
     names = dict.fromkeys(module.partition(".")[0] for module in modules)
     found = {name: _sources_of(name) for name in names if name != mzprobe.__name__}
-    return {name: f"sources {digest[:SHORT]}" for name, digest in found.items() if digest}
+    return {name: f"{OWN}{digest[:SHORT]}" for name, digest in found.items() if digest}
 
 
 @cache
 def _sources_of(module: str) -> str:
     """SHA-256 of a module's or a package's Python files, as this process found them; nothing is run to find them."""
-    loaded = sys.modules.get(module)
-    spec = loaded.__spec__ if loaded is not None and loaded.__spec__ is not None else PathFinder.find_spec(module)
+    try:
+        spec = find_spec(module)  # of a name without dots; it imports nothing
+    except ValueError:  # a module that was loaded without one
+        return ""
     if spec is None or not (spec.submodule_search_locations or spec.has_location):
         return ""
-    if spec.submodule_search_locations:
-        roots = [Path(place) for place in spec.submodule_search_locations]
-        files = [(path.relative_to(root).as_posix(), path) for root in roots for path in root.rglob("*.py")]
-    else:
-        files = [(module, Path(str(spec.origin)))]
     try:
-        return _digest_of(dict(files))
+        if spec.submodule_search_locations:
+            roots = [Path(place) for place in spec.submodule_search_locations]
+            found = [(root, path) for root in roots for path in root.rglob("*.py") if path.is_file()]
+            return _digest_of({path.relative_to(root).as_posix(): path for root, path in found})
+        return _digest_of({module: Path(str(spec.origin))})
     except OSError:  # such as in an archive
         return ""
 

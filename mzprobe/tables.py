@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from mzprobe.config import of_record
 from mzprobe.errors import MzprobeError, MzprobeWarning, UsageError
 from mzprobe.files import read_bytes, write_file
+from mzprobe.recording import OWN
 from mzprobe.records import TableRecord
 from mzprobe.seals import table_sha256
 
@@ -310,10 +311,19 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         if part in ("dataset", "compute") and not (old.get(part) and new.get(part)):
             continue
         before, after = (flat(_complete(part, record.get(part, {}))) for record in (old, new))
+        if part == "versions":
+            before, after = _of_both(before, after)
         names = sorted({name for name in {*before, *after} if before.get(name) != after.get(name)} - ignored)
         if names:
             return f"{part} ({', '.join(names)})"
     return ""
+
+
+def _of_both(*versions: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Versions without code of a user's own that only one of them names: it is of another agent, or was not kept yet."""
+    shared = set.intersection(*map(set, versions))
+    for one in versions:
+        yield {name: said for name, said in one.items() if name in shared or not said.startswith(OWN)}
 
 
 def _complete(part: str, values: Any) -> Any:

@@ -13,11 +13,12 @@ import mzprobe
 from mzprobe.agents import Origin
 from mzprobe.config import MLPConfig
 from mzprobe.errors import UsageError
+from mzprobe.figures.beside import Run, draw_beside
 from mzprobe.networks import build
 from mzprobe.probes.horizon import measure_horizon
 from mzprobe.settings import HorizonConfig
 from mzprobe.sources.memory import weights_sha256
-from mzprobe.tables import read_table
+from mzprobe.tables import read_table, write_table
 
 FEW = {"states": 3, "episodes": 1, "horizon": 2}
 
@@ -92,7 +93,10 @@ def test_an_agent_without_a_place_and_a_network_without_weights_are_refused(tmp_
     refused(replace(agent_of(2), origin=Origin()), "without a training step has no place in a table: give it origin=")
     refused([agent_of(2), agent_of(3)], "two agents are of run mine, seed 0, step 5: give each an origin of its own")
     plain = replace(agent_of(2), network=Plain(network_of(2)))
-    refused(plain, r"Plain has no weights \(of a torch.nn.Module\) that a table could name: give the agent an Origin")
+    refused(
+        plain,
+        r"Plain has no weights \(tensors of a torch.nn.Module\) that a table could name: give the agent an Origin",
+    )
     origin = replace(plain.origin, weights_sha256="the first")
     (path,) = mzprobe.ask(replace(plain, origin=origin), "horizon", analyses=tmp_path, **FEW)
     assert "test_asking" in read_table(path).record["versions"]  # the module that the network is from
@@ -103,3 +107,43 @@ def test_weights_are_known_by_their_names_and_numbers():
     for without in (torch.nn.ReLU(), network_of(2).represent):
         with pytest.raises(UsageError, match="has no weights"):
             weights_sha256(without)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"run": "../out"}, "cannot be the name of a run|a run"),
+        ({"run": ""}, "a run"),
+        ({"training_step": -5}, "the training_step of an Origin is a whole number of at least 0, not -5"),
+        ({"training_step": 5.0}, "the training_step of an Origin is a whole number of at least 0, not 5.0"),
+        ({"seed": True}, "the seed of an Origin is a whole number"),
+    ],
+)
+def test_a_place_that_is_none_is_refused(tmp_path, changes, said):
+    agent = agent_of(2)
+    agent = replace(agent, origin=replace(agent.origin, **changes))
+    with pytest.raises(UsageError, match=said):
+        mzprobe.ask(agent, "horizon", analyses=tmp_path / "tables", **FEW)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    agent = agent_of(2)
+    agent = replace(agent, origin=replace(agent.origin, seed=np.int64(3), training_step=np.int64(7)))
+    (path,) = mzprobe.ask(agent, "horizon", analyses=tmp_path, **FEW)
+    assert path.name == "seed-3.parquet"
+
+
+def test_runs_of_different_code_compare_and_older_tables_go_on(tmp_path):
+    plain = replace(agent_of(2), network=Plain(network_of(2)))
+    plain = replace(plain, origin=replace(plain.origin, run="plain", weights_sha256="the first"))
+    mzprobe.ask([agent_of(2), plain], "horizon", analyses=tmp_path, **FEW)
+    drawn = draw_beside([Run("mine"), Run("plain")], analyses=tmp_path, folder=tmp_path / "out")
+    assert "horizon.png" in {one.what.rpartition("/")[2] for one in drawn}
+    path = tmp_path / "plain" / "horizon" / "seed-0.parquet"
+    table = read_table(path)
+    older = {name: said for name, said in table.record["versions"].items() if name != "test_asking"}
+    write_table(path, replace(table, record={**table.record, "versions": older}))
+    later = replace(plain, origin=replace(plain.origin, training_step=9))
+    mzprobe.ask(later, "horizon", analyses=tmp_path, **FEW)
+    assert np.unique(read_table(path).frame["training_step"]).tolist() == [5, 9]

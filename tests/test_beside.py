@@ -146,8 +146,12 @@ def test_another_step_is_shown_where_it_is_asked_for(tmp_path):
 def test_matrices_of_several_horizons_do_not_compare(tmp_path, drawn):
     for run, h in (("one", 1), ("other", 5)):
         store(tmp_path, golden("cross").assign(h=h), probe="cross", run=run)
-    with pytest.raises(UsageError, match=r"made at several h \(one at h = 1, other at h = 5\): ask all of them with"):
-        drawn("one", "other")
+        store(tmp_path, returns_of((0, 0, 1.0)), probe="online", run=run)
+    assert {*drawn("one", "other")} == {"online", "online-paired"}
+    told = draw_beside([Run("one"), Run("other")], analyses=tmp_path, folder=tmp_path / "out")
+    (cross,) = [one for one in told if one.status == "missing"]
+    assert cross.what == "cross at one h"
+    assert cross.remedy.endswith("the same --horizon for all (one at h = 1, other at h = 5)")
 
 
 def test_a_study_is_its_variants_that_have_tables(tmp_path, run_cli, monkeypatch):

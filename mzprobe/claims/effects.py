@@ -314,10 +314,11 @@ def _step_errors(frame: pd.DataFrame, name: str) -> Any:
     trained = _trained(frame)
     if f"{name}_signed_error" not in trained:
         raise MissingError
-    if f"{name}_standard_error" not in trained:
-        trained = _some(trained[trained["exact"]]).assign(**{f"{name}_standard_error": 0.0})
+    known = trained.get(f"{name}_standard_error", pd.Series(np.nan, index=trained.index))
+    trained = trained.assign(standard_error=known.mask(known.isna() & trained["exact"], 0.0))
+    trained = _some(trained[trained["standard_error"].notna()])
     signed = trained[f"{name}_signed_error"]
-    alone = trained.assign(error=signed.abs(), signed_error=signed, standard_error=trained[f"{name}_standard_error"])
+    alone = trained.assign(error=signed.abs(), signed_error=signed)
     return _errors(alone, ["training_step", "seed", "h"]).unstack("h")  # noqa: PD010
 
 

@@ -133,7 +133,8 @@ def _missing(finding: Finding, tables: Mapping[str, Table]) -> str:
     if probe in tables:
         return f"the table of {probe} lacks what it compares"
     commands = {asked.question: asked.command for asked in OURS} | {q.name: q.command for q in plugged_questions()}
-    return f"there is no table of {probe}, mzprobe {commands[probe]} makes it"
+    made = f", mzprobe {commands[probe]} makes it" if probe in commands else ""
+    return f"there is no table of {probe}{made}"
 
 
 def counted(findings: Sequence[Finding]) -> str:

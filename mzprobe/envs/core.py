@@ -7,6 +7,7 @@ end truncated).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
@@ -33,7 +34,7 @@ class EnvironmentSpec:
     observation_dtype: ObservationType = "float32"  # images: uint8, of which networks see shares of 255; bool: 0 and 1
 
     def __post_init__(self) -> None:
-        if not self.action_meanings and isinstance(self.num_actions, int):
+        if not self.action_meanings and isinstance(self.num_actions, Integral):
             object.__setattr__(self, "action_meanings", tuple(map(str, range(self.num_actions))))
 
 

@@ -76,9 +76,13 @@ def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path, step: int 
         for view in all_views():
             tables = {run: table for run, table in _tables(runs, view.table, analyses).items() if table is not None}
             tables = {run: table for run, table in tables.items() if step is None or step in _steps(table)}
-            if len(tables) > 1:
+            apart = _horizons(tables) if view.table == "cross" else ""
+            if len(tables) > 1 and apart:
+                remedy = f"mzprobe cross-matrix and the same --horizon for all ({apart})"
+                done.append(Drawn(what="cross at one h", status="missing", remedy=remedy))
+            elif len(tables) > 1:
                 done += _draw_view(view, tables, folder, step)
-    if not done:
+    if not any(drawn.status != "missing" for drawn in done):
         at = "" if step is None else f" with training step {step}"
         raise UsageError(
             f"no two of {', '.join(run.label for run in runs)} have a table of the same question{at} under {analyses}: "
@@ -219,6 +223,12 @@ def _of_seed(table: Table, run: Run) -> Table | None:
     return replace(table, frame=frame, record={"agents": agents}) if agents else None
 
 
+def _horizons(tables: Mapping[Run, Table]) -> str:
+    """The h of cross tables, if they differ: each is the unroll length of its own agents, and errors do not compare."""
+    found = {run.label: int(table.frame["h"].max()) for run, table in tables.items() if "h" in table.frame}
+    return ", ".join(f"{label} at h = {h}" for label, h in found.items()) if len(set(found.values())) > 1 else ""
+
+
 def _steps(table: Table) -> set[int]:
     return set(table.frame["training_step"])
 
@@ -249,7 +259,9 @@ def _labels(
     for (label, frame), spec in zip(frames.items(), specs, strict=True):
         own = [_OWN[key].format(spec[key]) for key in several]
         step = f"step {thousands(int(frame['training_step'].iloc[0]))}"
-        agents = agents_in_words(cells[(cells["run"] == label) & cells["mean"].notna()])
+        shown = cells[cells["run"] == label]
+        known = shown[shown["mean"].notna()]
+        agents = agents_in_words(shown if known.empty else known)
         yield f"{label} ({', '.join([step, agents, *own])})"
 
 

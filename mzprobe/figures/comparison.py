@@ -141,17 +141,7 @@ def tables_alike(analyses: Path, runs: Mapping[str, str], name: str, *, remedy: 
         unlike = differing(records[first], record)
         if unlike:
             raise UsageError(f"the {name} tables of {first} and {label} were made with other {unlike}: {remedy}")
-    if name == "cross":
-        _refuse_other_h(tables)
     return tables
-
-
-def _refuse_other_h(tables: Mapping[str, Table]) -> None:
-    """Refuses cross tables of several h, each the unroll length of its own agents: their errors do not compare."""
-    found = {label: int(table.frame["h"].max()) for label, table in tables.items() if "h" in table.frame}
-    if len(set(found.values())) > 1:
-        said = ", ".join(f"{label} at h = {h}" for label, h in found.items())
-        raise UsageError(f"the cross tables were made at several h ({said}): ask all of them with the same --horizon")
 
 
 def keys_of(cells: pd.DataFrame) -> list[str]:

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from mzprobe.agents import Agent
 from mzprobe.config import validated
 from mzprobe.errors import UsageError
+from mzprobe.names import check_name
 from mzprobe.probes.question import Question
 from mzprobe.probes.registry import question_of
 from mzprobe.probes.runner import ProbeRun, run_probe
@@ -76,13 +78,20 @@ def _by_agent(agents: Sequence[Agent]) -> dict[tuple[str, int], dict[int, Agent]
                 "an agent without a training step has no place in a table: give it "
                 "origin=mzprobe.Origin(run=..., seed=..., training_step=...)"
             )
-        steps = found.setdefault((origin.run, origin.seed), {})
-        if origin.training_step in steps:
+        check_name(origin.run, "a run", "give its Origin another one")
+        seed, step = _whole(origin.seed, "seed"), _whole(origin.training_step, "training_step")
+        steps = found.setdefault((origin.run, seed), {})
+        if step in steps:
             raise UsageError(
-                f"two agents are of run {origin.run}, seed {origin.seed}, step {origin.training_step}: give each an "
-                "origin of its own"
+                f"two agents are of run {origin.run}, seed {seed}, step {step}: give each an origin of its own"
             )
         if any(one.compute != agent.compute for one in steps.values()):
-            raise UsageError(f"run {origin.run}, seed {origin.seed} is asked with several compute: give all the same")
-        steps[origin.training_step] = replace(agent, origin=replace(origin, source="memory"))
+            raise UsageError(f"run {origin.run}, seed {seed} is asked with several compute: give all the same")
+        steps[step] = replace(agent, origin=replace(origin, source="memory", seed=seed, training_step=step))
     return found
+
+
+def _whole(number: object, what: str) -> int:
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:
+        raise UsageError(f"the {what} of an Origin is a whole number of at least 0, not {number!r}")
+    return int(number)

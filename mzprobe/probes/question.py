@@ -59,6 +59,13 @@ class Question:
         """Command that asks it."""
         return self.config.command
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Where its code is: that of its settings, and of its measure."""
+        measure = self.measure
+        named = measure.partition(":")[0] if isinstance(measure, str) else getattr(measure, "__module__", "")
+        return self.config.__module__, named
+
     def columns_of(self, rows: "pd.DataFrame") -> "pd.DataFrame":
         """The columns of a table's rows, in their order.
 

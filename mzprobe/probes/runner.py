@@ -275,7 +275,7 @@ def _modules(run: ProbeRun, origin: Origin) -> list[str]:
     """Modules of whoever wrote the question, the environment, the network and the adapter."""
     reader = getattr(run.source, "adapter", run.source)
     named = [module for _, _, module in named_code(origin.config)]
-    return [type(run.config).__module__, type(reader).__module__, *named, *getattr(run.source, "modules", ())]
+    return [*run.probe.modules, type(reader).__module__, *named, *getattr(run.source, "modules", ())]
 
 
 def _missing(probe: Question, frames: Mapping[int, pd.DataFrame], step: int, chosen: Mapping[int, Path]) -> list[int]:

@@ -248,7 +248,7 @@ def _table(
     every: Mapping[int, int] = {step: len(wanted) if probe.pair else 1 for step in wanted}
     other, rounded, missing = "", False, every
     if path.exists():
-        made_by = expected.versions | own_code([type(settings).__module__])
+        made_by = expected.versions | own_code(probe.modules)
         new = {"settings": dumped, "config": expected.config, "versions": made_by}
         new |= {"compute": expected.compute, **records.made_with}
         other, rounded, missing = _there(path, probe, new, records, every)

@@ -8,6 +8,7 @@ from typing import Any
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.config import RunConfig
 from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.recording import OWN
 from mzprobe.training.recorded import Feed
 
 
@@ -35,7 +36,8 @@ def refuse_other_versions(folder: Path, *, saved: Mapping[str, str], here: Mappi
     Raises:
         UsageError: if any differs.
     """
-    unlike = sorted(name for name in {*saved, *here} if saved.get(name) != here.get(name))
+    kept = {name: said for name, said in here.items() if name in saved or not said.startswith(OWN)}  # not at first
+    unlike = sorted(name for name in {*saved, *kept} if saved.get(name) != kept.get(name))
     if unlike:
         then = ", ".join(f"{name} {saved.get(name, 'none')}" for name in unlike)
         now = ", ".join(f"{name} {here.get(name, 'none')}" for name in unlike)
