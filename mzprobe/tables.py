@@ -320,7 +320,7 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _of_both(*versions: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Versions without code of a user's own that only one of them names: it is of another agent, or was not kept yet."""
+    """Versions without a user's own code that only one of them names: it is another agent's, or was not kept yet."""
     shared = set.intersection(*map(set, versions))
     for one in versions:
         yield {name: said for name, said in one.items() if name in shared or not said.startswith(OWN)}

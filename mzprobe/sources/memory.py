@@ -76,13 +76,12 @@ def weights_sha256(network: object) -> str:
     weights = network.state_dict() if isinstance(network, torch.nn.Module) else {}
     if not weights or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
         raise UsageError(
-            f"{type(network).__qualname__} has no weights (tensors of a torch.nn.Module) that a table could name: give the "
-            "agent an Origin with a weights_sha256 of your own, any text that another network does not have"
+            f"{type(network).__qualname__} has no weights (tensors of a torch.nn.Module) that a table could name: give "
+            "the agent an Origin with a weights_sha256 of your own, any text that another network does not have"
         )
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(
-            tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        )
+        plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        digest.update(plain.view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
