@@ -71,7 +71,7 @@ def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path, step: int 
         UsageError: if no two of them have been asked the same, or they were asked in different ways or environments.
         InUse: if another command goes on writing there.
     """
-    done: list[Drawn] = []
+    done, left_out = list[Drawn](), list[Drawn]()
     with folder_held(folder):
         for view in all_views():
             tables = {run: table for run, table in _tables(runs, view.table, analyses).items() if table is not None}
@@ -79,16 +79,16 @@ def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path, step: int 
             apart = _horizons(tables) if view.table == "cross" else ""
             if len(tables) > 1 and apart:
                 remedy = f"mzprobe cross-matrix and the same --horizon for all ({apart})"
-                done.append(Drawn(what="cross at one h", status="missing", remedy=remedy))
+                left_out.append(Drawn(what="cross at one h", status="missing", remedy=remedy))
             elif len(tables) > 1:
                 done += _draw_view(view, tables, folder, step)
-    if not any(drawn.status != "missing" for drawn in done):
+    if not done:
         at = "" if step is None else f" with training step {step}"
         raise UsageError(
             f"no two of {', '.join(run.label for run in runs)} have a table of the same question{at} under {analyses}: "
             "ask them with the same probe, such as mzprobe eval-horizon"
         )
-    return done
+    return done + left_out
 
 
 def paired_differences(view: View, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
