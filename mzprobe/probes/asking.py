@@ -1,7 +1,6 @@
 """Tables of agents of this process: what the commands do with checkpoints, from Python."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -14,7 +13,7 @@ from mzprobe.names import check_name
 from mzprobe.probes.question import Question
 from mzprobe.probes.registry import question_of
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.sources.memory import InMemory
+from mzprobe.sources.memory import InMemory, placed
 
 
 def ask(
@@ -87,7 +86,7 @@ def _by_agent(agents: Sequence[Agent]) -> dict[tuple[str, int], dict[int, Agent]
             )
         if any(one.compute != agent.compute for one in steps.values()):
             raise UsageError(f"run {origin.run}, seed {seed} is asked with several compute: give all the same")
-        steps[step] = replace(agent, origin=replace(origin, source="memory", seed=seed, training_step=step))
+        steps[step] = placed(agent, seed=seed, training_step=step)
     return found
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from mzprobe.networks import MLPNetwork
 class InMemory:
     """An agent at several training steps."""
 
-    at: Mapping[int, Agent]  # by training step
+    at: Mapping[int, Agent]  # by training step, as `placed` gives them
 
     @property
     def name(self) -> str:
@@ -44,22 +45,36 @@ class InMemory:
         return {step: agent / str(step) for step in sorted(self.at)}
 
     def origin(self, checkpoint: Path) -> Origin:
-        """As in the protocol, completed by what the agent shows of itself."""
-        agent = self.at[int(checkpoint.name)]
-        own = agent.origin
-        search = {"search": agent.search.model_dump(mode="json"), "unroll": agent.unroll, "plan_in": agent.plan_in}
-        return replace(
-            own,
-            environment=own.environment or spec_record(agent.environment),
-            network=own.network or ("mlp" if type(agent.network) is MLPNetwork else type(agent.network).__qualname__),
-            weights_sha256=_digest(own.weights_sha256) if own.weights_sha256 else weights_sha256(agent.network),
-            config=own.config or search,
-        )
+        """As in the protocol."""
+        return self.at[int(checkpoint.name)].origin
 
     def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:  # noqa: ARG002
         """As in the protocol: it is there."""
-        agent = self.at[int(checkpoint.name)]
-        return replace(agent, origin=self.origin(checkpoint))
+        return self.at[int(checkpoint.name)]
+
+
+def placed(agent: Agent, *, seed: int, training_step: int) -> Agent:
+    """An agent whose origin says all that its table is to say, as far as the agent shows it.
+
+    Its temperature is not part of that: it may change from step to step, as in training.
+
+    Raises:
+        UsageError: as `weights_sha256`, unless its origin has a text of its own for them.
+    """
+    own = agent.origin
+    settings: dict[str, Any] = {"search": agent.search.model_dump(mode="json"), "unroll": agent.unroll}
+    settings |= {"plan_in": agent.plan_in, "root_noise": agent.root_noise}
+    origin = replace(
+        own,
+        source="memory",
+        seed=seed,
+        training_step=training_step,
+        environment=own.environment or spec_record(agent.environment),
+        network=own.network or ("mlp" if type(agent.network) is MLPNetwork else type(agent.network).__qualname__),
+        weights_sha256=_digest(own.weights_sha256) if own.weights_sha256 else weights_sha256(agent.network),
+        config=own.config or settings,
+    )
+    return replace(agent, origin=origin)
 
 
 def _digest(given: str) -> str:
