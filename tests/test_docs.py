@@ -239,6 +239,7 @@ def commands(page):
 COMMANDS = get_command(cli.app).commands
 TYPED = [(page, command) for page in PAGES for command in commands(page)]
 TYPED += [("help", shlex.split(one.epilog.removeprefix("Example: "))[1:]) for one in COMMANDS.values() if one.epilog]
+TYPED = [(page, command[: command.index(">")] if ">" in command else command) for page, command in TYPED]
 
 
 @pytest.mark.parametrize(("page", "command"), TYPED, ids=[f"{page}: {' '.join(words)}" for page, words in TYPED])

@@ -11,6 +11,7 @@ from mzprobe import __version__
 from mzprobe.cli.checking import seal, verify
 from mzprobe.cli.collect import collect
 from mzprobe.cli.comparing import compare
+from mzprobe.cli.configuring import config as show_config
 from mzprobe.cli.drawing import draw, draw_variants, judge, run_or_newest, runs_of_study
 from mzprobe.cli.inspecting import inspect
 from mzprobe.cli.looking import look, sources, verify_source
@@ -50,6 +51,7 @@ Train agents, save checkpoints at fixed steps, ask each checkpoint a question (a
 
 \b
   mzprobe train cartpole --seed 0               train an agent (resumes if it was interrupted)
+  mzprobe config cartpole                       every key of a preset, or of an agent: what it means, its value
   mzprobe eval-online checkpoints/cartpole      Figure 2: returns with and without search
   mzprobe eval-horizon checkpoints/cartpole     Figure 3: value prediction error by horizon
   mzprobe eval-sequences checkpoints/cartpole   Figure 4: the error of likely and unlikely action sequences
@@ -208,6 +210,7 @@ def train(
     )
 
 
+app.command(name="config", epilog="Example: mzprobe config cartpole > mine.toml")(show_config)
 add_commands(app)
 app.command(epilog="Example: mzprobe look checkpoints/cartpole/seed-0")(look)
 app.command(epilog="Example: mzprobe inspect checkpoints/cartpole/seed-0 --step 2000 --state worst")(inspect)
