@@ -169,6 +169,20 @@ FAULTS = (
         test="tests/test_averaging.py::test_whoever_uses_averaged_weights_uses_those",
     ),
     Fault(
+        what="targets that were made anew still count as the oldest",
+        file="mzprobe/training/replay.py",
+        old="n=self.config.n_step, gamma=self.gamma)\n        self.ages.note(slots)\n",
+        new="n=self.config.n_step, gamma=self.gamma)\n",
+        test="tests/test_renewal.py::test_the_oldest_are_those_of_a_plain_sort_whatever_is_stored_dropped_or_moved",
+    ),
+    Fault(
+        what="the time before the first stored episode is made up for by training",
+        file="mzprobe/training/experience.py",
+        old="max(training.warmup_environment_steps, self.waited)",
+        new="training.warmup_environment_steps",
+        test="tests/test_renewal.py::test_no_training_step_is_due_for_the_time_before_there_was_anything_to_learn_from",
+    ),
+    Fault(
         what="drawn positions are searched after they were learned from",
         file="mzprobe/training/experience.py",
         old="                    self._renew_drawn(replay, slots, due * count // B)\n                batches.append("

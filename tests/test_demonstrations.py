@@ -37,13 +37,13 @@ def test_demonstrations_are_reanalysed_by_their_share(tmp_path, dataset, tiny_co
     config = tiny_config(*demonstrations(dataset, "reanalyse.batch_size=5"))
     trainer = make_trainer(config, tmp_path)
     counted = {"own": 0, "shown": 0}
-    real = trainer.reanalyser.renew_in_turn
+    real = trainer.reanalyser.renew_next
 
-    def renew_in_turn(replay, count, **keys):
+    def renew_next(replay, count, **keys):
         counted["own" if replay is trainer.experience.replay else "shown"] += count
         return real(replay, count, **keys)
 
-    trainer.reanalyser.renew_in_turn = renew_in_turn
+    trainer.reanalyser.renew_next = renew_next
     trainer.experience.begin()
     for _ in range(200):
         trainer.experience.play_step(10)  # where the share is 0.75 (1 - 10/30) = 0.5

@@ -92,7 +92,7 @@ def test_a_reanalysed_target_is_what_the_search_of_acting_finds_there(tmp_path, 
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     positions = replay.stale(7)
     replay.cursor = 0
-    assert trainer.reanalyser.renew_in_turn(replay, 7) == 7
+    assert trainer.reanalyser.renew_next(replay, 7) == 7
     found = search(trainer.experience.model, replay.observations[positions], config=config.search, path="general")
     np.testing.assert_allclose(replay.policies[positions], found.target, rtol=1e-6)
     ends = [p for p in positions if p + 5 in positions and replay.left[p] >= 5]

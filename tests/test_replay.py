@@ -6,18 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import drawn, episode, replay_of
+from models import drawn, episode, made_up, replay_of
 
 from mzprobe.training.targets import joined, n_step_values
-
-
-def made_up(T, *, marker=0, terminated=False, seed=0):
-    """An episode with random rewards and root values."""
-    generator = np.random.default_rng((seed, marker))
-    root_values = generator.normal(size=T + 1)
-    if terminated:
-        root_values[-1] = 0
-    return episode(generator.normal(size=T), root_values, terminated=terminated, marker=marker)
 
 
 def kept_markers(replay):

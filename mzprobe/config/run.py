@@ -90,7 +90,7 @@ class TrainingConfig(Config):
     """Training steps for each environment step. Below one in a million, the first training step would come after
     days of play, or never; above a thousand, tens of thousands would learn from one and the same buffer."""
     warmup_environment_steps: NonNegativeInt = 1000
-    """Environment steps before the first training step."""
+    """Environment steps before the first training step; more where no episode has ended by then."""
     batch_size: PositiveInt = 128
     """Positions in a training batch."""
     unroll_steps: Annotated[int, Field(ge=0, le=1000)] = 10
@@ -209,9 +209,11 @@ class ReanalyseConfig(Config):
     fraction: Share = 0.0
     """Share of all targets that are made from stored positions; below 1 online. Offline, 1 for these targets, or 0 for
     recorded actions as policy targets (behaviour cloning)."""
-    positions: Literal["in_turn", "drawn"] = "in_turn"
-    """Which stored positions get new targets: all in turn, or those drawn for a training batch, before it is learned
-    from; where the agent plays, at most half a batch may then be due each training step."""
+    positions: Literal["in_turn", "oldest", "drawn"] = "in_turn"
+    """Which stored positions get new targets: all `in_turn`; the `oldest` targets first; or those `drawn` for a
+    training batch, before it is learned from, where an agent that plays may have at most half a batch due each step.
+    With a fraction of 0.5, turns come exactly as fast as the buffer fills: `in_turn` then renews each position once, at
+    an age that chance has set, and `oldest` does not."""
     batch_size: PositiveInt = 64
     """Stored positions searched side by side; fewer online, where so many at once would blur the share."""
     root_noise: bool = True

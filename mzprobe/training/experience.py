@@ -83,6 +83,7 @@ class Online:
         self.clock = clock
         self.demonstrations = demonstrations
         self.counts = TargetCounts()
+        self.waited = 0  # environment steps before the first episode was stored
         fraction, ratio = config.reanalyse.fraction, config.training.training_ratio
         made = 1000 / (ratio * (1 - fraction))  # targets in 1,000 training steps
         # A batch more or less of reanalysed targets moves their share of those by (1 - fraction) batch / made.
@@ -104,9 +105,9 @@ class Online:
                 self.demonstrations.fill(cloned_targets(self.reanalyser))
 
     def may_train(self, environment_steps: int, training_steps: int) -> bool:
-        """Whether a training step is due, by the ratio to environment steps."""
+        """Whether a training step is due, by the ratio to environment steps since there was something to learn from."""
         training = self.config.training
-        played = environment_steps - training.warmup_environment_steps
+        played = environment_steps - max(training.warmup_environment_steps, self.waited)
         return self.replay.positions > 0 and training_steps < math.floor(played * training.training_ratio)
 
     def play_step(self, step: int) -> list[float]:
@@ -116,13 +117,15 @@ class Online:
             episodes = self.play.step(self.model, self._temperature(step), uniform_share=training.uniform_share)
             for episode in episodes:
                 self.replay.add(episode, step=step)
-        if self.replay.positions:
+        if not self.replay.positions:
+            self.waited += len(self.play.lengths)
+        else:
             self.counts.fresh += len(self.play.lengths) + sum(not episode.terminated for episode in episodes)
         with self.clock.part("reanalyse"):
             size = self.reanalysed_at_once
-            in_turn = self.config.reanalyse.positions == "in_turn"
-            while in_turn and self.counts.due(self.config.reanalyse.fraction) >= size:
-                self.counts.reanalysed += self.reanalyser.renew_in_turn(self._turn(step, size), size)
+            apart = self.config.reanalyse.positions != "drawn"  # from what is drawn for a batch
+            while apart and self.counts.due(self.config.reanalyse.fraction) >= size:
+                self.counts.reanalysed += self.reanalyser.renew_next(self._turn(step, size), size)
         return [float(episode.rewards.sum()) for episode in episodes]
 
     def sample(self, step: int) -> tuple[list[Drawn], Batch]:
@@ -159,6 +162,7 @@ class Online:
             "generator": self.generator.bit_generator.state,
             "counts": vars(self.counts),
             "credit": self.credit,
+            "waited": self.waited,
         }
         if self.demonstrations is not None:
             parts["recorded"], record["recorded"] = self._demonstrated.state()
@@ -177,6 +181,7 @@ class Online:
         self.generator.bit_generator.state = record["generator"]
         self.counts = TargetCounts(**{name: whole(count) for name, count in record["counts"].items()})
         self.credit = float(record["credit"])
+        self.waited = whole(record.get("waited", 0))  # older states have made up for the wait at once
         if self.demonstrations is not None:
             self._demonstrated.restore(parts["recorded"], record["recorded"], read)
             self.demonstrations.restore(record["feed"])
@@ -223,7 +228,7 @@ class Online:
             if not demonstrations.resident:
                 demonstrations.advance(count, cloned_targets(self.reanalyser), step=step)
             elif self.config.reanalyse.fraction == 0:
-                self.reanalyser.renew_in_turn(demonstrations.replay, count, searched=False)
+                self.reanalyser.renew_next(demonstrations.replay, count, searched=False)
 
 
 class Offline:
@@ -273,12 +278,12 @@ class Offline:
                 made = self.feed.advance(count, targets(self.reanalyser), step=step)
         slots = self.replay.draw(self.generator, config.training.batch_size)
         if self.feed.resident:
-            if config.reanalyse.positions == "drawn":
-                renewed = self.replay.with_ends(some_of(slots, count, self.generator))
-            else:
-                renewed = self.replay.stale(count)
             with self.clock.part("reanalyse"):
-                made = self.reanalyser.renew(self.replay, renewed, searched=self.searched)
+                if config.reanalyse.positions == "drawn":
+                    drawn = self.replay.with_ends(some_of(slots, count, self.generator))
+                    made = self.reanalyser.renew(self.replay, drawn, searched=self.searched)
+                else:
+                    made = self.reanalyser.renew_next(self.replay, count, searched=self.searched)
         self.counts.reanalysed += made if self.searched else 0
         return [Drawn(self.replay, slots)], self.replay.batch(slots, self.generator, step=step)
 

@@ -103,18 +103,19 @@ class Reanalyser:
         """Values `[M]` of the target network, or of the one that is searched in where there is none; no search."""
         return self._evaluate(observations)[1]
 
-    def renew_in_turn(self, replay: Replay, count: int, *, searched: bool = True) -> int:
+    def renew_next(self, replay: Replay, count: int, *, searched: bool = True) -> int:
         """Makes the targets of `count` stored positions anew, or of all where there are fewer; gives how many.
 
         Args:
             replay: where they are stored.
-            count: positions, those in turn.
+            count: positions, those in turn or with the oldest targets.
             searched: by search; else the policy targets stay, and the network's value bootstraps.
         """
-        return self.renew(replay, replay.stale(count), searched=searched)
+        slots = replay.oldest(count) if self.config.reanalyse.positions == "oldest" else replay.stale(count)
+        return self.renew(replay, slots, searched=searched)
 
     def renew(self, replay: Replay, slots: NDArray[np.int64], *, searched: bool = True) -> int:
-        """Makes the targets of slots `[M]` anew, as `renew_in_turn` does; gives how many."""
+        """Makes the targets of slots `[M]` anew, as `renew_next` does; gives how many."""
         if len(slots):
             observations = replay.observations[slots]
             if searched:

@@ -22,6 +22,7 @@ from mzprobe.training.frames import (
     nothing,
     packing_of,
 )
+from mzprobe.training.renewal import TargetAges
 from mzprobe.training.sum_tree import find_slots, set_leaves
 from mzprobe.training.targets import (
     Batch,
@@ -51,7 +52,7 @@ def bytes_of_buffer(environment: Environment, config: TrainingConfig) -> int:
 
 
 def _bytes(capacity: int, seen: int, num_actions: int, *, masked: bool) -> int:
-    return capacity * (seen + 48 + (4 + masked) * num_actions)
+    return capacity * (seen + 56 + (4 + masked) * num_actions)
 
 
 class Replay:
@@ -106,6 +107,7 @@ class Replay:
         self.terminated = np.zeros(capacity, np.bool_)
         self.root_values = np.zeros(capacity, np.float32)  # the latest, environment units; 0 at a terminal end
         self.stored_steps = np.zeros(capacity, np.int32)  # training steps when its episode was stored
+        self.ages = TargetAges(capacity)
         self.legal = np.ones((capacity if masked else 0, num_actions), np.bool_)
         self._per_slot = (*_PER_SLOT, "legal") if masked else _PER_SLOT
         self.leaves = 1 << (capacity - 1).bit_length()
@@ -163,6 +165,7 @@ class Replay:
         self.stored_steps[slots] = step
         if len(self.legal):
             self.legal[slots] = True if episode.legal is None else episode.legal
+        self.ages.note(np.arange(first, end))
         self.prioritise(np.arange(first, end - 1), np.abs(episode.root_values - values)[:-1])
         self.episodes.append(kept)
         self.head = end
@@ -176,6 +179,10 @@ class Replay:
         """
         slots, self.cursor = next_targets(self.left[: self.used], self.terminated, self.cursor, count)
         return slots
+
+    def oldest(self, count: int) -> Int64:
+        """As `stale`, those whose targets are the oldest, whenever they were stored."""
+        return self.ages.oldest(count, self.left[: self.used], self.terminated)
 
     def with_ends(self, slots: Int64) -> Int64:
         """Slots `[M]` and those ends of their episodes, truncated, that their own targets or an unroll reach.
@@ -213,6 +220,7 @@ class Replay:
             self.policies[slots] = policies
         self.root_values[slots] = root_values
         rebootstrap(slots, root_values, self.left, self.rewards, self.values, n=self.config.n_step, gamma=self.gamma)
+        self.ages.note(slots)
 
     def draw(self, generator: np.random.Generator, B: int) -> Int64:
         """Slots `[B]` by priority, in their order."""
@@ -304,8 +312,10 @@ class Replay:
         """All that is kept but what lies in `files`, as arrays and as JSON."""
         arrays, counts = self.observations.state(self.used, self.episodes)
         arrays |= {name: getattr(self, name)[: self.used] for name in self._per_slot}
+        arrays["made"] = self.ages.made[: self.used]
         arrays["priorities"] = self.sums[self.leaves : self.leaves + self.used]
         counts |= {name: getattr(self, name) for name in ("head", "used", "positions", "cursor", "episodes")}
+        counts["made"] = self.ages.count
         return arrays, counts
 
     def files(self) -> Files:
@@ -325,6 +335,9 @@ class Replay:
         for name in self._per_slot:
             if name in arrays or name not in _BY_AGE or self.config.n_step_by_age:  # older states have none of these
                 fill(getattr(self, name)[: self.used], arrays[name])
+        if "made" in arrays:  # older states have none, and take positions in turn
+            fill(self.ages.made[: self.used], arrays["made"])
+            self.ages.count = whole(counts["made"])
         priorities = arrays["priorities"]
         if len(priorities) != self.used or not self.positions == sum(kept.slots - 1 for kept in self.episodes):
             raise ValueError("what is said of the replay buffer does not agree with what it holds")
@@ -368,12 +381,14 @@ class Replay:
                 self.observations.move(kept, there)
                 for name in self._per_slot:
                     getattr(self, name)[new] = getattr(self, name)[old].copy()
+                self.ages.made[new] = self.ages.made[old].copy()
                 priorities = self.sums[self.leaves :][old].copy()
                 self._clear(kept.first, kept.first + kept.slots, keep_until=end + kept.slots)
                 set_leaves(self.sums, np.arange(new.start, new.stop), priorities)
             moved[kept] = kept._replace(first=end)
             end += kept.slots
         self.episodes = [moved[kept] for kept in self.episodes]
+        self.ages.forget_order()
         return end
 
     def _drop(self, kept: Kept) -> None:

@@ -332,6 +332,15 @@ def random_batch(seed, *, B, K, A, size=4, reach=40.0):
     )
 
 
+def made_up(T, *, marker=0, terminated=False, seed=0):
+    """An episode with random rewards and root values."""
+    generator = np.random.default_rng((seed, marker))
+    root_values = generator.normal(size=T + 1)
+    if terminated:
+        root_values[-1] = 0
+    return episode(generator.normal(size=T), root_values, terminated=terminated, marker=marker)
+
+
 def replay_of(*episodes, gamma=0.5, **settings):
     """A small replay buffer that holds these episodes, with further keys of the training configuration."""
     config = TrainingConfig(**{"replay_capacity": 64, "priority_alpha": 0.0, "value_loss_weight": 0.25, **settings})
