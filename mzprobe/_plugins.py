@@ -2,13 +2,14 @@
 
 import difflib
 import importlib
+import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import Any
 from weakref import WeakValueDictionary
 
-from mzprobe.errors import UsageError
+from mzprobe.errors import MzprobeWarning, UsageError
 from mzprobe.lines import one_line
 
 
@@ -43,8 +44,20 @@ def load_attribute(name: str, *, called: bool = True) -> Any:
 
 
 def plugged(group: str) -> list[Any]:
-    """What installed packages offer: the objects of a group's entry points, by their names."""
-    return [point.load() for point in sorted(entry_points(group=group), key=lambda point: point.name)]
+    """What installed packages offer: the objects of a group's entry points, by their names.
+
+    What cannot be imported is left out with a warning: a package that is broken stops nothing else.
+    """
+    found = []
+    for point in sorted(entry_points(group=group), key=lambda point: point.name):
+        try:
+            found.append(point.load())
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as reason:  # anybody's code
+            said = f"{point.name} of an installed package ({point.value}) is left out ({raised(reason)})"
+            warnings.warn(f"{said}: mend the package, or uninstall it", MzprobeWarning, stacklevel=2)
+    return found
 
 
 def raised(reason: BaseException) -> str:

@@ -12,6 +12,7 @@ from brute import small_mdp
 import mzprobe
 from mzprobe.agents import Origin
 from mzprobe.config import MLPConfig
+from mzprobe.envs import random_mdp
 from mzprobe.errors import UsageError
 from mzprobe.figures.beside import Run, draw_beside
 from mzprobe.networks import build
@@ -60,6 +61,11 @@ def test_further_steps_are_added_and_no_other_network_passes_for_one_that_was_as
     other = agent_of(2).search.model_copy(update={"simulations": 3})
     with pytest.raises(UsageError, match=r"was made with other config \(search.simulations\)"):
         mzprobe.ask(agent_of(2, search=other), "horizon", analyses=tmp_path, **FEW)
+    shorter = random_mdp(1, num_states=6, num_actions=2, terminal_fraction=0.3, time_limit=5)
+    with pytest.raises(UsageError, match=r"was made with other config \(environment.time_limit\)"):
+        mzprobe.ask(agent_of(2, step=10, environment=shorter), "horizon", analyses=tmp_path, **FEW)
+    with pytest.raises(UsageError, match=r"asked with several config \(environment.time_limit\) at its steps"):
+        mzprobe.ask([agent_of(2), agent_of(2, step=10, environment=shorter)], "online", analyses=tmp_path, episodes=1)
     mzprobe.ask(agent_of(4), "horizon", analyses=tmp_path, overwrite=True, **FEW)
     assert np.unique(read_table(path).frame["training_step"]).tolist() == [5]
 

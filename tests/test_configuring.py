@@ -73,12 +73,18 @@ def test_of_an_agent_it_is_what_it_was_trained_with(run_cli, agent, tiny_keys):
         (("cartpole", "--set", "training.stepz=3"), "did you mean training.steps?"),
         (("nothing",), "nothing holds no checkpoints"),
         (("names.toml",), "names code to run, 'my_module:make'"),
+        (("dotted.toml",), "training.steps is written as a key of a section: [training], and below it steps"),
+        (("empty.toml",), "empty.toml is empty: write a section such as"),
+        (("study.toml",), "is a study of agents, not a preset: run it with mzprobe study study.toml"),
     ],
 )
 def test_what_is_no_configuration_is_said_in_a_sentence(arguments, said, run_cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nothing").mkdir()
     (tmp_path / "names.toml").write_text('[environment]\nname = "my_module:make"\n', "utf-8")
+    (tmp_path / "dotted.toml").write_text('"training.steps" = 3\n', "utf-8")
+    (tmp_path / "empty.toml").write_text("# nothing\n", "utf-8")
+    (tmp_path / "study.toml").write_text('preset = "cartpole"\nseeds = [0]\n', "utf-8")
     code, out, error = run_cli("config", *arguments)
     assert (code, out) == (2, "")
     assert said in error

@@ -9,7 +9,7 @@ import pytest
 
 from mzprobe.claims import all_claims, judge_run, read_tables
 from mzprobe.config import SearchConfig
-from mzprobe.errors import UsageError
+from mzprobe.errors import MzprobeWarning, UsageError
 from mzprobe.figures import draw_run
 from mzprobe.probes.question import Question, plugged_questions, resolved
 from mzprobe.probes.registry import PROBES
@@ -31,6 +31,21 @@ def plugged(monkeypatch):
     yield mzprobe_calibration.QUESTION
     for name in [name for name in sys.modules if name.startswith("mzprobe_calibration")]:
         del sys.modules[name]
+
+
+def test_a_package_that_is_broken_is_left_out_with_a_warning(monkeypatch):
+    def broken():
+        raise ModuleNotFoundError("No module named 'nmpy'")
+
+    points = [
+        SimpleNamespace(name="bad", value="bad:QUESTION", load=broken),
+        SimpleNamespace(name="good", load=lambda: 1),
+    ]
+    monkeypatch.setattr("mzprobe._plugins.entry_points", lambda group: points if group == QUESTIONS else [])
+    with pytest.warns(
+        MzprobeWarning, match=r"bad .* \(bad:QUESTION\) is left out .*No module named 'nmpy'.*uninstall it"
+    ):
+        assert plugged_questions() == [1]
 
 
 def test_every_question_of_ours_has_settings_that_name_it():

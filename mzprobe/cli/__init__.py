@@ -149,8 +149,8 @@ def train(
     """Train one MuZero agent and save checkpoints at fixed steps.
 
     Run the same command again to continue an interrupted run, to the same bits, or with more --steps to train a
-    finished run further; settings it was begun with need not be repeated. A dataset is its folder or its Minari id;
-    mzprobe collect makes one. Offline, targets come from searches at recorded states or, with --set
+    finished run further; settings it was begun with need not be repeated, but --steps must. A dataset is its folder or
+    its Minari id; mzprobe collect makes one. Offline, targets come from searches at recorded states or, with --set
     reanalyse.fraction=0, from the recorded actions (behaviour cloning).
     """
     from mzprobe.config import load_preset
@@ -211,7 +211,8 @@ def train(
 
 
 app.command(name="config", epilog="Example: mzprobe config cartpole > mine.toml")(show_config)
-add_commands(app)
+with warnings_to(lambda sentence: say(f"warning: {sentence}")):
+    add_commands(app)
 app.command(epilog="Example: mzprobe look checkpoints/cartpole/seed-0")(look)
 app.command(epilog="Example: mzprobe inspect checkpoints/cartpole/seed-0 --step 2000 --state worst")(inspect)
 app.command(epilog="Example: mzprobe play checkpoints/cartpole/seed-0 --step 2000 --out episode.gif")(play)

@@ -107,6 +107,10 @@ def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> An
         key = ".".join(part for part in places if part not in kinds)
         if first["type"] == "extra_forbidden":
             set_key(model, {}, key, None)
+            if not kinds:  # a dotted key, which --set takes
+                section, _, leaf = key.rpartition(".")
+                said = f"{key} is written as a key of a section: [{section}], and below it {leaf}"
+                raise UsageError(f"{source}: {said}") from None
             raise UsageError(f"{source}: there is no configuration key {key} with {kinds[-1]}") from None
         said = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{source}: {key or 'configuration'} is not valid: {said}") from None

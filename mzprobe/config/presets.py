@@ -37,6 +37,10 @@ def preset_with(
     Code that the preset itself names is refused unless `allow` has its module; with None, that is up to the caller.
     """
     values = read_toml(preset, "presets")
+    if not values:
+        raise UsageError(f"{preset} is empty: write a section such as [environment] or [training] into it")
+    if "preset" in values and "seeds" in values:
+        raise UsageError(f"{preset} is a study of agents, not a preset: run it with mzprobe study {preset}")
     if allow is not None:
         refuse_code(_own_of(values, dict(overrides)), allow=allow, source=preset)
     environment = values.get("environment")

@@ -14,6 +14,7 @@ from mzprobe.probes.question import Question
 from mzprobe.probes.registry import question_of
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.sources.memory import InMemory, placed
+from mzprobe.tables import differing
 
 
 def ask(
@@ -87,6 +88,11 @@ def _by_agent(agents: Sequence[Agent]) -> dict[tuple[str, int], dict[int, Agent]
         if any(one.compute != agent.compute for one in steps.values()):
             raise UsageError(f"run {origin.run}, seed {seed} is asked with several compute: give all the same")
         steps[step] = placed(agent, seed=seed, training_step=step)
+        unlike = differing(*({"config": one.origin.config} for one in (next(iter(steps.values())), steps[step])))
+        if unlike:
+            raise UsageError(
+                f"run {origin.run}, seed {seed} is asked with several {unlike} at its steps: give others another run"
+            )
     return found
 
 
