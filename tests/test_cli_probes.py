@@ -326,6 +326,17 @@ def test_a_table_made_otherwise_is_kept_until_overwrite_is_said(run_cli, refused
     assert run_cli(*ask, "--set", "seed=5", "--overwrite")[0] == 0
 
 
+def test_what_goes_with_a_table_that_is_replaced_is_said_before(run_cli, agent, tmp_path):
+    ask = ["eval-horizon", agent, "--states", 1, "--episodes", 1, "--out", tmp_path]
+    run_cli(*ask, "--step", 0, "--step", 20)
+    said = "warning: the tables replaced hold training steps 0 too, which go with them"
+    replace = [*ask, "--step", 20, "--overwrite"]
+    assert said not in run_cli(*replace, "--dry-run")[2]  # nothing is replaced
+    for more in (["--dry-run"], []):
+        assert said in run_cli(*replace, "--set", "seed=5", *more)[2]
+    assert read_table(tmp_path / "tiny" / "horizon" / "seed-0.parquet").frame["training_step"].unique().tolist() == [20]
+
+
 def test_ctrl_c_in_a_probe_keeps_what_is_done_and_says_so(run_cli, agent, tmp_path, monkeypatch):
     def write_and_interrupt(path, table):
         write_table(path, table)

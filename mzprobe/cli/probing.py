@@ -175,7 +175,7 @@ def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
     """Says what there is to do, and returns whether there is anything."""
     from mzprobe.console import duration, errors
     from mzprobe.probes.cost import Cost, seconds
-    from mzprobe.probes.runner import remaining_cost
+    from mzprobe.probes.runner import lost_steps, remaining_cost
 
     costs = [remaining_cost(run) for run in runs]
     count, total = sum(n for n, _ in costs), sum((cost for _, cost in costs), Cost())
@@ -190,6 +190,11 @@ def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
     about = duration(needed * ceil(busy / processes) / busy / workers)
     what = f"{count} checkpoint{'s' if count > 1 else ''} of {busy} agent{'s' if busy > 1 else ''}"
     errors.print(f"{name}: {what}, at most {total}; about {about}")
+    lost = sorted({step for run in runs for step in lost_steps(run)})
+    if lost:
+        errors.print(
+            f"warning: the tables replaced hold training steps {', '.join(map(str, lost))} too, which go with them"
+        )
     return True
 
 

@@ -36,7 +36,7 @@ def ask(
             `Origin(run=..., seed=..., training_step=...)`.
         question: its name, or a question of your own.
         analyses: folder of all tables.
-        overwrite: whether a table that was made otherwise is replaced.
+        overwrite: whether a table that was made otherwise is replaced, with all the steps that it holds.
         on_progress: told now and then the share that is done, from 0 to 1.
         **settings: settings of the question; those left out are as on the command line.
 

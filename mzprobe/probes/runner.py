@@ -25,7 +25,7 @@ from mzprobe.recording import code, own_code, without_places
 from mzprobe.settings import ActingConfig, ProbeConfig
 from mzprobe.sources.core import Source
 from mzprobe.sources.own import Own
-from mzprobe.tables import Table, continued, differing, flat, settings_beside, table_path, write_table
+from mzprobe.tables import Table, continued, differing, flat, read_table, settings_beside, table_path, write_table
 from mzprobe.trust import named_code
 
 # A study takes the folder too, but overwrites nothing.
@@ -195,6 +195,22 @@ def remaining_cost(run: ProbeRun) -> tuple[int, Cost]:
         return 0, Cost()
     agent = run.load(next(iter(chosen.values())))  # the cost of one checkpoint is that of any
     return len(left), sum((run.probe.price(agent, run.config, policies) for policies in left), Cost())
+
+
+def lost_steps(run: ProbeRun) -> list[int]:
+    """Training steps that a table made otherwise holds, and that are gone when a run replaces it.
+
+    Raises:
+        UsageError: as `run_probe`.
+    """
+    chosen = run.checkpoints()
+    path, _, kept = _begun(run, chosen)
+    if kept or not path.is_file():
+        return []
+    try:
+        return sorted({*map(int, read_table(path).frame["training_step"])} - {*chosen})
+    except MzprobeError:  # damaged: there is nothing to lose
+        return []
 
 
 def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, Any], dict[int, pd.DataFrame]]:
