@@ -203,6 +203,8 @@ def lost_steps(run: ProbeRun) -> list[int]:
     Raises:
         UsageError: as `run_probe`.
     """
+    if not run.overwrite:
+        return []
     chosen = run.checkpoints()
     path, _, kept = _begun(run, chosen)
     if kept or not path.is_file():
