@@ -325,6 +325,22 @@ def test_figures_without_a_table_are_missing_with_the_command_that_makes_it(tmp_
     assert [one.status for one in drawn if one.what not in dict(MISSING)] == ["written"] * 3
 
 
+def test_a_damaged_table_costs_its_own_figure_and_no_other(tmp_path, frame, run_cli):
+    store(tmp_path / "analyses", frame)
+    damaged = tmp_path / "analyses" / "golden" / "online" / "seed-0.parquet"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"spoilt")
+    before = tmp_path / "figures" / "golden" / "fig2-online.csv"
+    before.parent.mkdir(parents=True)
+    before.write_text("what was drawn before")
+    places = ("--analyses", tmp_path / "analyses", "--out", tmp_path / "figures")
+    code, out, said = run_cli("figures", "golden", *places)
+    assert code == 1
+    assert [Path(line.split()[0]).name for line in out.splitlines() if "written" in line] == list(HORIZON)
+    assert f"error: fig2-online is not drawn: {damaged} is truncated or not a table of mzprobe: " in said
+    assert before.read_text() == "what was drawn before"
+
+
 def test_every_figure_of_a_run_is_drawn_in_the_order_of_the_paper(tmp_path):
     tables = {plan.probe: golden(plan.probe.removesuffix("-value")) for plan in PLANS}
     for probe, table in tables.items():

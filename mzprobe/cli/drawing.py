@@ -114,14 +114,22 @@ def draw_variants(study: str, runs: "Sequence[StudyRun]", analyses: Path, out: P
 
 
 def say_drawn(done: "Sequence[Drawn]") -> None:
-    """Says whether each file is new, and for each figure without a table how to make that table."""
+    """Says whether each file is new, and for each figure without a table how to make that table.
+
+    Raises:
+        MzprobeError: after that, if the tables of a figure were refused.
+    """
     from mzprobe.console import console, errors
+    from mzprobe.errors import MzprobeError
 
     for drawn in done:
         if drawn.status == "missing":
             errors.print(f"{drawn.what}: no table, make it with {drawn.remedy}")
-        else:
+        elif drawn.status != "refused":
             console.print(f"{drawn.what} {drawn.status}")
+    refused = [f"{drawn.what} is not drawn: {drawn.remedy}" for drawn in done if drawn.status == "refused"]
+    if refused:
+        raise MzprobeError("; ".join(refused))
 
 
 def judge(run: str, analyses: Path, out: Path, *, as_json: bool = False) -> None:

@@ -63,10 +63,12 @@ def set_key(model: type[Config], values: dict[str, Any], key: str, value: Any) -
     inside_options = any(key.startswith(f"{name}.") for name, free in known.items() if free)
     if key not in known and not inside_options:
         leaves = {name.rsplit(".", 1)[-1]: name for name in known}
-        near = difflib.get_close_matches(key, known, n=1) or [
+        named = {name.rpartition(".")[0] for name in known if "." in name}
+        sections = {name: f"the section [{name}]" for name in sorted(named)}
+        near = difflib.get_close_matches(key, [*known, *sections], n=1) or [
             leaves[name] for name in difflib.get_close_matches(parts[-1], leaves, n=1)
         ]
-        hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+        hint = f"did you mean {sections.get(near[0], near[0])}?" if near else f"the keys are {', '.join(known)}"
         raise UsageError(f"there is no configuration key {key}: {hint}")
     for part in parts[:-1]:
         values = values.setdefault(part, {})
@@ -113,4 +115,6 @@ def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> An
                 raise UsageError(f"{source}: {said}") from None
             raise UsageError(f"{source}: there is no configuration key {key} with {kinds[-1]}") from None
         said = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "tuple_type":
+            said = "give a list, such as [0, 1, 2]"
         raise UsageError(f"{source}: {key or 'configuration'} is not valid: {said}") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mzprobe.errors import UsageError
+from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.figures.comparison import draw_comparison
 from mzprobe.figures.cross import aggregate_cross, draw_cross
 from mzprobe.figures.equivalence import aggregate_equivalence, draw_equivalence
@@ -145,20 +145,24 @@ def all_plans() -> tuple[Plan, ...]:
 def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
     """Draws every figure of a run whose table exists, each as PNG, SVG and the CSV of its numbers.
 
-    A file that is there and would change is replaced, and said to be.
+    A file that is there and would change is replaced, and said to be. A figure whose tables are refused, such as a
+    damaged one, is left as it is, and the others are drawn.
 
     Raises:
         UsageError: if the run has no table at all.
         InUse: if another command goes on writing there.
     """
     plans = all_plans()
-    tables = [find_run(analyses, run, plan.probe) for plan in plans]
+    tables = [_found(analyses, run, plan.probe) for plan in plans]
     remedies = [f"{plan.command} checkpoints/{run}" for plan in plans]
     if tables == [None] * len(plans):
         raise UsageError(f"there are no tables of run {run} under {analyses}: make one with {remedies[0]}")
     done: list[Drawn] = []
     with folder_held(figures / run):
         for plan, table, remedy in zip(plans, tables, remedies, strict=True):
+            if isinstance(table, MzprobeError):
+                done.append(Drawn(what=plan.name, status="refused", remedy=str(table)))
+                continue
             if table is None:
                 done += [] if plan.optional else [Drawn(what=plan.name, status="missing", remedy=remedy)]
                 continue
@@ -166,6 +170,14 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
             figure = plan.draw(cells, title=title_of(table))
             done += write_figure(figure, cells, made=made_by(table), folder=figures / run, name=plan.name)
     return done
+
+
+def _found(analyses: Path, run: str, probe: str) -> Table | MzprobeError | None:
+    """The tables of a question, none, or why they are refused."""
+    try:
+        return find_run(analyses, run, probe)
+    except MzprobeError as reason:
+        return reason
 
 
 def made_by(table: Table) -> str:

@@ -21,11 +21,11 @@ _TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """What became of one file, or of one figure that has no table."""
+    """What became of one file, or of one figure that has no table or whose tables are refused."""
 
     what: str
-    status: Literal["written", "unchanged", "replaced", "missing"]
-    remedy: str = ""
+    status: Literal["written", "unchanged", "replaced", "missing", "refused"]
+    remedy: str = ""  # the command that makes a missing table, or what is wrong with those that are there
 
 
 def write_figure(figure: Figure, cells: pd.DataFrame, *, made: str, folder: Path, name: str) -> list[Drawn]:
