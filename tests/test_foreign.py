@@ -24,6 +24,7 @@ from mzprobe.sources.looking import described, support_said
 from mzprobe.sources.muzero_general import MuZeroGeneral
 from mzprobe.sources.returns import returns_of
 from mzprobe.sources.verifying import TOLERANCE, differences
+from mzprobe.tables import find_run
 
 GOLDEN = Path(__file__).parent / "golden"
 OBSERVED = foreign_networks.OBSERVED
@@ -221,6 +222,35 @@ def test_a_run_is_named_by_the_file_without_its_step(tmp_path, name, step, run):
     (tmp_path / "saves").mkdir()
     file = foreign_networks.write(tmp_path / "saves" / name, "muzero-general", training_step=step)
     assert find_source(file).origin(file).run == f"muzero-general-{run}"
+
+
+def test_files_of_the_same_name_are_agents_of_one_run_or_of_two_as_their_user_says(tmp_path, monkeypatch, run_cli):
+    monkeypatch.chdir(tmp_path)
+    asked = ("--agent", "environment.options.time_limit=9", "--set", "episodes=2")
+    for seed in (0, 1):
+        (tmp_path / f"job-{seed}").mkdir()
+        layers = {name: (1 + seed) * array for name, array in foreign_networks.muzero_general().items()}
+        foreign_networks.write(tmp_path / f"job-{seed}" / "best.checkpoint", "muzero-general", weights=layers)
+    code, _, said = run_cli("eval-online", "job-0/best.checkpoint", *asked)
+    assert code == 0, said
+    code, _, said = run_cli("eval-online", "job-1/best.checkpoint", *asked)
+    assert code == 2
+    assert "of other weights: name this agent apart with --agent run=NAME or seed=N, choose another folder" in said
+    for seed in (0, 1):
+        naming = ("--agent", "run=theirs", "--agent", f"seed={seed}")
+        code, _, said = run_cli("eval-online", f"job-{seed}/best.checkpoint", *asked, *naming)
+        assert code == 0, said
+    table = find_run(tmp_path / "analyses", "theirs", "online")
+    assert [record["seed"] for record in table.record["agents"]] == [0, 1]
+    assert table.frame["seed"].unique().tolist() == [0, 1]
+    (command,) = {*table.record["agents"][1]["commands"].values()}
+    assert command == (
+        "mzprobe eval-online best.checkpoint --set episodes=2 --source muzero-general --agent "
+        "environment.options.time_limit=9 --agent run=theirs --agent seed=1"
+    )
+    code, _, said = run_cli("eval-online", "job-1/best.checkpoint", *asked, "--agent", "run=../theirs")
+    assert code == 2
+    assert "a run cannot be named '../theirs': give another name with --agent run=NAME" in said
 
 
 ZEROS = (("representation", 3, 4), ("dynamics", 3, 5), ("reward", 5, 5), ("policy", 2, 3), ("value", 5, 3))

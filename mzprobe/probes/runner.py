@@ -23,7 +23,7 @@ from mzprobe.probes.question import Question
 from mzprobe.provenance import machine, versions
 from mzprobe.recording import code, own_code, without_places
 from mzprobe.settings import ActingConfig, ProbeConfig
-from mzprobe.sources.core import Source
+from mzprobe.sources.core import GIVEN, NAMING, Source
 from mzprobe.sources.own import Own
 from mzprobe.tables import Table, continued, differing, flat, read_table, settings_beside, table_path, write_table
 from mzprobe.trust import named_code
@@ -65,7 +65,9 @@ class ProbeRun:
         words = ["mzprobe", self.probe.command, f"checkpoints/{origin.run}" if own else self.agent.name]
         words += [word for key, value in changed.items() for word in ("--set", f"{key}={_said(value)}")]
         words += [] if own else ["--source", origin.source]
-        words += [word for given in origin.config.get("given", []) for word in ("--agent", given)] if not own else []
+        naming = [f"{key}={getattr(origin, key)}" for key in NAMING if origin.facts.get(key) == GIVEN]
+        facts = [*origin.config.get("given", []), *naming]
+        words += [word for fact in facts for word in ("--agent", fact)] if not own else []
         usual, compute = Compute().record(), self.compute.record()
         words += [f"--{key}={compute[key]}" for key in ("device", "precision") if compute[key] != usual[key]]
         return shlex.join(words)
@@ -262,7 +264,8 @@ def _refuse_other_rows(path: Path, old: Table, probe: Question, origins: Mapping
     for step, origin in origins.items():
         known = old.record["checkpoints"].get(str(step))
         if known is not None and known != origin.weights_sha256:
-            raise UsageError(f"{path} holds step {step} of other weights: {_OTHER_TABLE}")
+            named = "name this agent apart with --agent run=NAME or seed=N, " if "given" in origin.config else ""
+            raise UsageError(f"{path} holds step {step} of other weights: {named}{_OTHER_TABLE}")
 
 
 def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:

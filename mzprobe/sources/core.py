@@ -7,6 +7,9 @@ from typing import Protocol
 from mzprobe.agents import Agent, Origin
 from mzprobe.compute import Compute
 
+GIVEN = "given"  # where a fact about an agent is from that its user said
+NAMING = ("run", "seed")  # facts that name an agent's tables, and are no part of what it is
+
 
 class Source(Protocol):
     """A kind of checkpoint that agents are read from. All methods but `load` do without a network."""

@@ -23,10 +23,11 @@ from mzprobe.config import MOST, Config, EnvironmentConfig, NonNegative, NonNega
 from mzprobe.envs import Environment
 from mzprobe.envs.history import HistoryEnvironment
 from mzprobe.errors import CheckFailed, CheckpointError, MzprobeError, UsageError
-from mzprobe.names import GYM
+from mzprobe.names import GYM, check_name
 from mzprobe.networks import MuZeroNetwork, check_network
 from mzprobe.networks.engine import placed
 from mzprobe.networks.fully_connected import Chain
+from mzprobe.sources.core import GIVEN, NAMING
 from mzprobe.sources.layouts import ARCHIVES, Layout
 from mzprobe.threads import limited_threads
 from mzprobe.trust import modules_of, refuse_code
@@ -53,6 +54,10 @@ class Facts(Config):
     """Optimiser updates."""
     environment_steps: NonNegativeInt | None = None
     """Steps taken in the environment."""
+    run: str = ""
+    """Name of its run, and of the folder of its tables; empty for one made from source and file."""
+    seed: NonNegativeInt = 0
+    """Which agent of its run it is: files with one run and different seeds are agents of that run."""
 
 
 class Described(NamedTuple):
@@ -146,16 +151,18 @@ class FileSource:
 
     def _origin(self, checkpoint: Path, described: Described) -> Origin:
         facts = described.facts
-        by_checkpoint = {"training_step", "environment_steps", "temperature"}
+        by_checkpoint = {"training_step", "environment_steps", "temperature", *NAMING}
+        given = [one for one in self.given if one.partition("=")[0] not in NAMING]
         return Origin(
             source=self.name,
-            run=self._run(checkpoint, facts.training_step),
+            run=facts.run or self._run(checkpoint, facts.training_step),
+            seed=facts.seed,
             training_step=facts.training_step,
             environment_steps=facts.environment_steps,
             environment=spec_record(_environment(facts)),
             network=self.name,
             weights_sha256=self.layout.digest(checkpoint),
-            config={**facts.model_dump(mode="json", exclude=by_checkpoint), "given": list(self.given)},
+            config={**facts.model_dump(mode="json", exclude=by_checkpoint), "given": given},
             facts=described.sources,
             returned=described.returned,
             returned_where=described.returned_where,
@@ -199,11 +206,13 @@ class FileSource:
             raise CheckpointError(f"{checkpoint} is no checkpoint of {self.adapter.of}: give another file")
         described = self.adapter.describe(tree, source=checkpoint)
         facts = with_overrides(described.facts, self.given)
+        if facts.run:
+            check_name(facts.run, "a run", "give another name with --agent run=NAME")
         refuse_code(facts.model_dump(), allow=[*self.allow, *allow, *_own_word(self.given)], source=checkpoint)
         for key, value in (("environment.name", facts.environment.name), ("temperature", facts.temperature)):
             if value in ("", None):
                 raise UsageError(f"{checkpoint} does not say its {key}, nor do its authors: give --agent {key}=VALUE")
-        said = {given.partition("=")[0]: "given" for given in self.given}
+        said = {given.partition("=")[0]: GIVEN for given in self.given}
         return described._replace(facts=facts, sources={**described.sources, **said})
 
     def _files(self, path: Path) -> list[Path]:
