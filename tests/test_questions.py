@@ -11,10 +11,10 @@ from mzprobe.claims import all_claims, judge_run, read_tables
 from mzprobe.config import SearchConfig
 from mzprobe.errors import MzprobeWarning, UsageError
 from mzprobe.figures import draw_run
-from mzprobe.probes.question import Question, plugged_questions, resolved
+from mzprobe.probes.question import Question, resolved
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.settings import OURS, QUESTIONS, load_study
+from mzprobe.settings import OURS, QUESTIONS, load_study, plugged_questions
 from mzprobe.tables import read_table
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "question"
@@ -37,15 +37,33 @@ def test_a_package_that_is_broken_is_left_out_with_a_warning(monkeypatch):
     def broken():
         raise ModuleNotFoundError("No module named 'nmpy'")
 
+    good = SimpleNamespace(name="good", command="eval-good")
     points = [
         SimpleNamespace(name="bad", value="bad:QUESTION", load=broken),
-        SimpleNamespace(name="good", load=lambda: 1),
+        SimpleNamespace(name="good", load=lambda: good),
     ]
     monkeypatch.setattr("mzprobe._plugins.entry_points", lambda group: points if group == QUESTIONS else [])
     with pytest.warns(
         MzprobeWarning, match=r"bad .* \(bad:QUESTION\) is left out .*No module named 'nmpy'.*uninstall it"
     ):
-        assert plugged_questions() == [1]
+        assert plugged_questions() == [good]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (1, "int is no Question"),
+        (SimpleNamespace(name="horizon", command="eval-mine"), "horizon has the name or the command of another"),
+        (SimpleNamespace(name="mine", command="eval-horizon"), "mine has the name or the command of another"),
+        (SimpleNamespace(name="first", command="eval-mine"), "first has the name or the command of another"),
+    ],
+)
+def test_a_question_that_is_none_or_takes_another_s_name_is_left_out_with_a_warning(monkeypatch, made, said):
+    first = SimpleNamespace(name="first", command="eval-first")
+    points = [SimpleNamespace(name=name, load=lambda one=one: one) for name, one in (("a", first), ("b", made))]
+    monkeypatch.setattr("mzprobe._plugins.entry_points", lambda group: points if group == QUESTIONS else [])
+    with pytest.warns(MzprobeWarning, match=f"left out: {said}"):
+        assert plugged_questions() == [first]
 
 
 def test_every_question_of_ours_has_settings_that_name_it():

@@ -5,8 +5,9 @@ from pathlib import Path
 from mzprobe.claims.core import Claim, Finding, judge, without_ends
 from mzprobe.claims.paper import CLAIMS
 from mzprobe.errors import UsageError
-from mzprobe.probes.question import plugged_questions, resolved
+from mzprobe.probes.question import resolved
 from mzprobe.seeding import numpy_generator
+from mzprobe.settings import plugged_questions
 from mzprobe.tables import Table, find_run
 
 __all__ = ["CLAIMS", "Claim", "Finding", "all_claims", "judge", "judge_run", "read_tables", "without_ends"]

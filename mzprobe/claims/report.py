@@ -10,9 +10,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mzprobe.claims.core import LEVEL, Cell, Finding, Verdict
-from mzprobe.probes.question import plugged_questions
 from mzprobe.recording import SHORT, codes_of
-from mzprobe.settings import OURS
+from mzprobe.settings import OURS, plugged_questions
 from mzprobe.significance import smallest_p
 from mzprobe.stats import Interval
 from mzprobe.tables import Table, commands_of

@@ -9,8 +9,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from mzprobe.cli.probing import command_of
-from mzprobe.probes.question import plugged_questions
-from mzprobe.settings import OURS, ProbeConfig
+from mzprobe.settings import OURS, ProbeConfig, plugged_questions
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -24,8 +24,9 @@ from mzprobe.figures.search_error import aggregate_search_error, draw_search_err
 from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
 from mzprobe.figures.targets import aggregate_targets, draw_targets
 from mzprobe.locks import folder_held
-from mzprobe.probes.question import plugged_questions, resolved
+from mzprobe.probes.question import resolved
 from mzprobe.recording import codes_of
+from mzprobe.settings import plugged_questions
 from mzprobe.tables import Table, commands_of, find_run
 
 __all__ = ["PLANS", "Drawn", "Plan", "all_plans", "draw_comparison", "draw_run", "made_by"]

@@ -18,7 +18,8 @@ from mzprobe.figures.planning import aggregate_planning
 from mzprobe.figures.search_error import aggregate_search_error
 from mzprobe.figures.sequences import aggregate_sequences
 from mzprobe.figures.targets import aggregate_targets
-from mzprobe.probes.question import plugged_questions, resolved
+from mzprobe.probes.question import resolved
+from mzprobe.settings import plugged_questions
 
 
 class Panel(NamedTuple):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mzprobe._plugins import load_attribute, plugged
+from mzprobe._plugins import load_attribute
 from mzprobe.errors import UsageError
-from mzprobe.settings import QUESTIONS, ProbeConfig
+from mzprobe.settings import ProbeConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,8 +119,3 @@ class Question:
 def resolved(given: Any) -> Any:
     """What is given, or what it names as `module:attribute`."""
     return load_attribute(given, called=False) if isinstance(given, str) else given
-
-
-def plugged_questions() -> list[Question]:
-    """The questions of installed packages, by the names of their entry points."""
-    return plugged(QUESTIONS)

@@ -9,8 +9,8 @@ import pandas as pd
 from mzprobe.agents import Agent
 from mzprobe.config import validated
 from mzprobe.errors import UsageError
-from mzprobe.probes.question import Question, plugged_questions
-from mzprobe.settings import StepsConfig
+from mzprobe.probes.question import Question
+from mzprobe.settings import StepsConfig, plugged_questions
 
 
 def _questions() -> dict[str, Question]:

@@ -17,6 +17,7 @@ from mzprobe.settings.probes import (
     SequencesConfig,
     StatesConfig,
     TargetsConfig,
+    plugged_questions,
     simulation_counts,
 )
 from mzprobe.settings.study import PolicyName, StepsConfig, StudyConfig, StudyDataset, StudyRun, load_study, study_runs
@@ -44,6 +45,7 @@ __all__ = [
     "StudyRun",
     "TargetsConfig",
     "load_study",
+    "plugged_questions",
     "simulation_counts",
     "study_runs",
 ]

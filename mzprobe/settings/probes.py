@@ -1,9 +1,11 @@
 """Settings of the probes, one record each: name, command, help and options of a question."""
 
+import warnings
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from mzprobe._plugins import kind_of, plugged
 from mzprobe.config import (
     MOST,
     Config,
@@ -13,6 +15,7 @@ from mzprobe.config import (
     Rule,
     Ties,
 )
+from mzprobe.errors import MzprobeWarning
 
 _MOST_SIMULATIONS = 128
 
@@ -302,6 +305,25 @@ OURS: tuple[type[ProbeConfig], ...] = (
     TargetsConfig,
     InspectConfig,
 )
+
+
+def plugged_questions() -> list[Any]:
+    """The `Question`s of installed packages, by the names of their entry points.
+
+    What is none, or has a name or a command that another has, is left out with a warning: it would take the place of
+    what it is not.
+    """
+    taken = {word for settings in OURS for word in (settings.question, settings.command)}
+    found = []
+    for question in plugged(QUESTIONS):
+        name, command = getattr(question, "name", None), getattr(question, "command", None)
+        if isinstance(name, str) and isinstance(command, str) and not taken & {name, command}:
+            taken |= {name, command}
+            found.append(question)
+            continue
+        said = f"{name} has the name or the command of another" if name else f"{kind_of(question)} is no Question"
+        warnings.warn(f"a question of an installed package is left out: {said}", MzprobeWarning, stacklevel=2)
+    return found
 
 
 def simulation_counts(given: tuple[int, ...] | None, num_actions: int) -> tuple[int, ...]:

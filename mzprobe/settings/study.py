@@ -7,12 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, create_model, field_validator, model_validator
 
-from mzprobe._plugins import plugged
 from mzprobe.config import Config, NonNegative, NonNegativeInt, PositiveInt, RunConfig, preset_with, validated
 from mzprobe.errors import UsageError
 from mzprobe.names import check_name
 from mzprobe.settings.probes import (
-    QUESTIONS,
     CrossConfig,
     EquivalenceConfig,
     HorizonConfig,
@@ -25,6 +23,7 @@ from mzprobe.settings.probes import (
     SearchErrorConfig,
     SequencesConfig,
     TargetsConfig,
+    plugged_questions,
 )
 from mzprobe.toml import read_toml
 
@@ -189,7 +188,7 @@ def dotted(given: Any) -> Any:
 
 def study_model() -> type[StudyConfig]:
     """A study's configuration, with a section for every question of an installed package too."""
-    theirs = {question.name: question.config for question in plugged(QUESTIONS)}
+    theirs = {question.name: question.config for question in plugged_questions()}
     if not theirs:
         return StudyConfig
     of_steps: dict[str, Any] = dict.fromkeys(theirs, (tuple[NonNegativeInt, ...], ()))
