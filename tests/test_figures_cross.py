@@ -86,6 +86,13 @@ def test_an_error_that_is_smallest_in_the_mean_alone_has_no_frame_and_rows_count
     assert framed(figure.axes[0]) == []
 
 
+def test_a_row_of_one_cell_counts_no_agents():
+    frame = golden("cross")
+    figure = draw_cross(aggregate_cross(frame[frame["policy_step"] == frame["training_step"]]), title="Golden")
+    assert [text.get_text() for text in figure.axes[1].texts if beside(text)] == ["agents: smallest\nfor own policy"]
+    assert framed(figure.axes[0]) == []
+
+
 def test_errors_that_are_equal_but_for_rounding_have_no_smallest():
     frame = golden("cross")
     first = frame["training_step"] == 500
@@ -182,7 +189,7 @@ def test_missing_cells_are_grey_and_a_row_without_a_diagonal_has_no_ratios():
     assert ratios == pytest.approx(np.array([[1.0, 3.0], [np.nan, np.nan]]), nan_ok=True)
     assert sorted(written) == [(0, 0), (0, 1), (1, 0)]
     assert sorted(ratios_written) == [(0, 0), (0, 1)]
-    assert (framed(left), framed(right)) == ([(0, 0), (1, 0)], [(0, 0)])
+    assert (framed(left), framed(right)) == ([(0, 0)], [(0, 0)])  # a cell alone in its row is the smallest of nothing
     assert to_hex(left.get_facecolor()) == to_hex(right.get_facecolor()) == "#d9d9d9"
     assert legend_of(figure) == ["smallest error of its row, in most agents too", "not measured, or no ratio"]
 

@@ -35,7 +35,7 @@ def aggregate_cross(frame: pd.DataFrame) -> pd.DataFrame:
     diagonal (the model's own policy). The row of means is normalised, not each agent's, so that it is the ratio of the
     numbers drawn, and no agent whose own error is almost 0 outweighs all others. It is NaN where the diagonal is
     missing or 0. `smallest` counts the agents whose own error is the smallest of their row here, by more than rounding:
-    where errors are equal, as an untrained model's may be for every policy, none is.
+    where errors are equal, as an untrained model's may be for every policy, none is; nor is one without a rival.
     """
     largest = frame[frame["h"] == frame["h"].max()]
     own = own_temperature(largest)
@@ -52,7 +52,8 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     row = [each["training_step"], each["seed"]]
     least = each["error"] <= each["error"].groupby(row).transform("min") * (1 + _ROUNDING)
     alone = least.groupby(row).transform("sum") == 1
-    counts = each.assign(smallest=least & alone).groupby(by)["smallest"].sum()
+    rivals = least.groupby(row).transform("size") > 1
+    counts = each.assign(smallest=least & alone & rivals).groupby(by)["smallest"].sum()
     cells = over_agents(frame, by=by, column="error").join(counts, on=by)
     diagonal = cells[cells["training_step"] == cells["policy_step"]].set_index("training_step")["mean"]
     own = cells["training_step"].map(diagonal)
@@ -154,7 +155,7 @@ def _heat_map(axes: Axes, matrix: pd.DataFrame, framed: NDArray[np.bool_], *, no
 def _count_diagonals(axes: Axes, counts: pd.DataFrame, agents: pd.DataFrame) -> None:
     """Beside each row how many agents have their smallest error for the model's own policy."""
     for row, step in enumerate(counts.index):
-        if step in counts.columns and agents.loc[step, step] > 0:
+        if step in counts.columns and agents.loc[step, step] > 0 and agents.loc[step].gt(0).sum() > 1:
             said = f"{int(counts.loc[step, step])}/{int(agents.loc[step, step])}"
             axes.annotate(
                 said, (1, row + 0.5), (3, 0), ("axes fraction", "data"), "offset points", fontsize=7, va="center"
