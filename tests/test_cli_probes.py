@@ -275,6 +275,15 @@ def test_a_wrong_path_exits_with_2_and_one_line(refused, agent, tmp_path, comman
     assert (code, "there is no run under checkpoints" in line) == (2, True)
 
 
+def test_a_copy_of_an_agent_beside_it_is_refused_by_name(refused, agent, tmp_path):
+    for seed in (0, 1):
+        shutil.copytree(agent, tmp_path / "copied" / f"seed-{seed}")
+    code, line = refused("eval-online", tmp_path / "copied")
+    assert code == 2
+    assert "seed-0 and " in line
+    assert "seed-1 are the same agent by their records (table analyses/" in line
+
+
 @EVERY_COMMAND
 @pytest.mark.parametrize("spoilt", [WEIGHTS, RECORD])
 def test_a_corrupt_checkpoint_exits_with_1_and_one_line(refused, agent, tmp_path, command, spoilt):

@@ -113,6 +113,7 @@ class ProbeOptions:
             )
             for agent in agents
         ]
+        _refuse_copies(runs)
         with compiling():
             is_needed = _announced(runs, self.processes)
             if self.dry_run:
@@ -132,6 +133,18 @@ def _of_checkpoint(path: Path, steps: tuple[int, ...]) -> tuple[Path, tuple[int,
     if steps not in ((), own):
         raise UsageError(f"{path} is one checkpoint: leave --step out, or give the folder of its agent")
     return path.parent, own
+
+
+def _refuse_copies(runs: "Sequence[ProbeRun]") -> None:
+    """Refuses agents whose records name the same table: one is a copy, whatever its folder is called."""
+    first: dict[Path, Path] = {}
+    for run in runs:
+        known = first.setdefault(run.path(), run.agent)
+        if known != run.agent:
+            raise UsageError(
+                f"{known} and {run.agent} are the same agent by their records (table {run.path()}): put the copy "
+                "elsewhere, or ask about one of them"
+            )
 
 
 def _introduce(source: "Source", agent: Path) -> None:
