@@ -30,7 +30,7 @@ def read_toml(name: str, kind: str) -> dict[str, Any]:
     elif name in shipped(kind):
         data = resources.files("mzprobe").joinpath(kind, f"{name}.toml").read_bytes()
     else:
-        near = difflib.get_close_matches(name, shipped(kind), n=1)
+        near = [f"{name}.toml"] if lies_here(name) else difflib.get_close_matches(name, shipped(kind), n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {_listed(kind)}"
         what = "study" if kind.endswith("studies") else "preset"
         raise UsageError(f"there is no {what} {name}: {hint}")
@@ -42,6 +42,11 @@ def read_toml(name: str, kind: str) -> dict[str, Any]:
     except ValueError as reason:  # also of bytes that are no text, and of numbers with thousands of digits
         raise UsageError(f"{name} is not valid TOML: {reason}") from None
     return values
+
+
+def lies_here(name: str) -> bool:
+    """Whether a file of this name lies here, whose ending was left out."""
+    return Path(f"{name}.toml").is_file()
 
 
 def _listed(kind: str) -> str:

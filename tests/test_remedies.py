@@ -158,6 +158,14 @@ def test_a_study_that_compares_is_not_judged_and_one_that_does_not_is(run_cli, f
         assert said.startswith("error: there are no tables of run one under analyses: make one with mzprobe eval-")
 
 
+@pytest.mark.parametrize("command", ["study", "figures", "claims", "report", "status", "train"])
+def test_a_file_whose_ending_was_left_out_is_named(run_cli, folder, command):
+    (folder / "mine.toml").write_text('preset = "cartpole"\nseeds = [0]\n')
+    code, _, said = run_cli(command, "mine")
+    assert code == 2
+    assert said.endswith(("did you mean mine.toml?\n", "for the study give mine.toml\n"))
+
+
 def test_a_run_that_is_not_there_is_named_by_the_nearest(run_cli, folder):
     (folder / "analyses" / "cartpole-quick").mkdir(parents=True)
     code, _, said = run_cli("claims", "cartpole-quik")

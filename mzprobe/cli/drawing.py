@@ -34,18 +34,26 @@ def runs_of_study(name: str | None, datasets: Path = Path("datasets")) -> "Seque
     return study_runs(name, load_study(name)[0], datasets=datasets)
 
 
-def refuse_unknown_run(run: str, analyses: Path) -> None:
+def refuse_unknown_run(run: str, analyses: Path, *, of_study: bool) -> None:
     """Refuses a run that has no folder of tables, before what takes seconds to import.
 
+    Args:
+        run: its name.
+        analyses: folder of all tables.
+        of_study: whether it was named by its study.
+
     Raises:
-        UsageError: naming the nearest one.
+        UsageError: naming the nearest one, or the file of a study that may be meant.
     """
     from mzprobe._plugins import nearest
     from mzprobe.errors import UsageError
     from mzprobe.files import there
+    from mzprobe.toml import lies_here
 
     if there(analyses / run):
         return
+    if lies_here(run) and not of_study:
+        raise UsageError(f"there are no tables of run {run} under {analyses}: for the study give {run}.toml")
     known = [folder.name for folder in analyses.iterdir()] if analyses.is_dir() else []
     remedy = nearest(run, known) or f": make one with mzprobe eval-online checkpoints/{run}, or give another --analyses"
     raise UsageError(f"there are no tables of run {run} under {analyses}{remedy}")
@@ -66,7 +74,7 @@ def run_or_newest(
         say.print(f"run {run}, the newest under {where}")
     name = runs[0].name if runs else named(run, analyses)
     check_name(name, "a run", "give the name of one, or the folder of its checkpoints")
-    refuse_unknown_run(name, analyses)
+    refuse_unknown_run(name, analyses, of_study=bool(runs))
     return name
 
 

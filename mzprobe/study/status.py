@@ -18,6 +18,7 @@ from mzprobe.settings import StudyConfig, StudyDataset, StudyRun
 from mzprobe.study.dataset import dataset_agent, record_path
 from mzprobe.study.todo import TableToDo, study_todo
 from mzprobe.tables import TABLE_NAME, TIMING, read_record
+from mzprobe.toml import lies_here
 from mzprobe.training.clock import FILE as TIMES
 from mzprobe.training.resume import states_of, step_of_state
 
@@ -153,7 +154,8 @@ def status_of_run(name: str, *, checkpoints: Path, analyses: Path) -> StudyStatu
     folder = checkpoints / name
     found = [path for path in folder.iterdir() if SEED_NAME.fullmatch(path.name)] if folder.is_dir() else []
     if not found:
-        raise UsageError(f"there is no run {name} under {checkpoints}: give another one, or another --checkpoints")
+        remedy = f"for the study give {name}.toml" if lies_here(name) else "give another one, or another --checkpoints"
+        raise UsageError(f"there is no run {name} under {checkpoints}: {remedy}")
     agents = []
     for path in sorted(found, key=seed_of):
         known = sorted((analyses / name).glob(f"*/{path.name}.parquet"))
