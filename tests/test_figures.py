@@ -1,5 +1,6 @@
 """Statistics over agents, Figure 3, the same bytes for the same table, and the folder of a run's figures."""
 
+import dataclasses
 import io
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -13,11 +14,11 @@ from matplotlib.collections import PolyCollection
 from stored_tables import table_of
 
 from mzprobe.errors import UsageError
-from mzprobe.figures import PLANS, draw_run
+from mzprobe.figures import PLANS, draw_run, how_to_make
 from mzprobe.figures.horizon import aggregate_horizon, draw_horizon
 from mzprobe.figures.style import rendered
 from mzprobe.stats import over_agents
-from mzprobe.tables import table_path, write_table
+from mzprobe.tables import find_run, table_path, write_table
 
 # The table of Figure 3 is written by hand: two agents, the second with a state more; two training steps; h = 1, 2, 3.
 # Each agent's mean at (step 500, h = 1) is 2 and 4; at the same step h = 2: 3 and 6; and so on.
@@ -323,6 +324,26 @@ def test_figures_without_a_table_are_missing_with_the_command_that_makes_it(tmp_
     ]
     assert [(one.what, one.remedy) for one in drawn if one.status == "missing"] == MISSING
     assert [one.status for one in drawn if one.what not in dict(MISSING)] == ["written"] * 3
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ("mzprobe eval-horizon checkpoints/golden --set states=3", "mzprobe eval-online checkpoints/golden"),
+        ("mzprobe.ask(agents, 'horizon', states=3)", "mzprobe.ask(agents, 'online')"),
+        (
+            "mzprobe eval-horizon best.pth --set states=3 --source theirs --agent 'a={\"b\": 1}' --agent run=golden",
+            "mzprobe eval-online best.pth --source theirs --agent 'a={\"b\": 1}' --agent run=golden",
+        ),
+    ],
+)
+def test_what_makes_a_missing_table_names_the_agents_of_the_others(tmp_path, frame, known, said):
+    store(tmp_path / "analyses", frame)
+    there = find_run(tmp_path / "analyses", "golden", "horizon")
+    (record, *_) = there.record["agents"]
+    told = dataclasses.replace(there, record={"agents": [{**record, "commands": {"0": known}}]})
+    assert how_to_make(PLANS[0], "golden", [told]) == said
+    assert how_to_make(PLANS[0], "golden", []) == "mzprobe eval-online checkpoints/golden"
 
 
 def test_a_damaged_table_costs_its_own_figure_and_no_other(tmp_path, frame, run_cli):

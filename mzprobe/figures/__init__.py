@@ -3,7 +3,8 @@
 import mzprobe._matplotlib  # noqa: F401  # isort: skip  # before anything of matplotlib's
 
 import json
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from mzprobe.recording import codes_of
 from mzprobe.settings import plugged_questions
 from mzprobe.tables import Table, commands_of, find_run
 
-__all__ = ["PLANS", "Drawn", "Plan", "all_plans", "draw_comparison", "draw_run", "made_by"]
+__all__ = ["PLANS", "Drawn", "Plan", "all_plans", "draw_comparison", "draw_run", "how_to_make", "made_by"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,14 +151,17 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
     damaged one, is left as it is, and the others are drawn.
 
     Raises:
-        UsageError: if the run has no table at all.
+        MzprobeError: if the run has no table at all, or none that is not refused.
         InUse: if another command goes on writing there.
     """
     plans = all_plans()
     tables = [_found(analyses, run, plan.probe) for plan in plans]
-    remedies = [f"{plan.command} checkpoints/{run}" for plan in plans]
+    there = [table for table in tables if isinstance(table, Table)]
+    remedies = [how_to_make(plan, run, there) for plan in plans]
     if tables == [None] * len(plans):
         raise UsageError(f"there are no tables of run {run} under {analyses}: make one with {remedies[0]}")
+    if not there:
+        raise next(table for table in tables if isinstance(table, MzprobeError))
     done: list[Drawn] = []
     with folder_held(figures / run):
         for plan, table, remedy in zip(plans, tables, remedies, strict=True):
@@ -171,6 +175,19 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
             figure = plan.draw(cells, title=title_of(table))
             done += write_figure(figure, cells, made=made_by(table), folder=figures / run, name=plan.name)
     return done
+
+
+def how_to_make(plan: Plan, run: str, tables: Sequence[Table]) -> str:
+    """The command that makes a figure's table, of the agents that the commands of the run's other tables name."""
+    known = next((commands_of(table)[-1] for table in tables), "")
+    if known.startswith("mzprobe.ask("):
+        return f"mzprobe.ask(agents, {plan.probe!r})"
+    words = shlex.split(known)[2:]
+    if "--source" not in words:  # of an agent of ours
+        return f"{plan.command} checkpoints/{run}"
+    settings = [at for at, word in enumerate(words) if word == "--set"]
+    others = [word for at, word in enumerate(words) if not {at, at - 1} & set(settings)]
+    return f"{plan.command} {shlex.join(others)}"
 
 
 def _found(analyses: Path, run: str, probe: str) -> Table | MzprobeError | None:

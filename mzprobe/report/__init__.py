@@ -8,7 +8,7 @@ from typing import Any
 from mzprobe import __version__
 from mzprobe.claims import all_claims, judge_run
 from mzprobe.errors import UsageError
-from mzprobe.figures import Drawn, Plan, all_plans
+from mzprobe.figures import Drawn, Plan, all_plans, how_to_make
 from mzprobe.figures.comparison import tables_alike
 from mzprobe.files import replace_file
 from mzprobe.locks import folder_held
@@ -100,4 +100,5 @@ def _missing(runs: Sequence[str], tables: Mapping[str, Mapping[str, Table]]) -> 
     def missed(plan: Plan, run: str) -> bool:
         return plan.probe not in tables[run] and not plan.optional
 
-    return [f"{plan.command} checkpoints/{run}" for run in runs for plan in all_plans() if missed(plan, run)]
+    plans = all_plans()
+    return [how_to_make(plan, run, [*tables[run].values()]) for run in runs for plan in plans if missed(plan, run)]

@@ -27,6 +27,7 @@ from mzprobe.names import GYM, check_name
 from mzprobe.networks import MuZeroNetwork, check_network
 from mzprobe.networks.engine import placed
 from mzprobe.networks.fully_connected import Chain
+from mzprobe.sources.archives import refuse_cut_off
 from mzprobe.sources.core import GIVEN, NAMING
 from mzprobe.sources.layouts import ARCHIVES, Layout
 from mzprobe.threads import limited_threads
@@ -130,6 +131,7 @@ class FileSource:
     def agents(self, path: Path) -> list[Path]:
         """As in the protocol: one."""
         if not self._files(path):
+            refuse_cut_off(path)
             raise UsageError(f"{path} holds no checkpoint of {self.adapter.of}: give another path, or another --source")
         return [path]
 
