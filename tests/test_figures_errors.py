@@ -159,7 +159,8 @@ def test_ranks_of_sequences_without_a_probability_are_shaded(sequences):
 
 def test_other_ways_to_rank_have_their_rho_in_the_title():
     frame = golden("sequences")
-    cells = aggregate_sequences(frame.assign(rho_at_1=-0.5, rho_smoothed=0.25))
+    cells = aggregate_sequences(frame.assign(rho_at_1=-0.5, rho_smoothed=0.25, rho_prior=0.75))
+    assert set(cells.loc[cells["quantity"] == "rho_prior", "mean"]) == {0.75}  # in the CSV alone
     titles = [left.get_title() for left, _ in pairs(draw_sequences(cells, title="Golden"))]
     said = ["at T = 1: \N{MINUS SIGN}0.50 ± 0.00", "of smoothed visits: 0.25 ± 0.00"]
     assert [title.splitlines()[-2:] for title in titles] == [said] * 2

@@ -28,6 +28,7 @@ _LINES: dict[str, dict[str, Any]] = {
 }
 _TIES = "probability 0 in half of the states or more: ties"
 _WAYS = {"_at_1": "at T = 1", "_smoothed": "of smoothed visits"}  # other ways to rank, of which only rho is drawn
+_PRIOR = "_prior"  # and one whose rho has no room there: the CSV has it
 
 
 @of_steps
@@ -35,16 +36,16 @@ def aggregate_sequences(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over agents of the quantities `probability` and `rank_error`, by training step and rank.
 
     `impossible` is the share of states whose sequence of that rank has probability 0: there ranks are ties. `rho` has
-    no rank: Spearman's correlation of probability and error, over the agents in which it is defined (`rho_at_1` and
-    `rho_smoothed`: with the probabilities at T = 1 and of smoothed visits); a training step where it is defined in none
-    has no such row.
+    no rank: Spearman's correlation of probability and error, over the agents in which it is defined (`rho_at_1`,
+    `rho_smoothed` and `rho_prior`: with the probabilities at T = 1, of smoothed visits and of the policy prior); a
+    training step where it is defined in none has no such row.
     """
     frame = frame.assign(impossible=(frame["probability"] == 0).astype(float))
     parts = [
         over_agents(frame, by=["training_step", "rank"], column=quantity).assign(quantity=quantity)
         for quantity in (*_LINES, "impossible")
     ]
-    for quantity in [name for name in ("rho", *(f"rho{way}" for way in _WAYS)) if name in frame]:
+    for quantity in [name for name in ("rho", *(f"rho{way}" for way in (*_WAYS, _PRIOR))) if name in frame]:
         rho = over_agents(frame.dropna(subset=[quantity]), by=["training_step"], column=quantity)
         parts.append(rho.assign(quantity=quantity, rank=None))
     columns = ["training_step", "quantity", "rank", "mean", "standard_error", "agents"]

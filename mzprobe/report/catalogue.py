@@ -59,7 +59,12 @@ def _sequences() -> Chart:
         "named": "step {}",
         "last_only": True,
     }
-    ways = {"rho": ("", BLUE, "o"), "rho_at_1": (" at T = 1", ORANGE, "s"), "rho_smoothed": (", smoothed", GREEN, "^")}
+    ways = {
+        "rho": ("", BLUE, "o"),
+        "rho_at_1": (" at T = 1", ORANGE, "s"),
+        "rho_smoothed": (", smoothed", GREEN, "^"),
+        "rho_prior": (", by the policy prior", GREY, "D"),
+    }
     rhos = {
         name: {"label": f"Spearman's rho{way}", "colour": colour, "marker": marker}
         for name, (way, colour, marker) in ways.items()
