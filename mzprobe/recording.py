@@ -26,6 +26,12 @@ def code() -> str:
     return _digest_of(found)
 
 
+def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of a recorded configuration; empty where other code's has none, or another thing of that name."""
+    found = config.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
 def own_code(modules: Iterable[str]) -> dict[str, str]:
     """What a record's versions say of code of a user's own: of each module the digest of its sources.
 

@@ -91,6 +91,13 @@ def test_a_question_of_another_package_is_drawn_along_what_varies(tmp_path, draw
     assert [line.get_xdata().tolist() for line in figures[0].axes[0].lines] == [[1, 2, 3]] * 2
 
 
+def test_a_question_without_a_number_to_compare_is_left_out(tmp_path, drawn):
+    for run in ("one", "other"):
+        store(tmp_path, golden("operators").assign(rule="gumbel"), probe="operators", run=run)
+        store(tmp_path, golden("online"), probe="online", run=run)
+    assert "operators" not in drawn("one", "other")
+
+
 def test_differences_are_of_the_same_agent_and_start_worked_by_hand():
     first = returns_of((0, 0, 10.0), (0, 1, 20.0), (1, 0, 30.0), (1, 1, 40.0))
     other = returns_of((0, 0, 11.0), (0, 1, 23.0), (1, 0, 34.0), (1, 1, 40.0), (2, 0, 99.0))
@@ -113,6 +120,7 @@ def test_of_one_agent_the_error_is_over_its_episodes():
         ({"gamma": 0.5}, {"environment": {"options": {"gamma": 0.5}}}, True),
         ({"time_limit": 8}, {}, False),
         ({}, {"environment": {"options": {"wind": 1}}}, False),
+        ({}, {"environment": "as other code keeps it"}, True),
     ],
 )
 def test_only_runs_that_begin_alike_and_may_last_as_long_are_paired(tmp_path, drawn, spec, config, paired):

@@ -361,6 +361,40 @@ def test_two_runs_have_the_same_axes_and_the_name_of_one_is_text(opened):
     assert page.locator("h1").inner_text() == "made and <script>window.hacked = 1<script>"
 
 
+def test_a_point_of_any_run_says_whose_it_is(opened):
+    page = opened("two")
+    for figure in ("fig2-online", "fig5-cross"):
+        drawn(page, figure, at=1)
+        said = page.locator(f"#figure-{figure} .plot").evaluate_all(
+            "plots => plots.map(({ data }) => data.flatMap(({ customdata = [] }) => customdata.flat())"
+            ".filter((at) => at).map(({ run }) => run))"
+        )
+        assert [set(runs) for runs in said] == [{"made"}, {"<script>window.hacked = 1<script>"}]
+
+
+def test_a_logarithmic_axis_does_not_go_down_to_rounding(opened):
+    page = opened("quick")
+    drawn(page, "fig4-sequences")
+    page.select_option("#figure-fig4-sequences .settings label:has-text('Show') select", label="Probability by rank")
+    axis = page.locator("#figure-fig4-sequences .plot").evaluate("plot => plot.layout.yaxis")
+    assert axis["type"] == "log"
+    assert axis["range"][1] - axis["range"][0] < 7
+
+
+def test_levels_are_lines_where_no_other_is_shown(opened):
+    page = opened("quick")
+    lines = {trace["name"]: trace for trace in drawn(page, "fig7-planning") if trace["name"]}
+    levels = [name for name, trace in lines.items() if trace["mode"] == "lines"]
+    places = page.locator("#figure-fig7-planning .plot").evaluate("plot => plot.layout.xaxis.range")
+    for box in page.locator("#figure-fig7-planning .legend label").all():
+        if box.inner_text().strip() not in levels:
+            box.locator("input").uncheck()
+    alone = [trace for trace in drawn(page, "fig7-planning") if trace["name"]]
+    assert {trace["name"] for trace in alone} == set(levels)
+    assert all(trace["x"][0] < trace["x"][-1] for trace in alone)
+    assert page.locator("#figure-fig7-planning .plot").evaluate("plot => plot.layout.xaxis.range") == places
+
+
 def test_keys_are_enough(opened):
     page = opened("quick")
     page.locator("#claim-0 button.open").focus()

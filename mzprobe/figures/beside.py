@@ -28,6 +28,7 @@ from mzprobe.figures.style import (
 )
 from mzprobe.figures.views import View, all_views, guessed
 from mzprobe.locks import folder_held
+from mzprobe.recording import section
 from mzprobe.stats import over_agents
 from mzprobe.tables import Table
 
@@ -123,6 +124,8 @@ def _draw_view(view: View, tables: Mapping[Run, Table], folder: Path, step: int 
     cells = joined({label: _at(view.aggregate(frame), step) for label, frame in frames.items()}, "run")
     labels = dict(zip(frames, _labels(cells, frames, records), strict=True))
     view = guessed(view, cells.drop(columns="run"))
+    if not any(len(_rows(cells, panel.where)) for panel in view.panels):
+        return []  # nothing that has a number
     figure = _draw(view, cells, labels, title=title)
     done = write_figure(figure, cells, made=made, folder=folder, name=view.name)
     cells = paired_differences(view, frames) if view.paired and _begin_alike(records) else cells.iloc[:0]
@@ -269,7 +272,7 @@ def _begin_alike(records: Sequence[Mapping[str, Any]]) -> bool:
     """Whether episodes of the same number begin in the same states, and may last as long."""
 
     def of(record: Mapping[str, Any]) -> tuple[Any, ...]:
-        options = dict(record["config"].get("environment", {}).get("options", {}))
+        options = dict(section(section(record["config"], "environment"), "options"))
         for said_elsewhere in ("gamma", "time_limit"):
             options.pop(said_elsewhere, None)
         return record["environment"]["time_limit"], sorted(options.items())

@@ -19,7 +19,7 @@ from mzprobe.figures.style import (
 )
 from mzprobe.stats import over_agents
 
-_TRAINING = ("play", "reanalyse", "learn")  # parts of the time that training needs; evaluations are only looked at
+TRAINING = ("play", "reanalyse", "learn")  # parts of the time that training needs; evaluations are only looked at
 _DATASET = "the dataset's episodes"
 
 
@@ -43,7 +43,7 @@ def aggregate_learning(online: pd.DataFrame, timing: pd.DataFrame | None) -> pd.
     if timing is None:
         acted = acted.assign(core_seconds=float("nan"))
     else:
-        training = timing[timing["part"].isin(_TRAINING)]
+        training = timing[timing["part"].isin(TRAINING)]
         acted = acted.join(training.groupby([*by, "seed"])["core_seconds"].sum(), on=[*by, "seed"])
     cells = over_agents(acted, by=by, column="return")
     for name in ("environment_steps", "core_seconds"):

@@ -21,7 +21,7 @@ from mzprobe.probes.cost import Cost
 from mzprobe.probes.planning_workers import Workers
 from mzprobe.probes.question import Question
 from mzprobe.provenance import machine, versions
-from mzprobe.recording import code, own_code, without_places
+from mzprobe.recording import code, own_code, section, without_places
 from mzprobe.settings import ActingConfig, ProbeConfig
 from mzprobe.sources.core import GIVEN, NAMING, Source
 from mzprobe.sources.own import Own
@@ -270,7 +270,7 @@ def _refuse_other_rows(path: Path, old: Table, probe: Question, origins: Mapping
 
 def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:
     environment = first.environment["name"]
-    threads = first.config.get("training", {}).get("threads", run.compute.threads)
+    threads = section(first.config, "training").get("threads", run.compute.threads)
     return {
         "probe": run.probe.name,
         "run": first.run,

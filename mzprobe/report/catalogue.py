@@ -279,13 +279,19 @@ CHARTS = {
 def chart_of(name: str, cells: pd.DataFrame) -> Chart:
     """The chart of a figure; of one that is not ours, its means against the first column of numbers that varies.
 
-    The entries of its other columns are chosen, but those of the last one, which has a line for each.
+    The entries of its other columns are chosen, but those of the last one, which has a line for each. Where no column
+    of numbers varies, one that does not is the place, or else the first of words.
+
+    Args:
+        name: of the figure.
+        cells: its aggregate, of all runs.
     """
     if name in CHARTS:
         return CHARTS[name]
     keys = keys_of(cells)
     several = [key for key in keys if len(cells[key].unique()) > 1]
-    x = next((key for key in several if pd.api.types.is_numeric_dtype(cells[key])), keys[0])
+    numbers = [key for key in keys if pd.api.types.is_numeric_dtype(cells[key])]
+    x = next(iter([*(key for key in several if key in numbers), *numbers, *keys, "agents"]))
     *choose, by = [key for key in several if key != x] or [""]
     lines = () if by else (Line(label="mean", where={}),)
     said = x.replace("_", " ").capitalize()

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mzprobe.recording import SHORT, codes_of
+from mzprobe.figures.learning import TRAINING
+from mzprobe.recording import SHORT, codes_of, section
 from mzprobe.tables import TIMING, Table, commands_of
 
 
@@ -23,7 +24,7 @@ def facts_of(run: str, tables: Mapping[str, Table]) -> dict[str, Any]:
     facts = {
         "Environment": _environment(first["environment"]),
         "Agents": f"{len(seeds)} (seed{'s' if len(seeds) > 1 else ''} {spans(seeds)})",
-        "Training": f"{steps[-1]:,} steps; asked at steps {', '.join(f'{step:,}' for step in steps)}",
+        "Training steps": f"asked at {', '.join(f'{step:,}' for step in steps)}",
         "Network and search": _trained(first["config"]),
         "Compute": _compute(records, tables.get(TIMING)),
         "Code of the tables": ", ".join(code[:SHORT] for code in codes_of(records)),
@@ -59,27 +60,28 @@ def _environment(spec: Mapping[str, Any]) -> str:
 
 def _trained(config: Mapping[str, Any]) -> str:
     """The few keys of a configuration by which runs are told apart; agents of other code may have none of them."""
-    network, search, training = (config.get(part, {}) for part in ("network", "search", "training"))
+    network, search, training, reanalyse = (
+        section(config, part) for part in ("network", "search", "training", "reanalyse")
+    )
     said = [str(network[name]) for name in ("kind",) if name in network]
     said += [f"{search['simulations']} simulations a search"] if "simulations" in search else []
     said += [f"unroll K = {training['unroll_steps']}"] if "unroll_steps" in training else []
-    fraction = config.get("reanalyse", {}).get("fraction")
-    return ", ".join([*said, *([] if fraction is None else [f"reanalyse fraction {fraction:g}"])])
+    said += [f"reanalyse fraction {reanalyse['fraction']}"] if "fraction" in reanalyse else []
+    return ", ".join(said)
 
 
 def _compute(records: Sequence[Mapping[str, Any]], timing: Table | None) -> str:
     devices = dict.fromkeys(record.get("compute", {}).get("device", "") for record in records)
     precisions = dict.fromkeys(record.get("compute", {}).get("precision", "") for record in records)
-    threads = dict.fromkeys(record["config"].get("training", {}).get("threads") for record in records)
+    threads = dict.fromkeys(section(record["config"], "training").get("threads") for record in records)
     machines = dict.fromkeys(said for record in records for said in record.get("machine", {}).values())
     said = [f"device {', '.join(filter(None, devices))}"] if any(devices) else []
     said += [f"precision {', '.join(filter(None, precisions))}"] if any(precisions) else []
     said += [f"{count} thread{'s' if count > 1 else ''} in training" for count in threads if count]
     said += machines
     if timing is not None:
-        last = timing.frame[
-            timing.frame["training_step"] == timing.frame.groupby("seed")["training_step"].transform("max")
-        ]
+        frame = timing.frame[timing.frame["part"].isin(TRAINING)]
+        last = frame[frame["training_step"] == frame.groupby("seed")["training_step"].transform("max")]
         said.append(f"training took {last['core_seconds'].sum() / 3600:.2g} core hours")
     return ", ".join(said)
 

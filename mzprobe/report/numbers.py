@@ -34,7 +34,7 @@ def figure_numbers(plan: Plan, tables: Mapping[str, Table], *, number: int) -> d
         number: of the figure, which branches the draws of its bootstrap.
     """
     aggregates = {run: plan.aggregate(table.frame) for run, table in tables.items()}
-    chart = chart_of(plan.name, next(iter(aggregates.values())))
+    chart = chart_of(plan.name, pd.concat(aggregates.values()))
     shown = chart.without_empty(aggregates.values())
     runs = [_of_run(plan, shown, run, table, aggregates[run], number=number) for run, table in tables.items()]
     return {"name": plan.name, "chart": shown.record(), "runs": runs}

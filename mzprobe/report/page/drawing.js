@@ -6,6 +6,7 @@ const drawing = (() => {
   // Plotly reads a few tags in its texts: those of tables are none.
   const MANY = 60; // points of a line, beyond which each needs no mark
   const FEW = 6; // lines, beyond which agents would hide them
+  const DEEPEST = 1e6; // of a logarithmic axis: its top over its bottom, below which lies rounding
 
   const inert = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
@@ -30,6 +31,8 @@ const drawing = (() => {
     return `#${mixed.map((one) => one.toString(16).padStart(2, "0")).join("")}`;
   }
 
+  const before = (one, other) => (typeof one === "number" ? one - other : String(one).localeCompare(other));
+
   const same = (entry, wanted) => entry !== null && String(entry) === String(wanted);
 
   function rowsOf(run, part, chosen, where = {}) {
@@ -47,7 +50,7 @@ const drawing = (() => {
   function entries(runs, part, column, chosen = {}) {
     const found = new Set();
     for (const run of runs) for (const row of rowsOf(run, part, chosen)) found.add(run.columns[column][row]);
-    return [...found].sort((one, other) => (typeof one === "number" ? one - other : String(one).localeCompare(other)));
+    return [...found].sort(before);
   }
 
   // The lines of a part, each with its rows in every run, sorted along x.
@@ -68,12 +71,13 @@ const drawing = (() => {
       ...line,
       rows: runs.map((run) => {
         const x = run.columns[part.x];
-        return rowsOf(run, part, chosen, line.where).sort((one, other) => x[one] - x[other]);
+        return rowsOf(run, part, chosen, line.where).sort((one, other) => before(x[one], x[other]));
       }),
     }));
     return full.filter((line) => line.rows.some((rows) => rows.length));
   }
 
+  // Ends of what is drawn: along x of all lines, so that a level alone has its panel, along y of those that are shown.
   function extent(runs, lines, part, state, logs) {
     const ends = { x: [Infinity, -Infinity], y: [Infinity, -Infinity] };
     const add = (axis, number) => {
@@ -84,12 +88,14 @@ const drawing = (() => {
       for (const line of lines) {
         for (const row of line.rows[r]) {
           if (!line.level) add("x", run.columns[part.x][row]);
+          if (line.hidden) continue;
           add("y", run.columns.mean[row]);
-          for (const end of run.spread(row, state.spread)) add("y", end);
+          if (!logs.y) for (const end of run.spread(row, state.spread)) add("y", end); // a band's low end may be rounding
           if (state.agents && !line.level) run.seeds.forEach((_, agent) => add("y", run.own(agent, row)));
         }
       }
     });
+    if (logs.y) ends.y[0] = Math.max(ends.y[0], ends.y[1] / DEEPEST);
     return ends;
   }
 
@@ -124,7 +130,7 @@ const drawing = (() => {
   function traces(run, r, part, line, state, look) {
     const rows = line.rows[r];
     if (!rows.length) return [];
-    const at = line.level ? look.places.map((place) => [rows[0], place]) : rows.map((row) => [row, run.columns[part.x][row]]);
+    const at = line.level ? look.across.map((place) => [rows[0], place]) : rows.map((row) => [row, run.columns[part.x][row]]);
     const x = at.map(([, place]) => place);
     const common = { type: "scatter", legendgroup: line.label };
     const quiet = { ...common, showlegend: false, hoverinfo: "skip" };
@@ -144,7 +150,7 @@ const drawing = (() => {
     } else if (band.length === 1) {
       found.push({ ...quiet, mode: "lines", x: [band[0][0], band[0][0]], y: band[0].slice(1), line: { color: line.colour } });
     }
-    if (state.agents && !line.level && run.seeds.length > 1) found.push(agentsTrace(run, rows, part, line, common, r));
+    if (state.agents && !line.level && run.seeds.length > 1) found.push(agentsTrace(run, rows, part, line, common));
     const thick = run.seeds.findIndex((seed) => String(seed) === state.agent);
     if (thick >= 0 && !line.level) {
       found.push({
@@ -165,14 +171,14 @@ const drawing = (() => {
       line: { color: line.colour, dash: line.dash, width: 2 },
       marker: { color: line.colour, symbol: line.symbol, size: rows.length > MANY ? 2 : 6 },
       text: at.map(([row]) => meanText(run, row, part, line)),
-      customdata: at.map(([row]) => ({ run: r, step: run.columns.training_step?.[row] ?? null })),
+      customdata: at.map(([row]) => ({ run: run.name, step: run.columns.training_step?.[row] ?? null })),
       hovertemplate: "%{text}<extra></extra>",
     });
     return found;
   }
 
   // All agents of a line in one trace, a gap between two.
-  function agentsTrace(run, rows, part, line, common, r) {
+  function agentsTrace(run, rows, part, line, common) {
     const [x, y, text, customdata] = [[], [], [], []];
     run.seeds.forEach((seed, agent) => {
       for (const row of rows) {
@@ -180,7 +186,7 @@ const drawing = (() => {
         x.push(place);
         y.push(Number.isNaN(number) ? null : number);
         text.push(`<b>agent ${seed}</b>, ${inert(line.label)}<br>${said(run, row, part, line, place)}<br>${shown(number)}`);
-        customdata.push({ run: r, seed, step: run.columns.training_step?.[row] ?? null });
+        customdata.push({ run: run.name, seed, step: run.columns.training_step?.[row] ?? null });
       }
       x.push(null);
       y.push(null);
@@ -234,7 +240,7 @@ const drawing = (() => {
     runs.forEach((run, r) => {
       for (const line of lines) if (!line.level) for (const row of line.rows[r]) places.add(run.columns[part.x][row]);
     });
-    return [...places].sort((one, other) => one - other);
+    return [...places].sort(before);
   }
 
   // Few enough ticks, each at such a place.
@@ -252,12 +258,16 @@ const drawing = (() => {
     const visible = lines
       .filter((line) => !line.hidden)
       .map((line) => ({ ...line, colour: "share" in line ? between(colour, line.share) : colour(line.colour) }));
-    const ends = extent(runs, visible, part, state, logs);
-    const y = range(ends.y, logs.y, true);
-    const places = measured(runs, visible, part).filter((place) => !logs.x || place > 0);
-    const look = { colour, places, ylog: logs.y, floor: 10 ** y[0] };
-    const xaxis = { ...axis(colour, part.xlabel, logs.x), range: range(ends.x, logs.x, false) };
-    if (logs.x || (part.x !== "training_step" && places.length <= 20)) Object.assign(xaxis, ticks(places));
+    const ends = extent(runs, lines, part, state, logs);
+    const [x, y] = [range(ends.x, logs.x, false), range(ends.y, logs.y, true)];
+    const places = measured(runs, lines, part).filter((place) => !logs.x || place > 0);
+    const [left, right] = logs.x ? x.map((end) => 10 ** end) : x;
+    const look = { colour, across: [left, ...places, right], ylog: logs.y, floor: 10 ** y[0] };
+    const words = places.some((place) => typeof place === "string");
+    if (words) look.across = places;
+    const xaxis = { ...axis(colour, part.xlabel, logs.x && !words), ...(words ? { type: "category" } : { range: x }) };
+    if (words) Object.assign(xaxis, { categoryorder: "array", categoryarray: places });
+    else if (logs.x || (part.x !== "training_step" && places.length <= 20)) Object.assign(xaxis, ticks(places));
     else if (ends.x[1] >= 5000) xaxis.tickformat = "~s";
     const yaxis = { ...axis(colour, part.ylabel, logs.y), range: y };
     return runs.map((run, r) => ({
@@ -286,9 +296,9 @@ const drawing = (() => {
       return { run, agent, at, value };
     });
     const numbers = of.flatMap(({ at, value }) => y.flatMap((row) => x.map((column) => value(at(column, row)))));
-    const known = numbers.filter((number) => number !== null && number > 0);
+    const known = numbers.filter((number) => Number.isFinite(number) && number > 0);
     const most = ratio ? Math.max(1, ...known.map((number) => Math.abs(Math.log2(number)))) : Math.max(...known, 1e-12);
-    const placed = (number) => (number === null ? null : ratio ? (number > 0 ? Math.log2(number) : -most) : number);
+    const placed = (number) => (!Number.isFinite(number) ? null : ratio ? (number > 0 ? Math.log2(number) : -most) : number);
     return of.map(({ run, agent, at, value }) => ({
       data: [
         {
@@ -300,7 +310,7 @@ const drawing = (() => {
           texttemplate: "%{text}",
           textfont: { size: 10 },
           hovertext: y.map((row) => x.map((column) => cellText(run, agent, at(column, row), row, column, value))),
-          customdata: y.map((row) => x.map(() => ({ step: row }))),
+          customdata: y.map((row) => x.map(() => ({ run: run.name, step: row }))),
           hovertemplate: "%{hovertext}<extra></extra>",
           colorscale: COLOURS[part.matrix],
           zmin: ratio ? -most : 0,
@@ -326,7 +336,7 @@ const drawing = (() => {
     if (agent >= 0) return text;
     const { mean, smallest, agents, training_step: steps, policies_at: at } = run.columns;
     const own = run.rows.filter((other) => steps[other] === steps[row] && at[other] === at[row]);
-    const least = Math.min(...own.map((other) => mean[other]));
+    const least = Math.min(...own.map((other) => mean[other]).filter((number) => number !== null));
     return mean[row] === least && 2 * smallest[row] > agents[row] ? `<b>${text}</b>` : text;
   }
 
@@ -343,5 +353,5 @@ const drawing = (() => {
     return `${place}<br>mean ${shown(cell.mean[row])}${error}${ratio}${smallest}`;
   }
 
-  return { inert, theme, faint, between, entries, linesOf, lined, matrices, rowsOf, layout, axis };
+  return { before, inert, theme, faint, between, entries, linesOf, lined, matrices, rowsOf, layout, axis };
 })();

@@ -2,7 +2,7 @@
 // Figures and agents of claims: drawn when they come into view, and again when a choice changes.
 (() => {
   const { numbers, floats, run: readRun, ownCsv, quoted, shown, whole, save } = reading;
-  const { inert, theme, faint, entries, linesOf, lined, matrices, layout, axis } = drawing;
+  const { before, inert, theme, faint, entries, linesOf, lined, matrices, layout, axis } = drawing;
   const form = document.getElementById("drawing");
   const state = { spread: "standard_error", agents: true, agent: "" };
   const config = { displayModeBar: false, responsive: true, doubleClick: "reset" };
@@ -190,8 +190,7 @@
       document.getElementById("said").textContent = `agent ${at.seed} is drawn thick in all figures`;
       again();
     }
-    const run = numbers.runs[at.run ?? 0];
-    const detail = { run, seed: at.seed ?? null, step: at.step, from: from.id };
+    const detail = { run: at.run, seed: at.seed ?? null, step: at.step, from: from.id };
     document.dispatchEvent(new CustomEvent("mzprobe:point", { detail }));
   }
 
@@ -214,7 +213,7 @@
     const agent = run.seeds.findIndex((seed) => String(seed) === state.agent);
     const visible = lines.filter((line) => !line.hidden);
     const x = new Set(visible.flatMap((line) => (line.level ? [] : line.rows[r].map((row) => run.columns[part.x][row]))));
-    const places = [...x].sort((one, other) => one - other);
+    const places = [...x].sort(before);
     const text = (row) => {
       if (row === undefined) return "";
       const [low, high] = run.spread(row, state.spread);
@@ -226,6 +225,7 @@
       whole(place),
       ...visible.map((line) => text(line.level ? line.rows[r][0] : line.rows[r].find((row) => run.columns[part.x][row] === place))),
     ]);
+    if (!rows.length && visible.length) rows.push(["any", ...visible.map((line) => text(line.rows[r][0]))]); // levels alone
     return table(`${run.name}: ${part.title}`, [part.xlabel, ...visible.map((line) => line.label)], rows);
   }
 
@@ -317,7 +317,7 @@
         agents.x.push(i + (seeds.length > 1 ? 0.3 * (agent / (seeds.length - 1) - 0.5) : 0));
         agents.y.push(effect);
         agents.text.push(`<b>agent ${seed}</b><br>${inert(cell)}<br>effect ${shown(effect)}`);
-        agents.customdata.push({ seed, run: numbers.runs.indexOf(claim.dataset.run), step: null });
+        agents.customdata.push({ seed, run: claim.dataset.run, step: null });
       });
     });
     const mean = cells.map((_, i) => ends[3 * i]);

@@ -42,14 +42,16 @@ const reading = (() => {
     return rows;
   }
 
+  const ENDLESS = { inf: Infinity, "-inf": -Infinity }; // as pandas writes them
+
   // Columns by name: numbers, with null for what is missing, or words.
   function columns(text) {
     const [names, ...rows] = fields(text);
     const found = {};
     names.forEach((name, i) => {
       const entries = rows.map((row) => row[i]);
-      const numeric = entries.every((entry) => entry === "" || Number.isFinite(Number(entry)));
-      found[name] = numeric ? entries.map((entry) => (entry === "" ? null : Number(entry))) : entries;
+      const numbers = entries.map((entry) => (entry === "" ? null : ENDLESS[entry] ?? Number(entry)));
+      found[name] = numbers.some(Number.isNaN) ? entries : numbers;
     });
     return { names, columns: found, length: rows.length };
   }
@@ -103,7 +105,7 @@ const reading = (() => {
   // A number as a reader sees it: four digits.
   function shown(number) {
     if (number === null || Number.isNaN(number)) return "–";
-    return String(Number(number.toPrecision(4))).replace("-", "−");
+    return String(Number(number.toPrecision(4))).replace("-", "−").replace("Infinity", "∞");
   }
 
   const whole = (number) => (Number.isInteger(number) ? number.toLocaleString("en") : String(number));
