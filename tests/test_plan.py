@@ -11,7 +11,7 @@ from mzprobe.execution.core import Needs
 from mzprobe.probes.cost import TIMED_TREES, Cost
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost
-from mzprobe.settings import StepsConfig, StudyRun, load_study, study_runs
+from mzprobe.settings import StepsConfig, StudyConfig, StudyRun, TargetsConfig, load_study, study_runs
 from mzprobe.study.plan import Prices, in_all, refuse_missing_steps
 from mzprobe.study.price import steps_played, targets_made_anew
 from mzprobe.toml import shipped
@@ -71,7 +71,8 @@ def test_work_is_shared_by_whole_tasks():
 
 def test_a_configuration_says_how_many_searches_training_makes(tiny_config):
     config = tiny_config("training.steps=100", "training.training_ratio=0.25", "reanalyse.fraction=0.75")
-    assert (steps_played(config), targets_made_anew(config)) == (400, 1200)
+    warmup = config.training.warmup_environment_steps
+    assert (steps_played(config), targets_made_anew(config)) == (warmup + 400, 1200)
     offline = tiny_config("training.steps=100", "dataset.path=here", "reanalyse.fraction=1")
     assert (steps_played(offline), targets_made_anew(offline)) == (0, 100 * offline.dataset.targets_per_step)
 
@@ -80,6 +81,21 @@ def test_a_plan_of_a_step_without_a_checkpoint_is_refused(tiny_config):
     study = STUDY.model_copy(update={"steps": StepsConfig(search_error=(20,), online=(21,))})
     with pytest.raises(UsageError, match="the study's probe online looks at step 21, where there will be no checkp"):
         refuse_missing_steps(study, tiny_config())
+
+
+@pytest.mark.parametrize(
+    ("steps", "override", "said"),
+    [
+        ((0, 20), (), "step 0, before which nothing was played"),
+        ((20,), ("training.audited_positions=0",), "positions of a replay buffer, and there will be none"),
+        ((20,), ("dataset.path=here", "reanalyse.fraction=1"), "positions of a replay buffer, and there will be none"),
+    ],
+)
+def test_a_plan_that_looks_at_positions_where_there_are_none_is_refused(tiny_config, steps, override, said):
+    config = tiny_config(*override)
+    study = StudyConfig(preset="cartpole", seeds=(0,), steps=StepsConfig(targets=steps), targets=TargetsConfig())
+    with pytest.raises(UsageError, match=f"the study's probe targets looks at {said}"):
+        refuse_missing_steps(study, config)
 
 
 def test_the_speed_is_measured_with_as_many_trees_as_a_probe_grows_side_by_side():
@@ -107,7 +123,7 @@ def test_a_dry_run_of_a_study_writes_nothing_and_says_what_there_is_to_do(run_cl
     assert [file.name for file in tmp_path.iterdir()] == ["mine.toml"]
     train, online, horizon, in_all = said.splitlines()
     assert re.fullmatch(
-        r"train: 2 agents, 40 training steps each, some 640 environment steps; about \d+ (?:s|min) on one core", train
+        r"train: 2 agents, 40 training steps each, some 840 environment steps; about \d+ (?:s|min) on one core", train
     )
     assert re.match(r"in all about \d+ (?:s|min) with 2 processes: an estimate for this machine", in_all)
     # 3 checkpoints of 2 agents; 3 episodes of three policies, 500 steps each, and 8 simulations where there is a search

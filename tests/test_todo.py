@@ -14,11 +14,13 @@ from mzprobe.checkpoints import agents_at, read_checkpoint, steps_of
 from mzprobe.compute import Compute
 from mzprobe.errors import UsageError
 from mzprobe.provenance import versions
-from mzprobe.settings import CrossConfig, OnlineConfig, StepsConfig, StudyConfig, StudyRun
-from mzprobe.study import refusal
+from mzprobe.settings import ActingConfig, CrossConfig, OnlineConfig, StepsConfig, StudyConfig, StudyRun
+from mzprobe.study import refusal, run_study
 from mzprobe.study.aside import put_aside
 from mzprobe.study.plan import training_planned
-from mzprobe.tables import read_table, write_table
+from mzprobe.study.status import status_of_study
+from mzprobe.study.strays import strays
+from mzprobe.tables import find_run, read_table, write_table
 
 STUDY = StudyConfig(
     preset="cartpole",
@@ -65,6 +67,24 @@ def table(root, probe):
 
 def changed(**probes):
     return STUDY.model_copy(update=probes)
+
+
+def test_status_counts_a_row_of_pairs_where_all_of_it_is_there(runs, there):
+    with_step = changed(steps=StepsConfig(cross=(0, 20, 40)))
+    places = {"checkpoints": there / "checkpoints", "analyses": there / "analyses"}
+    for study, done in ((STUDY, 2), (with_step, 0)):
+        (agent,) = status_of_study("tiny", study, runs, **places).agents
+        assert [(one.done, one.wanted) for one in agent.tables if one.probe == "cross"] == [
+            (done, len(study.steps.cross))
+        ]
+
+
+class Here:
+    """Does tasks in this process, one after the other."""
+
+    def run(self, tasks, *, on_report, **_):
+        for task in tasks:
+            task.run(on_report, lambda: False)
 
 
 ALL = ["seed 0 train", "seed 0 online", "seed 0 horizon", "seed 0 cross"]
@@ -151,6 +171,54 @@ def test_another_configuration_puts_the_agent_aside_and_all_of_it_is_made_anew(t
     assert names(STUDY, other, there) == []
     assert {name for name in tables(there) if tables(there)[name] == tables(whole)[name]} == set()
     assert put_aside(folder).name == "seed-0.before-2"
+
+
+def test_another_behaviour_policy_of_all_questions_is_asked_anew(runs, there):
+    acting = ActingConfig(temperature=0.5)
+    other = changed(
+        **{name: settings.model_copy(update={"acting": acting}) for name, (settings, _) in STUDY.probes().items()}
+    )
+    todo, _ = tasks_of(other, runs, there)
+    assert "settings (acting.temperature" in refusal(todo, overwrite=False)
+    assert refusal(todo, overwrite=True) is None
+    done_here(other, runs, there, overwrite=True)
+    assert names(other, runs, there) == []
+
+
+def test_tables_of_a_removed_question_go_aside_with_their_agent(tiny_config, runs, there):
+    other = [StudyRun(name="tiny", variant="", config=tiny_config("training.learning_rate=0.01"))]
+    fewer = changed(horizon=None)
+    todo, tasks = tasks_of(fewer, other, there, overwrite=True)
+    run_study(todo, tasks, executor=Here(), overwrite=True)
+    assert [path.name for path in (there / "analyses" / "tiny" / "horizon").iterdir()] == ["seed-0.parquet.before-1"]
+    assert find_run(there / "analyses", "tiny", "horizon") is None
+    assert names(fewer, other, there) == []
+
+
+def test_tables_of_seeds_that_a_study_does_not_have_are_told_of_and_those_made_otherwise_are_in_the_way(runs, there):
+    todo, _ = tasks_of(STUDY.model_copy(update={"seeds": (3,)}), runs, there)
+    assert dict(strays(todo)) == {table(there, name): "" for name in ("online", "horizon", "cross")}
+    other = changed(seeds=(3,), horizon=HORIZON.model_copy(update={"states": 5}))
+    todo, _ = tasks_of(other, runs, there)
+    apart = {path: why for path, why in strays(todo) if why}
+    assert list(apart) == [table(there, "horizon")]
+    said = refusal(todo, overwrite=True, apart=apart)
+    assert "is of a seed that the study does not have, and was made with other settings (states): move it else" in said
+
+
+def test_a_question_that_is_no_more_the_study_s_may_not_be_about_another_policy(runs, there):
+    acting = {"acting": ActingConfig(temperature=0.5)}
+    todo, _ = tasks_of(changed(horizon=None, cross=None, online=OnlineConfig(episodes=2, **acting)), runs, there)
+    assert dict(strays(todo)) == {
+        table(there, name): "is about a behaviour policy with other acting.temperature" for name in ("cross", "horizon")
+    }
+
+
+def test_a_step_that_a_finished_agent_has_no_checkpoint_of_is_said_before(tiny_config, there):
+    shorter = [StudyRun(name="tiny", variant="", config=tiny_config("training.steps=30"))]
+    todo, _ = tasks_of(changed(steps=StepsConfig(horizon=(30,))), shorter, there)
+    said = refusal(todo, overwrite=True)
+    assert f"{table(there, 'horizon')} is to hold step 30, of which its agent has no checkpoint" in said
 
 
 def test_a_table_of_times_of_another_training_is_in_the_way_before_it_begins(tiny_config, runs, there):

@@ -1,6 +1,7 @@
 """A study of several configurations: their runs, their order, the dataset they learn from, and what goes wrong."""
 
 import multiprocessing
+import re
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_a_plan_counts_all_variants(study_file, tmp_path, monkeypatch):
     study, _ = load_study(path)
     runs = study_runs(path, study)
     todo = tasks_of(study, runs, tmp_path)[0]
-    said = "4 agents (2 variants), 40 training steps each, some 960 environment steps"
+    said = "4 agents (2 variants), 40 training steps each, some 1,360 environment steps"
     assert training_planned(study, todo) == said
     (both,) = Prices(todo).planned()
     (one,) = Prices(tasks_of(study, runs[:1], tmp_path)[0]).planned()
@@ -113,8 +114,9 @@ def test_a_dry_run_names_dataset_and_variants_and_writes_nothing(study_file, tmp
     code, out, said = run_cli("study", "mine.toml", "--dry-run")
     assert (code, out) == (0, "")
     dataset, train, online, total = said.splitlines()
-    assert dataset == "dataset: 7 episodes of an agent of 20 training steps"
-    assert train.startswith("train: 4 agents (2 variants), 40 training steps each, some 640 environment steps; about ")
+    said = r"dataset: 7 episodes of an agent of 20 training steps; about \d+ (?:s|min) on one core, at most"
+    assert re.fullmatch(said, dataset)
+    assert train.startswith("train: 4 agents (2 variants), 40 training steps each, some 840 environment steps; about ")
     assert online.startswith("online: 12 checkpoints")
     assert total.startswith("in all about ")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]

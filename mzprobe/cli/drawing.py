@@ -112,13 +112,15 @@ def draw(run: str, analyses: Path, out: Path) -> None:
     say_drawn(draw_run(run, analyses=analyses, figures=out))
 
 
-def draw_variants(study: str, runs: "Sequence[StudyRun]", analyses: Path, out: Path) -> None:
-    """Draws the figures that compare the variants of a study."""
+def draw_variants(
+    study: str, runs: "Sequence[StudyRun]", analyses: Path, out: Path, asked: set[str] | None = None
+) -> None:
+    """Draws the figures that compare the variants of a study: of the tables that it asks for, or of all there are."""
     from mzprobe.figures import draw_comparison
     from mzprobe.study.dataset import dataset_return
 
     by_variant, reference = {run.variant: run.name for run in runs}, dataset_return(analyses, Path(study).stem)
-    say_drawn(draw_comparison(study, by_variant, analyses=analyses, figures=out, reference=reference))
+    say_drawn(draw_comparison(study, by_variant, analyses=analyses, figures=out, reference=reference, asked=asked))
 
 
 def say_drawn(done: "Sequence[Drawn]") -> None:

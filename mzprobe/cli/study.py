@@ -86,6 +86,7 @@ def study(
     from mzprobe.study import refusal
     from mzprobe.study.dataset import DatasetTask
     from mzprobe.study.plan import Prices, refuse_missing_steps
+    from mzprobe.study.strays import strays
     from mzprobe.study.tasks import Recipe, study_tasks
     from mzprobe.study.todo import study_todo
 
@@ -108,16 +109,22 @@ def study(
     others = dataset.others() if dataset else {}
     todo_now = partial(study_todo, settings, runs, checkpoints=checkpoints, analyses=analyses, compute=compute)
     todo = todo_now(renewed=bool(others))
-    refused = refusal(todo, dataset=others, overwrite=overwrite)
+    beside = dict(strays(todo))
+    apart = {path: why for path, why in beside.items() if why}
+    refused = refusal(todo, dataset=others, overwrite=overwrite, apart=apart)
     if refused and not dry_run:
         raise UsageError(refused)
     doer = chosen(executor, processes, device)
     total, most = doer.total(), doer.most()
-    prices = Prices(todo, compute=compute if executor == "local" else Compute())  # a cluster's cards are not here
+    here = compute if executor == "local" else Compute()  # a cluster's cards are not here
+    prices = Prices(todo, compute=here, dataset=dataset)
     with compiling():
         announced(settings, runs, prices)
+        for path in [path for path, why in beside.items() if not why]:
+            errors.print(f"note: figures and claims include {path}, of a seed that the study does not have")
         workers = max(1, min(total.cores // len(todo), most.cores))
-        tasks = study_tasks(todo, replace(recipe, workers=workers), dataset=dataset, seconds=prices.by_probe())
+        of_use = None if all(agent.trained for agent in todo) and dataset and dataset.recorded else dataset
+        tasks = study_tasks(todo, replace(recipe, workers=workers), dataset=of_use, seconds=prices.by_probe())
         needed = announced_in_all(tasks, prices, total)
     if dry_run:
         if refused:
@@ -230,7 +237,7 @@ def drawn(
     if settings.variants and asked.isdisjoint({comparison.table for comparison in COMPARISONS}):
         errors.print(f"no figure of a study compares its variants by these probes: see mzprobe compare {name}")
     elif settings.variants:
-        draw_variants(name, runs, analyses, out)
+        draw_variants(name, runs, analyses, out, asked)
     else:
         if not {plan.probe for plan in all_plans()}.isdisjoint(settings.probes()):  # some questions have no figure
             draw(run, analyses, out)
@@ -252,8 +259,10 @@ def announced(study: "StudyConfig", runs: "Sequence[StudyRun]", prices: "Prices"
     if note:
         errors.print(note)
     if study.dataset:
+        seconds = prices.recording()
+        about = f"; about {duration(seconds)} on one core, at most" if seconds else ", recorded"
         errors.print(
-            f"dataset: {study.dataset.episodes:,} episodes of an agent of {study.dataset.step:,} training steps"
+            f"dataset: {study.dataset.episodes:,} episodes of an agent of {study.dataset.step:,} training steps{about}"
         )
     training = sum(map(prices.training, prices.todo))
     about = f"; about {duration(training)} on one core" if training else ""

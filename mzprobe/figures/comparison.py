@@ -1,7 +1,7 @@
 """Figures that compare the variants of a study, from the tables of their runs."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,13 @@ COMPARISONS = (
 
 
 def draw_comparison(
-    study: str, runs: Mapping[str, str], *, analyses: Path, figures: Path, reference: float | None = None
+    study: str,
+    runs: Mapping[str, str],
+    *,
+    analyses: Path,
+    figures: Path,
+    reference: float | None = None,
+    asked: Collection[str] | None = None,
 ) -> list[Drawn]:
     """Draws what compares the variants of a study, as far as there are tables, each as PNG, SVG and CSV.
 
@@ -69,17 +75,18 @@ def draw_comparison(
         analyses: folder of all tables.
         figures: folder of all figures.
         reference: mean return of the episodes that variants learned from, if there were some.
+        asked: names of the tables that the study asks for; without them, all that there are count.
 
     Raises:
         UsageError: if there is no table at all, or variants were measured in different ways.
         InUse: if another command goes on writing there.
     """
     stem, remedy = Path(study).stem, f"mzprobe study {study}"
-    compared = {comparison: tables_alike(analyses, runs, comparison.table, remedy=_AGAIN) for comparison in COMPARISONS}
+    wanted = [one for one in COMPARISONS if asked is None or one.table in asked]
+    compared = {comparison: tables_alike(analyses, runs, comparison.table, remedy=_AGAIN) for comparison in wanted}
     compared = {comparison: tables for comparison, tables in compared.items() if tables}
     if not compared:
-        asked = [run for run in runs.values() if (analyses / run).is_dir()]
-        if len(asked) > 1:
+        if sum((analyses / run).is_dir() for run in runs.values()) > 1:
             raise UsageError(
                 f"no figure of a study compares variants by the probes of {study}: see mzprobe compare {study}"
             )

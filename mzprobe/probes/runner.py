@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -48,6 +48,7 @@ class ProbeRun:
     idle: Callable[[], int] | None = None  # cores beside those that are idle by now, for further processes
     allow: tuple[str, ...] = ()  # modules whose code a checkpoint may name
     locked: bool = False  # whether whoever runs it holds the lock of the table
+    together: tuple[str, ...] = ()  # folders of tables that are asked for with it, about the same behaviour policy
 
     def path(self) -> Path:
         """Where the table lies; the recorded run and seed name it, whatever the folders are called."""
@@ -234,7 +235,7 @@ def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, A
             raise
         old = None
     if old is None:
-        _refuse_others_acting(path, run.config)
+        _refuse_others_acting(path, run)
         return path, record, {}
     for part in ("commands", "code", "checkpoints", "beyond_support"):
         record[part] = old.record.get(part, {})  # an older mzprobe kept fewer of them
@@ -243,17 +244,24 @@ def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, A
     return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
 
 
-def _refuse_others_acting(path: Path, config: ProbeConfig) -> None:
+def _refuse_others_acting(path: Path, run: ProbeRun) -> None:
     """Refuses a first table beside those of other questions about another behaviour policy: figures would mix them."""
-    own, usual = (flat(acting.model_dump(mode="json")) for acting in (config.acting, ActingConfig()))
-    for beside, settings in settings_beside(path.parent.parent):
-        theirs = flat(settings.get("acting") or {})
-        unlike = [name for name, value in own.items() if theirs.get(name, usual[name]) != value]
-        if settings and beside.parent != path.parent and unlike:
+    for beside, unlike in acting_unlike(path.parent.parent, run.config):
+        if beside.parent.name not in (path.parent.name, *run.together):
             raise UsageError(
-                f"{beside} is about a behaviour policy with other {', '.join(f'acting.{name}' for name in unlike)}: "
-                "ask with the same --acting, or give another folder with --out"
+                f"{beside} is about a behaviour policy with other {unlike}: ask with the same --acting, or give "
+                "another folder with --out"
             )
+
+
+def acting_unlike(folder: Path, config: ProbeConfig) -> Iterator[tuple[Path, str]]:
+    """A table of each question in a run's folder that is about another behaviour policy, and what differs."""
+    own, usual = (flat(acting.model_dump(mode="json")) for acting in (config.acting, ActingConfig()))
+    for beside, settings in settings_beside(folder):
+        theirs = flat(settings.get("acting") or {})
+        unlike = [f"acting.{name}" for name, value in own.items() if theirs.get(name, usual[name]) != value]
+        if settings and unlike:
+            yield beside, ", ".join(unlike)
 
 
 def _refuse_other_rows(path: Path, old: Table, probe: Question, origins: Mapping[int, Origin]) -> None:

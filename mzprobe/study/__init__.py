@@ -7,6 +7,7 @@ from mzprobe.errors import UsageError
 from mzprobe.execution.core import Executor, OnState, Report, Task
 from mzprobe.locks import tidy
 from mzprobe.study.aside import put_aside
+from mzprobe.study.strays import tables_of
 from mzprobe.study.todo import AgentToDo, in_the_way
 
 
@@ -39,22 +40,34 @@ def run_study(
     refused = refusal(todo, dataset=dataset, overwrite=overwrite)
     if refused:
         raise UsageError(refused)
-    for folder in (*(dataset or {}), *(agent.folder for agent in todo if agent.other)):
+    for folder in dataset or {}:
         put_aside(folder)
+    for agent in todo:
+        for path in (agent.folder, *tables_of(agent)) if agent.other else ():
+            put_aside(path)
     executor.run(tasks, on_report=on_report, on_state=on_state)
     for agent in todo:  # what a killed command left beside what it had finished
         for path in (agent.folder, agent.timing, *(table.path for table in agent.tables)):
             tidy(path)
 
 
-def refusal(todo: Sequence[AgentToDo], *, dataset: Mapping[Path, str] | None = None, overwrite: bool) -> str | None:
+def refusal(
+    todo: Sequence[AgentToDo],
+    *,
+    dataset: Mapping[Path, str] | None = None,
+    overwrite: bool,
+    apart: Mapping[Path, str] | None = None,
+) -> str | None:
     """Why a study cannot begin, with the remedy; None where it can.
 
     Args:
         todo: every agent of it.
         dataset: folders where its dataset goes and another lies, with why.
         overwrite: whether what was made otherwise may be replaced.
+        apart: tables that are not its own and cannot be drawn with them, with why.
     """
+    for path, why in (apart or {}).items():
+        return f"{path} {why}: move it elsewhere, or give this study a folder of its own, such as --under runs"
     met, always = (in_the_way(todo, dataset=dataset, overwrite=one) for one in (overwrite, True))
     if met is None:
         return None

@@ -18,6 +18,7 @@ from mzprobe.recording import without_places
 from mzprobe.settings import StudyDataset
 from mzprobe.study.there import Records
 from mzprobe.study.training import train_agent
+from mzprobe.training.resume import states_of, step_of_state
 from mzprobe.training.trainer import Trainer
 from mzprobe.trust import modules_of
 
@@ -67,6 +68,20 @@ class DatasetTask:
             replace_file(path, canonical_json(record).encode())
             remove_leftovers(path.parent, path.name)
         report(Report(label=self.label, phase="record", done=settings.episodes, total=settings.episodes))
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the episodes are there, and their record among the tables."""
+        there = (self.datasets / self.study / RECORD).exists() and record_path(self.analyses, self.study).exists()
+        return there and not self.others()
+
+    def steps_left(self) -> int:
+        """Training steps of its agent that are still to do; all of them where another agent has to make room."""
+        agent = dataset_agent(self.checkpoints, self.study, self.settings)
+        states = states_of(agent)
+        kept = [step_of(path) for path in steps_of(agent)] + [step_of_state(state) for state in states[-1:]]
+        done = 0 if agent in self.others() else max(kept, default=0)
+        return max(0, self.settings.step - done)
 
     def others(self) -> dict[Path, str]:
         """The folders of this dataset and its agent that hold another one, with why in one clause.

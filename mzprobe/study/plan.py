@@ -15,10 +15,11 @@ from mzprobe.config import RunConfig
 from mzprobe.errors import UsageError
 from mzprobe.execution.core import Needs, Task
 from mzprobe.execution.schedule import duration
-from mzprobe.probes.cost import Cost, Speeds
+from mzprobe.probes.cost import Cost, Speeds, own_episodes
 from mzprobe.probes.registry import PROBES
 from mzprobe.settings import StudyConfig, StudyRun
 from mzprobe.sources.own import load_agent
+from mzprobe.study.dataset import DatasetTask, dataset_config
 from mzprobe.study.price import steps_played, training_seconds
 from mzprobe.study.todo import AgentToDo, TableToDo
 from mzprobe.study.training import TRAIN
@@ -42,15 +43,30 @@ class Prices:
     Args:
         todo: every agent of the study.
         compute: how numbers are made.
+        dataset: what makes its recorded episodes, if it has any.
     """
 
-    def __init__(self, todo: Sequence[AgentToDo], *, compute: Compute | None = None) -> None:
+    def __init__(
+        self, todo: Sequence[AgentToDo], *, compute: Compute | None = None, dataset: DatasetTask | None = None
+    ) -> None:
         self.todo = todo
+        self.dataset = dataset
         self.compute = compute or Compute()
         self._speeds: dict[str, Speeds] = {}  # by what they hang on
         self._training: dict[str, float] = {}  # seconds of a whole training, by run
         self._checkpoints: dict[tuple[str, str, int], tuple[Cost, float]] = {}  # of one, by run, probe and others
         self._tables: dict[tuple[Any, ...], tuple[Cost, float]] = {}  # of what tables lack, by run, probe and that
+
+    def recording(self) -> float:
+        """Seconds of what is left of the study's dataset, at most: its agent's training, and all episodes looked at."""
+        if self.dataset is None or self.dataset.recorded:
+            return 0.0
+        settings = self.dataset.settings
+        config = dataset_config(self.dataset.config, settings)
+        speeds, looked_at = self._speed(config), 1 + len(config.training.checkpoints()) * bool(settings.returns)
+        episodes = own_episodes(speeds.agent, settings.episodes * looked_at)
+        trained = training_seconds(config, speeds) * self.dataset.steps_left() / max(1, config.training.steps)
+        return trained + speeds.seconds(episodes, trees=settings.episodes)
 
     def training(self, agent: AgentToDo) -> float:
         """Seconds of what is left of an agent's training."""
@@ -103,7 +119,7 @@ class Prices:
 
     def by_task(self) -> dict[str, float]:
         """Seconds of each task that is to be done, by its name."""
-        found = {}
+        found = {} if self.dataset is None else {self.dataset.name: self.recording()}
         for agent in self.todo:
             if not agent.trained:
                 found[f"{agent.label} {TRAIN}"] = self.training(agent)
@@ -157,8 +173,7 @@ def training_planned(study: StudyConfig, todo: Sequence[AgentToDo]) -> str:
         return f"{agents}, all trained"
     lengths = sorted({config.training.steps for config in runs.values()})
     steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
-    shares = [(agent.run.config, agent.steps_left / agent.run.config.training.steps) for agent in left]
-    environment_steps = round(sum(steps_played(config) * share for config, share in shares))
+    environment_steps = sum(steps_played(agent.run.config, agent.steps_left) for agent in left)
     taken = f"some {environment_steps:,}" if environment_steps else "no"
     if all(agent.steps_left == agent.run.config.training.steps for agent in todo):
         return f"{agents}, {steps} training steps each, {taken} environment steps"
@@ -177,7 +192,17 @@ def refuse_missing_steps(study: StudyConfig, config: RunConfig) -> None:
         UsageError: naming the probe and the step.
     """
     for name, (_, steps) in study.probes().items():
+        if PROBES[name].file and (config.offline or not config.training.audited_positions):
+            raise UsageError(
+                f"the study's probe {name} looks at positions of a replay buffer, and there will be none: train on "
+                "episodes of one's own, with training.audited_positions above 0, or leave the section out"
+            )
         for step in steps or PROBES[name].steps:
+            if PROBES[name].file and step == 0:
+                raise UsageError(
+                    f"the study's probe {name} looks at step 0, before which nothing was played: choose others with "
+                    f"steps.{name}"
+                )
             if step > config.training.steps or not config.training.is_checkpoint(step):
                 raise UsageError(
                     f"the study's probe {name} looks at step {step}, where there will be no checkpoint: add it to "

@@ -37,9 +37,17 @@ def training_seconds(config: RunConfig, speeds: Speeds) -> float:
     )
 
 
-def steps_played(config: RunConfig) -> int:
-    """Environment steps of self-play that a run of this configuration takes, about."""
-    return 0 if config.offline else round(config.training.steps / config.training.training_ratio)
+def steps_played(config: RunConfig, left: int | None = None) -> int:
+    """Environment steps of self-play that a run of this configuration takes, about.
+
+    Args:
+        config: of the run.
+        left: training steps that are still to do, by default all, before which there is the warm-up.
+    """
+    training = config.training
+    left = training.steps if left is None else left
+    warmup = training.warmup_environment_steps if left == training.steps else 0
+    return 0 if config.offline else warmup + round(left / training.training_ratio)
 
 
 def targets_made_anew(config: RunConfig) -> int:
@@ -47,7 +55,7 @@ def targets_made_anew(config: RunConfig) -> int:
     fraction = config.reanalyse.fraction
     if config.offline:
         return config.training.steps * config.dataset.targets_per_step if fraction else 0
-    return round(steps_played(config) * fraction / (1 - fraction))
+    return round((steps_played(config) - config.training.warmup_environment_steps) * fraction / (1 - fraction))
 
 
 def _priced(cost: Cost, speeds: Speeds, *, trees: int) -> float:

@@ -176,7 +176,7 @@ def _held_by(folder: Path, agents: Sequence[AgentStatus]) -> str:
 def _of_study(table: TableToDo) -> TableStatus:
     """A table that a study wants, in which numbers of other settings are not done."""
     found = _table(table.probe, table.path, table.wanted)
-    return replace(found, done=0) if table.other else found
+    return replace(found, done=0 if table.other else table.done)
 
 
 def _table(probe: str, path: Path, wanted: Sequence[int] | None) -> TableStatus:

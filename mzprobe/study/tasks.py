@@ -181,6 +181,7 @@ def _probe(agent: AgentToDo, table: TableToDo, recipe: Recipe, *, after: tuple[s
         workers=recipe.workers,
         overwrite=recipe.overwrite and bool(table.other),
         allow=modules_of(agent.run.config),
+        together=tuple(one.path.parent.name for one in agent.tables),
     )
     return ProbeTask(run_of=run, name=f"{agent.label} {table.probe}", label=agent.label, after=after)
 

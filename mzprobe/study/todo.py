@@ -41,7 +41,7 @@ class TableToDo:
     wanted: tuple[int, ...]  # training steps that it is to hold
     missing: Mapping[int, int]  # of these, those still to be measured; of a pair, with how many others
     other: str = ""  # why what lies there cannot be gone on with
-    rounded: bool = False  # whether that is since it was rounded to be shipped, which nothing replaces
+    fixed: bool = False  # whether that is for a reason which no --overwrite changes, such as that it was rounded
 
     @property
     def done(self) -> int:
@@ -117,7 +117,7 @@ def in_the_way(
         dataset: folders where its dataset goes and another lies, with why.
         overwrite: whether only what no --overwrite replaces counts.
     """
-    kept = [table for agent in todo for table in agent.tables if table.other and (table.rounded or not overwrite)]
+    kept = [table for agent in todo for table in agent.tables if table.other and (table.fixed or not overwrite)]
     met = [("table", f"{table.path} {table.other}") for table in kept]
     if not overwrite:
         met = [
@@ -246,12 +246,16 @@ def _table(
     path = table_path(analyses, run.name, probe.table(settings), seed)
     wanted = _wanted(probe, steps, records.kept, expected.steps)
     every: Mapping[int, int] = {step: len(wanted) if probe.pair else 1 for step in wanted}
-    other, rounded, missing = "", False, every
+    other, fixed, missing = "", False, every
     if path.exists():
         made_by = expected.versions | own_code(probe.modules)
         new = {"settings": dumped, "config": expected.config, "versions": made_by}
         new |= {"compute": expected.compute, **records.made_with}
-        other, rounded, missing = _there(path, probe, new, records, every)
+        other, fixed, missing = _there(path, probe, new, records, every)
+    gone = [step for step in missing if records.kept and max(records.kept) >= max(expected.steps) > 0]
+    gone = [step for step in gone if step not in records.kept]
+    if gone and not other:
+        other, fixed = f"is to hold step {gone[0]}, of which its agent has no checkpoint", True
     return TableToDo(
         probe=probe.name,
         path=path,
@@ -260,7 +264,7 @@ def _table(
         wanted=wanted,
         missing=missing,
         other=other,
-        rounded=rounded,
+        fixed=fixed,
     )
 
 

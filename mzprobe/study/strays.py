@@ -1,0 +1,53 @@
+"""Tables under a study's runs that are not the study's own: figures and claims would show them beside its own."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mzprobe.errors import MzprobeError
+from mzprobe.probes.runner import acting_unlike
+from mzprobe.recording import without_places
+from mzprobe.study.todo import AgentToDo
+from mzprobe.tables import differing, read_record, tables_in
+
+
+def strays(todo: Sequence[AgentToDo]) -> Iterator[tuple[Path, str]]:
+    """Tables of seeds that a study does not have, and of questions about another behaviour policy.
+
+    Args:
+        todo: every agent of the study.
+
+    Yields:
+        A table and why it cannot be drawn with the study's own, in a clause; an empty one where it can.
+    """
+    own = {table.path for agent in todo for table in agent.tables}
+    for first in {agent.run.name: agent for agent in todo}.values():
+        asked = {table.path.parent for table in first.tables}
+        for table in first.tables:
+            new = {
+                "settings": table.settings.model_dump(mode="json"),
+                "config": without_places(first.run.config.model_dump(mode="json")),
+            }
+            for path in tables_in(table.path.parent):
+                if path not in own:
+                    yield path, _of_another_seed(path, new)
+        for table in first.tables[:1]:
+            for path, unlike in acting_unlike(first.timing.parent.parent, table.settings):
+                if path.parent not in asked:
+                    yield path, f"is about a behaviour policy with other {unlike}"
+
+
+def tables_of(agent: AgentToDo) -> list[Path]:
+    """The tables of an agent that the study does not ask for; once it is another one's name they are nobody's."""
+    own = {agent.timing, *(table.path for table in agent.tables)}
+    there = agent.timing.parent.parent.glob(f"*/{agent.timing.name}")
+    return sorted(path for path in there if path not in own)
+
+
+def _of_another_seed(path: Path, new: dict[str, object]) -> str:
+    """Why a table of a seed that the study does not have cannot be drawn with it."""
+    try:
+        record = read_record(path)
+    except MzprobeError as reason:
+        return str(reason).removeprefix(f"{path} ").partition(":")[0]
+    unlike = differing({**record, "versions": {}, "compute": {}, "dataset": {}}, {**new, "versions": {}})
+    return f"is of a seed that the study does not have, and was made with other {unlike}" if unlike else ""
