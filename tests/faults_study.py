@@ -27,8 +27,8 @@ FAULTS = (
     Fault(
         what="what was made with other settings is done",
         file="mzprobe/study/status.py",
-        old="    return replace(found, done=0) if table.other else found\n",
-        new="    return found\n",
+        old="done=0 if table.other else table.done)",
+        new="done=len(table.wanted))",
         test="tests/test_status.py::test_what_was_made_with_other_settings_is_not_done",
     ),
     Fault(
