@@ -140,7 +140,7 @@ def bootstrap_over_agents(
         ValueError: a number is infinite, `resamples` is less than 1 or `level` is not in (0, 1).
     """
     rows = []
-    for key, cell in frame.groupby(list(by), sort=True):
+    for key, cell in frame.groupby(list(by), sort=True, dropna=False):
         known = cell.dropna(subset=[column])
         groups = [group.to_numpy(dtype=float) for _, group in known.groupby(agent, sort=True)[column]]
         found = Interval(np.nan, np.nan, np.nan)

@@ -162,6 +162,13 @@ def test_a_constant_has_an_interval_of_no_width():
     assert (interval.estimate, interval.low, interval.high) == pytest.approx((0.1, 0.1, 0.1), rel=1e-15)
 
 
+def test_a_cell_of_no_known_step_has_an_interval_too():
+    frame = pd.DataFrame({"seed": [0, 0, 1, 1], "training_step": np.nan, "x": [1.0, 2.0, 3.0, 5.0]})
+    (cell,) = bootstrap_over_agents(frame, by=["training_step"], column="x", generator=rng()).to_dict("records")
+    assert (cell["mean"], cell["agents"]) == (2.75, 2)
+    assert cell["low"] < cell["mean"] < cell["high"]
+
+
 def test_a_table_has_a_row_a_cell():
     frame = pd.DataFrame(
         {

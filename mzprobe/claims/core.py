@@ -31,7 +31,7 @@ class Claim:
     probe: str  # whose table it needs
     measure: Callable[[pd.DataFrame], pd.DataFrame]  # table -> cell (text), seed, effect; one row a cell and agent
     every: bool = False  # it is about every cell, else about an agent's mean over its cells
-    selected: bool = False  # whether cells were chosen to speak against it: it holds in spite of that, and cannot fail
+    selected: bool = False  # whether cells were chosen to speak against it, so that it cannot fail
 
     @property
     def of_paper(self) -> bool:

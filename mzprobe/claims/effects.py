@@ -126,7 +126,8 @@ def own_policy_is_easier(frame: pd.DataFrame) -> pd.DataFrame:
 def own_policy_is_row_minimum(frame: pd.DataFrame) -> pd.DataFrame:
     """That difference for the Y whose mean error over agents is smallest, in the row of each trained X, Y = 0 left out.
 
-    Chosen by the same numbers that are tested it is too small by chance, so that it can speak for the claim alone.
+    Chosen by the same numbers that are tested it is too small by chance, so that it can speak for the claim alone; its
+    p is not safe where the truly best Y varies much between agents and a steadier one is chosen.
     Chosen by the other agents it would be unbiased, but no agent's effect would be independent of another's.
     """
     pairs = _off_diagonal(_trained(frame))
