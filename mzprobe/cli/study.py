@@ -123,7 +123,7 @@ def study(
         for path in [path for path, why in beside.items() if not why]:
             errors.print(f"note: figures and claims include {path}, of a seed that the study does not have")
         workers = max(1, min(total.cores // len(todo), most.cores))
-        of_use = None if all(agent.trained for agent in todo) and dataset and dataset.recorded else dataset
+        of_use = None if dataset and dataset.recorded and all(agent.trained for agent in todo) else dataset
         tasks = study_tasks(todo, replace(recipe, workers=workers), dataset=of_use, seconds=prices.by_probe())
         needed = announced_in_all(tasks, prices, total)
     if dry_run:
@@ -259,7 +259,7 @@ def announced(study: "StudyConfig", runs: "Sequence[StudyRun]", prices: "Prices"
     if note:
         errors.print(note)
     if study.dataset:
-        seconds = prices.recording()
+        seconds = prices.recording
         about = f"; about {duration(seconds)} on one core, at most" if seconds else ", recorded"
         errors.print(
             f"dataset: {study.dataset.episodes:,} episodes of an agent of {study.dataset.step:,} training steps{about}"

@@ -66,7 +66,8 @@ def refusal(
         overwrite: whether what was made otherwise may be replaced.
         apart: tables that are not its own and cannot be drawn with them, with why.
     """
-    for path, why in (apart or {}).items():
+    if apart:
+        path, why = next(iter(apart.items()))
         return f"{path} {why}: move it elsewhere, or give this study a folder of its own, such as --under runs"
     met, always = (in_the_way(todo, dataset=dataset, overwrite=one) for one in (overwrite, True))
     if met is None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -57,6 +58,7 @@ class Prices:
         self._checkpoints: dict[tuple[str, str, int], tuple[Cost, float]] = {}  # of one, by run, probe and others
         self._tables: dict[tuple[Any, ...], tuple[Cost, float]] = {}  # of what tables lack, by run, probe and that
 
+    @cached_property
     def recording(self) -> float:
         """Seconds of what is left of the study's dataset, at most: its agent's training, and all episodes looked at."""
         if self.dataset is None or self.dataset.recorded:
@@ -119,7 +121,7 @@ class Prices:
 
     def by_task(self) -> dict[str, float]:
         """Seconds of each task that is to be done, by its name."""
-        found = {} if self.dataset is None else {self.dataset.name: self.recording()}
+        found = {} if self.dataset is None else {self.dataset.name: self.recording}
         for agent in self.todo:
             if not agent.trained:
                 found[f"{agent.label} {TRAIN}"] = self.training(agent)

@@ -30,8 +30,8 @@ def strays(todo: Sequence[AgentToDo]) -> Iterator[tuple[Path, str]]:
             for path in tables_in(table.path.parent):
                 if path not in own:
                     yield path, _of_another_seed(path, new)
-        for table in first.tables[:1]:
-            for path, unlike in acting_unlike(first.timing.parent.parent, table.settings):
+        if first.tables:  # all are about one behaviour policy
+            for path, unlike in acting_unlike(first.timing.parent.parent, first.tables[0].settings):
                 if path.parent not in asked:
                     yield path, f"is about a behaviour policy with other {unlike}"
 

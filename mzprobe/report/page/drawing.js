@@ -90,7 +90,9 @@ const drawing = (() => {
           if (!line.level) add("x", run.columns[part.x][row]);
           if (line.hidden) continue;
           add("y", run.columns.mean[row]);
-          if (!logs.y) for (const end of run.spread(row, state.spread)) add("y", end); // a band's low end may be rounding
+          const [low, high] = run.spread(row, state.spread);
+          add("y", high);
+          if (!logs.y) add("y", low); // on a logarithmic axis it may be rounding alone
           if (state.agents && !line.level) run.seeds.forEach((_, agent) => add("y", run.own(agent, row)));
         }
       }
