@@ -1,5 +1,6 @@
 """Tests with the agent (seed) as the unit, by flipping signs: p-values, intervals that belong to them, many cells."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ Alternative = Literal["two-sided", "greater", "less"]
 
 SIGN_PATTERNS = 2**15  # all are enumerated up to here (15 agents), so many are sampled beyond
 _ROUNDING = 1e-9  # statistics of order 1 that differ by less are equal
+_NEAR = 1e-12  # of the sum of magnitudes: sums that are nearer to 0 are ties
 
 
 def sign_flip(
@@ -36,8 +38,7 @@ def sign_flip(
     if alternative not in ("two-sided", "greater", "less"):
         raise ValueError(f"The alternative is two-sided, greater or less, not {alternative}.")
     sums = _flips(numbers.size, generator) @ numbers  # a pattern changes the sum by -2 times that of those it flips
-    near = 1e-12 * np.abs(numbers).sum()
-    greater, less = float(np.mean(sums <= near)), float(np.mean(sums >= -near))
+    greater, less = _shares(sums, near=_NEAR * np.abs(numbers).sum())
     return {"greater": greater, "less": less, "two-sided": min(1.0, 2 * min(greater, less))}[alternative]
 
 
@@ -58,16 +59,47 @@ def sign_flip_interval(differences: ArrayLike, *, generator: np.random.Generator
         ValueError: there is no difference, one is not finite, or `level` is not in (0, 1).
     """
     numbers = finite_numbers(differences)
-    tail = tail_of(level)
     flips = _flips(numbers.size, generator)
-    sums, counts = flips @ numbers, flips.sum(axis=1)
-    means = np.sort(sums[counts > 0] / counts[counts > 0])
-    # Those with an empty set count on either side: m is kept where 1 + (means <= m) > tail * patterns.
-    never = sums.size - means.size
-    rank = int(np.floor(tail * sums.size + _ROUNDING)) - never
-    if rank < 0:
-        return Interval(float(numbers.mean()), np.nan, np.nan)
-    return Interval(float(numbers.mean()), float(means[rank]), float(means[means.size - 1 - rank]))
+    return Interval(float(numbers.mean()), *_interval(flips @ numbers, flips.sum(axis=1), tail=tail_of(level)))
+
+
+def sign_flip_least(
+    rows: Sequence[ArrayLike], *, generator: np.random.Generator, level: float = 0.95
+) -> tuple[Interval, float]:
+    """Is the effect of the rival with the smallest one above 0, whichever rival that truly is? Averaged over rows.
+
+    The rivals of the estimate are chosen by the numbers that are tested: in each row the one of the smallest mean over
+    agents. Tested alone, a steady rival may be chosen in place of a noisy one that truly has the smaller effect, and p
+    is too small. Here each set of agents chooses its own rivals, and the set's smallest means take the place of its
+    mean in `sign_flip` and in the lower end of `sign_flip_interval`. No choice of rivals gives a set a smaller mean, so
+    p of a positive effect is at least that of `sign_flip` for every choice (an intersection-union test, Berger 1982, on
+    the safe side). The estimate, the upper end and p of a negative effect are those of the chosen rivals, too small by
+    chance: a negative effect says nothing.
+
+    Args:
+        rows: [agents, rivals] for each row, one effect each; the same agents in all, rivals as many as there are.
+        generator: source of the sampled patterns.
+        level: of confidence, in (0, 1).
+
+    Returns:
+        Mean over rows of the smallest mean over agents, with its interval, and the two-sided p.
+
+    Raises:
+        ValueError: there is no row, a row is not [agents, rivals] with one of each, agents differ between rows, a
+            number is not finite, or `level` is not in (0, 1).
+    """
+    effects = [np.asarray(row, dtype=float) for row in rows]
+    if not effects or any(row.ndim != 2 or row.size == 0 or not np.isfinite(row).all() for row in effects):
+        raise ValueError("Each row must be [agents, rivals], at least one of each, all finite, and there must be one.")
+    if len({len(row) for row in effects}) > 1:
+        raise ValueError("All rows must have the same agents.")
+    tail, flips = tail_of(level), _flips(len(effects[0]), generator)
+    chosen = np.mean([row[:, row.mean(axis=0).argmin()] for row in effects], axis=0)
+    least = np.mean([(flips @ row).min(axis=1) for row in effects], axis=0)  # [patterns], of each set's own rivals
+    near = _NEAR * max(float(np.abs(row).sum(axis=0).max()) for row in effects)
+    p = 2 * min(_shares(least, near=near)[0], _shares(flips @ chosen, near=near)[1])
+    low, high = (_interval(sums, flips.sum(axis=1), tail=tail) for sums in (least, flips @ chosen))
+    return Interval(float(chosen.mean()), low[0], high[1]), min(1.0, p)
 
 
 def worst_sign_flip(effects: ArrayLike, *, generator: np.random.Generator) -> tuple[int, float]:
@@ -132,6 +164,22 @@ def holm(p: ArrayLike) -> Float64:
     factors = np.arange(order.size, 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(adjusted[order] * factors), 1)
     return adjusted
+
+
+def _shares(sums: Float64, *, near: float) -> tuple[float, float]:
+    """The shares of sets of agents whose sums are not above and not below 0; those within `near` of it are neither."""
+    return float(np.mean(sums <= near)), float(np.mean(sums >= -near))
+
+
+def _interval(sums: Float64, counts: Float64, *, tail: float) -> tuple[float, float]:
+    """Both ends, order statistics of the means of sets of agents, given their sums and sizes `[patterns]`."""
+    means = np.sort(sums[counts > 0] / counts[counts > 0])
+    # Those with an empty set count on either side: m is kept where 1 + (means <= m) > tail * patterns.
+    never = sums.size - means.size
+    rank = int(np.floor(tail * sums.size + _ROUNDING)) - never
+    if rank < 0:
+        return np.nan, np.nan
+    return float(means[rank]), float(means[means.size - 1 - rank])
 
 
 def _flips(agents: int, generator: np.random.Generator) -> Float64:

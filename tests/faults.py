@@ -273,8 +273,8 @@ FAULTS = (
     Fault(
         what="a claim counts every cell of an agent as an agent",
         file="mzprobe/claims/core.py",
-        old='own = effects.groupby("seed")["effect"].mean()',
-        new='own = effects["effect"]',
+        old='numbers: ArrayLike = effects.groupby("seed")["effect"].mean()',
+        new='numbers: ArrayLike = effects["effect"]',
         test="tests/test_claims.py::test_an_agent_counts_once_however_many_cells_it_has",
     ),
     Fault(

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
 from mzprobe import significance
-from mzprobe.significance import holm, sign_flip, sign_flip_interval, smallest_p, worst_sign_flip
+from mzprobe.significance import (
+    holm,
+    sign_flip,
+    sign_flip_interval,
+    sign_flip_least,
+    smallest_p,
+    worst_sign_flip,
+)
 
 moderate = st.floats(-1e3, 1e3, allow_subnormal=False)
 small_integers = st.integers(-4, 4).map(float)
@@ -219,3 +226,50 @@ def test_without_an_effect_the_worst_of_many_cells_is_rarely_found():
 def test_effects_that_are_no_matrix_of_numbers_are_refused(effects):
     with pytest.raises(ValueError, match="agents, cells"):
         worst_sign_flip(effects, generator=np.random.default_rng(0))
+
+
+# The rival with the smallest effect
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**31), agents=st.integers(1, 7), shape=st.lists(st.integers(1, 3), min_size=1, max_size=3))
+def test_sets_of_agents_choose_their_own_rivals(seed, agents, shape):
+    rows = [np.random.default_rng(seed).standard_normal((agents, rivals)) + 0.5 for rivals in shape]
+    interval, p = sign_flip_least(rows, generator=rng())
+    assert interval.estimate == pytest.approx(np.mean([row.mean(axis=0).min() for row in rows]))
+    sets = [list(chosen) for n in range(1, agents + 1) for chosen in itertools.combinations(range(agents), n)]
+    least = np.array([np.mean([row[some].mean(axis=0).min() for row in rows]) for some in sets])
+    of_choices = [
+        np.mean([row[:, rival] for row, rival in zip(rows, choice, strict=True)], axis=0)
+        for choice in itertools.product(*map(range, shape))
+    ]
+    if interval.estimate > 0:
+        assert p == pytest.approx(min(1.0, 2 * (1 + np.sum(least <= 0)) / 2**agents))
+        assert p >= max(sign_flip(numbers, generator=rng()) for numbers in of_choices) - 1e-12
+    if agents >= 6:
+        assert interval.low in least
+        assert min(sign_flip_interval(numbers, generator=rng()).low for numbers in of_choices) >= interval.low - 1e-12
+        assert (interval.low <= 0 <= interval.high) == (p > 0.05)
+        assert interval.low <= interval.estimate <= interval.high
+
+
+@pytest.mark.parametrize("agents", [3, 8, 20])
+def test_of_one_rival_it_is_the_sign_flip_test(agents):
+    numbers = np.random.default_rng(4).normal(0.3, 1, size=agents)
+    interval, p = sign_flip_least([numbers[:, None]], generator=rng(2))
+    assert p == sign_flip(numbers, generator=rng(2))
+    np.testing.assert_array_equal(interval, sign_flip_interval(numbers, generator=rng(2)))
+
+
+def test_a_steady_rival_does_not_hide_a_noisy_one_of_no_effect():
+    generator = np.random.default_rng(0)
+    tables = [generator.normal([0.0, 0.5], [2.0, 0.2], size=(10, 2)) for _ in range(200)]  # truly the first, of 0
+    assert np.mean([sign_flip_least([table], generator=rng())[1] <= 0.05 for table in tables]) <= 0.06
+    alone = [sign_flip(table[:, table.mean(axis=0).argmin()], generator=rng()) for table in tables]
+    assert np.mean(np.array(alone) <= 0.05) > 0.1  # as it was tested before
+
+
+@pytest.mark.parametrize("rows", [[], [[1.0, 2.0]], [[[1.0], [np.nan]]], [[[1.0]], [[1.0], [2.0]]], [np.empty((2, 0))]])
+def test_rivals_of_no_agents_or_of_different_ones_are_refused(rows):
+    with pytest.raises(ValueError, match="must"):
+        sign_flip_least(rows, generator=rng())

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mzprobe.significance import holm, sign_flip, sign_flip_interval, worst_sign_flip
+from mzprobe.significance import holm, sign_flip, sign_flip_interval, sign_flip_least, worst_sign_flip
 from mzprobe.stats import Interval
 from mzprobe.tables import near_an_end
 
@@ -29,9 +29,9 @@ class Claim:
     sentence: str  # what is claimed
     effect: str  # in words, with its unit
     probe: str  # whose table it needs
-    measure: Callable[[pd.DataFrame], pd.DataFrame]  # table -> cell (text), seed, effect; one row a cell and agent
+    measure: Callable[[pd.DataFrame], pd.DataFrame]  # table -> cell (text), seed, effect; a row each, or for each rival
     every: bool = False  # it is about every cell, else about an agent's mean over its cells
-    selected: bool = False  # whether cells were chosen to speak against it, so that it cannot fail
+    selected: bool = False  # its measure has a column `rival`: it is about the rival that speaks most against it
 
     @property
     def of_paper(self) -> bool:
@@ -70,7 +70,8 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
     The agent is the unit. Its effects are averaged over the cells, and the mean over agents is tested against 0 by
     flipping signs: the claim holds or fails where p <= 0.05, by the sign of the mean, and is undecided otherwise.
 
-    A claim whose cells were chosen as those most against it holds by the same test, or is undecided.
+    A claim about the rival most against it, in each cell the one of the smallest mean effect, is tested by the smallest
+    means of sets of agents (`sign_flip_least`). It holds or is undecided.
 
     A claim about every cell holds where each cell's effect is positive at p <= 0.05: since all must be, nothing is
     adjusted. It fails where the cell most against it is so at p <= 0.05, by flipping agents in all cells at once. Cells
@@ -81,7 +82,7 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
         frame: table of all agents, or None.
         generator: samples signs where there are more than 15 agents.
     """
-    effects = measured(claim, frame)
+    effects = _measured(claim, frame)
     if effects.empty:
         nothing = Interval(np.nan, np.nan, np.nan)
         return Finding(claim=claim, verdict="no data", effect=nothing, p=np.nan, agents=0, agreeing=0, cells=())
@@ -90,8 +91,8 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
         effect, p = _of_every_cell(effects, cells, generator)
         own = effects.groupby("seed")["effect"].min()
     else:
-        own = effects.groupby("seed")["effect"].mean()
-        effect, p = _tested(own, generator)
+        own = _chosen(effects).groupby("seed")["effect"].mean()
+        effect, p = _tested(effects, generator)
     return Finding(
         claim=claim,
         verdict="undecided" if claim.selected and effect.estimate < 0 else _verdict(effect.estimate, p),
@@ -111,6 +112,11 @@ def without_ends(frame: pd.DataFrame) -> pd.DataFrame | None:
 
 def measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
     """The effects that a claim is judged by, one row a cell and agent: `cell`, `seed`, `effect`; none without data."""
+    return _chosen(_measured(claim, frame))
+
+
+def _measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
+    """The same, with all rivals where there are any."""
     nothing = pd.DataFrame({"cell": [], "seed": [], "effect": []})
     if frame is None:
         return nothing
@@ -120,19 +126,30 @@ def measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
         effects = claim.measure(frame[shared]).dropna(subset=["effect"])
     except MissingError:
         return nothing
-    if claim.every:
-        effects = effects[effects.groupby("cell")["seed"].transform("size") == effects["seed"].nunique()]
-    return effects
+    if not claim.every and not claim.selected:
+        return effects
+    whole = ["cell", "rival"] if claim.selected else ["cell"]
+    return effects[effects.groupby(whole)["seed"].transform("size") == effects["seed"].nunique()]
+
+
+def _chosen(effects: pd.DataFrame) -> pd.DataFrame:
+    """Of several rivals, in each cell the one of the smallest mean effect over agents."""
+    if "rival" not in effects or effects.empty:
+        return effects
+    means = effects.groupby(["cell", "rival"])["effect"].mean()
+    best = means.loc[means.groupby("cell").idxmin()].index
+    rows = pd.MultiIndex.from_frame(effects[["cell", "rival"]]).isin(best)
+    return effects.loc[rows, ["cell", "seed", "effect"]]
 
 
 def _cells(effects: pd.DataFrame, generator: np.random.Generator) -> tuple[Cell, ...]:
     """Every cell by itself, in order of appearance."""
-    groups = [(str(label), own["effect"].to_numpy()) for label, own in effects.groupby("cell", sort=False)]
-    tested = [_tested(numbers, generator) for _, numbers in groups]
+    groups = [(str(label), own) for label, own in effects.groupby("cell", sort=False)]
+    tested = [_tested(own, generator) for _, own in groups]
     every = holm([p for _, p in tested])
     return tuple(
-        Cell(label=label, effect=effect, p=p, adjusted=float(adjusted), agents=len(numbers))
-        for (label, numbers), (effect, p), adjusted in zip(groups, tested, every, strict=True)
+        Cell(label=label, effect=effect, p=p, adjusted=float(adjusted), agents=own["seed"].nunique())
+        for (label, own), (effect, p), adjusted in zip(groups, tested, every, strict=True)
     )
 
 
@@ -145,14 +162,22 @@ def _last(effects: pd.DataFrame, cells: tuple[Cell, ...], generator: np.random.G
     for cell in cells:
         if cell.label == label:
             return cell
-    own = effects[steps == label].groupby("seed")["effect"].mean()
+    own = effects[steps == label]
     effect, p = _tested(own, generator)
-    return Cell(label=label, effect=effect, p=p, adjusted=p, agents=len(own))
+    return Cell(label=label, effect=effect, p=p, adjusted=p, agents=own["seed"].nunique())
 
 
-def _tested(numbers: ArrayLike, generator: np.random.Generator) -> tuple[Interval, float]:
-    """Mean with its interval, and p, by the same patterns of signs, so that the one cannot contradict the other."""
+def _tested(effects: pd.DataFrame, generator: np.random.Generator) -> tuple[Interval, float]:
+    """Mean over agents with its interval, and p, by the same patterns of signs, so that neither contradicts the other.
+
+    An agent's number is the mean over its cells.
+    """
     seed = int(generator.integers(2**63))
+    if "rival" in effects:
+        cells = effects.groupby("cell", sort=False)
+        rows = [own.pivot_table(index="seed", columns="rival", values="effect").to_numpy() for _, own in cells]
+        return sign_flip_least(rows, generator=np.random.default_rng(seed))
+    numbers: ArrayLike = effects.groupby("seed")["effect"].mean()
     p = sign_flip(numbers, generator=np.random.default_rng(seed))
     return sign_flip_interval(numbers, generator=np.random.default_rng(seed)), p
 

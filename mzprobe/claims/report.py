@@ -19,7 +19,8 @@ from mzprobe.tables import Table, commands_of
 PAPER = "What Model Does MuZero Learn? (He et al., ECAI 2024)"
 RULE = (
     "The agent is the unit: effects are means over agents, p is of a two-sided sign-flip test, and the 95 % "
-    "interval holds all means that it does not reject. "
+    "interval holds all means that it does not reject; where a cell speaks against a claim about every cell, p is "
+    "adjusted for the number of cells and the interval is of that cell alone. "
     f"A claim holds or fails at p <= {LEVEL}, by the sign of its effect; otherwise it is undecided. "
     "Nothing is adjusted for the number of claims. An agent agrees where its own effect is positive, of a claim about "
     "every cell in all of them. Effects are averaged over training steps, and over N where there are several; beside "
