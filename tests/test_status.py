@@ -39,7 +39,7 @@ def folder(first_done, tmp_path):
 def seen(folder, runs, study=STUDY):
     before = everything(folder)
     places = {name: folder / name for name in ("checkpoints", "analyses", "datasets")}
-    found = status_of_study("tiny", study, runs, **places)
+    found = status_of_study("tiny", study, runs, config=runs[0].config, **places)
     assert everything(folder) == before
     return found
 
@@ -123,6 +123,19 @@ def test_the_agent_of_a_dataset_stands_before_the_others(first_done, runs, tmp_p
     assert lines(seen(tmp_path, runs, recorded))[1].endswith("episodes 5/5")
     record.write_text('{"episodes": []}')
     assert dataset().standing == "trained"
+
+
+def test_a_dataset_of_other_settings_is_not_done(first_done, runs, tmp_path):
+    recorded = STUDY.model_copy(update={"dataset": StudyDataset(seed=7, step=40, episodes=5)})
+    shutil.copytree(first_done / "checkpoints/tiny/seed-0", tmp_path / "checkpoints/tiny-dataset/seed-7")
+    record = tmp_path / "analyses/tiny/dataset.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"episodes": 5}')
+    assert seen(tmp_path, runs, recorded).dataset.standing == "done"
+    sooner = recorded.dataset.model_copy(update={"step": 30})  # its agent went further, and kept no such checkpoint
+    found = seen(tmp_path, runs, recorded.model_copy(update={"dataset": sooner}))
+    assert (found.dataset.standing, found.done) == ("other settings", False)
+    assert "dataset other settings" in headline(found)
 
 
 def test_a_number_that_another_process_was_given_is_no_holder(tmp_path):

@@ -73,7 +73,7 @@ def test_status_counts_a_row_of_pairs_where_all_of_it_is_there(runs, there):
     with_step = changed(steps=StepsConfig(cross=(0, 20, 40)))
     places = {"checkpoints": there / "checkpoints", "analyses": there / "analyses"}
     for study, done in ((STUDY, 2), (with_step, 0)):
-        (agent,) = status_of_study("tiny", study, runs, **places).agents
+        (agent,) = status_of_study("tiny", study, runs, config=runs[0].config, **places).agents
         assert [(one.done, one.wanted) for one in agent.tables if one.probe == "cross"] == [
             (done, len(study.steps.cross))
         ]

@@ -50,8 +50,8 @@ def status(
 
     def look() -> StudyStatus:
         if runs:
-            settings = load_study(name)[0]
-            return status_of_study(Path(name).stem, settings, runs, **places, datasets=datasets)
+            settings, config = load_study(name)
+            return status_of_study(Path(name).stem, settings, runs, config=config, **places, datasets=datasets)
         return status_of_run(Path(name).name, **places)
 
     seen = look()

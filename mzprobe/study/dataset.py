@@ -84,23 +84,37 @@ class DatasetTask:
         return max(0, self.settings.step - done)
 
     def others(self) -> dict[Path, str]:
-        """The folders of this dataset and its agent that hold another one, with why in one clause.
+        """The folders of this dataset and its agent that hold another one: `other_datasets`."""
+        places = {"checkpoints": self.checkpoints, "datasets": self.datasets}
+        return other_datasets(self.study, self.settings, self.config, **places)
 
-        What only the recording finds out is not seen here: which checkpoint returns what is asked for, and where it
-        acts at a temperature of its own, that one.
-        """
-        settings, config = self.settings, dataset_config(self.config, self.settings)
-        agent, out = dataset_agent(self.checkpoints, self.study, settings), self.datasets / self.study
-        records, step = Records.of(agent), settings.step
-        other = records.unlike(without_places(config.model_dump(mode="json")))
-        if not other and step not in records.kept and max(records.kept, default=0) > step:
-            other = f"has no checkpoint at step {step}"
-        found = {agent: other} if other else {}
-        if out.exists() and (
-            other or _recorded_otherwise(read_object(out / RECORD), settings, weights=records.weights(step))
-        ):
-            found[out] = "holds another dataset than the study's"
-        return found
+
+def other_datasets(
+    study: str, settings: StudyDataset, config: RunConfig, *, checkpoints: Path, datasets: Path
+) -> dict[Path, str]:
+    """The folders of a study's dataset and its agent that hold another one, with why in one clause.
+
+    What only the recording finds out is not seen here: which checkpoint returns what is asked for, and where it acts at
+    a temperature of its own, that one.
+
+    Args:
+        study: its name.
+        settings: of the dataset.
+        config: the study's preset and overrides.
+        checkpoints: folder of all checkpoints.
+        datasets: folder of all datasets.
+    """
+    agent, out, step = dataset_agent(checkpoints, study, settings), datasets / study, settings.step
+    records = Records.of(agent)
+    other = records.unlike(without_places(dataset_config(config, settings).model_dump(mode="json")))
+    if not other and step not in records.kept and max(records.kept, default=0) > step:
+        other = f"has no checkpoint at step {step}"
+    found = {agent: other} if other else {}
+    if out.exists() and (
+        other or _recorded_otherwise(read_object(out / RECORD), settings, weights=records.weights(step))
+    ):
+        found[out] = "holds another dataset than the study's"
+    return found
 
 
 def _recorded_otherwise(record: Mapping[str, Any], settings: StudyDataset, *, weights: str | None) -> bool:

@@ -11,11 +11,12 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from mzprobe.checkpoints import RECORD, SEED_NAME, seed_of, step_of, steps_of
+from mzprobe.config import RunConfig
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import read_object
 from mzprobe.locks import in_use
 from mzprobe.settings import StudyConfig, StudyDataset, StudyRun
-from mzprobe.study.dataset import dataset_agent, record_path
+from mzprobe.study.dataset import dataset_agent, other_datasets, record_path
 from mzprobe.study.todo import TableToDo, study_todo
 from mzprobe.tables import TABLE_NAME, TIMING, read_record
 from mzprobe.toml import lies_here
@@ -96,6 +97,7 @@ def status_of_study(
     study: StudyConfig,
     runs: Sequence[StudyRun],
     *,
+    config: RunConfig,
     checkpoints: Path,
     analyses: Path,
     datasets: Path = Path("datasets"),
@@ -106,17 +108,21 @@ def status_of_study(
         name: of the study.
         study: its probes and seeds.
         runs: of it.
+        config: its preset and overrides, of its dataset.
         checkpoints: folder of all checkpoints.
         analyses: folder of all tables.
         datasets: folder of all datasets.
     """
-    agents, dataset = [], None
-    for agent in study_todo(study, runs, checkpoints=checkpoints, analyses=analyses):
+    agents, dataset, others = [], None, {}
+    if study.dataset:
+        others = other_datasets(name, study.dataset, config, checkpoints=checkpoints, datasets=datasets)
+    for agent in study_todo(study, runs, checkpoints=checkpoints, analyses=analyses, renewed=bool(others)):
         tables = tuple(_of_study(table) for table in agent.tables)
         found = _agent(agent.label, agent.folder, agent.run.config.training.steps, tables)
         agents.append(replace(found, standing="other settings") if agent.other else found)
     if study.dataset:
         dataset = _dataset(study.dataset, name, checkpoints, analyses, datasets)
+        dataset = replace(dataset, standing="other settings") if others else dataset
     running = _held_by(checkpoints / name, [*agents, *([dataset] if dataset else [])])
     if running:
         agents = [_awaited(agent) for agent in agents]
