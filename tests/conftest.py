@@ -143,10 +143,11 @@ def agent(trained):
 
 @pytest.fixture(scope="session")
 def contents():
-    """Reads the bytes of every file of an agent's checkpoints."""
+    """Reads the bytes of every file of an agent's checkpoints, and of the states from which it goes on if asked for."""
 
-    def read(folder):
-        return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("step-*/*"))}
+    def read(folder, *, states=False):
+        kept = sorted([*folder.glob("step-*/*"), *(folder.glob("resume/*/*") if states else ())])
+        return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
 
     return read
 

@@ -152,7 +152,7 @@ def test_resume_is_bit_exact_with_masks(tmp_path, tiny_config, make_trainer, tra
     whole = make_trainer(config, tmp_path / "whole")
     whole.train()
     broken = train_in_pieces(config, tmp_path / "broken", turns=(7, 45, 60))
-    assert contents(broken.folder) == contents(whole.folder)
+    assert contents(broken.folder, states=True) == contents(whole.folder, states=True)
 
 
 def test_probes_play_by_the_rules_or_refuse_in_one_sentence(tmp_path, tiny_config, make_trainer, monkeypatch, run_cli):

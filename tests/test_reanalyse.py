@@ -210,7 +210,7 @@ OPTIONS = {
     "target network": ["reanalyse.fraction=0.5", "reanalyse.target_interval=7"],
     "best": ["training.keep_best=5"],
     "best, reanalysed": ["training.keep_best=5", "reanalyse.fraction=0.5"],
-    "no unroll": ["training.unroll_steps=0"],
+    "no unroll": ["training.unroll_steps=0", "training.plan_in=true"],
     "by age": ["training.n_step_by_age=[[10, 2], [30, 1]]", "reanalyse.fraction=0.5"],
     "averaged": ["training.average_decay=0.9", "reanalyse.fraction=0.5"],
     "averaged to be looked at": ["training.average_decay=0.9", 'training.averaged=["checkpoints"]'],
@@ -237,7 +237,7 @@ def test_resume_is_bit_exact_with_every_option(tmp_path, tiny_config, make_train
     whole = make_trainer(config, tmp_path / "whole")
     whole.train()
     broken = train_in_pieces(config, tmp_path / "broken", turns=(7, 45, 60))
-    assert contents(broken.folder) == contents(whole.folder)
+    assert contents(broken.folder, states=True) == contents(whole.folder, states=True)
     assert broken.experience.counts == whole.experience.counts
 
 
@@ -247,7 +247,9 @@ def test_a_fraction_of_1_online_is_refused(tiny_config):
 
 
 def test_with_no_unroll_the_dynamics_are_not_learned(tmp_path, tiny_config, make_trainer):
-    trainer = make_trainer(tiny_config("training.unroll_steps=0", "training.weight_decay=0"), tmp_path)
+    trainer = make_trainer(
+        tiny_config("training.unroll_steps=0", "training.plan_in=true", "training.weight_decay=0"), tmp_path
+    )
     trainer.train()
     first, last = (read_checkpoint(steps_of(trainer.folder)[i]).weights for i in (0, -1))
     still = {name.split(".")[0] for name in first if (first[name] == last[name]).all()}
@@ -258,7 +260,9 @@ def test_with_no_unroll_the_dynamics_are_not_learned(tmp_path, tiny_config, make
 def test_a_model_that_was_never_unrolled_has_no_horizon_of_its_own(
     tmp_path, tiny_config, make_trainer, run_cli, command
 ):
-    trainer = make_trainer(tiny_config("training.unroll_steps=0", "training.steps=0"), tmp_path)
+    trainer = make_trainer(
+        tiny_config("training.unroll_steps=0", "training.plan_in=true", "training.steps=0"), tmp_path
+    )
     trainer.train()
     given = [trainer.folder, "--out", tmp_path / "analyses", "--states", 3]
     code, _, said = run_cli(command, *given)

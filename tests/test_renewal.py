@@ -110,7 +110,9 @@ def test_an_agent_that_renews_the_oldest_resumes_to_the_same_bytes(
     assert 0 <= whole.experience.counts.due(0.5) < whole.experience.reanalysed_at_once
     assert whole.experience.counts.reanalysed > 0
     assert whole.experience.replay.cursor == 0  # nobody took turns
-    assert contents(train_in_pieces(config, pieces, turns=[30, 45, 20]).folder) == contents(whole.folder)
+    assert contents(train_in_pieces(config, pieces, turns=[30, 45, 20]).folder, states=True) == contents(
+        whole.folder, states=True
+    )
 
 
 def test_no_training_step_is_due_for_the_time_before_there_was_anything_to_learn_from(

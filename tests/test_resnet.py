@@ -367,7 +367,7 @@ def test_an_agent_learns_and_goes_on_to_the_same_bits(config, tmp_path, make_tra
     assert {name for name in before if torch.equal(before[name], after[name])} == set()
     assert not whole.network.training
     pieces = train_in_pieces(config, tmp_path / "pieces", turns=(13,))
-    assert contents(pieces.folder) == contents(whole.folder)
+    assert contents(pieces.folder, states=True) == contents(whole.folder, states=True)
     rows = mzprobe.measure(mzprobe.open_agent(whole.folder), "horizon", states=3, episodes=1, horizon=2)
     assert rows["error"].notna().all()
 

@@ -55,6 +55,17 @@ def test_the_fused_path_undoes_the_reward_scale():
         np.testing.assert_allclose(fused.q, general.q, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("leaf", ["value", Rollout(horizon=8, seed=3)])
+@pytest.mark.parametrize("dtype", ["uint8", "bool"])
+def test_bytes_give_both_paths_the_same_ties_and_rollouts(dtype, leaf):
+    rows = np.random.default_rng(2).integers(256, size=(64, 4)).astype(dtype)
+    model = LearnedModel(random_network(2, num_actions=3), num_actions=3, gamma=0.97, leaf=leaf, prior="uniform")
+    fused, general = (
+        search(model, rows, config=SearchConfig(simulations=25), path=path) for path in ("fused", "general")
+    )
+    assert bytes_of(fused) == bytes_of(general)
+
+
 @pytest.mark.parametrize(("latent", "hidden"), [(8, 16), (32, 64), (128, 512)])
 def test_the_fused_answer_for_a_row_does_not_depend_on_its_batch(latent, hidden):
     network = random_network(3, num_actions=3, latent=latent, hidden=hidden)

@@ -78,10 +78,24 @@ def _refuse_idle_keys(config: RunConfig, source: str) -> None:
             f"{source}: training.temperature_ladder does nothing with search.rule=gumbel, which collects data by its "
             "own noise and not at a temperature: leave one of them out"
         )
-    if config.search.rule == "regularised" and config.search.untried == "mean":
+    training, fraction = config.training, config.reanalyse.fraction
+    searched = fraction == 1 if config.offline else True
+    if training.unroll_steps == 0 and training.plan_in == "learned" and searched:
         raise UsageError(
-            f"{source}: search.rule=regularised is of a Q that is 0 where nothing was tried: give search.untried=least"
+            f"{source}: training.unroll_steps=0 learns no model, and all targets would come from searches in one: give "
+            "training.plan_in=true, or unroll_steps of 1 or more"
         )
+    if config.dataset.path is None and config.dataset.use == "demonstrations":
+        raise UsageError(f"{source}: dataset.use=demonstrations needs dataset.path, or --demonstrations PATH")
+    due = 0 if config.offline else fraction / (1 - fraction) / training.training_ratio
+    if due > _MOST_SEARCHES:
+        raise UsageError(
+            f"{source}: reanalyse.fraction={fraction:g} calls for {due:,.0f} searches before each training step: lower "
+            "it, or raise training.training_ratio"
+        )
+
+
+_MOST_SEARCHES = 10_000  # of reanalyse for a training step; the presets have 8
 
 
 def with_overrides(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:

@@ -199,7 +199,7 @@ def _fused_search(
     horizon, from_root, keys = -1, True, np.zeros(0, np.uint64)
     if model.leaf != "value":
         horizon, from_root = model.leaf.horizon, model.leaf.counted_from == "root"
-        keys = root_keys(observations, model.leaf.seed)
+        keys = root_keys(model.observations(roots), model.leaf.seed)  # bytes as they are kept, as every model has them
     uniform = model.prior == "uniform"
     fused_search(
         fused.weights,

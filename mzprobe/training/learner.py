@@ -78,7 +78,7 @@ class Learner:
     def step(self, batch: Batch, step: int) -> tuple[Losses, Float32]:
         """One update at training step `step`; gives the losses and v_theta(root) `[B]` before it.
 
-        With a gradient that is not finite nothing is updated; the norm among the losses says so.
+        With a gradient that is not finite no weight is updated; the norm among the losses says so.
         """
         learning_rate = self.learning_rate(step)
         if self._fused:

@@ -189,6 +189,8 @@ class SelfPlay:
         """Fresh starts in the places of ended episodes."""
         self.seeds[ended] = self.generator.integers(2**31, size=len(ended))
         self.lengths[ended] = 0
+        for name in self._per_step:  # what an episode left behind would be saved with the next
+            getattr(self, name)[ended] = name == "legal"
         for e in ended:
             self.seen[e] = []
         E = len(self.lengths)

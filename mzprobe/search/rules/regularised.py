@@ -2,8 +2,8 @@
 
     pi-bar = argmax_y  sum_a Q'(a) y(a) - lambda KL(P, y),    lambda = c(N) sqrt(N) / (A + N)
 
-with N the visits of the root's actions, c(N) = c1 + log((N + c2 + 1) / c2) and Q' as PUCT normalises it, 0 for an
-untried action. Its solution is lambda P(a) / (alpha - Q'(a)), with alpha such that it sums to 1.
+with N the visits of the root's actions, c(N) = c1 + log((N + c2 + 1) / c2) and Q' as PUCT normalises it, for an
+untried action too. Its solution is lambda P(a) / (alpha - Q'(a)), with alpha such that it sums to 1.
 """
 
 import numpy as np
