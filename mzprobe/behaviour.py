@@ -338,18 +338,21 @@ def action_values(
 
 
 def _joined(parts: list[Episodes]) -> Episodes:
-    """Episodes of one portion after those of another."""
+    """The episodes of all portions, their steps in the order of those played side by side: by time, then by episode."""
     before = np.cumsum([0, *(len(part.returns) for part in parts[:-1])])
     kept = [part.states for part in parts if part.states is not None]
     scores = [part.scores for part in parts if part.scores is not None]
+    episode = np.concatenate([part.episode + first for part, first in zip(parts, before, strict=True)])
+    time = np.concatenate([part.time for part in parts])
+    order = np.lexsort((episode, time))
     return Episodes(
         returns=np.concatenate([part.returns for part in parts]),
         lengths=np.concatenate([part.lengths for part in parts]),
         terminated=np.concatenate([part.terminated for part in parts]),
-        states=concatenate(kept) if kept else None,
-        episode=np.concatenate([part.episode + first for part, first in zip(parts, before, strict=True)]),
-        time=np.concatenate([part.time for part in parts]),
-        rewards=np.concatenate([part.rewards for part in parts]),
+        states=concatenate(kept).take(order) if kept else None,
+        episode=episode[order],
+        time=time[order],
+        rewards=np.concatenate([part.rewards for part in parts])[order],
         scores=np.concatenate(scores) if len(scores) == len(parts) else None,
     )
 

@@ -70,6 +70,24 @@ def test_further_steps_are_added_and_no_other_network_passes_for_one_that_was_as
     assert np.unique(read_table(path).frame["training_step"]).tolist() == [5]
 
 
+def test_a_table_says_how_its_agent_was_asked_whatever_it_was_made_from(tmp_path):
+    origin = Origin(run="mine", seed=0, training_step=5, environment={"name": "another"}, config={"search": "other"})
+    agent = replace(agent_of(2), origin=origin)
+    (path,) = mzprobe.ask(agent, "horizon", analyses=tmp_path, **FEW)
+    record = read_table(path).record
+    assert record["environment"]["name"] == agent.environment.spec.name
+    assert record["config"]["search"]["simulations"] == agent.search.simulations
+    fewer = agent.search.model_copy(update={"simulations": 3})
+    with pytest.raises(UsageError, match=r"was made with other config \(search.simulations\)"):
+        mzprobe.ask(replace(agent, search=fewer), "horizon", analyses=tmp_path, **FEW)
+
+
+def test_all_training_steps_are_asked_also_by_questions_that_usually_look_at_a_few(tmp_path):
+    few = {"states": 2, "episodes": 1, "horizon": 2, "simulations": (2, 4)}
+    (path,) = mzprobe.ask([agent_of(2, step=1000), agent_of(3, step=2000)], "search_error", analyses=tmp_path, **few)
+    assert np.unique(read_table(path).frame["training_step"]).tolist() == [1000, 2000]
+
+
 def test_tables_of_agents_in_memory_are_drawn_judged_and_compared(tmp_path, run_cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
     agents = [

@@ -121,6 +121,20 @@ def test_all_actions_of_a_state_see_the_same_numbers_in_whatever_portion(monkeyp
         np.testing.assert_array_equal(alone[0], whole[b])
 
 
+def test_the_same_states_are_drawn_in_whatever_portions_episodes_are_played(monkeypatch):
+    env = small_mdp(5, num_actions=3)
+    agent = made_agent(env, wrong_network(5, 6, 3))
+    config = ImprovementConfig(states=9, episodes=7)
+    whole, _ = draw_states(agent, config)
+    assert (np.diff(whole.time) >= 0).all()
+    for portion in (1, 2, 4):
+        monkeypatch.setattr(env, "side_by_side", portion, raising=False)
+        parts, _ = draw_states(agent, config)
+        np.testing.assert_array_equal(parts.time, whole.time)
+        np.testing.assert_array_equal(parts.episode, whole.episode)
+        np.testing.assert_array_equal(parts.states.index, whole.states.index)
+
+
 def test_an_agent_that_was_never_unrolled_searches_the_true_model_alone():
     env = small_mdp(1)
     agent = made_agent(env, wrong_network(1, 6, 2), unroll_steps=0)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import brute
@@ -14,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mzprobe.envs import CartPole
+from mzprobe.envs.tabular import TabularEnvironment
 from mzprobe.errors import UsageError
 from mzprobe.probes.horizon import measure_horizon
 from mzprobe.probes.inspect import SEQUENCE_PARTS, UNITS, chosen_states, measure_inspect, sequence_length
 from mzprobe.probes.sampling import draw_states
-from mzprobe.settings import HorizonConfig, InspectConfig
+from mzprobe.settings import ActingConfig, HorizonConfig, InspectConfig
 from mzprobe.sources import open_agent
 from mzprobe.tables import read_table
 
@@ -135,6 +137,25 @@ def test_true_returns_are_those_of_each_action_and_then_the_policy():
         below = rows[rows["depth"] == 1]
         assert below["true_return"].tolist() == pytest.approx([following(start, a, 5) for a in below["action"]])
         assert rows.loc[rows["depth"] > 1, "true_return"].isna().all()
+
+
+def test_returns_go_on_as_long_as_they_are_asked_to():
+    tables = np.zeros((1, 1), int), np.ones((1, 1)), np.zeros(1, bool)
+    environment = TabularEnvironment(*tables, starts=[0], gamma=0.9, time_limit=5, name="pays one")
+    agent = made_agent(environment, wrong_network(0, 1, 1))
+    frame = measure_inspect(agent, InspectConfig(states=1, episodes=1, rollouts=2, steps=50))
+    assert frame["true_return"].iloc[0] == pytest.approx((1 - 0.9**50) / 0.1)
+
+
+def test_the_tree_is_grown_with_the_noise_that_the_agent_acts_with():
+    agent = made_agent(small_mdp(3, num_actions=3), wrong_network(3, 6, 3), simulations=12)
+    frame = measure_inspect(agent, ALL.model_copy(update={"acting": ActingConfig(noise=True, temperature=1.0)}))
+    noisy = replace(agent, root_noise=True, temperature=1.0)
+    states = draw_states(noisy, ALL)[0].states
+    policy = noisy.policy.distribution(states)
+    for state, rows in frame[(frame["part"] == "learned") & (frame["parent"] == 0)].groupby("state"):
+        visits = rows.set_index("action")["visits"].sort_index()
+        np.testing.assert_allclose(visits / visits.sum(), policy[state], atol=1e-9)
 
 
 def test_the_oracle_is_never_wrong():

@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+from agents import made_agent
 from masked import MaskedEnvironment
 from models import random_network
 
+import mzprobe
 from mzprobe.behaviour import LookaheadPolicy, PriorPolicy, RandomPolicy, draw_episode_numbers, play_episodes
 from mzprobe.config import SearchConfig
 from mzprobe.envs import check_env
 from mzprobe.errors import CheckFailed, UsageError
 from mzprobe.networks.evaluate import Evaluator
+from mzprobe.probes.registry import PROBES
 from mzprobe.search import LearnedModel, Rollout, TrueModel, search
 
 OWN = ("environment.name=masked:make_env", "environment.options={}")
@@ -163,6 +166,16 @@ def test_probes_play_by_the_rules_or_refuse_in_one_sentence(tmp_path, tiny_confi
     code, out, said = run_cli("eval-horizon", "checkpoints/tiny", "--states", 4, *options)
     assert (code, out) == (2, "")
     assert "masked says which actions are legal, and eval-horizon tries all" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("name", [name for name, question in PROBES.items() if not question.masks])
+def test_from_python_too_a_question_that_tries_all_actions_is_refused(name):
+    env = MaskedEnvironment(3)
+    agent = made_agent(env, random_network(1, observation_size=12, num_actions=4))
+    env.taken = 0
+    with pytest.raises(UsageError, match=r"masked says which actions are legal, and .* tries all"):
+        mzprobe.measure(agent, name)
+    assert env.taken == 0
 
 
 def test_episodes_are_played_by_legal_actions_alone():

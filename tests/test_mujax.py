@@ -201,6 +201,7 @@ def test_other_environments_and_searches(bare):
     [
         {"effective_horizon": 0},
         {"effective_horizon": "far"},
+        {"effective_horizon": 10**400},
         {"num_simulations": None},
         {"num_simulations": 0},
         {"gumbel_scale": -1},
@@ -229,6 +230,13 @@ def test_metadata_that_is_none_is_of_no_agent(bare, text):
     assert not sources()["mujax"].recognises(folder)
     with pytest.raises((CheckpointError, UsageError)):
         open_agent(folder, source="mujax")
+
+
+def test_a_step_that_is_none_is_no_end_of_the_command(run):
+    for name in ("best", "latest"):
+        file = run / name / "metadata.json"
+        file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), "step": [1]}), "utf-8")
+    assert sources()["mujax"].recognises(run)
 
 
 def without(name):

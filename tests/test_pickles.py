@@ -197,6 +197,8 @@ def test_tensors_are_read_as_torch_reads_them(tmp_path, legacy):
 def test_half_precision_of_the_brain_kind_is_widened(tmp_path):
     value = torch.tensor([1.0, -2.5, 3.0e8]).to(torch.bfloat16)
     assert (read_archive(saved(tmp_path / "file", [value]))[0] == value.float().numpy()).all()
+    with pytest.raises(CheckpointError, match="bfloat16 in torch's old layout"):
+        read_archive(saved(tmp_path / "old", [value], legacy=True))
 
 
 def test_a_whole_module_is_a_record(tmp_path):
@@ -315,3 +317,52 @@ def test_damage_anywhere_is_read_or_refused_and_nothing_else(tmp_path_factory, l
     path.write_bytes(whole[:at] if cut else whole[:at] + bytes([data.draw(st.integers(0, 255))]) + whole[at + 1 :])
     with suppress(CheckpointError):
         read_archive(path)
+
+
+# Containers in one another
+
+
+def often(levels, hold):
+    """Containers in one another, each twice in the next one: a file of some bytes a level."""
+    one = hold(())
+    for _ in range(levels):
+        one = hold((one, one))
+    return one
+
+
+def deep(levels, hold):
+    one = hold(())
+    for _ in range(levels):
+        one = hold((one,))
+    return one
+
+
+def with_field(value):
+    record = Settings()
+    record.discount = value
+    return record
+
+
+BY_MEMO = b"\x80\x02)" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60))  # each tuple twice in the next one
+
+ENDLESS = {
+    "a tuple as a key": b"\x80\x02}" + BY_MEMO[2:] + b"K\x01s.",
+    "a tuple in a list": b"\x80\x02]" + BY_MEMO[2:] + b"a.",
+    "a deep tuple as a key": b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.",  # hashed by calls of calls
+    "lists": pickle.dumps(often(60, list), 2),
+    "deep lists": pickle.dumps(deep(150, list), 2),
+    "a list in itself": b"\x80\x02]q\x00h\x00a.",
+    "a record's field": pickle.dumps(with_field(often(60, list)), 2),
+}
+
+
+@pytest.mark.parametrize("data", ENDLESS.values(), ids=ENDLESS)
+def test_containers_that_nobody_could_follow_are_refused(data):
+    with pytest.raises(CheckpointError, match="hold each other"):
+        load(data, source="it")
+
+
+def test_what_is_shared_is_read():
+    shared = (1.0, ("a", (2,)))
+    value = {"first": [shared] * 50, "second": deep(60, list), ("a", ("b", 3)): {frozenset({(1, 2)}): shared}}
+    assert load(pickle.dumps(value, 2), source="it") == value

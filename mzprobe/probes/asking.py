@@ -55,6 +55,7 @@ def ask(
             agent=Path(f"{run}-{seed}"),
             config=config,
             analyses=Path(analyses),
+            steps=tuple(sorted(at)),
             source=InMemory(at=at),
             compute=next(iter(at.values())).compute,
             overwrite=overwrite,

@@ -96,7 +96,8 @@ def measure_inspect(
         on_states(here.states)
         on_progress(0.5)
         whole = _Inspected(agent, config, here)
-        uniforms = generator.random((config.rollouts, agent.environment.spec.time_limit))
+        limit = agent.environment.spec.time_limit
+        uniforms = generator.random((config.rollouts, max(limit, config.steps or 0)))[:, : config.steps or limit]
         returns = _true_returns(agent, config, here, uniforms, lambda: on_progress(0.6))
         frames = [
             frame.assign(
@@ -182,7 +183,14 @@ class _Inspected:
         if config.simulations is not None:
             settings = settings.model_copy(update={"simulations": config.simulations})
         legal = legal_actions(environment, states)
-        tree = search(planned, planned.roots(environment, states), config=settings, legal=legal, keep_tree=True).tree
+        tree = search(
+            planned,
+            planned.roots(environment, states),
+            config=settings,
+            legal=legal,
+            noise_by_lot=self.agent.root_noise,
+            keep_tree=True,
+        ).tree
         assert tree is not None
         S, M = tree.parent.shape
         at = np.zeros((S, M), np.int64)
@@ -295,7 +303,7 @@ def _true_returns(
     """Returns of every action and then pi^MuZero, and of pi^MuZero, over R episodes, which see the same numbers."""
     S, R = len(sample.states), config.rollouts
     repeated = sample.states.take(np.repeat(np.arange(S), R))
-    numbers = np.tile(uniforms[:, : config.steps or agent.environment.spec.time_limit], (S, 1))
+    numbers = np.tile(uniforms, (S, 1))
     by_action = action_values(agent.environment, agent.policy, repeated, uniforms=numbers, on_step=on_step)
     own = agent.policy.distribution(sample.states)
     returns = by_action.reshape(S, R, -1)

@@ -96,10 +96,12 @@ class Question:
         """Measures one checkpoint, whose agent acts as the settings say.
 
         Raises:
-            UsageError: if that gives other columns than the question's.
+            UsageError: if that gives other columns than the question's, or the environment says which actions are legal
+                and the question tries all.
         """
         from mzprobe.probes.acting import as_asked
 
+        self._refuse_masks(agent)
         rows: pd.DataFrame = as_asked(resolved(self.measure))(agent, config, *others, **options)
         odd = self.odd_columns(rows)
         if odd:
@@ -107,6 +109,17 @@ class Question:
                 f"question {self.name} gave other columns than its units name ({', '.join(odd)}): mend its measure"
             )
         return rows
+
+    def _refuse_masks(self, agent: "Agent") -> None:
+        """Where some actions are illegal, a question that tries all sequences would count what nobody can do."""
+        from mzprobe.envs.core import legal_actions
+
+        environment = agent.environment
+        if not self.masks and legal_actions(environment, environment.reset([0])) is not None:
+            raise UsageError(
+                f"{environment.spec.name} says which actions are legal, and {self.command} tries all: ask this agent "
+                "with eval-online, eval-planning or eval-targets"
+            )
 
     def price(self, agent: "Agent", config: ProbeConfig, others: int) -> "Cost":
         """The cost of asking about a checkpoint, at most."""

@@ -13,7 +13,6 @@ import pandas as pd
 
 from mzprobe.agents import Agent, Origin
 from mzprobe.compute import Compute
-from mzprobe.envs.core import legal_actions
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.files import remove_leftovers
 from mzprobe.locks import held
@@ -148,7 +147,6 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
         if "bits" in record:
             raise UsageError(f"{path} is rounded, nothing can be added to it: {_OTHER_TABLE}")
         agent, others = load(folder), [load(chosen[other]) for other in missing]
-        _refuse_masks(run.probe, agent)
         rows = run.probe.ask(
             agent,
             run.config,
@@ -172,16 +170,6 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
 def _said(value: Any) -> str:
     """A setting as `--set` reads it."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def _refuse_masks(probe: Question, agent: Agent) -> None:
-    """Where some actions are illegal, a probe that tries all sequences would count what nobody can do."""
-    environment = agent.environment
-    if not probe.masks and legal_actions(environment, environment.reset([0])) is not None:
-        raise UsageError(
-            f"{environment.spec.name} says which actions are legal, and {probe.command} tries all: ask this agent with "
-            "eval-online, eval-planning or eval-targets"
-        )
 
 
 def remaining_cost(run: ProbeRun) -> tuple[int, Cost]:

@@ -206,7 +206,10 @@ class FileSource:
     def _described(self, tree: Any, checkpoint: Path, allow: Sequence[str] = ()) -> Described:
         if not self.adapter.recognises(tree):
             raise CheckpointError(f"{checkpoint} is no checkpoint of {self.adapter.of}: give another file")
-        described = self.adapter.describe(tree, source=checkpoint)
+        try:
+            described = self.adapter.describe(tree, source=checkpoint)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            raise CheckpointError(f"{checkpoint} says of its agent what is none: give another file") from None
         facts = with_overrides(described.facts, self.given)
         if facts.run:
             check_name(facts.run, "a run", "give another name with --agent run=NAME")

@@ -69,7 +69,7 @@ class JimOhman:
             sources=sources,
             differences=(DISPERSED,),
             returned=280.0,
-            returned_where="about, in its authors' figure",
+            returned_where="about, at the end of training, in its authors' figure",
         )
 
     def network(self, tree: Any, *, source: object) -> FullyConnected:

@@ -61,8 +61,7 @@ def placed(agent: Agent, *, seed: int, training_step: int) -> Agent:
     Raises:
         UsageError: as `weights_sha256`, unless its origin has a text of its own for them.
     """
-    own = agent.origin
-    spec = own.environment or spec_record(agent.environment)
+    own, spec = agent.origin, spec_record(agent.environment)
     settings: dict[str, Any] = {"search": agent.search.model_dump(mode="json"), "unroll": agent.unroll}
     settings |= {"plan_in": agent.plan_in, "root_noise": agent.root_noise}
     origin = replace(
@@ -73,7 +72,7 @@ def placed(agent: Agent, *, seed: int, training_step: int) -> Agent:
         environment=spec,
         network=own.network or ("mlp" if type(agent.network) is MLPNetwork else type(agent.network).__qualname__),
         weights_sha256=_digest(own.weights_sha256) if own.weights_sha256 else weights_sha256(agent.network),
-        config={"environment": spec, **(own.config or settings)},  # one table is of one environment
+        config={**own.config, "environment": spec, **settings},  # as it is asked, whatever it was made from
     )
     return replace(agent, origin=origin)
 

@@ -67,7 +67,7 @@ class MichaelNny:
             sources={**sources, "environment": _CONFIG},
             differences=differences,
             returned=returned,
-            returned_where="about, in its authors' figure",
+            returned_where="about, at the end of training, in its authors' figure",
         )
 
     def network(self, tree: Any, *, source: object) -> FullyConnected:

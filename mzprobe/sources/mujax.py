@@ -72,7 +72,8 @@ class RunFolders:
             return [path]
         both = [path / name for name in (_BEST, _LATEST) if _is_saved(path / name)]
         with suppress(CheckpointError):
-            if len({_said(one).get("step") for one in both}) < len(both):
+            steps = [_said(one).get("step") for one in both]
+            if len(steps) == 2 and steps[0] == steps[1]:
                 return both[:1]
         return both
 
@@ -191,9 +192,10 @@ def _environment(said: dict[str, Any], gamma: float) -> tuple[dict[str, Any], tu
 
 def _number(config: dict[str, Any], key: str, low: float, high: float, source: object) -> float:
     value = config.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-        raise CheckpointError(f"{source} has invalid settings ({key}): give another checkpoint")
-    return float(value)
+    with suppress(OverflowError):  # of an integer that no float holds
+        if isinstance(value, int | float) and not isinstance(value, bool) and low <= float(value) <= high:
+            return float(value)
+    raise CheckpointError(f"{source} has invalid settings ({key}): give another checkpoint")
 
 
 def _chain(weights: dict[str, NDArray[Any]], prefix: str, source: object) -> NormedChain:

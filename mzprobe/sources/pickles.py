@@ -20,6 +20,10 @@ LARGEST = 1 << 26  # bytes of a pickle without its arrays; published ones take s
 _REFUSED = ("EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER")  # objects from outside of the file
 _MEMO = ("PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET")
 _SCALARS = "biufc?"  # kinds of numpy that are numbers
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+_TUPLES = 10_000  # that a tuple may hold, in one another: it is hashed in so many calls, as deep as that
+_PARTS = 10_000_000  # of a container, with all that its containers hold; published files have some thousands
+_DEPTH = 100  # containers in one another; published files have some ten
 
 Maker = Callable[..., Any]
 
@@ -107,7 +111,9 @@ def load_from(
     _look_through(stream, source)
     stream.seek(begin)
     try:
-        return _Reader(stream, {**MAKERS, **(makers or {})}, store).load()
+        found = _Reader(stream, {**MAKERS, **(makers or {})}, store).load()
+        _refuse_endless(found)
+        return found
     except CheckpointError:
         raise
     except MemoryError:
@@ -131,6 +137,8 @@ def _look_through(stream: io.BytesIO, source: object) -> None:
                 raise damaged(source, f"its pickle is larger than {LARGEST:,} bytes")
             if operation.name in _REFUSED:
                 raise damaged(source, f"its pickle has the instruction {operation.name}")
+            if operation.name == "FRAME" and argument > stream.getbuffer().nbytes - (position or 0):
+                raise damaged(source, "its pickle has a frame that is cut off")
             if operation.name in _MEMO and argument is not None and int(argument) > count:
                 raise damaged(source, "its pickle numbers more objects than it can hold")
     except (CheckpointError, MemoryError):
@@ -139,11 +147,19 @@ def _look_through(stream: io.BytesIO, source: object) -> None:
         raise damaged(source, str(reason) or type(reason).__name__) from None
 
 
-class _Reader(pickle.Unpickler):
-    """An unpickler for which names are makers or `Inert` classes, each of this one load."""
+class _Reader(pickle._Unpickler):
+    """An unpickler for which names are makers or `Inert` classes, each of this one load.
+
+    It is the one written in Python, which shows every tuple as it is made: as a key or a member it is hashed on the
+    spot, by code that has no limit to how deep it goes and remembers nothing of what it has met.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**pickle._Unpickler.dispatch}
+    stack: list[Any]
 
     def __init__(self, stream: io.BytesIO, makers: Mapping[str, Maker], store: Maker | None) -> None:
         super().__init__(stream)
+        self._weights: dict[int, tuple[Any, int]] = {}  # of tuples that hold tuples, which stay alive with it
         self._makers = {name: _Maker(maker) for name, maker in makers.items()}
         self._inert: dict[str, type[Inert]] = {}
         self._store = store
@@ -157,11 +173,67 @@ class _Reader(pickle.Unpickler):
             self._inert[name] = type("Inert", (Inert,), {"what": f"{module_name}.{global_name}"})
         return self._inert[name]
 
+    def _weigh(self) -> None:
+        """Refuses the tuple that has just been made if it holds too many, each counted as often as it is met."""
+        made = self.stack[-1]
+        inside = [self._weights.get(id(part), (part, 1))[1] for part in made if isinstance(part, tuple)]
+        if inside:
+            weight = 1 + sum(inside)
+            if weight > _TUPLES:
+                raise pickle.UnpicklingError("its tuples hold each other too often")
+            self._weights[id(made)] = made, weight
+
     def persistent_load(self, pid: Any, /) -> Any:
         """What the archive around the pickle holds."""
         if self._store is None:
             raise pickle.UnpicklingError("it refers to another file")
         return self._store(pid)
+
+
+def _weighed(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """An instruction that makes a tuple, and then weighs it."""
+
+    def loaded(reader: Any) -> None:
+        load(reader)
+        reader._weigh()
+
+    return loaded
+
+
+for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    _Reader.dispatch[_code[0]] = _weighed(_Reader.dispatch[_code[0]])
+
+
+def _refuse_endless(found: Any) -> None:
+    """Refuses containers that hold each other more often, or deeper, than anybody could follow.
+
+    What is shared counts as often as it is met: a text of it, or a comparison, would go there every time.
+    """
+    sizes: dict[int, int] = {}  # of containers, 0 while their parts are counted; a record counts as one
+    roots = [found]
+    while roots:
+        todo, depth = [(roots.pop(), False)], 0
+        while todo:
+            one, counted = todo.pop()
+            if isinstance(one, Inert):
+                roots += [] if id(one) in sizes else [one.arguments, one.fields, one.items]
+                sizes[id(one)] = 1
+            elif counted:
+                depth -= 1
+                sizes[id(one)] = 1 + sum(sizes.get(id(part), 1) for part in _parts(one))
+                if sizes[id(one)] > _PARTS:
+                    raise pickle.UnpicklingError("its containers hold each other too often")
+            elif isinstance(one, _CONTAINERS) and not sizes.get(id(one)):
+                depth += 1
+                if id(one) in sizes or depth > _DEPTH:
+                    raise pickle.UnpicklingError("its containers hold each other without end")
+                sizes[id(one)] = 0
+                todo.append((one, True))
+                todo += [(part, False) for part in _parts(one) if isinstance(part, (*_CONTAINERS, Inert))]
+
+
+def _parts(container: Any) -> list[Any]:
+    return [*container.keys(), *container.values()] if isinstance(container, dict) else list(container)
 
 
 class _Dtype:
@@ -217,6 +289,7 @@ MAKERS: dict[str, Maker] = {
     "builtins set": lambda items=(): set(items),
     "builtins frozenset": lambda items=(): frozenset(items),
     "__builtin__ set": lambda items=(): set(items),
+    "__builtin__ frozenset": lambda items=(): frozenset(items),
     "__builtin__ bytes": lambda: b"",  # as old protocols write none of them
     "_codecs encode": _encoded,
     "numpy.core.multiarray scalar": _scalar,

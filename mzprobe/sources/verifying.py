@@ -105,7 +105,11 @@ def read_numbers(path: Path, agent: Agent) -> dict[str, NDArray[Any]]:
             f"{spec.num_actions}, of integers"
         )
     for name, array in numbers.items():
-        if len(np.atleast_1d(array)) != B or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        if (
+            len(np.atleast_1d(array)) != B
+            or array.dtype.kind not in ("biuf" if name == "observations" else "iuf")
+            or not np.isfinite(array).all()
+        ):
             raise UsageError(f"{path} must hold {name} as {B} rows of finite numbers")
     return numbers | {"observations": observations.astype(spec.observation_dtype), "actions": actions.astype(np.int64)}
 
