@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import pandas as pd
@@ -93,6 +93,9 @@ class Agent:
         check_choice(self.plan_in, get_args(Model), "plan_in")
         if self.unroll is not None and not (isinstance(self.unroll, Integral) and self.unroll >= 0):
             raise UsageError(f"unroll is how many steps the model was unrolled in training, not {self.unroll!r}")
+        T = self.temperature
+        if isinstance(T, bool) or not isinstance(T, Real) or not 0 <= T < math.inf:
+            raise UsageError(f"temperature is T of the behaviour policy, a number of at least 0, not {T!r}")
         if not isinstance(self.search, SearchConfig):
             raise UsageError(f"search is a mzprobe.config.SearchConfig, not {self.search!r}")
         refuse_unsound(self.environment)

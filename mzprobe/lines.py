@@ -3,6 +3,7 @@
 import unicodedata
 
 _LINE = 2000  # characters
+_WHOLE = 100  # from here on digits behind the point are noise
 
 
 def one_line(text: str) -> str:
@@ -16,3 +17,10 @@ def one_line(text: str) -> str:
 def unsayable(text: str) -> bool:
     """Whether a text has characters that spoil a line or a record: control characters, and bytes that are no text."""
     return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
+
+
+def in_digits(value: float | None) -> str:
+    """A return or a rate as lines show it: three digits or, from 100 on, whole; a dash where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= _WHOLE else f"{value + 0.0:.3g}"

@@ -126,6 +126,11 @@ def test_an_agent_without_a_place_and_a_network_without_weights_are_refused(tmp_
     assert "test_asking" in read_table(path).record["versions"]  # the module that the network is from
 
 
+def test_nobody_to_ask_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="there is no agent to ask about online"):
+        mzprobe.ask([], "online", analyses=tmp_path)
+
+
 def test_weights_are_known_by_their_names_and_numbers():
     assert weights_sha256(network_of(2)) == weights_sha256(network_of(2)) != weights_sha256(network_of(3))
     for without in (torch.nn.ReLU(), network_of(2).represent):

@@ -8,6 +8,7 @@ from stored_tables import store, table_of
 from mzprobe.errors import UsageError
 from mzprobe.figures.beside import Run, draw_beside, paired_differences
 from mzprobe.figures.inspect import aggregate_inspect
+from mzprobe.figures.output import write_figure
 from mzprobe.figures.views import VIEWS, View
 from mzprobe.settings import OURS
 from mzprobe.tables import write_table
@@ -170,10 +171,28 @@ def test_a_study_is_its_variants_that_have_tables(tmp_path, run_cli, monkeypatch
     for run in ("mine-a", "mine-c"):
         store(tmp_path / "analyses", returns_of((0, 0, 1.0)), probe="online", run=run)
     code, out, said = run_cli("compare", "mine.toml")
-    assert (code, said) == (0, "")
+    assert (code, said) == (0, "mine-b: no tables under analyses, left out\n")
     assert "figures/mine/online.png written" in out
     cells = pd.read_csv(tmp_path / "figures" / "mine" / "online.csv", comment="#")
     assert cells["run"].tolist() == ["mine-a", "mine-c"]
+
+
+def test_a_pair_counts_the_agents_that_both_runs_have(tmp_path, monkeypatch, run_cli):
+    monkeypatch.chdir(tmp_path)
+    more = [(seed, 0, 1.0 + seed) for seed in range(4)]
+    store(tmp_path / "analyses", returns_of(*more[:2]), probe="online", run="few", environment=CARTPOLE)
+    store(tmp_path / "analyses", returns_of(*more), probe="online", run="many", environment=CARTPOLE)
+    legends = []
+
+    def kept(figure, *given, **named):
+        legends.append(" ".join(legend_of(figure)))
+        return write_figure(figure, *given, **named)
+
+    monkeypatch.setattr("mzprobe.figures.beside.write_figure", kept)
+    assert run_cli("compare", "analyses/few", "many")[0] == 0  # a run, or its folder of tables
+    assert ["2 agents" in legends[-1], "4 agents" in legends[-1]] == [True, False]
+    paired = pd.read_csv(tmp_path / "figures" / "few-and-many" / "online-paired.csv", comment="#")
+    assert paired["agents"].tolist() == [2]
 
 
 def test_one_agent_of_a_run_can_be_put_beside_another(tmp_path, drawn):

@@ -249,7 +249,6 @@ def test_processes_side_by_side_measure_what_one_does(run_cli, two_agents, tmp_p
         (["eval-sequences", "--length", 40, "--dry-run"], "ask for shorter ones"),
         (["eval-sequences", "--length", 20000], "about 10^6021 action sequences a state are too many to hold"),
         (["eval-horizon", "--horizon", 40, "--set", "enumerate_up_to=99999999999999"], "lower enumerate_up_to"),
-        (["eval-search-error"], "has no checkpoint at step 2000: choose with --step among 0, 20, 40"),
         (["eval-online", "--step", 5], "has no checkpoint at step 5: choose with --step among 0, 20, 40"),
     ],
 )

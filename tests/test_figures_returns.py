@@ -167,7 +167,7 @@ def test_figure_7_names_its_axes_and_has_one_legend(planning):
         figure.get_suptitle()
         == "Golden, 2 agents, mean ± standard error\nleaf values by random rollout, 16 steps from the root"
     )
-    assert figure.get_supylabel() == "Return (undiscounted reward)"
+    assert [axes.get_ylabel() for axes in figure.axes] == ["Return (undiscounted reward)", ""]
     assert [axes.get_xlabel() for axes in figure.axes] == ["Simulations per step, N"] * 2
     assert legend_of(figure) == LABELS
     assert [axes.get_legend() for axes in figure.axes] == [None, None]

@@ -157,6 +157,10 @@ class Crowded(Corridor):
     action_space = Discrete(300)
 
 
+class Both(Corridor):
+    action_space = gymnasium.spaces.MultiDiscrete([2, 2])
+
+
 class Spoken(Corridor):
     """Observes a space that Gymnasium cannot flatten to a vector."""
 
@@ -176,6 +180,7 @@ class Broken(Corridor):
     ("env", "message"),
     [
         (Crowded, "has 300 actions, and 256 are the most that are kept"),
+        (Both, r"has actions MultiDiscrete\(\[2 2\]\), and only Discrete ones can be searched$"),
         (Spoken, "has observations Dict.*, which Gymnasium cannot flatten"),
         (Endless, "has observations Sequence.*, which Gymnasium cannot flatten"),
         (Broken, "Gymnasium cannot make .*: no display"),

@@ -65,6 +65,17 @@ def agent_of(network, **given):
     return mzprobe.Agent(environment=CARTPOLE, network=network, unroll=2, **given)
 
 
+@pytest.mark.parametrize("temperature", [-1, float("nan"), float("inf"), "a", True])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(UsageError, match="temperature is T of the behaviour policy, a number of at least 0, not"):
+        agent_of(Small(), temperature=temperature)
+
+
+def test_the_name_of_an_environment_is_no_environment():
+    with pytest.raises(UsageError, match=r"give mzprobe.make\('cartpole'\)"):
+        mzprobe.Agent(environment="cartpole", network=Small())
+
+
 @pytest.mark.parametrize(
     ("network", "said"),
     [

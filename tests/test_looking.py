@@ -181,6 +181,10 @@ def test_an_adapter_that_sees_another_s_file_is_told(run_cli, file, tmp_path, mo
     assert "recognised by greedy, and by muzero-general too" in out.splitlines()[0]
 
 
+def without(numbers, name):
+    return {key: array for key, array in numbers.items() if key != name}
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -189,6 +193,10 @@ def test_an_adapter_that_sees_another_s_file_is_told(run_cli, file, tmp_path, mo
         (lambda n: n | {"actions": n["actions"] + 1}, "actions [B] below 2"),
         (lambda n: n | {"observations": n["observations"][:, :3]}, "must hold observations [B, 4]"),
         (lambda n: n | {"value": n["value"][:5]}, "must hold value as 1000 rows of finite numbers"),
+        (
+            lambda n: without(n, "reward") | {"rewards": n["reward"]},
+            "has rewards, which is compared with nothing: call",
+        ),
         (lambda n: n | {"reward": n["reward"] * np.nan}, "must hold reward as 1000 rows of finite numbers"),
     ],
 )

@@ -145,7 +145,7 @@ def test_a_changed_setting_is_said_and_with_overwrite_its_tables_alone_are_made_
 
 def test_other_versions_and_a_table_that_is_damaged_are_said(runs, there, monkeypatch):
     monkeypatch.setattr("mzprobe.study.todo.versions", lambda name: {**versions(name), "torch": "1.0"})
-    assert "was made with other versions (torch) (and so do 2 other tables): replace" in refusal(
+    assert "was made with other versions (torch); 2 tables are not the study's either: replace" in refusal(
         tasks_of(STUDY, runs, there)[0], overwrite=False
     )
     monkeypatch.undo()
@@ -160,9 +160,10 @@ def test_another_configuration_puts_the_agent_aside_and_all_of_it_is_made_anew(t
     other = [StudyRun(name="tiny", variant="", config=tiny_config("training.n_step=3"))]
     todo, _ = tasks_of(STUDY, other, there)
     folder = there / "checkpoints" / "tiny" / "seed-0"
-    assert refusal(todo, overwrite=False).startswith(
-        f"{folder} holds an agent of another configuration (training.n_step) (and so do 3 other tables): put it aside"
+    said = (
+        "holds an agent of another configuration (training.n_step); 3 tables are not the study's either: put it aside"
     )
+    assert refusal(todo, overwrite=False).startswith(f"{folder} {said}")
     assert names(STUDY, other, there, overwrite=True) == ALL
     aside = put_aside(folder)
     assert aside == folder.with_name("seed-0.before-1")
@@ -346,7 +347,7 @@ def test_other_weights_of_an_agent_that_is_here_are_said(runs, there):
     path = there / "checkpoints" / "tiny" / "seed-0" / "step-0000040" / "checkpoint.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "weights_sha256": "a" * 64}))
     said = refusal(tasks_of(STUDY, runs, there)[0], overwrite=False)
-    assert "holds step 40 of other weights (and so do 2 other tables): replace it with --overwrite" in said
+    assert "holds step 40 of other weights; 2 tables are not the study's either: replace it with --overwrite" in said
 
 
 def test_a_table_whose_agent_was_removed_waits_for_it(runs, there):

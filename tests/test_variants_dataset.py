@@ -154,7 +154,7 @@ def test_what_another_dataset_would_lie_on_is_known_before_and_put_aside(task, t
     assert other.others() == {agent: "holds an agent of another configuration (network.latent)", **recorded}
     here = Local(processes=1)
     with pytest.raises(
-        UsageError, match=r"seed-3 holds an agent .* \(and so does 1 other dataset\): put it aside with"
+        UsageError, match=r"seed-3 holds an agent .*; 1 dataset is not the study's either: put it aside with"
     ):
         run_study([], [other], executor=here, dataset=other.others())
     run_study([], [other], executor=here, dataset=other.others(), overwrite=True)

@@ -187,7 +187,7 @@ def train(
     log = tensorboard_logger(trainer.folder) if tensorboard else None
     if trainer.feed is not None:
         errors.print(
-            "dataset {path}: {episodes} episodes, {steps} steps, mean return {mean_return:.1f}".format(
+            "dataset {path}: {episodes} episodes, {steps} steps, mean return {mean_return:.3g}".format(
                 **trainer.feed.record()
             )
         )

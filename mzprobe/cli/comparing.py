@@ -50,6 +50,8 @@ def run_of(given: str, analyses: Path) -> "Run":
     if (analyses / given).is_dir() and Path(given).name == given:
         return Run(given)
     path = Path(given)
+    if path.is_dir() and path.resolve().parent == analyses.resolve():  # the run's folder of tables
+        return Run(path.resolve().name)
     if not there(path):
         raise UsageError(f"there is no run {given} under {analyses}, and no agent at that path: give one of either")
     from mzprobe.sources import find_source

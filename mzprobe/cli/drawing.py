@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 def names_of_runs(given: str, analyses: Path) -> list[str]:
     """The run of a name; of a study with variants all of its runs that have tables, or the first if none has."""
+    from mzprobe.console import errors
+
     names = [run.name for run in runs_of_study(given)]
-    return [name for name in names if (analyses / name).is_dir()] or names[:1] or [given]
+    there = [name for name in names if (analyses / name).is_dir()]
+    for name in names if there else []:
+        if name not in there:
+            errors.print(f"{name}: no tables under {analyses}, left out")
+    return there or names[:1] or [given]
 
 
 def runs_of_study(name: str | None, datasets: Path = Path("datasets")) -> "Sequence[StudyRun]":

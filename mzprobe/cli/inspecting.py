@@ -64,7 +64,7 @@ def inspect(
         "nodes": nodes,
         "chosen": [name for name in asked if not name.isdecimal()],
         "at": [int(name) for name in asked if name.isdecimal()],
-        "acting": with_overrides(ActingConfig(), acting or []),
+        "acting": with_overrides(ActingConfig(), acting or [], option="--acting"),
     }
     config = validated(InspectConfig, given, "inspect")
     errors.print(f"{states} states of {episodes} episodes, and their errors")

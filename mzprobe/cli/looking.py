@@ -99,9 +99,11 @@ def verify_source(
         for finding in compared(opened, read_numbers(numbers, opened)):
             say(finding)
     errors.print(f"{episodes} episodes of its search, and of chance")
-    say(played(returns_of(opened, episodes=episodes)))
+    plays = played(returns_of(opened, episodes=episodes))
+    say(plays)
     if failed:
-        raise MzprobeError(f"{failed} of these failed: the adapter {found.name} does not read {path} as it should")
+        why = "" if plays.kept else "; what plays like chance may be untrained, wrongly read, or of another environment"
+        raise MzprobeError(f"{failed} of these failed: the adapter {found.name} does not read {path} as it should{why}")
 
 
 def source_of(path: Path, source: str | None, agent: list[str] | None, allow: list[str] | None) -> "Source":

@@ -120,9 +120,7 @@ _LEFT = [column in ("agent", "is", "losses", "checkpoints probed") for column in
 
 def _cells(agent: "AgentStatus") -> list[str]:
     from mzprobe.console import duration
-
-    def number(value: float | None) -> str:
-        return "-" if value is None else f"{value:.0f}"
+    from mzprobe.lines import in_digits
 
     def probed(done: int, wanted: int | None) -> str:
         return f"{done}" if wanted is None else f"{done}/{wanted}"
@@ -132,9 +130,9 @@ def _cells(agent: "AgentStatus") -> list[str]:
         agent.label,
         agent.standing,
         f"{agent.step:,}" if agent.steps is None else f"{agent.step:,}/{agent.steps:,}",
-        number(agent.rate),
-        number(agent.recent_return),
-        number(agent.evaluation),
+        in_digits(agent.rate),
+        in_digits(agent.recent_return),
+        in_digits(agent.evaluation),
         "-" if agent.left is None else duration(agent.left),
         " ".join(f"{name.removesuffix('_loss')} {loss:.2f}" for name, loss in losses) or "-",
         ", ".join(f"{t.probe} {probed(t.done, t.wanted)}{'.' if t.running else ''}" for t in agent.tables) or "-",

@@ -286,7 +286,7 @@ def announced_in_all(tasks: "Sequence[Task]", prices: "Prices", total: "Needs") 
     seconds, at_once = in_all(tasks, prices.by_task(), total), min(total.cores, len(tasks))
     errors.print(
         f"in all about {duration(seconds)} with {at_once} process{'es' if at_once > 1 else ''}: an estimate for this "
-        "machine as busy as it is now, and mostly as if no episode ended early"
+        "machine while it is otherwise idle, and mostly as if no episode ended early"
     )
     return seconds
 

@@ -98,11 +98,11 @@ def _refuse_idle_keys(config: RunConfig, source: str) -> None:
 _MOST_SEARCHES = 10_000  # of reanalyse for a training step; the presets have 8
 
 
-def with_overrides(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
-    """A copy of a configuration with `key=value` overrides."""
+def with_overrides(config: AnyConfig, overrides: Sequence[str], *, option: str = "--set") -> AnyConfig:
+    """A copy of a configuration with `key=value` overrides, given by an option that errors name."""
     values = config.model_dump()
     first, _ = next(keys(type(config)))
     for override in overrides:
         key, value = key_and_value(override, example=f"{first}={values.get(first)}")
         set_key(type(config), values, key, value)
-    return validated(type(config), values, "--set")
+    return validated(type(config), values, option)

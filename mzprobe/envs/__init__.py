@@ -115,6 +115,8 @@ def _refuse_no_environment(name: str, made: Any) -> None:
         return
     lacks = f"it lacks {', '.join(lacking)}" if lacking else f"its spec is {kind_of(made.spec)}, not an EnvironmentSpec"
     remedy = of_gymnasium(made) or ": mend its factory and try what it gives with mzprobe.check_env"
+    if isinstance(made, str):
+        remedy = f": give mzprobe.make({made!r})"
     raise UsageError(
         f"environment '{name}' gave {kind_of(made)}, which does not keep the protocol mzprobe.Environment "
         f"({lacks}){remedy}"

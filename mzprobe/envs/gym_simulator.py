@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Discrete
 from gymnasium.wrappers import OrderEnforcing
 from numpy.typing import NDArray
 
@@ -47,7 +48,8 @@ class GymSimulator:
             raise UsageError(f"{self.name} has {reason}") from None
         self.shape, self.dtype = self._reader.shape, self._reader.dtype
         self.info: Any = {}  # of the last reset or step
-        self._first_action = int(getattr(self.env.action_space, "start", 0))
+        actions = self.env.action_space
+        self._first_action = int(actions.start) if isinstance(actions, Discrete) else 0  # others are refused
         self.seed, self.steps = 0, 0  # where it is
         self._seen: NDArray[Any] = np.zeros(0)
 

@@ -4,7 +4,15 @@ import pandas as pd
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from mzprobe.figures.style import PANEL_TITLE, figure_style, panel_rows, thousands, variant_looks
+from mzprobe.figures.style import (
+    PANEL_TITLE,
+    StepFormatter,
+    figure_style,
+    label_rows,
+    panel_rows,
+    thousands,
+    variant_looks,
+)
 
 
 def aggregate_agents(online: pd.DataFrame) -> pd.DataFrame:
@@ -44,9 +52,9 @@ def draw_agents(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.grid(axis="y")
         for axes in panels if cells["training_step"].max() >= 5000 else []:
             axes.xaxis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
-            axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
+            axes.xaxis.set_major_formatter(StepFormatter())
         if cells["mean"].min() >= 0:
             panels[0].set_ylim(bottom=0)
         figure.suptitle(f"{title}, every agent and their median", fontsize=10)
-        figure.supylabel("Return (undiscounted reward)", fontsize=9)
+        label_rows(figure, panels, "Return (undiscounted reward)")
     return figure

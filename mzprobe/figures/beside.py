@@ -16,6 +16,7 @@ from mzprobe.figures.comparison import joined, provenance, tables_alike
 from mzprobe.figures.output import Drawn, title_of, write_figure
 from mzprobe.figures.style import (
     PANEL_TITLE,
+    StepFormatter,
     agents_in_words,
     draw_mean,
     figure_style,
@@ -130,8 +131,9 @@ def _draw_view(view: View, tables: Mapping[Run, Table], folder: Path, step: int 
     done = write_figure(figure, cells, made=made, folder=folder, name=view.name)
     cells = paired_differences(view, frames) if view.paired and _begin_alike(records) else cells.iloc[:0]
     if len(cells):
-        others = {label: labels[label] for label in cells["run"].unique()}
-        figure = _draw(view, cells, others, title=title, against=f"minus {next(iter(frames))}")
+        others = dict(zip(frames, _labels(cells, frames, records), strict=True))  # of the agents that both runs have
+        paired = {label: others[label] for label in cells["run"].unique()}
+        figure = _draw(view, cells, paired, title=title, against=f"minus {next(iter(frames))}")
         done += write_figure(figure, cells, made=made, folder=folder, name=f"{view.name}-paired")
     return done
 
@@ -191,7 +193,7 @@ def _tick(axes: Axes, view: View, cells: pd.DataFrame) -> None:
     if view.x == "simulations":
         simulations_axis(axes, cells[cells["simulations"] > 0]["simulations"].to_numpy())
     elif view.x in _STEPS:
-        axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
+        axes.xaxis.set_major_formatter(StepFormatter())
     elif view.x != "policy":
         axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
 
@@ -264,6 +266,9 @@ def _labels(
         step = f"step {thousands(int(frame['training_step'].iloc[0]))}"
         shown = cells[cells["run"] == label]
         known = shown[shown["mean"].notna()]
+        if shown.empty:  # the first of pairs
+            yield label
+            continue
         agents = agents_in_words(shown if known.empty else known)
         yield f"{label} ({', '.join([step, agents, *own])})"
 

@@ -15,6 +15,7 @@ from mzprobe.figures.style import (
     draw_mean,
     error_axes,
     figure_style,
+    label_rows,
     legend_below,
     means_in_words,
     of_steps,
@@ -67,6 +68,6 @@ def draw_equivalence(cells: pd.DataFrame, *, title: str) -> Figure:
         panels[0].set_xlim(left=0)
         panels[0].xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))  # shared
         figure.suptitle(f"{title}, {means_in_words(own)}", fontsize=10)
-        figure.supylabel("Error (discounted reward)", fontsize=9)
+        label_rows(figure, panels, "Error (discounted reward)")
         legend_below(figure, (line["label"] for line in LINES.values()), title="Magnitude of the", columns=3)
     return figure

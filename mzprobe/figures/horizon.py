@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from mzprobe.figures.style import (
     PANEL_TITLE,
     WIDTH,
+    StepFormatter,
     draw_mean,
     error_axes,
     figure_style,
@@ -162,4 +163,4 @@ def _legend(axes: Axes, title: str, *, columns: int) -> None:
 
 def _training_axis(axes: Axes) -> None:
     axes.set_xlabel("Training steps")
-    axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
+    axes.xaxis.set_major_formatter(StepFormatter())

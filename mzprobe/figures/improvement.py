@@ -14,6 +14,7 @@ from mzprobe.figures.style import (
     draw_level,
     draw_mean,
     figure_style,
+    label_rows,
     legend_below,
     means_in_words,
     of_steps,
@@ -75,7 +76,7 @@ def draw_improvement(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.grid(axis="y")
         simulations_axis(panels[0], cells.loc[cells["simulations"] > 0, "simulations"].to_numpy())
         figure.suptitle(f"{title}, {means_in_words(cells)}\nleaf values by the value network", fontsize=10)
-        figure.supylabel("Improvement (discounted reward)", fontsize=9)
+        label_rows(figure, panels, "Improvement (discounted reward)")
         legend_below(
             figure, [*(line["label"] for line in LINES.values()), POSSIBLE], title="Acts by search in", columns=3
         )

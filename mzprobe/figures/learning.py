@@ -9,12 +9,12 @@ from mzprobe.errors import UsageError
 from mzprobe.figures.style import (
     GREY,
     WIDTH,
+    StepFormatter,
     draw_mean,
     figure_style,
     legend_below,
     means_in_words,
     start_at_zero,
-    thousands,
     variant_looks,
 )
 from mzprobe.stats import over_agents
@@ -98,5 +98,5 @@ def _finish(axes: Axes, label: str, *, logarithmic: bool, in_thousands: bool) ->
     else:
         axes.set_xlim(left=0)
     if in_thousands:
-        axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
+        axes.xaxis.set_major_formatter(StepFormatter())
     axes.grid(axis="y")

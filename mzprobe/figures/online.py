@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -13,6 +12,7 @@ from mzprobe.figures.style import (
     BLUE,
     GREEDY,
     SAMPLED,
+    StepFormatter,
     agents_as_text,
     agents_of_text,
     draw_mean,
@@ -21,7 +21,6 @@ from mzprobe.figures.style import (
     means_in_words,
     of_steps,
     start_at_zero,
-    thousands,
 )
 from mzprobe.stats import over_agents
 
@@ -66,7 +65,7 @@ def draw_online(cells: pd.DataFrame, *, title: str) -> Figure:
         axes.set_title(f"{title}, {means_in_words(cells)}")
         axes.set_xlabel("Training steps")
         axes.set_ylabel("Return (undiscounted reward)")
-        axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
+        axes.xaxis.set_major_formatter(StepFormatter())
         start_at_zero(axes, cells)
         axes.grid(axis="y")
         _mark_temperatures(axes, behaviour)

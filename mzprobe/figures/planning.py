@@ -16,6 +16,7 @@ from mzprobe.figures.style import (
     draw_level,
     draw_mean,
     figure_style,
+    label_rows,
     legend_below,
     means_in_words,
     of_steps,
@@ -106,7 +107,7 @@ def draw_planning(cells: pd.DataFrame, *, title: str) -> Figure:
         start_at_zero(panels[0], cells)
         simulations_axis(panels[0], searched["simulations"].to_numpy())
         figure.suptitle(f"{title}, {means_in_words(cells)}{_how(searched)}", fontsize=10)
-        figure.supylabel("Return (undiscounted reward)", fontsize=9)
+        label_rows(figure, panels, "Return (undiscounted reward)")
         labels = [line["label"] for line in (*LINES.values(), *ONE_STEP.values(), *PRIOR_ALONE)]
         legend_below(figure, [*labels, RANDOM_PLAY], title="Acts by search in, or without one by", columns=3)
     return figure

@@ -40,6 +40,7 @@ STYLE: Any = {
 
 WIDTH = 7.0  # inches, of a figure of several panels: a page's text
 PANEL_TITLE = 9  # points
+_THOUSAND = 1000
 _SPAN = 5.0  # largest error divided by the smallest, from which on their axis is logarithmic
 _DEEPEST = 1e-5  # of the largest error, below which a logarithmic axis does not go: there errors are rounding
 
@@ -151,9 +152,11 @@ def legend_below(figure: Figure, labels: Iterable[str], *, title: str, columns: 
 
 
 def start_at_zero(axes: Axes, cells: pd.DataFrame) -> None:
-    """Lets the y axis start at 0 unless a mean lies below."""
+    """Lets the y axis start at 0 unless a mean lies below; what is highest keeps its distance from the top."""
     if cells["mean"].min() >= 0:
-        axes.set_ylim(bottom=0)
+        kin = axes.get_shared_y_axes().get_siblings(axes)
+        highest = max((one.dataLim.ymax for one in kin if np.isfinite(one.dataLim.ymax)), default=0.0)
+        axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * highest))
 
 
 def error_axes(panels: Sequence[Axes], cells: pd.DataFrame) -> None:
@@ -206,6 +209,23 @@ def panel_rows(
         panel.tick_params(labelbottom=True)
         panel.set_xlabel(xlabel)
     return figure, grid[:count]
+
+
+def label_rows(figure: Figure, panels: Sequence[Axes], label: str) -> None:
+    """What all panels have on their y axes, said once: beside the only row, or beside all rows."""
+    if panels[0].get_gridspec().nrows == 1:  # type: ignore[union-attr]
+        panels[0].set_ylabel(label)
+    else:
+        figure.supylabel(label, fontsize=9)
+
+
+class StepFormatter(ticker.Formatter):
+    """Ticks of training steps: in thousands, unless the axis ends before the first of them."""
+
+    def __call__(self, x: float, _position: int | None = None) -> str:
+        """A tick's text."""
+        assert self.axis is not None
+        return f"{x:g}" if max(self.axis.get_view_interval()) < _THOUSAND else thousands(x)
 
 
 def simulations_axis(axes: Axes, simulations: NDArray[np.int64]) -> None:

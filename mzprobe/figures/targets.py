@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from mzprobe.figures.style import (
@@ -13,8 +12,10 @@ from mzprobe.figures.style import (
     GREY,
     ORANGE,
     PANEL_TITLE,
+    StepFormatter,
     draw_mean,
     figure_style,
+    label_rows,
     legend_below,
     means_in_words,
     of_steps,
@@ -88,7 +89,7 @@ def draw_oldest(cells: pd.DataFrame, *, title: str) -> Figure:
             draw_mean(axes, cells[cells["variant"] == variant], "training_step", **look)
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.set_xlabel("Training steps")
-        axes.xaxis.set_major_formatter(ticker.FuncFormatter(thousands))
+        axes.xaxis.set_major_formatter(StepFormatter())
         axes.set_ylabel("Target minus true value\n(discounted reward)")
         axes.grid(axis="y")
         figure.suptitle(f"{title}, {means_in_words(cells)},\nthe oldest fifth of the replay buffer", fontsize=10)
@@ -116,6 +117,6 @@ def draw_targets(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.grid(axis="y")
         start_at_zero(panels[0], cells[cells["quantity"].isin([*LINES])])
         figure.suptitle(f"{title}, {means_in_words(cells)}, positions of the replay buffer", fontsize=10)
-        figure.supylabel("Value (discounted reward)", fontsize=9)
+        label_rows(figure, panels, "Value (discounted reward)")
         legend_below(figure, (line["label"] for line in LINES.values()), title="Value by", columns=3)
     return figure

@@ -49,6 +49,9 @@ def ask(
     """
     probe = question_of(question)
     config = validated(probe.config, settings, probe.name)
+    asked = [agents] if isinstance(agents, Agent) else agents
+    if not asked:
+        raise UsageError(f"there is no agent to ask about {probe.name}: give one or several")
     runs = [
         ProbeRun(
             probe=probe,
@@ -60,7 +63,7 @@ def ask(
             compute=next(iter(at.values())).compute,
             overwrite=overwrite,
         )
-        for (run, seed), at in _by_agent([agents] if isinstance(agents, Agent) else agents).items()
+        for (run, seed), at in _by_agent(asked).items()
     ]
 
     def told(place: int, done: float, total: int) -> None:

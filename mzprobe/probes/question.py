@@ -79,8 +79,13 @@ class Question:
         return sorted(({*columns} ^ {*self.units}) - {*self.optional})
 
     def usual_steps(self, there: Collection[int]) -> tuple[int, ...]:
-        """The training steps that are looked at by default, of an agent that has these; none means all."""
-        return self.steps if len(there) > 1 else ()
+        """The training steps that are looked at by default, of an agent that has these; none means all.
+
+        Where it lacks one of them, that is its last.
+        """
+        if len(there) <= 1 or not self.steps:
+            return ()
+        return self.steps if {*self.steps} <= {*there} else (max(there),)
 
     def side_by_side(self, config: ProbeConfig) -> int:
         """Searches that it runs side by side, for an estimate of its time."""

@@ -210,7 +210,7 @@ class FileSource:
             described = self.adapter.describe(tree, source=checkpoint)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             raise CheckpointError(f"{checkpoint} says of its agent what is none: give another file") from None
-        facts = with_overrides(described.facts, self.given)
+        facts = with_overrides(described.facts, self.given, option="--agent")
         if facts.run:
             check_name(facts.run, "a run", "give another name with --agent run=NAME")
         refuse_code(facts.model_dump(), allow=[*self.allow, *allow, *_own_word(self.given)], source=checkpoint)

@@ -67,5 +67,5 @@ def _network(agent: Agent) -> str:
     kind = type(network).__name__
     if not isinstance(network, torch.nn.Module):
         return kind
-    count = sum(parameter.numel() for parameter in network.parameters())
+    count = sum(tensor.numel() for tensor in network.state_dict().values() if tensor.is_floating_point())
     return f"{kind}, {count:,} weights"

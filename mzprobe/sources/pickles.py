@@ -137,7 +137,7 @@ def _look_through(stream: io.BytesIO, source: object) -> None:
                 raise damaged(source, f"its pickle is larger than {LARGEST:,} bytes")
             if operation.name in _REFUSED:
                 raise damaged(source, f"its pickle has the instruction {operation.name}")
-            if operation.name == "FRAME" and argument > stream.getbuffer().nbytes - (position or 0):
+            if operation.name == "FRAME" and int(argument or 0) > stream.getbuffer().nbytes - (position or 0):
                 raise damaged(source, "its pickle has a frame that is cut off")
             if operation.name in _MEMO and argument is not None and int(argument) > count:
                 raise damaged(source, "its pickle numbers more objects than it can hold")

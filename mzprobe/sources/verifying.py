@@ -4,6 +4,7 @@ import io
 import math
 import zipfile
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,8 +92,14 @@ def read_numbers(path: Path, agent: Agent) -> dict[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             numbers = {name: np.asarray(file[name]) for name in (*INPUTS, *NUMBERS) if name in file.files}
+            unknown = sorted({*file.files} - {*INPUTS, *NUMBERS})
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile):
         raise UsageError(f"{path} holds no arrays: {_REMEDY}") from None
+    for name in unknown:
+        for meant in get_close_matches(
+            name, [one for one in (*INPUTS, *NUMBERS) if one not in numbers], n=1, cutoff=0.8
+        ):
+            raise UsageError(f"{path} has {name}, which is compared with nothing: call it {meant}")
     missing = [name for name in INPUTS if name not in numbers]
     if missing or len(numbers) == len(INPUTS):
         raise UsageError(f"{path} lacks {', '.join(missing) or 'all of ' + ', '.join(NUMBERS)}: {_REMEDY}")

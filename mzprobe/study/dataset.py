@@ -162,8 +162,8 @@ def _chosen(folder: Path, settings: StudyDataset, allow: Sequence[str]) -> Path:
         if low <= seen[-1] <= high:
             return checkpoints[step]
     raise UsageError(
-        f"no checkpoint of {folder} returns {low:g} to {high:g} on average (they return {min(seen):.0f} to "
-        f"{max(seen):.0f}): choose another dataset.returns, dataset.step or dataset.seed"
+        f"no checkpoint of {folder} returns {low:g} to {high:g} on average (they return {min(seen):.3g} to "
+        f"{max(seen):.3g}): choose another dataset.returns, dataset.step or dataset.seed"
     )
 
 

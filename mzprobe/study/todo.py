@@ -130,8 +130,8 @@ def in_the_way(
         return None
     (_, first), *rest = met
     others = Counter(what for what, _ in rest)
-    more = " and ".join(f"{count} other {what}{'s' * (count > 1)}" for what, count in others.items() if count)
-    return f"{first} (and so {'do' if others.total() > 1 else 'does'} {more})" if more else first
+    more = " and ".join(f"{count} {what}{'s' * (count > 1)}" for what, count in others.items())
+    return f"{first}; {more} {'are' if others.total() > 1 else 'is'} not the study's either" if more else first
 
 
 @dataclass(frozen=True, kw_only=True)

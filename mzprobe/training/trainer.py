@@ -18,7 +18,7 @@ from mzprobe.config import RunConfig, of_record
 from mzprobe.envs.core import is_masked
 from mzprobe.errors import CheckpointError, Interrupted, TrainingDiverged, UsageError
 from mzprobe.files import remove_leftovers
-from mzprobe.lines import one_line
+from mzprobe.lines import in_digits, one_line
 from mzprobe.locks import held
 from mzprobe.making import network_of
 from mzprobe.networks.engine import placed
@@ -64,8 +64,7 @@ class Progress:
         if self.recent_return is None and self.losses:
             losses = {name: loss for name, loss in self.losses.items() if name.endswith("_loss")}
             return ", ".join(f"{name.replace('_', ' ')} {loss:.2f}" for name, loss in losses.items())
-        recent, evaluated = ("-" if one is None else f"{one:.0f}" for one in (self.recent_return, self.evaluation))
-        return f"return {recent}, evaluated {evaluated}"
+        return f"return {in_digits(self.recent_return)}, evaluated {in_digits(self.evaluation)}"
 
 
 class Trainer:

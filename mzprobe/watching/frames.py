@@ -80,7 +80,7 @@ def _draw_choice(axes: Axes, watched: Watched, t: int) -> None:
     axes.set_ylim(0, 1)
     axes.set_xticks(at, [_short(name) for name in watched.spec.action_meanings])
     axes.set_ylabel("probability")
-    axes.legend(loc="upper right", frameon=False, fontsize=7)
+    _legend_above(axes)
 
 
 def _draw_dream(axes: Axes, watched: Watched, t: int, limits: tuple[float, float]) -> None:
@@ -92,7 +92,12 @@ def _draw_dream(axes: Axes, watched: Watched, t: int, limits: tuple[float, float
     axes.set_ylim(*limits)
     axes.set_xlabel("steps ahead, k")
     axes.set_ylabel("k rewards, then v")
-    axes.legend(loc="lower left", frameon=False, fontsize=7)
+    _legend_above(axes)
+
+
+def _legend_above(axes: Axes) -> None:
+    """Where nothing is drawn."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, ncols=2, frameon=False, fontsize=7)
 
 
 def dreamt_returns(watched: Watched, t: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
