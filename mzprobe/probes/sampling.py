@@ -56,7 +56,12 @@ def probe_generator(agent: Agent, config: ProbeConfig) -> np.random.Generator:
 
 
 def draw_states(agent: Agent, config: StatesConfig) -> tuple[Sample, np.random.Generator]:
-    """S states that the agent's behaviour policy visits, and the generator, which may draw further."""
+    """S states that the agent's behaviour policy visits, and the generator, which may draw further.
+
+    Args:
+        agent: whose policy plays.
+        config: `states` (S), `episodes` and `seed` decide which.
+    """
     generator = probe_generator(agent, config)
     sample = sample_states(
         agent.environment, agent.policy, states=config.states, episodes=config.episodes, generator=generator

@@ -270,22 +270,27 @@ class Offline:
 
     def sample(self, step: int) -> tuple[list[Drawn], Batch]:
         """A batch by priority, after so many recorded positions have got new targets as are due each step."""
-        count, config = self.config.dataset.targets_per_step, self.config
-        made = 0
-        if not self.feed.resident:  # what comes from disk comes with fresh targets
-            targets = searched_targets if self.searched else cloned_targets
-            with self.clock.part("reanalyse"):
-                made = self.feed.advance(count, targets(self.reanalyser), step=step)
-        slots = self.replay.draw(self.generator, config.training.batch_size)
+        made = 0 if self.feed.resident else self._streamed(step)
+        slots = self.replay.draw(self.generator, self.config.training.batch_size)
         if self.feed.resident:
-            with self.clock.part("reanalyse"):
-                if config.reanalyse.positions == "drawn":
-                    drawn = self.replay.with_ends(some_of(slots, count, self.generator))
-                    made = self.reanalyser.renew(self.replay, drawn, searched=self.searched)
-                else:
-                    made = self.reanalyser.renew_next(self.replay, count, searched=self.searched)
+            made = self._renewed(slots)
         self.counts.reanalysed += made if self.searched else 0
         return [Drawn(self.replay, slots)], self.replay.batch(slots, self.generator, step=step)
+
+    def _streamed(self, step: int) -> int:
+        """Takes in episodes from disk, which come with fresh targets; how many those are."""
+        targets = searched_targets if self.searched else cloned_targets
+        with self.clock.part("reanalyse"):
+            return self.feed.advance(self.config.dataset.targets_per_step, targets(self.reanalyser), step=step)
+
+    def _renewed(self, slots: NDArray[np.int64]) -> int:
+        """Makes targets anew of some positions, in turn or of those drawn for a batch; of how many."""
+        count = self.config.dataset.targets_per_step
+        with self.clock.part("reanalyse"):
+            if self.config.reanalyse.positions != "drawn":
+                return self.reanalyser.renew_next(self.replay, count, searched=self.searched)
+            drawn = self.replay.with_ends(some_of(slots, count, self.generator))
+            return self.reanalyser.renew(self.replay, drawn, searched=self.searched)
 
     def stored_targets(self, step: int) -> None:
         """None: how recorded episodes began is not recorded."""
