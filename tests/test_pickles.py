@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mzprobe.errors import CheckpointError
+from mzprobe.sources import archives
 from mzprobe.sources.archives import is_archive, read_archive
 from mzprobe.sources.pickles import Inert, load
 
@@ -360,6 +361,14 @@ ENDLESS = {
 def test_containers_that_nobody_could_follow_are_refused(data):
     with pytest.raises(CheckpointError, match="hold each other"):
         load(data, source="it")
+
+
+def test_a_shape_is_of_whole_numbers(tmp_path):
+    held = torch.Size((2, 3))
+    assert read_archive(saved(tmp_path / "file", {"shape": held}))["shape"] == (2, 3)
+    nested = b"\x80\x02ctorch\nSize\n((K\x01K\x02\x86t\x85R."  # of a tuple in a tuple
+    with pytest.raises(CheckpointError):
+        load(nested, source="it", makers=archives._TENSORS)
 
 
 def test_what_is_shared_is_read():

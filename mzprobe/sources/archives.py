@@ -201,7 +201,7 @@ def _parameter(data: Any, *_: Any) -> Any:
 _TENSORS: Mapping[str, Any] = {
     "torch._utils _rebuild_tensor_v2": _tensor,
     "torch._utils _rebuild_parameter": _parameter,
-    "torch Size": lambda size=(): tuple(size),
+    "torch Size": lambda size=(): tuple(int(n) for n in size),
 }
 _VIEWS: Mapping[str, Any] = {**_TENSORS, "torch._utils _rebuild_tensor_v2": _view}
 
