@@ -333,6 +333,7 @@ def test_what_does_nothing_is_refused_where_an_agent_is_begun_and_read_where_one
         ("seeds = [0]\n[steps]\nhorizon = [1]", r"steps\.horizon is given, and there is no section \[horizon\]"),
         ("seeds = [0]\n[overrides]\ntraining.stepps = 7", r"did you mean training\.steps"),
         ("seeds = 3", r"seeds is not valid: give a list, such as \[0, 1, 2\]"),
+        ("seeds = []", "seeds is not valid: it has 0 entries, and 1 is the fewest"),
         ("seeds = [0]\n[horizons]\nstates = 7", r"key horizons: did you mean the section \[horizon\]"),
         ("seeds = [0]\n[steps]\nreturns = [1]", r"no configuration key steps\.returns: "),
     ],

@@ -96,6 +96,13 @@ def _sections(annotation: Any) -> Iterator[type[Config]]:
             yield from _sections(part)
 
 
+_IN_WORDS = {  # of pydantic's kinds of errors
+    "tuple_type": "give a list, such as [0, 1, 2]",
+    "too_short": "it has {actual_length} entries, and {min_length} is the fewest",
+    "missing": "it must be given",
+}
+
+
 def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> AnyConfig:
     """Builds a configuration, or says in one sentence what is wrong with it."""
     try:
@@ -115,6 +122,6 @@ def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> An
                 raise UsageError(f"{source}: {said}") from None
             raise UsageError(f"{source}: there is no configuration key {key} with {kinds[-1]}") from None
         said = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "tuple_type":
-            said = "give a list, such as [0, 1, 2]"
+        if first["type"] in _IN_WORDS:
+            said = _IN_WORDS[first["type"]].format(**first.get("ctx", {}))
         raise UsageError(f"{source}: {key or 'configuration'} is not valid: {said}") from None

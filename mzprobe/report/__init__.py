@@ -41,10 +41,9 @@ def write_report(
     """
     require_extra()
     tables = _tables(runs, analyses, on_progress)
-    page = _page(runs, tables, on_progress)
     path = folder / FILE
-    with folder_held(folder):
-        return Drawn(what=str(path), status=replace_file(path, page))
+    with folder_held(folder):  # before what takes long
+        return Drawn(what=str(path), status=replace_file(path, _page(runs, tables, on_progress)))
 
 
 def _tables(runs: Sequence[str], analyses: Path, on_progress: Callable[[str], None]) -> dict[str, dict[str, Table]]:
