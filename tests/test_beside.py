@@ -94,9 +94,16 @@ def test_a_question_of_another_package_is_drawn_along_what_varies(tmp_path, draw
 
 def test_a_question_without_a_number_to_compare_is_left_out(tmp_path, drawn):
     for run in ("one", "other"):
-        store(tmp_path, golden("operators").assign(rule="gumbel"), probe="operators", run=run)
+        store(tmp_path, golden("operators").assign(rule="of nobody"), probe="operators", run=run)
         store(tmp_path, golden("online"), probe="online", run=run)
     assert "operators" not in drawn("one", "other")
+
+
+def test_every_rule_has_its_panels(tmp_path, drawn):
+    for run in ("one", "other"):
+        table = pd.concat([golden("operators").assign(rule=rule) for rule in ("puct", "gumbel")])
+        store(tmp_path, table, probe="operators", run=run)
+    assert set(drawn("one", "other")["operators"]["rule"]) == {"puct", "gumbel"}
 
 
 def test_differences_are_of_the_same_agent_and_start_worked_by_hand():

@@ -143,7 +143,7 @@ def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: 
     with figure_style():
         shown = [panel for panel in view.panels if len(_rows(cells, panel.where))]
         alike = len({panel.ylabel for panel in shown}) == 1
-        columns = 3 if len(shown) == 3 else 2
+        columns = 3 if len(shown) % 3 == 0 else 2
         figure, panels = panel_rows(len(shown), xlabel=view.xlabel, columns=columns, height=2.2, sharey=alike)
         for panel, axes in zip(shown, panels, strict=True):
             _draw_runs(axes, _rows(cells, panel.where), view, looks, labels, log=panel.log)

@@ -142,10 +142,14 @@ VIEWS = (
         aggregate=aggregate_operators,
         x="simulations",
         xlabel="Simulations, N",
-        panels=(
-            Panel("PUCT", {"quantity": "return", "rule": "puct"}, _RETURN),
-            Panel("PUCT", {"quantity": "fidelity", "rule": "puct"}, "Probability of a best action"),
-            Panel("PUCT", {"quantity": "regret", "rule": "puct"}, "Regret (discounted reward)"),
+        panels=tuple(
+            Panel(title, {"quantity": quantity, "rule": rule}, label)
+            for rule, title in (("puct", "PUCT"), ("gumbel", "Gumbel"), ("regularised", "Regularised"))
+            for quantity, label in (
+                ("return", _RETURN),
+                ("fidelity", "Probability of a best action"),
+                ("regret", "Regret (discounted reward)"),
+            )
         ),
     ),
     View(
