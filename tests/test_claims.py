@@ -38,7 +38,7 @@ def test_a_claim_that_is_true_holds(claim, seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_claim_that_is_false_fails(claim, seed):
     found = judged(claim, World(-1.0, seed=seed).table(claim.probe))
-    assert found.verdict == ("undecided" if claim.selected else "fails")
+    assert found.verdict == ("undecided" if claim.name == "own-policy-is-row-minimum" else "fails")
     assert found.effect.high < 0
     assert found.p <= 0.05
     assert found.agreeing == 0

@@ -29,9 +29,9 @@ class Claim:
     sentence: str  # what is claimed
     effect: str  # in words, with its unit
     probe: str  # whose table it needs
-    measure: Callable[[pd.DataFrame], pd.DataFrame]  # table -> cell (text), seed, effect; a row each, or for each rival
+    measure: Callable[[pd.DataFrame], pd.DataFrame]  # table -> cell (text), seed, effect; one row a cell and agent, or,
+    # where it is about the one of several rivals that speaks most against it, one a rival too, with a column `rival`
     every: bool = False  # it is about every cell, else about an agent's mean over its cells
-    selected: bool = False  # its measure has a column `rival`: it is about the rival that speaks most against it
 
     @property
     def of_paper(self) -> bool:
@@ -95,7 +95,7 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
         effect, p = _tested(effects, generator)
     return Finding(
         claim=claim,
-        verdict="undecided" if claim.selected and effect.estimate < 0 else _verdict(effect.estimate, p),
+        verdict="undecided" if "rival" in effects and effect.estimate < 0 else _verdict(effect.estimate, p),
         effect=effect,
         p=p,
         agents=len(own),
@@ -126,9 +126,9 @@ def _measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
         effects = claim.measure(frame[shared]).dropna(subset=["effect"])
     except MissingError:
         return nothing
-    if not claim.every and not claim.selected:
+    if not claim.every and "rival" not in effects:
         return effects
-    whole = ["cell", "rival"] if claim.selected else ["cell"]
+    whole = [name for name in ("cell", "rival") if name in effects]
     return effects[effects.groupby(whole)["seed"].transform("size") == effects["seed"].nunique()]
 
 

@@ -144,7 +144,6 @@ CLAIMS = (
         effect="error for the other policy with the smallest mean minus that for the own, discounted reward",
         probe="cross",
         measure=effects.own_policy_is_row_minimum,
-        selected=True,
     ),
     Claim(
         name="error-rises-with-distance",
