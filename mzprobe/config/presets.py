@@ -87,15 +87,15 @@ def _refuse_idle_keys(config: RunConfig, source: str) -> None:
         )
     if config.dataset.path is None and config.dataset.use == "demonstrations":
         raise UsageError(f"{source}: dataset.use=demonstrations needs dataset.path, or --demonstrations PATH")
-    due = 0 if config.offline else fraction / (1 - fraction) / training.training_ratio
+    due = 0 if config.offline else fraction / (1 - fraction)
     if due > _MOST_SEARCHES:
         raise UsageError(
-            f"{source}: reanalyse.fraction={fraction:g} calls for {due:,.0f} searches before each training step: lower "
-            "it, or raise training.training_ratio"
+            f"{source}: reanalyse.fraction={fraction:g} calls for {due:,.0f} searches for each one of play, with nothing "
+            "learned between them: lower it"
         )
 
 
-_MOST_SEARCHES = 10_000  # of reanalyse for a training step; the presets have 8
+_MOST_SEARCHES = 1000  # of reanalyse for one of play; the presets have up to 99
 
 
 def with_overrides(config: AnyConfig, overrides: Sequence[str], *, option: str = "--set") -> AnyConfig:
