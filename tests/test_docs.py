@@ -203,6 +203,7 @@ PREPARED = {
     "docs/networks.md": "networks",
     "docs/figures.md": "shipped_results",
     "docs/python.md": "shipped_tables",
+    "docs/results/lunarlander.md": "shipped_figures",
     "docs/results/minatar.md": "shipped_figures",
     "docs/results/others.md": "shipped_figures",
     "docs/results/training.md": "shipped_figures",
