@@ -205,7 +205,7 @@ def test_keys_of_another_kind_are_refused_in_one_sentence(overrides, said):
         (["search.rule=gumbel", "training.temperature_ladder=[1, 0.5]"], "temperature_ladder does nothing"),
         (["training.unroll_steps=0"], "give training.plan_in=true"),
         (["dataset.use=demonstrations"], "needs dataset.path"),
-        (["reanalyse.fraction=0.9999"], "9,999 searches for each one of play"),
+        (["reanalyse.fraction=0.9999"], "9,999 searches for each of play"),
         (["network.kind=resnet", "training.batch_size=1"], "batch_size must be at least 2"),
         (["network.kind=resnet", "network.channels=1", "network.downsample=true"], "channels must be at least 2"),
     ],

@@ -90,7 +90,7 @@ def _refuse_idle_keys(config: RunConfig, source: str) -> None:
     due = 0 if config.offline else fraction / (1 - fraction)
     if due > _MOST_SEARCHES:
         raise UsageError(
-            f"{source}: reanalyse.fraction={fraction:g} calls for {due:,.0f} searches for each one of play, with nothing "
+            f"{source}: reanalyse.fraction={fraction:g} calls for {due:,.0f} searches for each of play, with nothing "
             "learned between them: lower it"
         )
 
