@@ -97,9 +97,10 @@ def sign_flip_least(
     chosen = np.mean([row[:, row.mean(axis=0).argmin()] for row in effects], axis=0)
     least = np.mean([(flips @ row).min(axis=1) for row in effects], axis=0)  # [patterns], of each set's own rivals
     near = _NEAR * max(float(np.abs(row).sum(axis=0).max()) for row in effects)
-    p = 2 * min(_shares(least, near=near)[0], _shares(flips @ chosen, near=near)[1])
-    low, high = (_interval(sums, flips.sum(axis=1), tail=tail) for sums in (least, flips @ chosen))
-    return Interval(float(chosen.mean()), low[0], high[1]), min(1.0, p)
+    sums, counts = flips @ chosen, flips.sum(axis=1)
+    p = 2 * min(_shares(least, near=near)[0], _shares(sums, near=near)[1])
+    (low, _), (_, high) = (_interval(some, counts, tail=tail) for some in (least, sums))
+    return Interval(float(chosen.mean()), low, high), min(1.0, p)
 
 
 def worst_sign_flip(effects: ArrayLike, *, generator: np.random.Generator) -> tuple[int, float]:

@@ -131,8 +131,8 @@ def own_policy_is_row_minimum(frame: pd.DataFrame) -> pd.DataFrame:
     """
     pairs = _off_diagonal(_trained(frame))
     pairs = _some(pairs[pairs["policy_step"] > 0])
-    cells = "step " + pairs["training_step"].map("{:,}".format)
-    return pairs.assign(cell=cells, rival=pairs["policy_step"])[["cell", "rival", "seed", "effect"]]
+    pairs = pairs.assign(cell=_labels(pairs["training_step"]), rival=pairs["policy_step"])
+    return pairs[["cell", "rival", "seed", "effect"]]
 
 
 def error_rises_with_distance(frame: pd.DataFrame) -> pd.DataFrame:
@@ -342,10 +342,15 @@ def _over_steps(effects: Mapping[Any, float]) -> pd.DataFrame:
     return pd.DataFrame({"cell": "all steps", "seed": list(effects), "effect": list(effects.values())})
 
 
+def _labels(steps: Any) -> Any:
+    """The cells of training steps, in words."""
+    return "step " + steps.map("{:,}".format)
+
+
 def _by_step(effect: Any) -> pd.DataFrame:
     """Rows of a series by training step and seed."""
     rows = effect.rename("effect").reset_index()
-    rows["cell"] = "step " + rows["training_step"].map("{:,}".format)
+    rows["cell"] = _labels(rows["training_step"])
     return pd.DataFrame(rows, columns=["cell", "seed", "effect"])
 
 

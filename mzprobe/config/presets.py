@@ -11,6 +11,8 @@ from mzprobe.names import GYM
 from mzprobe.toml import key_and_value, read_toml
 from mzprobe.trust import refuse_code
 
+_MOST_SEARCHES = 1000  # of reanalyse for one of play; the presets have up to 99
+
 
 def load_preset(name: str, overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> RunConfig:
     """The configuration of a preset (a shipped name or a path of a TOML file), with `key=value` overrides.
@@ -93,9 +95,6 @@ def _refuse_idle_keys(config: RunConfig, source: str) -> None:
             f"{source}: reanalyse.fraction={fraction:g} calls for {due:,.0f} searches for each of play, with nothing "
             "learned between them: lower it"
         )
-
-
-_MOST_SEARCHES = 1000  # of reanalyse for one of play; the presets have up to 99
 
 
 def with_overrides(config: AnyConfig, overrides: Sequence[str], *, option: str = "--set") -> AnyConfig:
