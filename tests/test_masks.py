@@ -1,5 +1,7 @@
 """Where an environment says which actions are legal, no other is tried, played, stored or learned."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from agents import made_agent
@@ -166,6 +168,18 @@ def test_probes_play_by_the_rules_or_refuse_in_one_sentence(tmp_path, tiny_confi
     code, out, said = run_cli("eval-horizon", "checkpoints/tiny", "--states", 4, *options)
     assert (code, out) == (2, "")
     assert "masked says which actions are legal, and eval-horizon tries all" in " ".join(said.split())
+
+
+def test_a_study_is_refused_before_it_trains(tmp_path, monkeypatch, run_cli):
+    monkeypatch.chdir(tmp_path)
+    Path("own.toml").write_text(
+        'preset = "small"\nseeds = [0]\n[overrides]\nenvironment = {name = "masked:make_env"}\n'
+        "[online]\nepisodes = 3\n[horizon]\nstates = 4\n"
+    )
+    code, out, said = run_cli("study", "own.toml", "--allow", "masked")
+    assert (code, out) == (2, "")
+    assert "masked says which actions are legal, and eval-horizon tries all" in " ".join(said.split())
+    assert not Path("checkpoints").exists()
 
 
 @pytest.mark.parametrize("name", [name for name, question in PROBES.items() if not question.masks])

@@ -122,14 +122,19 @@ class Question:
         environment = agent.environment
         if not self.masks and legal_actions(environment, environment.reset([0])) is not None:
             raise UsageError(
-                f"{environment.spec.name} says which actions are legal, and {self.command} tries all: ask this agent "
-                "with eval-online, eval-planning or eval-targets"
+                f"{environment.spec.name} says which actions are legal, and {self.command} tries all: ask such agents "
+                "eval-online, eval-planning and eval-targets alone"
             )
 
     def price(self, agent: "Agent", config: ProbeConfig, others: int) -> "Cost":
-        """The cost of asking about a checkpoint, at most."""
+        """The cost of asking about a checkpoint, at most.
+
+        Raises:
+            UsageError: as `ask`, so that a study finds out before it trains.
+        """
         from mzprobe.probes.acting import acting_as
 
+        self._refuse_masks(agent)
         cost: Cost = resolved(self.cost)(acting_as(agent, config.acting), config, others)
         return cost
 
