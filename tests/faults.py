@@ -239,7 +239,7 @@ FAULTS = (
         what="the matrix is transposed: the policy of X in the model of Y",
         file="mzprobe/probes/cross.py",
         old="score_tree(tree, policy,",
-        new="score_tree(PrefixTree(environment, other.network, sample.states.take(chosen)), agent.policy,",
+        new="score_tree(type(tree)(environment, other.network, sample.states.take(chosen)), agent.policy,",
         test="tests/test_cross.py::test_a_cell_is_the_policy_of_y_in_the_model_and_at_the_states_of_x",
     ),
     Fault(

@@ -74,8 +74,8 @@ def test_a_probe_is_asked_in_the_precision_that_is_given(run_cli, monkeypatch):
 
 def test_the_folders_of_a_study(run_cli, monkeypatch):
     seen, module = [], sys.modules["mzprobe.cli.study"]
-    monkeypatch.setattr(module, "carried_out", lambda *_, **given: seen.append(given["lock"]))
-    monkeypatch.setattr(module, "drawn", lambda *given: seen.extend(given[-2:]))
+    monkeypatch.setattr(module, "run_prepared", lambda prepared, *_, **__: seen.append(prepared.lock))
+    monkeypatch.setattr(module, "draw_results", lambda *given: seen.extend(given[-2:]))
     code, _, said = run_cli("study", "cartpole-quick", "--checkpoints", "c", "--analyses", "a", "--figures", "f")
     assert (code, seen) == (0, [Path("c/cartpole-quick"), Path("a"), Path("f")]), said
 
@@ -84,7 +84,7 @@ def test_the_folder_of_a_study_s_dataset_is_in_its_configuration(run_cli, monkey
     def todo(_settings, runs, **_):
         raise UsageError(runs[0].config.dataset.path)
 
-    monkeypatch.setattr("mzprobe.study.todo.study_todo", todo)
+    monkeypatch.setattr("mzprobe.study.prepare.study_todo", todo)
     study = 'preset = "cartpole"\nseeds = [0]\n[dataset]\nstep = 2\n[online]\n[variants.a]\n"dataset.use" = "offline"\n'
     (tmp_path / "two.toml").write_text(study + '"reanalyse.fraction" = 1\n')
     code, _, said = run_cli("study", "two.toml", "--datasets", "d")

@@ -1,4 +1,4 @@
-"""Runs a probe on agents from the command line: the options that all probes share, and what is done with them."""
+"""Runs probes from the command line: the options that all probes share, and how they become a `ProbeRun`."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -30,11 +30,12 @@ from mzprobe.files import NO_AGENT, refuse_absent, there
 from mzprobe.settings import ProbeConfig
 
 if TYPE_CHECKING:
+    from mzprobe.compute import Compute
     from mzprobe.console import PhaseBars
     from mzprobe.probes.runner import ProbeRun
     from mzprobe.sources.core import Source
 
-_LEAST = 1 << 10  # bytes that a probe may hold; whoever gives 10 means something else
+_LEAST = 1 << 10  # bytes that a probe may hold; --memory 10 is meant otherwise
 _FIRST = ("path", "out", "step")  # in the order of --help: these, a probe's own options, the others
 
 
@@ -60,37 +61,67 @@ class ProbeOptions:
 
     def answer(self, question: type[ProbeConfig], settings: dict[str, Any]) -> None:
         """Runs a probe on all agents at the path, with the settings that are given; prints the paths of the tables."""
-        from mzprobe.config import validated, with_overrides
-        from mzprobe.memory import size_of
-
-        acting = [f"acting.{override}" for override in self.acting or []]
-        values = with_overrides(question(), [*(self.overrides or []), *acting]).model_dump()
-        given = {key: value for key, value in settings.items() if value not in (None, [])}
-        config = validated(question, values | given, question.command)
-        path = self.path
-        if path is not None and self.source is None:
-            of_run = self.checkpoints / path
-            path = of_run if not there(path) and there(of_run) else path  # the name of a run, as figures takes it
-            refuse_absent(path, remedy=NO_AGENT)
-        size = None if self.memory is None else size_of(self.memory)
-        if size is not None and size < _LEAST:
-            raise UsageError(f"--memory {self.memory} is less than 1 KiB: give one such as --memory 512MiB")
+        config = self._config(question, settings)
+        path = self._given_path()
+        size = self._memory()
         check_device(self.device)
         # What is mistyped is refused before what takes seconds to import.
         from mzprobe.checkpoints import newest_run
         from mzprobe.compute import MEMORY, Compute
         from mzprobe.console import compiling, console
         from mzprobe.locks import tidy
+
+        if path is None:
+            path = newest_run(self.checkpoints)
+            console.print(f"run {path.name}, the newest under {self.checkpoints}")
+        compute = Compute(device=self.device, precision=self.precision, memory=size or MEMORY)
+        runs = self._runs(path, config, compute)
+        _refuse_copies(runs)
+        with compiling():
+            is_needed = _print_plan(runs, self.processes)
+            if self.dry_run:
+                return
+            if is_needed:
+                _run_all(runs, self.processes)
+        for run in runs:
+            tidy(run.path())
+            console.print(f"{run.path()}")
+
+    def _config(self, question: type[ProbeConfig], settings: dict[str, Any]) -> ProbeConfig:
+        """The question's settings: its defaults, then --set and --acting, then its own options."""
+        from mzprobe.config import validated, with_overrides
+
+        acting = [f"acting.{override}" for override in self.acting or []]
+        values = with_overrides(question(), [*(self.overrides or []), *acting]).model_dump()
+        given = {key: value for key, value in settings.items() if value not in (None, [])}
+        return validated(question, values | given, question.command)
+
+    def _given_path(self) -> Path | None:
+        """The path that is given; the name of a run stands for its folder of checkpoints, as for `mzprobe figures`."""
+        path = self.path
+        if path is None or self.source is not None:
+            return path
+        of_run = self.checkpoints / path
+        path = of_run if not there(path) and there(of_run) else path
+        refuse_absent(path, remedy=NO_AGENT)
+        return path
+
+    def _memory(self) -> int | None:
+        """Bytes that the probe may hold; None if that is not given."""
+        from mzprobe.memory import size_of
+
+        size = None if self.memory is None else size_of(self.memory)
+        if size is not None and size < _LEAST:
+            raise UsageError(f"--memory {self.memory} is less than 1 KiB: give one such as --memory 512MiB")
+        return size
+
+    def _runs(self, path: Path, config: ProbeConfig, compute: "Compute") -> "list[ProbeRun]":
+        """The probe of each agent at a path; introduces agents of other code."""
         from mzprobe.probes.registry import PROBES
         from mzprobe.probes.runner import ProbeRun
         from mzprobe.sources import find_source
         from mzprobe.sources.own import Own
 
-        compute = Compute(device=self.device, precision=self.precision, memory=size or MEMORY)
-        probe = PROBES[question.question]
-        if path is None:
-            path = newest_run(self.checkpoints)
-            console.print(f"run {path.name}, the newest under {self.checkpoints}")
         source = find_source(path, source=self.source, given=self.agent or (), allow=self.allow or ())
         steps = tuple(self.step or ())
         if isinstance(source, Own) and source.is_checkpoint(path):
@@ -98,9 +129,9 @@ class ProbeOptions:
         agents = source.agents(path)
         if source.name != "own":
             _introduce(source, agents[0])
-        runs = [
+        return [
             ProbeRun(
-                probe=probe,
+                probe=PROBES[config.question],
                 agent=agent,
                 config=config,
                 analyses=self.out,
@@ -113,16 +144,6 @@ class ProbeOptions:
             )
             for agent in agents
         ]
-        _refuse_copies(runs)
-        with compiling():
-            is_needed = _announced(runs, self.processes)
-            if self.dry_run:
-                return
-            if is_needed:
-                _run_all(runs, self.processes)
-        for run in runs:
-            tidy(run.path())
-            console.print(f"{run.path()}")
 
 
 def _of_checkpoint(path: Path, steps: tuple[int, ...]) -> tuple[Path, tuple[int, ...]]:
@@ -184,8 +205,8 @@ def command_of(question: type[ProbeConfig], its: list[inspect.Parameter]) -> Cal
     return command
 
 
-def _announced(runs: "Sequence[ProbeRun]", processes: int) -> bool:
-    """Says what there is to do, and returns whether there is anything."""
+def _print_plan(runs: "Sequence[ProbeRun]", processes: int) -> bool:
+    """Prints what there is to do and how long it takes; returns whether there is anything."""
     from mzprobe.console import duration, errors
     from mzprobe.probes.cost import Cost, seconds
     from mzprobe.probes.runner import lost_steps, remaining_cost

@@ -2,10 +2,8 @@
 
 import platform
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from mzprobe.execution.core import Executor, Needs, Task
     from mzprobe.settings import StudyConfig, StudyRun
     from mzprobe.study.plan import Prices
-    from mzprobe.study.todo import AgentToDo
+    from mzprobe.study.prepare import Prepared
 
 
 def study(
@@ -83,98 +81,43 @@ def study(
     # What is mistyped is refused before what takes seconds to import.
     from mzprobe.compute import Compute
     from mzprobe.console import compiling, errors
-    from mzprobe.study import refusal
-    from mzprobe.study.dataset import DatasetTask
-    from mzprobe.study.plan import Prices, refuse_missing_steps
-    from mzprobe.study.strays import strays
-    from mzprobe.study.tasks import Recipe, study_tasks
-    from mzprobe.study.todo import study_todo
+    from mzprobe.study.prepare import prepare
+    from mzprobe.study.tasks import Recipe
 
-    for one in runs:
-        refuse_missing_steps(settings, one.config)
     compute = Compute(device="cpu" if device == "cpu" else "cuda", precision=precision)  # a process sees one card
-    run, command = Path(name).stem, recorded(name, device, precision, allow)
+    command = command_of_study(name, device, precision, allow)
     recipe = Recipe(checkpoints=checkpoints, analyses=analyses, command=command, compute=compute, overwrite=overwrite)
-    dataset = None
-    if settings.dataset:
-        dataset = DatasetTask(
-            study=run,
-            settings=settings.dataset,
-            config=config,
-            datasets=datasets,
-            checkpoints=checkpoints,
-            analyses=analyses,
-            command=command,
-        )
-    others = dataset.others() if dataset else {}
-    todo_now = partial(study_todo, settings, runs, checkpoints=checkpoints, analyses=analyses, compute=compute)
-    todo = todo_now(renewed=bool(others))
-    beside = dict(strays(todo))
-    apart = {path: why for path, why in beside.items() if why}
-    refused = refusal(todo, dataset=others, overwrite=overwrite, apart=apart)
+    here = compute if executor == "local" else Compute()  # a cluster's cards are not here
+    prepared = prepare(Path(name).stem, settings, runs, config=config, recipe=recipe, datasets=datasets, priced_on=here)
+    refused = prepared.refused
     if refused and not dry_run:
         raise UsageError(refused)
-    doer = chosen(executor, processes, device)
-    total, most = doer.total(), doer.most()
-    here = compute if executor == "local" else Compute()  # a cluster's cards are not here
-    prices = Prices(todo, compute=here, dataset=dataset)
+    doer = make_executor(executor, processes, device)
     with compiling():
-        announced(settings, runs, prices)
-        for path in [path for path, why in beside.items() if not why]:
-            errors.print(f"note: figures and claims include {path}, of a seed that the study does not have")
-        workers = max(1, min(total.cores // len(todo), most.cores))
-        of_use = None if dataset and dataset.recorded and all(agent.trained for agent in todo) else dataset
-        tasks = study_tasks(todo, replace(recipe, workers=workers), dataset=of_use, seconds=prices.by_probe())
-        needed = announced_in_all(tasks, prices, total)
+        print_plan(prepared)
+        tasks = prepared.tasks(doer)
+        needed = print_total_time(tasks, prepared.prices, doer.total())
     if dry_run:
         if refused:
             errors.print(f"warning: {refused}")
         return
-    carried_out(
-        Prepared(
-            todo=todo,
-            tasks=tasks,
-            others=others,
-            records=dataset is not None,
-            overwrite=overwrite,
-            seconds=prices.by_task(),
-            needed=needed,
-        ),
-        doer,
-        lock=checkpoints / run,
-        todo_now=todo_now,
-    )
-    asked = {table.path.parent.name for agent in todo for table in agent.tables}
-    drawn(name, settings, runs, asked, analyses, out)
+    run_prepared(prepared, tasks, doer, needed=needed)
+    asked = {table.path.parent.name for agent in prepared.todo for table in agent.tables}
+    draw_results(name, settings, runs, asked, analyses, out)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A study whose plan is made."""
-
-    todo: "Sequence[AgentToDo]"
-    tasks: "Sequence[Task]"
-    others: Mapping[Path, str]  # folders where its dataset goes and another lies, with why
-    records: bool  # whether it records a dataset
-    overwrite: bool
-    seconds: Mapping[str, float]  # that each task takes, about
-    needed: float  # seconds that all of them take
-
-
-def carried_out(
-    prepared: Prepared, doer: "Executor", *, lock: Path, todo_now: "Callable[..., Sequence[AgentToDo]]"
-) -> None:
-    """Does a study, one command at a time.
+def run_prepared(prepared: "Prepared", tasks: "Sequence[Task]", doer: "Executor", *, needed: float) -> None:
+    """Runs the tasks of a study, behind its lock and with bars.
 
     Args:
         prepared: the study.
-        doer: of its tasks.
-        lock: what is held meanwhile.
-        todo_now: gives what there is to do as it is when it is called.
+        tasks: of it that are not done.
+        doer: their executor.
+        needed: seconds that all of them take, about.
 
     Raises:
-        UsageError: if another command has changed it since it was planned, or its dataset came out as another one than
-            its agents have learned from.
+        UsageError: if another command has changed the study since it was prepared, or its dataset came out as another
+            one than its agents have learned from.
         MzprobeError: as `run_study`.
     """
     from mzprobe.cli.bars import TaskBars
@@ -184,38 +127,39 @@ def carried_out(
     def interrupt() -> None:
         raise Interrupted("stopped")
 
-    bars = TaskBars(prepared.seconds, in_all=prepared.needed)
-    with bars if prepared.tasks else nullcontext(), stopping(interrupt), held(lock, wait=awaited(doer, lock)):
-        if prepared.overwrite:  # which puts agents aside, and must not do so with what another command has just made
-            now = todo_now(renewed=bool(prepared.others))
+    lock, overwrite = prepared.lock, prepared.recipe.overwrite
+    bars = TaskBars(prepared.prices.by_task(), in_all=needed)
+    with bars if tasks else nullcontext(), stopping(interrupt), held(lock, wait=lock_timeout(doer, lock)):
+        if overwrite:  # which puts agents aside, and must not do so with what another command has just made
+            now = prepared.look_again(renewed=bool(prepared.others))
             if [(one.other, one.step, one.trained) for one in now] != [
                 (one.other, one.step, one.trained) for one in prepared.todo
             ]:
                 raise UsageError(f"another command has changed {lock} meanwhile: run the same command again")
         run_study(
             prepared.todo,
-            prepared.tasks,
+            tasks,
             executor=doer,
             dataset=prepared.others,
-            overwrite=prepared.overwrite,
+            overwrite=overwrite,
             on_report=bars.show,
             on_state=bars.change,
         )
-    if prepared.records:
-        refused = refusal(todo_now(), overwrite=False)
+    if prepared.dataset:
+        refused = refusal(prepared.look_again(), overwrite=False)
         if refused:
             raise UsageError(refused)
 
 
-def awaited(doer: "Executor", lock: Path) -> float:
-    """Seconds to wait for a lock: that of a node which is lost is let go only when its file server has noticed."""
+def lock_timeout(doer: "Executor", lock: Path) -> float:
+    """Seconds to wait for a lock: that of a lost node is released only when its file server has noticed."""
     from mzprobe.execution.on_ray import LOST, OnRay
 
     holding = holder(lock) if isinstance(doer, OnRay) else None
     return LOST if holding is not None and holding.host != platform.node() else 0.0
 
 
-def drawn(
+def draw_results(
     name: str, settings: "StudyConfig", runs: "Sequence[StudyRun]", asked: set[str], analyses: Path, out: Path
 ) -> None:
     """Draws what a study's tables show; for a study without variants, judges the claims too.
@@ -245,17 +189,18 @@ def drawn(
             judge(run, analyses, out)
 
 
-def recorded(name: str, device: str, precision: str, allow: list[str] | None) -> str:
-    """The command as its outputs record it, without options that change no byte."""
+def command_of_study(name: str, device: str, precision: str, allow: list[str] | None) -> str:
+    """The command as the study's outputs record it, without options that change no byte."""
     return shlex.join(["mzprobe", "study", portable(name), *placed(device, precision), *allowed(allow)])
 
 
-def announced(study: "StudyConfig", runs: "Sequence[StudyRun]", prices: "Prices") -> None:
-    """Says what of a study is done and what there is to do, and how long that takes."""
+def print_plan(prepared: "Prepared") -> None:
+    """Prints what of a study is done, what there is to do, and how long each part takes."""
     from mzprobe.console import duration, errors
     from mzprobe.study.plan import horizons_apart, training_planned
 
-    note = horizons_apart(study, runs)
+    study, prices = prepared.settings, prepared.prices
+    note = horizons_apart(study, prepared.runs)
     if note:
         errors.print(note)
     if study.dataset:
@@ -264,19 +209,22 @@ def announced(study: "StudyConfig", runs: "Sequence[StudyRun]", prices: "Prices"
         errors.print(
             f"dataset: {study.dataset.episodes:,} episodes of an agent of {study.dataset.step:,} training steps{about}"
         )
-    training = sum(map(prices.training, prices.todo))
+    training = sum(map(prices.training, prepared.todo))
     about = f"; about {duration(training)} on one core" if training else ""
-    errors.print(f"train: {training_planned(study, prices.todo)}{about}")
+    errors.print(f"train: {training_planned(study, prepared.todo)}{about}")
     for one in prices.planned():
         if not one.left:
             errors.print(f"{one.name}: done, {one.done} checkpoints")
             continue
         done = f"{one.done} checkpoints done, {one.left} to do" if one.done else f"{one.left} checkpoints"
         errors.print(f"{one.name}: {done}, at most {one.cost}; about {duration(one.seconds)} on one core")
+    for path, why in prepared.beside.items():
+        if not why:
+            errors.print(f"note: figures and claims include {path}, of a seed that the study does not have")
 
 
-def announced_in_all(tasks: "Sequence[Task]", prices: "Prices", total: "Needs") -> float:
-    """Says how long all of it takes; returns the seconds."""
+def print_total_time(tasks: "Sequence[Task]", prices: "Prices", total: "Needs") -> float:
+    """Prints how long all tasks take; returns the seconds."""
     from mzprobe.console import duration, errors
     from mzprobe.study.plan import in_all
 
@@ -291,8 +239,8 @@ def announced_in_all(tasks: "Sequence[Task]", prices: "Prices", total: "Needs") 
     return seconds
 
 
-def chosen(executor: str, processes: int | None, device: str) -> "Executor":
-    """The executor that does the tasks."""
+def make_executor(executor: str, processes: int | None, device: str) -> "Executor":
+    """Makes the executor that runs the tasks."""
     from mzprobe.execution.local import Local
     from mzprobe.execution.on_ray import OnRay
 

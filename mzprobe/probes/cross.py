@@ -22,7 +22,7 @@ from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.horizon import UNITS as HORIZON_UNITS
 from mzprobe.probes.horizon import cost_of_horizon, sample_size, score_tree
-from mzprobe.probes.prefixes import PrefixTree, portions
+from mzprobe.probes.prefixes import trees_over
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, draw_states, largest_horizon
 from mzprobe.settings import CrossConfig
@@ -66,13 +66,19 @@ def measure_cross(
     with agent.compute.limited():
         sample, generator = draw_states(agent, config)
         uniforms = None if sequences is None else generator.random((config.states, sequences, h))
-        parts = portions(config.states, A**h if sequences is None else sequences * len(others), agent.sequences_at_once)
-        for done, chosen in enumerate(parts):
-            tree = PrefixTree(environment, agent.network, sample.states.take(chosen), compute=agent.compute)
-            draws = None if uniforms is None else uniforms[chosen]
+        trees = trees_over(
+            environment,
+            agent.network,
+            sample.states,
+            widest=A**h if sequences is None else sequences * len(others),
+            batch_size=agent.sequences_at_once,
+            uniforms=uniforms,
+            compute=agent.compute,
+        )
+        for chosen, tree, draws in trees:
             here = sample.states.take(chosen)
             for column, other in enumerate(others):
-                on_progress((done + column / len(others)) / len(parts))
+                on_progress((chosen[0] + column / len(others) * len(chosen)) / config.states)
                 distances = _distances(agent.policy, other.policy, here)
                 for T, policy in _at_temperatures(other.policy):
                     rows = score_tree(tree, policy, sample, chosen, horizon=h, uniforms=draws)

@@ -29,7 +29,7 @@ from mzprobe.probes.cost import Cost
 from mzprobe.probes.exact import greedy_regret, proper_errors, proper_errors_of_all_policies
 from mzprobe.probes.horizon import ERROR_UNITS, error_columns, sample_size
 from mzprobe.probes.model_tables import TooManyLatentsError, along_real_states, tables_of_network
-from mzprobe.probes.prefixes import Level, PrefixTree, portions, walk
+from mzprobe.probes.prefixes import Level, PrefixTree, trees_over, walk
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, largest_horizon, probe_generator
 from mzprobe.settings import EquivalenceConfig
@@ -81,18 +81,25 @@ def measure_equivalence(
         sample, generator = _states(agent, config)
         S = len(sample.states)
         uniforms = None if m is None else generator.random((S, m, largest))
-        for chosen in portions(S, A**largest if m is None else m, agent.sequences_at_once):
+        trees = trees_over(
+            environment,
+            agent.network,
+            sample.states,
+            widest=A**largest if m is None else m,
+            batch_size=agent.sequences_at_once,
+            uniforms=uniforms,
+            compute=agent.compute,
+        )
+        for chosen, tree, draws in trees:
             on_progress(chosen[0] / S)
-            tree = PrefixTree(environment, agent.network, sample.states.take(chosen), compute=agent.compute)
-            draws = None if uniforms is None else uniforms[chosen]
-            levels = list(walk(tree, agent.policy, len(chosen), horizon=largest, uniforms=draws))
+            levels = list(walk(tree, agent.policy, horizon=largest, uniforms=draws))
             predicted = _head(tree.engine, tree.latents)
             observations = environment.observe(tree.states)
             for other in others:
                 # The same calls as for the model's latents, so that equal latents cancel exactly.
                 gap = predicted - np.where(tree.terminal, 0.0, real_values(other, observations))
                 for k, level in enumerate(levels):
-                    rows = _rows(tree, level, gap, len(chosen), m, gamma=environment.spec.gamma, k=k)
+                    rows = _rows(tree, level, gap, m, gamma=environment.spec.gamma, k=k)
                     frames.append(rows.assign(state=chosen, value_step=or_missing(other.origin.training_step)))
         exact = exact_columns(agent)
     frame = pd.concat(frames).sort_values(["value_step", "state", "k"], ignore_index=True)
@@ -139,16 +146,16 @@ def exact_columns(agent: Agent) -> dict[str, Float64 | None]:
     return found
 
 
-def _rows(tree: PrefixTree, level: Level, gap: Float64, S: int, m: int | None, *, gamma: float, k: int) -> pd.DataFrame:
+def _rows(tree: PrefixTree, level: Level, gap: Float64, m: int | None, *, gamma: float, k: int) -> pd.DataFrame:
     """Rows of S states at order k."""
     rewards = tree.predicted[level.nodes] - tree.value[level.nodes]
     bootstrap = gamma**k * gap[level.nodes]
     return pd.DataFrame(
         {
             "k": k,
-            "reward_part": level.expect(tree, rewards, S),
-            "bootstrap_part": level.expect(tree, bootstrap, S),
-            **error_columns(tree, level, rewards + bootstrap, S, m),
+            "reward_part": level.expect(rewards),
+            "bootstrap_part": level.expect(bootstrap),
+            **error_columns(level, rewards + bootstrap, m),
         }
     )
 

@@ -23,7 +23,7 @@ from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes import cost
 from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
-from mzprobe.probes.prefixes import SEQUENCES, Level, PrefixTree, portions, walk
+from mzprobe.probes.prefixes import SEQUENCES, Level, PrefixTree, refuse_too_many, trees_over, walk
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, largest_horizon
 from mzprobe.settings import HorizonConfig
@@ -140,10 +140,10 @@ def score_horizon(
             are no more of them than samples.
         compute: how the network runs.
         batch_size: sequences held at a time; no number depends on it.
-        on_progress: told the share that is done.
+        on_progress: called with the share that is done.
 
     Returns:
-        One row a state and horizon, ordered so.
+        One row per state and horizon, in this order.
 
     Raises:
         UsageError: if one state's sequences alone are more than fit.
@@ -155,13 +155,13 @@ def score_horizon(
             f"at least 1 state, 1 step and 2 sampled sequences are needed, not {S}, {horizon} and {sequences}"
         )
     widest = A**horizon if sequences is None else min(A**horizon, sequences)
-    parts = portions(S, widest, batch_size)
+    refuse_too_many(widest)
     uniforms = None if sequences is None else generator.random((S, sequences, horizon))
     frames = []
-    for chosen in parts:
+    for chosen, tree, draws in trees_over(
+        environment, network, sample.states, widest=widest, batch_size=batch_size, uniforms=uniforms, compute=compute
+    ):
         on_progress(chosen[0] / S)
-        tree = PrefixTree(environment, network, sample.states.take(chosen), compute=compute)
-        draws = None if uniforms is None else uniforms[chosen]
         frames.append(score_tree(tree, policy, sample, chosen, horizon=horizon, uniforms=draws, exact_to=exact_to))
     rows = pd.concat(frames, ignore_index=True)
     return rows.sort_values(["state", "h"], ignore_index=True)
@@ -202,14 +202,14 @@ def score_tree(
         uniforms: `[len(chosen), m, horizon]` numbers in [0, 1) that draw m sequences; None enumerates all.
         exact_to: as in `score_horizon`.
     """
-    S, A, frames = len(chosen), tree.child.shape[1], []
+    A, frames = tree.child.shape[1], []
     m = None if uniforms is None else uniforms.shape[1]
     exact = longest_exact(A, horizon, m) if exact_to is None or m is None else exact_to
-    levels = list(enumerate(walk(tree, policy, S, horizon=exact)))[1:]
+    levels = list(enumerate(walk(tree, policy, horizon=exact)))[1:]
     if exact < horizon:
-        levels += list(enumerate(walk(tree, policy, S, horizon=horizon, uniforms=uniforms)))[exact + 1 :]
+        levels += list(enumerate(walk(tree, policy, horizon=horizon, uniforms=uniforms)))[exact + 1 :]
     for h, level in levels:
-        rows = _summarise(tree, level, S, None if h <= exact else m)
+        rows = _summarise(tree, level, None if h <= exact else m)
         frames.append(
             rows.assign(state=chosen, episode=sample.episode[chosen], time=sample.time[chosen], h=h)[
                 [name for name in UNITS if name not in AGENT_UNITS]
@@ -218,57 +218,55 @@ def score_tree(
     return pd.concat(frames, ignore_index=True)
 
 
-def _summarise(tree: PrefixTree, level: Level, S: int, sequences: int | None) -> pd.DataFrame:
+def _summarise(tree: PrefixTree, level: Level, sequences: int | None) -> pd.DataFrame:
     """Expectations over sequences for each state."""
     nodes = level.nodes
     value, predicted = tree.value[nodes], tree.predicted[nodes]
     alive = (~tree.terminal[nodes]).astype(np.float64)
     return pd.DataFrame(
         {
-            "value": level.expect(tree, value, S),
-            "predicted_value": level.expect(tree, predicted, S),
-            **error_columns(tree, level, predicted - value, S, sequences),
-            "alive_error": np.abs(level.expect(tree, value - tree.alive_predicted[nodes], S)),
-            "alive_probability": level.expect(tree, alive, S),
-            "step_reward": level.expect(tree, tree.reward[nodes], S),
-            **_step_columns(tree, level, S, sequences),
-            "end_within": np.bincount(tree.root[nodes], weights=tree.terminal[nodes], minlength=S) > 0,
+            "value": level.expect(value),
+            "predicted_value": level.expect(predicted),
+            **error_columns(level, predicted - value, sequences),
+            "alive_error": np.abs(level.expect(value - tree.alive_predicted[nodes])),
+            "alive_probability": level.expect(alive),
+            "step_reward": level.expect(tree.reward[nodes]),
+            **_step_columns(tree, level, sequences),
+            "end_within": np.bincount(level.root, weights=tree.terminal[nodes], minlength=level.S) > 0,
         }
     )
 
 
-def _step_columns(tree: PrefixTree, level: Level, S: int, sequences: int | None) -> dict[str, Float64]:
+def _step_columns(tree: PrefixTree, level: Level, sequences: int | None) -> dict[str, Float64]:
     """Signed errors of the last step alone, unrolled and re-grounded, and their standard errors."""
     columns = {}
     for name, predicted in (("step", tree.predicted_reward), ("grounded", tree.grounded_reward)):
         errors = predicted[level.nodes] - tree.reward[level.nodes]
-        mean = level.expect(tree, errors, S)
+        mean = level.expect(errors)
         columns[f"{name}_signed_error"] = mean
-        columns[f"{name}_standard_error"] = _standard_error(tree, level, errors, mean, sequences)
+        columns[f"{name}_standard_error"] = _standard_error(level, errors, mean, sequences)
     return columns
 
 
-def _standard_error(tree: PrefixTree, level: Level, errors: Float64, mean: Float64, sequences: int | None) -> Float64:
+def _standard_error(level: Level, errors: Float64, mean: Float64, sequences: int | None) -> Float64:
     """Of the mean of a state's m sampled errors; exactly 0 where all are the same, or where no sequence is missing."""
     if sequences is None or sequences < 2:
         return np.zeros(mean.size)
-    roots = tree.root[level.nodes]
     low, high = np.full(mean.size, np.inf), np.full(mean.size, -np.inf)
-    np.minimum.at(low, roots, errors)
-    np.maximum.at(high, roots, errors)
-    variance = np.where(high > low, level.expect(tree, (errors - mean[roots]) ** 2, mean.size), 0.0)
+    np.minimum.at(low, level.root, errors)
+    np.maximum.at(high, level.root, errors)
+    variance = np.where(high > low, level.expect((errors - mean[level.root]) ** 2), 0.0)
     return np.sqrt(variance / (sequences - 1))
 
 
-def error_columns(
-    tree: PrefixTree, level: Level, errors: Float64, S: int, sequences: int | None
-) -> dict[str, NDArray[Any]]:
+def error_columns(level: Level, errors: Float64, sequences: int | None) -> dict[str, NDArray[Any]]:
     """`ERROR_UNITS` of each of S states from the signed errors `[M]` of a level's prefixes, m sampled ones or all."""
-    mean, magnitude = level.expect(tree, errors, S), level.expect(tree, np.abs(errors), S)
-    standard_error, reach = _standard_error(tree, level, errors, mean, sequences), np.zeros(S)
+    S = level.S
+    mean, magnitude = level.expect(errors), level.expect(np.abs(errors))
+    standard_error, reach = _standard_error(level, errors, mean, sequences), np.zeros(S)
     if sequences is not None and sequences > 1:
         reach = stdtrit(sequences - 1, 0.975) * standard_error
-    counted = np.bincount(tree.root[level.nodes], minlength=S)
+    counted = np.bincount(level.root, minlength=S)
     return {
         "error": np.abs(mean),
         "sequence_error": magnitude,

@@ -146,7 +146,7 @@ class _Inspected:
         self.trees = {model: self._searched(model, config, states) for model in agent.models}
         length = sequence_length(agent, config)
         policy = agent.policy
-        ends, weight = walk_all(self.prefixes, lambda at: policy.distribution(at)[None], len(states), length=length)
+        ends, weight = walk_all(self.prefixes, lambda at: policy.distribution(at)[None], length=length)
         self.sequences = [list(self._sequences(ends[i], weight[0, i], length)) for i in range(len(states))]
         self.observations = environment.observe(states)
         pictures = pictures_of(environment, states)

@@ -1,8 +1,8 @@
 """Action sequences from sampled states, laid out as a tree of prefixes along the *real* states.
 
 Truth and model are scored on the same tree, so that a perfect model scores exactly 0. A node is one prefix: the real
-state at its end, the latent at its end, and the discounted rewards of both on the way. The tree grows where somebody
-walks, and keeps what it has, so that several policies walked over it share its truth.
+state at its end, the latent at its end, and the discounted rewards of both on the way. The tree grows where a policy is
+walked and keeps its nodes, so that several policies share the same truth.
 """
 
 import math
@@ -31,13 +31,13 @@ LARGEST = 1 << 22  # sequences of one state that are still tried
 
 
 class PrefixTree:
-    """Prefixes from S states; nodes 0 .. S - 1 are the states themselves.
+    """Prefixes of action sequences from S states; nodes 0 .. S - 1 are the states themselves.
 
     Args:
         environment: the truth.
         network: the model.
         states: S real states.
-        compute: how it runs.
+        compute: how the network runs.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PrefixTree:
     ) -> None:
         self.environment = environment
         self.engine = engine_for(network, compute)
-        S = len(states)
+        S = self.S = len(states)
         self.states = states
         self.latents = self.engine.represent(environment.observe(states))
         self.root = np.arange(S)  # [M], which state a prefix starts from
@@ -103,82 +103,118 @@ class PrefixTree:
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """A policy's prefixes of one length."""
+    """A policy's prefixes of one length, from S states."""
 
+    S: int
     nodes: Int64  # [M], of the tree
-    weight: Float64  # [M], probability given the state it starts from (or share of its samples)
-    policy: Float64  # [M, A], pi at the real state; of the last level, of no meaning
+    root: Int64  # [M], index of the state that a prefix starts from
+    weight: Float64  # [M], probability of a prefix given that state, or its share of the state's samples
+    policy: Float64  # [M, A], pi at the real state; not set at the last level
 
-    def expect(self, tree: PrefixTree, numbers: Float64, S: int) -> Float64:
-        """Expectation of numbers `[M]` of the prefixes, `[S]`."""
+    def expect(self, numbers: Float64) -> Float64:
+        """Expectation of numbers `[M]` over each state's prefixes, `[S]`."""
         weighted = self.weight * numbers
-        return np.asarray(np.bincount(tree.root[self.nodes], weights=weighted, minlength=S), dtype=np.float64)
+        return np.asarray(np.bincount(self.root, weights=weighted, minlength=self.S), dtype=np.float64)
 
 
-def first_level(tree: PrefixTree, policy: Policy, S: int) -> Level:
-    """The S states."""
-    return Level(nodes=np.arange(S), weight=np.ones(S), policy=policy.distribution(tree.states.take(np.arange(S))))
+def _first_level(tree: PrefixTree, policy: Policy) -> Level:
+    """The states themselves, as prefixes of length 0."""
+    roots = np.arange(tree.S)
+    return Level(
+        S=tree.S, nodes=roots, root=roots, weight=np.ones(tree.S), policy=policy.distribution(tree.states.take(roots))
+    )
 
 
-def next_level(
-    tree: PrefixTree, policy: Policy, level: Level, parents: Int64, actions: Int64, weight: Float64, *, last: bool
+def _next_level(
+    tree: PrefixTree, policy: Policy, level: Level, *, parents: Int64, actions: Int64, weight: Float64, last: bool
 ) -> Level:
-    """The prefixes one longer: child i takes `actions[i]` after prefix `parents[i]` of the level."""
+    """The prefixes that are one action longer: child i takes `actions[i]` after prefix `parents[i]` of the level."""
     nodes = tree.follow(level.nodes[parents], actions)
     pi = level.policy[parents]
     # A state that had ended before is the same state, with the same policy.
     moved = np.flatnonzero(~tree.terminal[level.nodes[parents]])
     if not last and len(moved):
         pi[moved] = policy.distribution(tree.states.take(nodes[moved]))
-    return Level(nodes=nodes, weight=weight, policy=pi)
+    return Level(S=level.S, nodes=nodes, root=level.root[parents], weight=weight, policy=pi)
 
 
-def every_action(level: Level) -> tuple[Int64, Int64, Float64]:
-    """Parents, actions and weights of all prefixes one longer that have a probability."""
+def _every_action(level: Level) -> tuple[Int64, Int64, Float64]:
+    """Parents, actions and weights of all prefixes that are one action longer and have a probability above 0."""
     parents, actions = np.nonzero(level.policy > 0)
     return parents, actions, level.weight[parents] * level.policy[parents, actions]
 
 
-def walk(tree: PrefixTree, policy: Policy, S: int, *, horizon: int, uniforms: Float64 | None = None) -> Iterator[Level]:
-    """A policy's prefixes of the lengths 0, 1 .. horizon.
+def trees_over(
+    environment: Environment,
+    network: MuZeroNetwork,
+    states: Any,
+    *,
+    widest: int,
+    batch_size: int,
+    uniforms: Float64 | None = None,
+    compute: Compute | None = None,
+) -> Iterator[tuple[Int64, PrefixTree, Float64 | None]]:
+    """Prefix trees over portions of S states, one at a time, so that few enough sequences are held.
 
     Args:
-        tree: over S states, grown where it has to be.
-        policy: in the real environment.
-        S: states.
-        horizon: length of the last level.
-        uniforms: `[S, m, horizon]` numbers in [0, 1) that draw m sequences a state; None takes all.
+        environment: the truth.
+        network: the model.
+        states: S real states.
+        widest: sequences that a state has at most.
+        batch_size: sequences held at a time.
+        uniforms: `[S, m, horizon]` numbers that draw sequences; None where all are enumerated.
+        compute: how the network runs.
+
+    Yields:
+        The indices of a portion's states, the tree over them, and their part of `uniforms`.
+
+    Raises:
+        UsageError: if the sequences of one state alone are too many.
     """
-    level = first_level(tree, policy, S)
+    for chosen in portions(len(states), widest, batch_size):
+        tree = PrefixTree(environment, network, states.take(chosen), compute=compute)
+        yield chosen, tree, None if uniforms is None else uniforms[chosen]
+
+
+def walk(tree: PrefixTree, policy: Policy, *, horizon: int, uniforms: Float64 | None = None) -> Iterator[Level]:
+    """Yields a policy's prefixes of the lengths 0, 1 .. horizon.
+
+    Args:
+        tree: over S states; it is grown where prefixes are new.
+        policy: in the real environment.
+        horizon: length of the last level.
+        uniforms: `[S, m, horizon]` numbers in [0, 1) that draw m sequences per state; None takes all sequences.
+    """
+    level = _first_level(tree, policy)
     yield level
-    # Where each sampled sequence stands: a prefix of the current level.
-    at = None if uniforms is None else np.repeat(np.arange(S), uniforms.shape[1])
+    # The prefix of the current level that each sampled sequence has reached.
+    at = None if uniforms is None else np.repeat(np.arange(tree.S), uniforms.shape[1])
     for h in range(1, horizon + 1):
         if uniforms is None or at is None:
-            parents, actions, weight = every_action(level)
+            parents, actions, weight = _every_action(level)
         else:
             taken = actions_from_uniforms(level.policy[at], uniforms[:, :, h - 1].ravel())
             A = level.policy.shape[1]
             edges, at, counts = np.unique(at * A + taken, return_inverse=True, return_counts=True)
             parents, actions = np.divmod(edges, A)
             weight = counts / uniforms.shape[1]
-        level = next_level(tree, policy, level, parents, actions, weight, last=h == horizon)
+        level = _next_level(tree, policy, level, parents=parents, actions=actions, weight=weight, last=h == horizon)
         yield level
 
 
-def walk_all(tree: PrefixTree, policies: Callable[[Any], Float64], S: int, *, length: int) -> tuple[Int64, Float64]:
-    """All A^length sequences, likely or not, with their probabilities under several policies.
+def walk_all(tree: PrefixTree, policies: Callable[[Any], Float64], *, length: int) -> tuple[Int64, Float64]:
+    """Walks all A^length sequences, likely or not, with their probabilities under several policies.
 
     Args:
-        tree: over S states, grown where it has to be.
+        tree: over S states; it is grown where prefixes are new.
         policies: V policies in the real environment, states -> `[V, B, A]`.
-        S: states.
         length: of the sequences.
 
     Returns:
         The prefixes `[S, A^length]`, in lexicographic order, and their probabilities `[V, S, A^length]`.
     """
-    nodes, pi = np.arange(S), policies(tree.states.take(np.arange(S)))
+    S, nodes = tree.S, np.arange(tree.S)
+    pi = policies(tree.states.take(nodes))
     V, _, A = pi.shape
     weight = np.ones((V, S))
     for h in range(1, length + 1):
@@ -193,7 +229,7 @@ def walk_all(tree: PrefixTree, policies: Callable[[Any], Float64], S: int, *, le
 
 
 def portions(S: int, widest: int, batch_size: int) -> list[Int64]:
-    """Parts of S states of which each has up to `widest` sequences, so that few enough are held at a time.
+    """Splits S states with up to `widest` sequences each into portions of at most `batch_size` sequences, if it can be.
 
     Raises:
         UsageError: if those of one state alone are too many.

@@ -20,7 +20,7 @@ from mzprobe.networks import MuZeroNetwork
 from mzprobe.probes import cost
 from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
-from mzprobe.probes.prefixes import SEQUENCES, PrefixTree, portions, walk_all
+from mzprobe.probes.prefixes import SEQUENCES, PrefixTree, trees_over, walk_all
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states
 from mzprobe.settings import SequencesConfig
@@ -122,10 +122,11 @@ def score_sequences(
     """
     S, A = len(sample.states), environment.spec.num_actions
     frames = []
-    for chosen in portions(S, A**length, batch_size):
+    for chosen, tree, _ in trees_over(
+        environment, network, sample.states, widest=A**length, batch_size=batch_size, compute=compute
+    ):
         on_progress(chosen[0] / S)
-        tree = PrefixTree(environment, network, sample.states.take(chosen), compute=compute)
-        nodes, probabilities = walk_all(tree, policies, len(chosen), length=length)
+        nodes, probabilities = walk_all(tree, policies, length=length)
         frames.append(_rows(tree, nodes, probabilities, sample.take(chosen), first=int(chosen[0])))
     rows = pd.concat(frames, ignore_index=True)
     of_states = rows.loc[rows["sequence"] == 0, [f"state_rho{way}" for way in WAYS]].mean()
@@ -195,9 +196,8 @@ def affine_residual(value: Float64, predicted: Float64) -> Float64:
 
 def _cost(agent: Agent, config: SequencesConfig, _: int) -> Cost:
     nodes, edges = cost.prefixes(config.states, agent.environment.spec.num_actions, config.length, None)
-    tree = cost.tree(config.states, nodes, edges) + Cost(
-        model_steps=nodes
-    )  # the policy network is asked where it searches
+    # The policy network is asked where the policy searches.
+    tree = cost.tree(config.states, nodes, edges) + Cost(model_steps=nodes)
     return cost.sampling(agent, config) + cost.own_searches(agent, nodes) + tree
 
 
