@@ -31,22 +31,22 @@ __all__ = [
 
 
 def build(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generator) -> TrainableNetwork:
-    """A fresh network for an environment, in evaluation mode.
+    """Returns a fresh network for an environment, in evaluation mode.
 
     Args:
-        config: of its kind.
-        spec: of the environment.
+        config: configuration of the network's kind.
+        spec: specification of the environment.
         generator: draws the initial weights.
 
     Raises:
-        UsageError: if the environment shows nothing for such a network, it does not fit into memory, or what a factory
-            gives is no network that can be trained.
+        UsageError: if the network cannot read the environment's observations, it does not fit into memory, the
+            configuration is of another kind, or what a factory returns is no network that can be trained.
     """
     if ":" in config.kind:
         return _of_factory(config, spec, generator).eval()
     if config.kind == "resnet" and isinstance(config, ResNetConfig):
         return _resnet(config, spec, generator).eval()
-    if config.kind == "mlp" and isinstance(config, VectorsConfig):  # also a factory's, which may pass on its own
+    if config.kind == "mlp" and isinstance(config, VectorsConfig):  # not only MLPConfig: a factory may pass its own
         return _mlp(config, spec, generator).eval()
     raise UsageError(f"{type(config).__name__} is no configuration of network.kind={config.kind}")
 
@@ -107,7 +107,7 @@ def _support(config: NetworkConfig) -> Support:
 
 
 def _of_factory(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generator) -> TrainableNetwork:
-    """What anybody's factory gives, looked at so far as that is to be seen without asking it."""
+    """Returns what a user's factory returns, checked as far as possible without calling the network."""
     factory = load_attribute(config.kind)
     try:
         made = factory(config, spec, generator)
@@ -135,5 +135,5 @@ def _of_factory(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.G
 
 
 _PARTS = ("represent", "transition", "reward_logits", "prediction_logits", "support", "num_actions", "parameters")
-_BYTES = 16  # of a weight, with its gradient and two moments
+_BYTES = 16  # per weight, with its gradient and two moments
 _OF_RESNET = {*ResNetConfig.model_fields} - {*NetworkConfig.model_fields}

@@ -1,4 +1,4 @@
-"""`check_network`: what every implementation of the network protocol must keep."""
+"""`check_network`, which tests an implementation of the network protocol."""
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +16,19 @@ _ROWS = 6
 
 @torch.no_grad()
 def check_network(network: MuZeroNetwork, spec: EnvironmentSpec, *, device: str = "cpu", seed: int = 0) -> None:
-    """Tests shapes, finiteness, determinism, independence of the rows of a batch, and that inputs are left alone.
+    """Tests shapes, finiteness, determinism, independence of the rows of a batch, and that inputs are left unchanged.
 
-    It also tests that images give the same answers as bytes and as the shares of 255 that searches and probes pass, and
-    that no call changes what a network keeps, such as the statistics of a batch normalisation.
+    It also tests that the outputs for images are the same from bytes and from the fractions of 255 that searches and
+    probes pass, and that no call changes the network's state, such as the statistics of a batch normalisation.
 
     Args:
-        network: what to test, on `device`.
+        network: network to test, on `device`.
         spec: specification of an environment that the network is for.
-        device: where it lives.
-        seed: of the random observations.
+        device: device of the network.
+        seed: seed of the random observations and actions.
 
     Raises:
-        CheckFailed: one sentence that names the rule and what was seen.
+        CheckFailed: with one sentence that names the rule and what was seen.
     """
     if not isinstance(spec, EnvironmentSpec):
         raise CheckFailed(f"spec must be that of an environment, env.spec, not {kind_of(spec)}")
@@ -38,17 +38,17 @@ def check_network(network: MuZeroNetwork, spec: EnvironmentSpec, *, device: str 
 
 @torch.no_grad()
 def look_at(network: MuZeroNetwork, shown: Tensor, num_actions: int, *, device: str = "cpu", seed: int = 0) -> None:
-    """As `check_network`, at given observations.
+    """Tests a network as `check_network` does, at given observations.
 
     Args:
-        network: what to test, on `device`.
+        network: network to test, on `device`.
         shown: B > 2 observations `[B, *shape]` of the environment's dtype, on the CPU.
         num_actions: A.
-        device: where it lives.
-        seed: of the random actions.
+        device: device of the network.
+        seed: seed of the random actions.
 
     Raises:
-        CheckFailed: as `check_network`.
+        CheckFailed: see `check_network`.
     """
     lacking = [name for name in ("represent", "dynamics", "predict") if not callable(getattr(network, name, None))]
     _rule(not lacking, f"it must have the functions represent, dynamics and predict, and lacks {', '.join(lacking)}")
@@ -91,7 +91,7 @@ def look_at(network: MuZeroNetwork, shown: Tensor, num_actions: int, *, device: 
 
 
 def _observations(B: int, spec: EnvironmentSpec, generator: torch.Generator) -> Tensor:
-    """Of the environment's dtype, drawn."""
+    """Draws random observations of the environment's dtype."""
     drawn = torch.randn(B, *spec.observation_shape, generator=generator)
     match spec.observation_dtype:
         case "uint8":
@@ -102,17 +102,17 @@ def _observations(B: int, spec: EnvironmentSpec, generator: torch.Generator) -> 
 
 
 def _state(network: MuZeroNetwork) -> list[Tensor]:
-    """Weights and statistics, copied."""
+    """Returns copies of all weights and statistics."""
     return [x.clone() for x in network.state_dict().values()] if isinstance(network, nn.Module) else []
 
 
 def _check_bytes(network: MuZeroNetwork, shown: Tensor, latents: Tensor) -> None:
-    """A network that takes bytes at all must make of them what it makes of the floats that it is given here."""
+    """Checks that a network which accepts bytes treats them as the floats that it receives elsewhere."""
     if shown.dtype != torch.uint8:
         return
     try:
         of_bytes = network.represent(shown)
-    except Exception:  # anybody's code; most networks take floats alone
+    except Exception:  # the code may be anyone's, and most networks take floats alone
         return
     _agree(
         of_bytes,
@@ -125,9 +125,9 @@ def _check_bytes(network: MuZeroNetwork, shown: Tensor, latents: Tensor) -> None
 def _check_engine(
     network: MuZeroNetwork, shown: Tensor, actions: Tensor, device: str, expected: tuple[Tensor, ...]
 ) -> None:
-    """Whoever runs the network in searches and probes must say what it says itself, of observations as they are kept.
+    """Checks that the engine, given observations as they are stored, returns what the network returns.
 
-    That tells on a network with kernels of its own.
+    This matters for networks with their own kernels.
     """
     engine = engine_for(network, Compute(device=device))
     latents = engine.represent(shown.numpy())
@@ -141,13 +141,13 @@ def _check_engine(
 
 
 def _outputs(network: MuZeroNetwork, observations: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
-    """Next latents, reward, policy logits and value from the latents of observations."""
+    """Returns next latents, reward, policy logits and value from the latents of observations."""
     latents = network.represent(observations)
     return (*network.dynamics(latents, actions), *network.predict(latents))
 
 
 def _check_unroll(network: TrainableNetwork, observations: Tensor, actions: Tensor) -> None:
-    """The unroll that the loss sees must agree with the functions that the search calls."""
+    """Checks that the unroll that the loss sees agrees with the functions that the search calls."""
     K, B = 3, len(observations)
     unroll = network.unroll(observations, actions.expand(K, B))
     latents = network.represent(observations)

@@ -1,4 +1,4 @@
-"""Networks of other code that are more than chains of layers: shared trunks, residual latents, planes."""
+"""Networks from other code bases that are more than chains of layers: shared trunks, residual latents, planes."""
 
 from collections.abc import Callable
 
@@ -9,22 +9,22 @@ from mzprobe.networks.support import Support
 
 
 class Composed(TrainableNetwork):
-    """A network of six modules of torch; latents are vectors `[B, L]` or planes `[B, C, H, W]`.
+    """A network of six torch modules; latents are vectors `[B, L]` or planes `[B, C, H, W]`.
 
     Args:
         representation: observations `[B, *shape]` -> latents.
-        dynamics: latents with the action behind them, along dimension 1 -> what the next latents are made from.
-        reward: the next latents, before they are scaled -> logits `[B, atoms]`.
-        trunk: latents -> what both heads read.
-        policy: of that, logits `[B, A]`.
-        value: of that, logits `[B, atoms]`.
-        support: of both scalar heads.
+        dynamics: latents with the encoded action appended along dimension 1 -> input of `following`.
+        reward: the next latents before they are scaled -> logits `[B, atoms]`.
+        trunk: latents -> input of both heads.
+        policy: output of the trunk -> logits `[B, A]`.
+        value: output of the trunk -> logits `[B, atoms]`.
+        support: support of both scalar heads.
         num_actions: A.
-        encoding: of an action a: A entries or planes, one of them 1, or a single one of a / A.
-        residual: whether the latents are added to what `dynamics` gives.
-        following: what happens to that, and gives the next latents.
-        scale: of latents, after the representation and after the dynamics.
-        cpu_batch_size: as in `TrainableNetwork`.
+        encoding: encoding of an action a: A entries or planes, one of them 1, or a single one of a / A.
+        residual: whether the latents are added to the output of `dynamics`.
+        following: module applied to the result, which returns the next latents; None for the identity.
+        scale: scaling of latents, after the representation and after the dynamics; None for none.
+        cpu_batch_size: see `TrainableNetwork`.
     """
 
     def __init__(
@@ -54,25 +54,25 @@ class Composed(TrainableNetwork):
         self.scale = nn.Identity() if scale is None else scale
 
     def represent(self, observations: Tensor) -> Tensor:
-        """As in the protocol."""
+        """See `MuZeroNetwork.represent`."""
         return self.scale(self.representation(observations))
 
     def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """As in `TrainableNetwork`."""
+        """See `TrainableNetwork.transition`."""
         return self.scale(self._unscaled(latents, actions))
 
     def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:  # noqa: ARG002
-        """As in `TrainableNetwork`; the next latents, which may be scaled, are not what this head reads."""
+        """See `TrainableNetwork.reward_logits`; this head reads the unscaled next latents instead of `next_latents`."""
         logits: Tensor = self.reward(self._unscaled(latents, actions))
         return logits
 
     def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """As in `TrainableNetwork`."""
+        """See `TrainableNetwork.prediction_logits`."""
         read = self.trunk(latents)
         return self.policy(read), self.value(read)
 
     def dynamics(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """As in the protocol."""
+        """See `MuZeroNetwork.dynamics`."""
         unscaled = self._unscaled(latents, actions)
         return self.scale(unscaled), self.support.scalar(self.reward(unscaled))
 

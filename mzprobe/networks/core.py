@@ -1,4 +1,4 @@
-"""The network protocol, the training interface on top of it, and the pieces that networks share."""
+"""The network protocol, the training interface on top of it, and parts that networks share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -19,21 +19,24 @@ class MuZeroNetwork(Protocol):
     """
 
     def represent(self, observations: Tensor) -> Tensor:
-        """h_theta: observations `[B, *shape]` -> latents `[B, ...]`."""
+        """Encodes observations `[B, *shape]` as latents `[B, ...]` (h_theta)."""
         ...
 
     def dynamics(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """g_theta: latents `[B, ...]`, int64 actions `[B]` -> next latents, reward `[B]` in environment units."""
+        """Steps latents `[B, ...]` by int64 actions `[B]` (g_theta).
+
+        Returns the next latents and the reward `[B]` in environment units.
+        """
         ...
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """f_theta: latents `[B, ...]` -> policy logits `[B, A]`, value `[B]` in environment units."""
+        """Returns policy logits `[B, A]` and value `[B]`, in environment units, of latents `[B, ...]` (f_theta)."""
         ...
 
 
 @contextmanager
 def evaluating(network: MuZeroNetwork) -> Iterator[None]:
-    """Within it a network that is a module in training mode is in evaluation mode; afterwards every part is as before.
+    """Holds a network in evaluation mode, if it is a torch module; on exit, every part returns to its earlier mode.
 
     An agent that is probed while it is trained must be left as it was.
     """
@@ -50,7 +53,7 @@ def evaluating(network: MuZeroNetwork) -> Iterator[None]:
 
 
 class Unroll(NamedTuple):
-    """What a network predicts along recorded actions; index k counts steps in the model."""
+    """Predictions of a network along recorded actions; index k counts steps in the model."""
 
     reward_logits: Tensor  # [K, B, atoms], k = 1..K
     policy_logits: Tensor  # [K + 1, B, A], k = 0..K
@@ -59,61 +62,64 @@ class Unroll(NamedTuple):
 
 ActionEncoding = Literal["share", "one_hot"]
 
-ROWS_OF_IMAGES = 16  # of a call of convolutions on a CPU
+ROWS_OF_IMAGES = 16  # rows of a call of convolutions on a CPU
 
 
 class TrainableNetwork(nn.Module, ABC):
-    """A network that the trainer can train: it also gives the categorical logits that the loss compares.
+    """A network that the trainer can train: it also returns the categorical logits that the loss compares.
 
-    A subclass defines `represent`, `transition`, `reward_logits` and `prediction_logits`; the protocol's
-    scalar functions and the unroll follow from them.
+    A subclass defines `represent`, `transition`, `reward_logits` and `prediction_logits`; the protocol's scalar
+    functions and the unroll follow from them.
     """
 
     support: Support
     num_actions: int
-    cpu_batch_size: int | None = None  # of a call where bits must repeat, if a row costs a CPU more than a call does
+    cpu_batch_size: int | None = None  # rows of a call whose bits must repeat, if a row costs a CPU more than a call
 
     @property
     def kept_per_step(self) -> int:
-        """About how many numbers the gradient keeps for each position and step of the unroll; 0 where not known."""
+        """Approximate count of numbers kept for the gradient, per position and unroll step; 0 where not known."""
         return 0
 
     @property
     def kept_per_position(self) -> int:
-        """How many more numbers it keeps for each position, of the representation; 0 where not known."""
+        """Approximate count of further numbers kept per position, for the representation; 0 where not known."""
         return 0
 
     @abstractmethod
     def represent(self, observations: Tensor) -> Tensor:
-        """h_theta, as in the protocol."""
+        """See `MuZeroNetwork.represent`."""
 
     @abstractmethod
     def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """The state part of g_theta: latents `[B, ...]`, actions `[B]` -> next latents."""
+        """Steps latents `[B, ...]` by actions `[B]` to the next latents, the state part of g_theta."""
 
     @abstractmethod
     def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:
-        """The reward part of g_theta, of a step from latents `[B, ...]` by actions `[B]`: `[B, atoms]`."""
+        """Returns the reward logits `[B, atoms]` of a step, the reward part of g_theta.
+
+        The step leads from latents `[B, ...]` by actions `[B]` to the next latents.
+        """
 
     @abstractmethod
     def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """f_theta before the value's inverse: policy logits `[B, A]`, value logits `[B, atoms]`."""
+        """Returns policy logits `[B, A]` and value logits `[B, atoms]`, f_theta before the value is decoded."""
 
     def dynamics(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """g_theta, as in the protocol."""
+        """See `MuZeroNetwork.dynamics`."""
         following = self.transition(latents, actions)
         return following, self.support.scalar(self.reward_logits(latents, actions, following))
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """f_theta, as in the protocol."""
+        """See `MuZeroNetwork.predict`."""
         policy, value = self.prediction_logits(latents)
         return policy, self.support.scalar(value)
 
     def unroll(self, observations: Tensor, actions: Tensor) -> Unroll:
-        """Predictions along actions `[K, B]` from observations `[B, *shape]`.
+        """Predicts along actions `[K, B]` from observations `[B, *shape]`.
 
-        Half of the gradient passes each step of the dynamics (MuZero, appendix G). The heads run once over
-        all K + 1 latents.
+        Half of the gradient passes each step of the dynamics (MuZero, appendix G). The heads run once over all K + 1
+        latents.
         """
         latents = [self.represent(observations)]
         for chosen in actions:
@@ -137,7 +143,7 @@ class _HalveGradient(torch.autograd.Function):
 
 
 def halve_gradient(x: Tensor) -> Tensor:
-    """The identity, through which half of the gradient passes."""
+    """Returns `x`, and halves the gradient that passes back through it."""
     result: Tensor = _HalveGradient.apply(x)  # type: ignore[no-untyped-call]
     return result
 
@@ -152,13 +158,13 @@ MINMAX_EPSILON = 1e-5
 
 
 def with_actions(latents: Tensor, actions: Tensor, num_actions: int, encoding: ActionEncoding = "one_hot") -> Tensor:
-    """Latents `[B, L]` or planes `[B, C, H, W]` with their actions `[B]` behind them, along dimension 1.
+    """Appends encoded actions `[B]` to latents `[B, L]` or planes `[B, C, H, W]`, along dimension 1.
 
     Args:
-        latents: of the states.
-        actions: int64, taken there.
+        latents: latents of the states.
+        actions: int64 actions taken there.
         num_actions: A.
-        encoding: of an action a: A entries or planes of which one is 1, or a single one of a / A.
+        encoding: encoding of an action a: A entries or planes of which one is 1, or a single one of a / A.
     """
     if encoding == "one_hot":
         chosen = nn.functional.one_hot(actions, num_actions).to(latents.dtype)

@@ -1,4 +1,4 @@
-"""Engines, which run a network: batched calls in which a row has the same bits whatever batch it is in."""
+"""Engines, which run a network: batched calls in which a row has the same bits in any batch."""
 
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeVar
@@ -19,54 +19,58 @@ AnyNetwork = TypeVar("AnyNetwork")
 class Engine(Protocol):
     """A network in evaluation mode, without gradients; tensors live on its device.
 
-    No other code asks what kind of network it is: what only some networks can do is asked of the engine.
+    No other code asks what kind of network it has: what only some networks can do is a method of the engine.
     """
 
     @property
     def support(self) -> Support | None:
-        """The support of both scalar heads; None where they are not known to have one."""
+        """Support of both scalar heads; None where they are not known to have one."""
         ...
 
     def represent(self, observations: Any) -> Tensor:
-        """h_theta: observations `[B, *shape]`, an array or a tensor -> latents `[B, ...]`."""
+        """Encodes observations `[B, *shape]`, an array or a tensor, as latents `[B, ...]` (h_theta)."""
         ...
 
     def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
-        """g_theta: latents `[B, ...]`, actions `[B]` -> next latents, reward `[B]`, environment units."""
+        """Steps latents `[B, ...]` by actions `[B]` (g_theta).
+
+        Returns the next latents and the reward `[B]` in environment units.
+        """
         ...
 
     def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
-        """Rewards of g_theta along actions `[B, T]` from latents `[B, ...]`: `[B, T]`, environment units."""
+        """Returns rewards of g_theta along actions `[B, T]` from latents `[B, ...]`: `[B, T]`, environment units."""
         ...
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """f_theta: latents `[B, ...]` -> pi_theta `[B, A]`, probabilities, and value `[B]`, environment units."""
+        """Returns pi_theta `[B, A]` (probabilities) and value `[B]` (environment units) at latents `[B, ...]`."""
         ...
 
     def value_distribution(self, latents: Tensor) -> Tensor:
-        """The categorical distribution that the value is read from, `[B, atoms]`, where there is a support."""
+        """Returns the categorical distribution that the value is read from, `[B, atoms]`, where there is a support."""
         ...
 
     def fused_search(self) -> FusedWeights | None:
-        """What a search in one kernel needs; None where there is none for this network."""
+        """Returns the weights for a search in one kernel; None where this network has none."""
         ...
 
     def fused_gradient(self) -> FusedWeights | None:
-        """What the gradient in one kernel needs, which trains the network in place; None where there is none."""
+        """Returns the weights that a gradient in one kernel trains in place; None where this network has none."""
         ...
 
 
 def engine_for(
     network: MuZeroNetwork, compute: Compute | None = None, *, batch_size: int | Literal["usual"] | None = "usual"
 ) -> Engine:
-    """The engine of a network.
+    """Returns the engine of a network.
 
     Args:
-        network: on the device of `compute`, see `placed`. One that has a `kernel_engine()` gives its own for the CPU,
-            as an `MLPNetwork` does, whose bits are the same on every processor with fused multiply-add; any other is
-            called by torch, in evaluation mode.
-        compute: how it runs.
-        batch_size: of every call by torch (see `in_batches`); None calls with the batch as it is.
+        network: network on the device of `compute`, see `placed`. If it has a `kernel_engine()`, as an `MLPNetwork`
+            does, that is its engine on the CPU (unless None), with the same bits on every processor with fused
+            multiply-add. Any other is called by torch, in evaluation mode.
+        compute: how the network runs.
+        batch_size: rows of every call by torch (see `in_batches`): `usual` is `usual_batch_size`, None takes the batch
+            as it is.
     """
     compute = compute or Compute()
     own = getattr(network, "kernel_engine", None)
@@ -75,7 +79,7 @@ def engine_for(
 
 
 def placed(network: AnyNetwork, compute: Compute) -> AnyNetwork:
-    """Puts a network on its device, its weights laid out as `compute` says; what is no torch module stays as it is."""
+    """Moves a network to its device, with weights laid out as `compute` says, if it is a torch module."""
     if not isinstance(network, nn.Module):
         return network
     network.to(compute.device)
@@ -85,10 +89,10 @@ def placed(network: AnyNetwork, compute: Compute) -> AnyNetwork:
 
 
 class TorchEngine:
-    """Calls of a fixed size to any network, on any device.
+    """An engine for any network on any device, which makes calls of a fixed size.
 
-    Only the learner has a network in training mode, and for no longer than a step; whatever comes here is put into
-    evaluation mode, so that what a search asks moves no statistic and draws no dropout.
+    Only the learner has a network in training mode, and for no longer than a step. Here, every call is in evaluation
+    mode, so that a search changes no statistics and draws no dropout.
     """
 
     def __init__(
@@ -106,26 +110,26 @@ class TorchEngine:
 
     @property
     def support(self) -> Support | None:
-        """As in the protocol."""
+        """See `Engine.support`."""
         return self.network.support if isinstance(self.network, TrainableNetwork) else None
 
     @torch.inference_mode()
     def represent(self, observations: Any) -> Tensor:
-        """As in the protocol."""
+        """See `Engine.represent`."""
         shown = torch.as_tensor(observations, device=self.device)
-        # Images become floats as many at a time as the network sees: all at once they would take four times the memory.
+        # Images become floats one call at a time, since all at once would take four times the memory.
         (latents,) = self._call("represent", shown, prepared=as_tensor)
         return latents
 
     @torch.inference_mode()
     def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
-        """As in the protocol."""
+        """See `Engine.dynamics`."""
         chosen = torch.as_tensor(actions, dtype=torch.int64, device=self.device)
         following, reward = self._call("dynamics", latents, chosen)
         return following, reward
 
     def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
-        """As in the protocol."""
+        """See `Engine.rewards_along`."""
         rewards = []
         for chosen in torch.as_tensor(actions, dtype=torch.int64, device=self.device).unbind(dim=1):
             latents, reward = self.dynamics(latents, chosen)
@@ -134,26 +138,26 @@ class TorchEngine:
 
     @torch.inference_mode()
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """As in the protocol."""
+        """See `Engine.predict`."""
         logits, value = self._call("predict", latents)
         return torch.softmax(logits, dim=1), value
 
     @torch.inference_mode()
     def value_distribution(self, latents: Tensor) -> Tensor:
-        """As in the protocol."""
+        """See `Engine.value_distribution`."""
         _, logits = self._call("prediction_logits", latents)
         return torch.softmax(logits, dim=1)
 
     def fused_search(self) -> FusedWeights | None:
-        """As in the protocol: none."""
+        """Returns None: there is no fused search by torch."""
         return None
 
     def fused_gradient(self) -> FusedWeights | None:
-        """As in the protocol: none."""
+        """Returns None: there is no fused gradient by torch."""
         return None
 
     def _call(self, name: str, *inputs: Tensor, prepared: Callable[..., Tensor] = lambda x, **_: x) -> list[Tensor]:
-        """One of the network's functions, in evaluation mode and as precisely as asked for; gives float32 or more."""
+        """Calls a function of the network in evaluation mode and the precision asked for; returns float32 or more."""
         function = self._function(name)
 
         def call(*rows: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""What a network says of observations: pi_theta and v at h_theta(o)."""
+"""Evaluation of observations by a network: pi_theta and v at h_theta(o)."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ Float64 = NDArray[np.float64]
 
 
 class Evaluator:
-    """Evaluates observations, each to the same bits in whatever batch it stands.
+    """Evaluates observations; each result has the same bits in any batch.
 
     Args:
-        network: any `MuZeroNetwork`, run as `engine_for` says.
+        network: any `MuZeroNetwork`, run by the engine that `engine_for` returns.
         num_actions: A.
-        compute: how it runs.
+        compute: how the network runs.
     """
 
     def __init__(self, network: MuZeroNetwork, *, num_actions: int, compute: Compute | None = None) -> None:
@@ -29,7 +29,7 @@ class Evaluator:
         self.support = self._engine.support
 
     def __call__(self, observations: NDArray[Any]) -> tuple[Float64, Float64]:
-        """pi_theta(. | h_theta(o)), `[B, A]`, and v(h_theta(o)), `[B]`, environment units."""
+        """Returns pi_theta(. | h_theta(o)), `[B, A]`, and v(h_theta(o)), `[B]`, in environment units."""
         prior, value = self._engine.predict(self._engine.represent(observations))
         joined = torch.cat((prior, value[:, None]), dim=1)  # one transfer from the device for both
         numbers = joined.cpu().numpy().astype(np.float64)

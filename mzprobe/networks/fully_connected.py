@@ -1,4 +1,4 @@
-"""Fully connected networks as other code writes them, put together from weights that are already there."""
+"""Fully connected networks as other code bases define them, built from existing weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -19,14 +19,14 @@ PARTS = ("representation", "dynamics", "reward", "policy", "value")
 
 
 class LatentScale(NamedTuple):
-    """How a latent is scaled to [0, 1]: (z - min) / (max - min), and what keeps that finite."""
+    """Scaling of a latent to [0, 1], (z - min) / (max - min), with an epsilon that keeps it finite."""
 
     epsilon: float = 0.0  # added to the range
-    always: bool = True  # whether to every range, or only to one below it
-    rectified: bool = False  # whether z passes a ReLU first
+    always: bool = True  # whether epsilon is added to every range, or only to ranges below it
+    rectified: bool = False  # whether z passes through a ReLU first
 
     def __call__(self, latents: Tensor) -> Tensor:
-        """Latents `[B, L]`."""
+        """Scales each latent of `[B, L]`."""
         z = torch.relu(latents) if self.rectified else latents
         low, high = torch.aminmax(z, dim=1, keepdim=True)
         width = high - low
@@ -35,14 +35,14 @@ class LatentScale(NamedTuple):
 
 
 class FullyConnected(TrainableNetwork):
-    """Five chains of linear layers; actions are one-hot, appended to the latent.
+    """Five chains of linear layers; one-hot actions are appended to the latent.
 
     Args:
-        chains: the layers of each of `PARTS`.
-        support: of both scalar heads.
-        activation: between the layers of a chain.
-        scale: of latents, after the representation and after the dynamics.
-        rewards: what the reward chain reads: the next latent before it is scaled, or the latent and the action.
+        chains: layers of each of `PARTS`.
+        support: support of both scalar heads.
+        activation: activation between the layers of a chain.
+        scale: scaling of latents, after the representation and after the dynamics.
+        rewards: input of the reward chain: the next latent before it is scaled, or the latent and the action.
     """
 
     def __init__(
@@ -61,32 +61,32 @@ class FullyConnected(TrainableNetwork):
         self.chains = nn.ModuleDict({part: _Chain(chains[part], activation) for part in PARTS})
 
     def represent(self, observations: Tensor) -> Tensor:
-        """As in the protocol."""
+        """See `MuZeroNetwork.represent`."""
         return self.scale(self.chains["representation"](observations.flatten(1)))
 
     def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """As in `TrainableNetwork`."""
+        """See `TrainableNetwork.transition`."""
         return self.scale(self.chains["dynamics"](with_actions(latents, actions, self.num_actions)))
 
     def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:  # noqa: ARG002
-        """As in `TrainableNetwork`; the next latents, which are scaled, are not what these heads read."""
+        """See `TrainableNetwork.reward_logits`; this head does not read `next_latents`, which are scaled."""
         given = with_actions(latents, actions, self.num_actions)
         logits: Tensor = self.chains["reward"](given if self.rewards == "step" else self.chains["dynamics"](given))
         return logits
 
     def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """As in `TrainableNetwork`."""
+        """See `TrainableNetwork.prediction_logits`."""
         return self.chains["policy"](latents), self.chains["value"](latents)
 
     def dynamics(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """As in the protocol."""
+        """See `MuZeroNetwork.dynamics`."""
         given = with_actions(latents, actions, self.num_actions)
         following = self.chains["dynamics"](given)
         logits = self.chains["reward"](given if self.rewards == "step" else following)
         return self.scale(following), self.support.scalar(logits)
 
     def chain_weights(self) -> ChainWeights:
-        """The weights for the kernels, on the CPU; a copy."""
+        """Returns a copy of the weights for the kernels, on the CPU."""
         layers = {part: chain.layers() for part, chain in self.chains.items()}  # type: ignore[operator]
         return ChainWeights(
             **layers,
@@ -100,9 +100,10 @@ class FullyConnected(TrainableNetwork):
         )
 
     def kernel_engine(self) -> ChainEngine | None:
-        """Its engine on the CPU; None for a subclass, which may compute anything, and for one that may still learn.
+        """Returns the network's engine on the CPU, or None where the kernels may not compute the same.
 
-        Its weights are copies, and its scalars those of h.
+        That is so for a subclass, which may compute anything, for another kind of support, since the kernels decode
+        scalars by the inverse of h, and for a network that may still learn, since the engine has a copy of the weights.
         """
         learns = any(parameter.requires_grad for parameter in self.parameters())
         if type(self) is not FullyConnected or type(self.support) is not Support or learns:
@@ -125,7 +126,7 @@ class _Chain(nn.Module):
         return x
 
     def layers(self) -> tuple[Linear, ...]:
-        """For the kernels, weights transposed."""
+        """Returns the layers for the kernels, with weights transposed."""
         return tuple(
             Linear(np.ascontiguousarray(weight.detach().cpu().numpy().T), bias.detach().cpu().numpy().copy())
             for weight, bias in zip(self.weights, self.biases, strict=True)

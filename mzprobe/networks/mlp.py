@@ -15,16 +15,16 @@ from mzprobe.networks.support import Support
 class MLPNetwork(TrainableNetwork):
     """Five perceptrons with one hidden layer each: representation, dynamics, and three heads.
 
-    Latents are min-max scaled to [0, 1]. The dynamics read the latent and the action one-hot; the reward is read from
-    the latent that the step led to, or from the latent before, the action and the latent after.
+    Latents are min-max scaled to [0, 1]. The dynamics read the latent and the one-hot action. The reward head reads the
+    next latent, or the latent, the action and the next latent.
 
     Args:
         observation_size: entries of the flattened observation.
         num_actions: A.
         latent: entries of the latent, L.
         hidden: width of every hidden layer, H.
-        support: atoms of the reward and value heads.
-        reward_input: of the reward head, `next` or `transition`.
+        support: support of the reward and value heads.
+        reward_input: input of the reward head, `next` or `transition`.
         generator: draws the initial weights; required, so that a seed decides them.
     """
 
@@ -56,15 +56,15 @@ class MLPNetwork(TrainableNetwork):
             head.initialise(generator, zero_output=True)
 
     def represent(self, observations: Tensor) -> Tensor:
-        """h_theta: float32 `[B, *shape]` -> latents `[B, L]`."""
+        """Encodes float32 observations `[B, *shape]` as latents `[B, L]` (h_theta)."""
         return minmax_scale(self.representation(observations.flatten(1)))
 
     def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """The state part of g_theta: latents `[B, L]`, int64 actions `[B]` -> next latents `[B, L]`."""
+        """Steps latents `[B, L]` by int64 actions `[B]` to the next latents `[B, L]`, the state part of g_theta."""
         return minmax_scale(self.dynamics_function(with_actions(latents, actions, self.num_actions)))
 
     def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:
-        """Reward logits `[B, atoms]`."""
+        """Returns reward logits `[B, atoms]`."""
         read = next_latents
         if self.reward_input == "transition":
             read = torch.cat((with_actions(latents, actions, self.num_actions), next_latents), dim=1)
@@ -72,11 +72,11 @@ class MLPNetwork(TrainableNetwork):
         return logits
 
     def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Policy logits `[B, A]` and value logits `[B, atoms]`."""
+        """Returns policy logits `[B, A]` and value logits `[B, atoms]`."""
         return self.policy_head(latents), self.value_head(latents)
 
     def perceptrons(self) -> "tuple[Perceptron, ...]":
-        """The five bodies, in the order of `MLPWeights`."""
+        """Returns the five perceptrons, in the order of `MLPWeights`."""
         return (
             self.representation,
             self.dynamics_function,
@@ -86,22 +86,28 @@ class MLPNetwork(TrainableNetwork):
         )
 
     def weights(self) -> MLPWeights:
-        """The parameters as numpy views, for the fused CPU kernels; they follow the training in place."""
+        """Returns the parameters as numpy views for the fused CPU kernels; the views follow training in place."""
         return MLPWeights(*(body.layers() for body in self.perceptrons()))
 
     def kernel_engine(self) -> KernelEngine | None:
-        """Its engine on the CPU; None for a subclass, which may compute anything, and for another kind of support."""
+        """Returns the engine on the CPU, or None where the kernels may not compute the same.
+
+        That is so for a subclass, which may compute anything, and for another kind of support.
+        """
         ours = type(self) is MLPNetwork and type(self.support) is Support
         return KernelEngine(FusedWeights(self.weights(), self.support)) if ours else None
 
     @property
     def kept_per_step(self) -> int:
-        """As in `TrainableNetwork`."""
+        """See `TrainableNetwork.kept_per_step`."""
         return 2 * self.latent + self.representation.w1.shape[1]
 
 
 class Perceptron(nn.Module):
-    """relu(x @ w1 + b1) @ w2 + b2. Weights lie `[inputs, outputs]`, the layout in which small products are fastest."""
+    """Two layers, relu(x @ w1 + b1) @ w2 + b2.
+
+    Weights are `[inputs, outputs]`, the layout in which small products are fastest.
+    """
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()
@@ -111,21 +117,21 @@ class Perceptron(nn.Module):
         self.b2 = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, inputs]` -> `[B, outputs]`."""
+        """Maps `[B, inputs]` to `[B, outputs]`."""
         return torch.addmm(self.b2, torch.relu(torch.addmm(self.b1, x, self.w1)), self.w2)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator, *, zero_output: bool) -> None:
-        """Uniform within 1/sqrt(fan in); a head whose output starts at zero claims nothing."""
+        """Draws parameters uniformly within 1/sqrt(fan in); with `zero_output`, a head predicts nothing at first."""
         for weight, bias in ((self.w1, self.b1), (self.w2, self.b2)):
             bound = 1 / math.sqrt(len(weight))
             for parameter in (weight, bias):
-                # Not `uniform_`, whose scaling torch rounds by the processor; here 2 u - 1 is exact.
+                # Not `uniform_`, whose rounding depends on the processor; 2 u - 1 is exact.
                 parameter.copy_((2 * torch.rand(parameter.shape, generator=generator) - 1) * bound)
         if zero_output:
             self.w2.zero_()
             self.b2.zero_()
 
     def layers(self) -> Layers:
-        """The parameters as numpy views."""
+        """Returns the parameters as numpy views."""
         return Layers(*(p.detach().numpy() for p in (self.w1, self.b1, self.w2, self.b2)))

@@ -1,4 +1,4 @@
-"""Fully connected networks whose hidden layers are normalised, put together from weights that are already there."""
+"""Fully connected networks with normalised hidden layers, built from existing weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,23 +10,23 @@ from mzprobe.networks.core import TrainableNetwork, with_actions
 from mzprobe.networks.fully_connected import PARTS, Chain
 from mzprobe.networks.support import Support, symlog
 
-_NORM_EPSILON = 1e-6  # added to a layer's variance; flax's
+_NORM_EPSILON = 1e-6  # added to a layer's variance, as in flax
 _RANGE = 1e-5  # smallest range that a latent is divided by
 
 
 class NormedChain(NamedTuple):
-    """Linear layers; after each but the last a layer normalisation, then SiLU."""
+    """Linear layers, each but the last followed by a layer normalisation and SiLU."""
 
     layers: Chain
     norms: Sequence[tuple[Tensor, Tensor]]  # scale and bias [outputs] after each layer but the last
 
 
 class NormedFullyConnected(TrainableNetwork):
-    """Five chains; actions are one-hot, appended to the latent; the reward is read from the next latent.
+    """Five chains; one-hot actions are appended to the latent; the reward is read from the next latent.
 
     Args:
-        chains: of each of `PARTS`.
-        support: of both scalar heads.
+        chains: chain of each of `PARTS`.
+        support: support of both scalar heads.
         uniform: share of the uniform policy in pi_theta.
     """
 
@@ -38,20 +38,20 @@ class NormedFullyConnected(TrainableNetwork):
         self.chains = nn.ModuleDict({part: _Normed(chains[part]) for part in PARTS})
 
     def represent(self, observations: Tensor) -> Tensor:
-        """As in the protocol; it sees the observations' symlog."""
+        """See `MuZeroNetwork.represent`; the chain reads the symlog of the observations."""
         return _scaled(self.chains["representation"](symlog(observations.flatten(1))))
 
     def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """As in `TrainableNetwork`."""
+        """See `TrainableNetwork.transition`."""
         return _scaled(self.chains["dynamics"](with_actions(latents, actions, self.num_actions)))
 
     def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:  # noqa: ARG002
-        """As in `TrainableNetwork`."""
+        """See `TrainableNetwork.reward_logits`."""
         logits: Tensor = self.chains["reward"](next_latents)
         return logits
 
     def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """As in `TrainableNetwork`: log((1 - u) softmax + u / A), u being `uniform`."""
+        """See `TrainableNetwork.prediction_logits`; the policy is log((1 - u) softmax + u / A), u being `uniform`."""
         policy, value = self.chains["policy"](latents), self.chains["value"](latents)
         if self.uniform:
             even = self.uniform / self.num_actions
@@ -74,6 +74,6 @@ class _Normed(nn.Module):
 
 
 def _scaled(latents: Tensor) -> Tensor:
-    """Latents `[B, L]` to [0, 1], each by its own range."""
+    """Scales each latent of `[B, L]` to [0, 1] by its own range."""
     low, high = torch.aminmax(latents, dim=1, keepdim=True)
     return (latents - low) / (high - low).clamp(min=_RANGE)

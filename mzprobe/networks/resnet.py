@@ -1,4 +1,4 @@
-"""A network of residual blocks, for images: EfficientZero's (Ye et al. 2021, appendix A.1), see docs/networks.md."""
+"""A residual network for images: EfficientZero's (Ye et al. 2021, appendix A.1), see docs/networks.md."""
 
 import math
 from typing import Literal
@@ -11,28 +11,28 @@ from mzprobe.networks.support import Support
 
 Layout = Literal["last", "first"]
 
-_HALVINGS = 4  # of height and width, where an image is downsampled
+_HALVINGS = 4  # halvings of height and width, if an image is downsampled
 
 
 class ResNet(TrainableNetwork):
-    """Representation, dynamics and prediction of residual blocks; latents are planes `[B, C, H, W]`.
+    """Representation, dynamics and prediction by residual blocks; latents are planes `[B, C, H, W]`.
 
-    Each plane of a latent is min-max scaled to [0, 1]. The dynamics add what they make of latent and action planes to
-    the latent. The reward is read from the next latent.
+    Each plane of a latent is min-max scaled to [0, 1]. The dynamics add what they compute from latent and action planes
+    to the latent. The reward is read from the next latent.
 
     Args:
-        image_shape: of an observation, `[H, W, C]` or `[C, H, W]`.
+        image_shape: shape of an observation, `[H, W, C]` or `[C, H, W]`.
         num_actions: A.
-        support: atoms of the reward and value heads.
+        support: support of the reward and value heads.
         generator: draws the initial weights; required, so that a seed decides them.
         channels: planes of the latent.
-        blocks: of each of representation, dynamics and prediction.
+        blocks: residual blocks in each of representation, dynamics and prediction.
         downsample: whether height and width are halved four times first.
         head_channels: planes that a head reduces the latent to.
         head_hidden: width of a head's hidden layer.
-        image_layout: where an observation has its channels.
+        image_layout: whether an observation has its channels `last` or `first`.
         action_planes: how the dynamics read an action: a plane of a / A, or A planes of which one is 1.
-        momentum: of the statistics of batch normalisation.
+        momentum: momentum of the statistics of batch normalisation.
     """
 
     cpu_batch_size = ROWS_OF_IMAGES
@@ -62,7 +62,7 @@ class ResNet(TrainableNetwork):
         planes, height, width = self.image_planes
         self.latent_shape = latent_shape((height, width), channels, downsample=downsample)
         read = 1 if action_planes == "share" else num_actions
-        with torch.random.fork_rng(devices=[]):  # layers draw weights of their own, which are drawn anew below
+        with torch.random.fork_rng(devices=[]):  # layers draw initial weights, which are replaced below
             self.representation = nn.Sequential(
                 _Downsampling(planes, channels) if downsample else _Normed(planes, channels),
                 *(_Block(channels) for _ in range(blocks)),
@@ -85,56 +85,56 @@ class ResNet(TrainableNetwork):
 
     @property
     def kept_per_step(self) -> int:
-        """As in `TrainableNetwork`: what convolutions and normalisations read and give."""
+        """See `TrainableNetwork.kept_per_step`; counts what convolutions and normalisations read and return."""
         return math.prod(self.latent_shape) * (4 + 10 * self.blocks)
 
     @property
     def kept_per_position(self) -> int:
-        """As in `TrainableNetwork`: an image, and what is read and given on the way to its latent."""
+        """See `TrainableNetwork.kept_per_position`; counts an image, and what its layers read and return."""
         planes, height, width = self.image_planes
         kept = planes * height * width
         if self.downsample:
             quarter = self.latent_shape[0] * height * width // 16
-            kept += 6 * 2 * quarter + 8 * quarter + quarter  # at half and at a quarter of the height, and below
+            kept += 6 * 2 * quarter + 8 * quarter + quarter  # at half the height, at a quarter, and below
         return kept + 4 * self.blocks * math.prod(self.latent_shape)
 
     def represent(self, observations: Tensor) -> Tensor:
-        """h_theta: float32 `[B, *image_shape]` -> latents `[B, C, H, W]`."""
+        """Encodes float32 observations `[B, *image_shape]` as latents `[B, C, H, W]` (h_theta)."""
         images = observations if self.image_layout == "first" else observations.permute(0, 3, 1, 2)
         return scale_planes(self.representation(self._laid(images)))
 
     def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """The state part of g_theta: latents `[B, C, H, W]`, int64 actions `[B]` -> next latents."""
+        """Steps latents `[B, C, H, W]` by int64 actions `[B]` to the next latents, the state part of g_theta."""
         read = with_actions(latents, actions, self.num_actions, self.action_planes)
         made = torch.relu(self.step_norm(self.step(self._laid(read))) + self._laid(latents))
         return scale_planes(self.dynamics_blocks(made))
 
     def reward_logits(self, latents: Tensor, actions: Tensor, next_latents: Tensor) -> Tensor:  # noqa: ARG002
-        """Reward logits `[B, atoms]`."""
+        """Returns reward logits `[B, atoms]`."""
         logits: Tensor = self.reward_head(self._laid(next_latents))
         return logits
 
     def prediction_logits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Policy logits `[B, A]` and value logits `[B, atoms]`."""
+        """Returns policy logits `[B, A]` and value logits `[B, atoms]`."""
         read = self.trunk(self._laid(latents))
         return self.policy_head(read), self.value_head(read)
 
     def _laid(self, planes: Tensor) -> Tensor:
-        """Planes as the weights lie: else its rounding would depend on the memory layout of the caller."""
+        """Returns planes in the weights' memory layout; else the rounding would depend on the caller's."""
         last = self.step.weight.stride(1) == 1
         return planes.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def latent_shape(image: tuple[int, int], channels: int, *, downsample: bool) -> tuple[int, int, int]:
-    """Planes, height and width of the latent of an image of some height and width."""
+    """Returns planes, height and width of the latent of an image of a given height and width."""
     height, width = (-(-side // 2**_HALVINGS) if downsample else side for side in image)
     return channels, height, width
 
 
 def scale_planes(latents: Tensor) -> Tensor:
-    """Scales each plane of latents `[B, C, H, W]` to [0, 1]; 1e-5 keeps a constant one finite.
+    """Scales each plane of latents `[B, C, H, W]` to [0, 1]; 1e-5 in the divisor keeps a constant one finite.
 
-    In float32 at least, as a search keeps them: the model that is trained must be the one that is searched.
+    The result is float32 at least, as in a search: the model that is trained must be the one that is searched.
     """
     latents = latents.float() if latents.dtype == torch.bfloat16 else latents
     flat = latents.flatten(2)
@@ -143,7 +143,7 @@ def scale_planes(latents: Tensor) -> Tensor:
 
 
 class _Block(nn.Module):
-    """relu(x + norm(conv(relu(norm(conv(x)))))); with a stride, x passes a convolution of its own."""
+    """Residual block, relu(x + norm(conv(relu(norm(conv(x)))))); a stride gives x a convolution of its own."""
 
     def __init__(self, channels: int, outputs: int | None = None, *, stride: int = 1) -> None:
         super().__init__()
@@ -158,14 +158,14 @@ class _Block(nn.Module):
 
 
 class _Normed(nn.Sequential):
-    """relu(norm(conv(x)))."""
+    """Normalised convolution, relu(norm(conv(x)))."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(_convolution(inputs, outputs, stride), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class _Downsampling(nn.Sequential):
-    """An image of some planes to `channels` planes of a sixteenth of its height and width."""
+    """Layers from an image to `channels` planes of a sixteenth of its height and width."""
 
     def __init__(self, planes: int, channels: int) -> None:
         half = channels // 2
@@ -185,7 +185,7 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 class _Head(nn.Sequential):
-    """A latent to logits: a convolution of one pixel, and a perceptron; in float32 whatever the rest runs in."""
+    """Layers from a latent to logits, a 1 x 1 convolution and a perceptron; float32 whatever the rest runs in."""
 
     def __init__(self, latent: tuple[int, int, int], reduced: int, hidden: int, outputs: int) -> None:
         channels, height, width = latent
@@ -208,7 +208,7 @@ class _Head(nn.Sequential):
 
 @torch.no_grad()
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Weights and biases of all layers uniform within 1/sqrt(fan in), torch's own bound, in the order of the layers."""
+    """Draws weights and biases of all layers uniformly within 1/sqrt(fan in), torch's own bound, layer by layer."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             bound = 1 / math.sqrt(module.weight[0].numel())

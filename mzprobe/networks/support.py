@@ -13,12 +13,12 @@ EPSILON = 0.001
 
 
 def transform(x: Tensor) -> Tensor:
-    """h: compresses returns, any shape, environment units -> transformed units."""
+    """Applies h, which compresses returns: any shape, environment units -> transformed units."""
     return torch.sign(x) * (torch.sqrt(torch.abs(x) + 1) - 1) + EPSILON * x
 
 
 def inverse_transform(y: Tensor) -> Tensor:
-    """The inverse of `transform`, in the form that does not cancel near 0.
+    """Applies the inverse of `transform`, in the form that does not cancel near 0.
 
     With q = sqrt(|x| + 1) - 1, |h| = q + eps (q^2 + 2 q), a quadratic in q whose positive root is taken.
     """
@@ -29,15 +29,15 @@ def inverse_transform(y: Tensor) -> Tensor:
 
 
 def symlog(x: Tensor) -> Tensor:
-    """sign(x) log(|x| + 1), any shape."""
+    """Returns sign(x) log(|x| + 1), any shape."""
     return torch.sign(x) * torch.log1p(torch.abs(x))
 
 
 class Axis(NamedTuple):
-    """A support as kernels take it."""
+    """The numbers of a support, as kernels take them."""
 
     minimum: float  # transformed units
-    centre: float  # transformed units, half-way between the outermost atoms
+    centre: float  # transformed units, midway between the outermost atoms
     spacing: float  # transformed units
     reward_scale: float
 
@@ -47,7 +47,11 @@ class Support:
     """Evenly spaced atoms in transformed units.
 
     Scalars are multiplied by `reward_scale` before the transform and divided by it after the inverse, so that all
-    outside of the support is in environment units.
+    scalars outside of the support are in environment units.
+
+    Raises:
+        ValueError: if there are fewer than two atoms, the minimum is not below the maximum, or `reward_scale` is not
+            above 0.
     """
 
     minimum: float
@@ -66,43 +70,43 @@ class Support:
 
     @property
     def centre(self) -> float:
-        """Half-way between the outermost atoms, transformed units; what a uniform distribution means."""
+        """Midpoint of the outermost atoms, transformed units; the mean of a uniform distribution."""
         return (self.minimum + self.maximum) / 2
 
     @property
     def axis(self) -> Axis:
-        """Its numbers, for kernels."""
+        """The support's numbers, for kernels."""
         return Axis(self.minimum, self.centre, self.spacing, self.reward_scale)
 
     def points(self, like: Tensor) -> Tensor:
-        """The atoms `[atoms]`, on the device and in the precision of `like`."""
+        """Returns the atoms `[atoms]`, on the device and in the precision of `like`."""
         steps = torch.arange(self.atoms, dtype=like.dtype, device=like.device)
         return self.minimum + self.spacing * steps
 
     def two_hot(self, scalars: Tensor) -> Tensor:
-        """Scalars `[...]` in environment units -> probabilities `[..., atoms]` whose mean is h(scale * scalar).
+        """Encodes scalars `[...]` in environment units as probabilities `[..., atoms]` whose mean is h(scale * scalar).
 
-        What lies outside the support is moved to its end.
+        Scalars outside the support are moved to its nearer end.
         """
         inside = self.transformed(scalars * self.reward_scale).clamp(self.minimum, self.maximum)
         place = (inside - self.minimum) / self.spacing
         low = place.floor().clamp(max=self.atoms - 2)
         share = (place - low).unsqueeze(-1)
-        index = low.long().clamp(0, self.atoms - 2).unsqueeze(-1)  # a NaN stays inside, and in the share
+        index = low.long().clamp(0, self.atoms - 2).unsqueeze(-1)  # a NaN gets a valid index, and stays in the share
         result = torch.zeros(*scalars.shape, self.atoms, dtype=scalars.dtype, device=scalars.device)
         return result.scatter_(-1, index, 1 - share).scatter_(-1, index + 1, share)
 
     def decode_bias(self, probabilities: Tensor) -> Tensor:
-        """How far decoding moves the mean: h^-1 of a distribution's mean minus its mean of h^-1, environment units.
+        """Returns how far decoding moves the mean: h^-1 of a distribution's mean minus the mean of h^-1.
 
         h^-1 is convex where it is positive and concave where it is negative, so that a wide distribution of large
-        values comes out too close to 0.
+        values is decoded too close to 0.
 
         Args:
-            probabilities: `[B, atoms]`; made to sum to 1 in float64, and summed in order, so that no bit depends on B.
+            probabilities: `[B, atoms]`; normalised in float64, and summed in order, so that no bit depends on B.
 
         Returns:
-            `[B]`, float64.
+            `[B]`, float64, environment units.
         """
         p = probabilities.double()
         points = self.points(p)
@@ -112,11 +116,11 @@ class Support:
         return (self.restored(mean) - of_atoms) / self.reward_scale
 
     def scalar(self, logits: Tensor) -> Tensor:
-        """Logits `[..., atoms]` -> scalars `[...]`, environment units: h^-1 of the mean, over the scale.
+        """Decodes logits `[..., atoms]` to scalars `[...]` in environment units: h^-1 of the mean, over the scale.
 
-        The mean is taken in pairs of atoms around the centre, sum of d (p_{c + d} - p_{c - d}): what is symmetric
-        cancels exactly, so that a head that says nothing says 0, not a rounding error that a search takes for a value.
-        It is taken in float32 at least, whatever the network runs in.
+        The mean is taken in pairs of atoms around the centre, sum of d (p_{c + d} - p_{c - d}), in which symmetric
+        parts cancel: a head that knows nothing returns exactly the centre (0 for a symmetric support), not a rounding
+        error that a search takes for a value. It is taken in float32 at least, whatever the network runs in.
         """
         with torch.autocast(logits.device.type, enabled=False):
             return self._scalar(logits.float() if logits.dtype == torch.bfloat16 else logits)
@@ -130,26 +134,26 @@ class Support:
         return self.decoded(mean)
 
     def decoded(self, transformed: Tensor) -> Tensor:
-        """Transformed numbers `[...]` -> scalars `[...]`, environment units."""
+        """Converts transformed numbers `[...]` to scalars `[...]` in environment units."""
         return self.restored(transformed) / self.reward_scale
 
     def transformed(self, scaled: Tensor) -> Tensor:
-        """h: scaled numbers `[...]` -> transformed units."""
+        """Applies h to scaled numbers `[...]`; returns transformed units."""
         return transform(scaled)
 
     def restored(self, transformed: Tensor) -> Tensor:
-        """h^-1: transformed numbers `[...]` -> scaled ones."""
+        """Applies h^-1 to transformed numbers `[...]`; returns scaled ones."""
         return inverse_transform(transformed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SymlogSupport(Support):
-    """Atoms in the units of symlog, which stands in the place of h (Hafner et al. 2023, Eq. 9 and 10)."""
+    """Atoms in the units of symlog, which replaces h (Hafner et al. 2023, Eq. 9 and 10)."""
 
     def transformed(self, scaled: Tensor) -> Tensor:
-        """As in `Support`."""
+        """See `Support.transformed`."""
         return symlog(scaled)
 
     def restored(self, transformed: Tensor) -> Tensor:
-        """As in `Support`."""
+        """See `Support.restored`."""
         return torch.sign(transformed) * torch.expm1(torch.abs(transformed))

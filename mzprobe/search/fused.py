@@ -1,7 +1,7 @@
-"""The fused path: select, an MLP's arithmetic, rollouts, expand and backup in one kernel, a block of trees at a time.
+"""The fused path: selection, the MLP, rollouts, expansion and backup in one kernel.
 
 A torch call costs more than a small network's work, so for `MLPNetwork` on the CPU nothing here leaves compiled code.
-Trees are taken in blocks, run to the end one block after the other, so that a block's nodes stay in the cache.
+Trees are searched in blocks, one block after the other, so that a block's nodes stay in the cache.
 """
 
 import numpy as np
@@ -51,29 +51,30 @@ def fused_search(
     """Grows every tree by M - 1 simulations from observations `[B, size]`.
 
     Args:
-        weights: of the network.
-        axis: of the reward and value heads.
-        observations: roots.
+        weights: the network's weights.
+        axis: support of the reward and value heads.
+        observations: observations of the roots.
         forest: fresh trees, filled in place.
         selection: the rule.
         gamma: discount of every edge.
         uniform: whether the prior is uniform instead of the policy.
-        legal: actions of the roots, `[B, A]`, or `[0, A]` where all are; a latent does not know.
-        horizon: of rollout leaves, or -1 for leaves of the value head.
-        from_root: whether it is counted from the root, else from the leaf.
-        keys: of the rollouts, `[B]`, or `[0]` for none.
+        legal: legal actions of the roots, `[B, A]`, or `[0, A]` where all are legal. Below the root all count as legal,
+            since a latent does not know.
+        horizon: horizon of rollout leaves, or -1 for leaves of the value head.
+        from_root: whether the horizon is counted from the root, else from the leaf.
+        keys: keys of the rollouts, `[B]`, or `[0]` without rollouts.
     """
     B, M, A = forest.edges.shape
     block = new_block(weights, lanes_of(B))
     L, lanes = block.z.shape
     latents = np.zeros((lanes, M, L), np.float32)
-    # Latents of the nodes that are expanded; a single one lies down and across alike.
+    # Latents of the nodes to expand. One latent has the same memory layout as row and as column: no copy is needed.
     chosen = block.x[:L].reshape((1, L)) if lanes == 1 else np.zeros((lanes, L), np.float32)
     nodes = np.zeros(lanes, np.int32)
     actions = np.zeros(lanes, np.int32)
     r = np.zeros(lanes)
     v = np.zeros(lanes)
-    depth = np.zeros((lanes, M), np.int32)  # as far as it counts
+    depth = np.zeros((lanes, M), np.int32)  # 0 throughout where the horizon is counted from the leaf
     for first in range(0, B, lanes):
         count = min(lanes, B - first)
         represent_block(weights, block, observations, first, count)
@@ -121,7 +122,7 @@ def _roll_block_out(
     block: Block,
     v: Float64,
 ) -> None:
-    """Random actions from the latents for `left` steps a lane; v is left holding their discounted predicted reward."""
+    """Takes `left[i]` random steps from the latent of lane i; fills v with the discounted predicted rewards."""
     L, A = block.z.shape[0], block.policy.shape[0]
     v[: left.size] = 0.0
     r = np.empty(left.size)

@@ -1,7 +1,7 @@
 """Numbers drawn by lot, always the same for the same root: a counter-based hash of its observation.
 
-Ties of the search and the actions of rollouts are drawn this way. A root is therefore searched alike in whatever batch
-it is, on any device, and alike in the learned and in the true model, which makes their comparison paired.
+Ties in the search and the actions of rollouts are drawn this way. A root is therefore searched in the same way in any
+batch, on any device, and in the learned as in the true model, which makes their comparison paired.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ UInt64 = NDArray[np.uint64]
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FACTOR_1 = np.uint64(0xBF58476D1CE4E5B9)
 _FACTOR_2 = np.uint64(0x94D049BB133111EB)
-_ROWS = 8  # hashed side by side
+_ROWS = 8  # rows hashed side by side
 _S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
 
 
@@ -28,7 +28,7 @@ def _mix(x: np.uint64) -> np.uint64:
 
 @inlined
 def lot(key: np.uint64, first: int, second: int) -> np.uint64:
-    """64 bits for two counters, such as a node and an action."""
+    """Hashes a key and two counters, such as a node and an action, to 64 bits."""
     return _mix(_mix(key + np.uint64(first) * _STEP) + np.uint64(second) * _STEP)
 
 
@@ -36,7 +36,7 @@ def lot(key: np.uint64, first: int, second: int) -> np.uint64:
 def _keys(words: NDArray[np.uint32], seed: np.uint64) -> UInt64:
     B = words.shape[0]
     keys = np.full(B, _mix(seed + _STEP))
-    for first in range(0, B, _ROWS):  # side by side, as each row alone waits for its last product
+    for first in range(0, B, _ROWS):  # side by side, because within a row each product waits for the last
         last = min(first + _ROWS, B)
         for j in range(words.shape[1]):
             for b in range(first, last):
@@ -45,7 +45,7 @@ def _keys(words: NDArray[np.uint32], seed: np.uint64) -> UInt64:
 
 
 def root_keys(observations: ArrayLike, seed: int) -> UInt64:
-    """A key for each root, from its observation `[B, ...]` and the seed."""
+    """Returns a key for each root, `[B]`, hashed from its observation `[B, ...]` and the seed."""
     given = np.ascontiguousarray(observations, np.float32)
     flat = given.reshape(len(given), -1) + np.float32(0)  # -0 becomes 0
     return _keys(flat.view(np.uint32), np.uint64(seed))

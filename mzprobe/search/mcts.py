@@ -23,31 +23,32 @@ Float64 = NDArray[np.float64]
 UInt64 = NDArray[np.uint64]
 SearchPath = Literal["auto", "fused", "general"]
 
-_ROUNDING = 1e-9  # relative; Q closer than this are equal but for the order of their sums
-_NOISE = 0x6E6F6973  # seed of noise by lot
-_TIES = 0x74696573  # seed of their lots, so that they are not those of a rollout
+_ROUNDING = 1e-9  # relative; Q values closer than this differ only by the order of their sums
+_NOISE = 0x6E6F6973  # seed of the keys for noise by lot
+_TIES = 0x74696573  # seed of the keys for ties, so that these differ from those of a rollout
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What the search found at B roots."""
+    """Results of a search at B roots."""
 
     visit_counts: NDArray[np.int32]  # [B, A], N(s, a); each row sums to the number of simulations
-    root_value: Float64  # [B], mean return through the root, its own leaf value included
+    root_value: Float64  # [B], mean return through the root, including the root's own leaf value
     q: Float64  # [B, A], r + discount V(child); NaN where untried
-    prior: Float64  # [B, A], as used at the root, noise included
-    improved: Float64 | None = None  # [B, A], the policy that the rule makes of prior and Q; None where visits are it
-    winner: Float64 | None = None  # [B, A], what Gumbel's halving has left; None for other rules
-    worth: Float64 | None = None  # [B], Gumbel: mean of Q, completed, under the improved policy; None for other rules
+    prior: Float64  # [B, A], prior used at the root, noise included
+    improved: Float64 | None = None  # [B, A], policy that the rule derives from prior and Q; None for PUCT
+    winner: Float64 | None = None  # [B, A], one-hot, the action that Gumbel's halving has left; None for other rules
+    worth: Float64 | None = None  # [B], Gumbel: mean of completed Q under the improved policy; None for other rules
     noisy: bool = False  # whether root noise was drawn
-    tree: Tree | None = None  # all nodes, where asked for
+    tree: Tree | None = None  # all nodes; None unless they were asked for
 
     def acting(self, temperature: float | Float64) -> Float64:
-        """What to play: target^(1/T) / sum target^(1/T), `[B, A]`; for PUCT that is pi^MuZero (the paper's Eq. 1).
+        """Returns the policy to play, target^(1/T) / sum target^(1/T), `[B, A]`.
 
-        At T = 0, PUCT plays the most visited action and, among several of them, the one of the largest Q (equal ones
-        share the probability). The other rules play the action of the largest probability, or what Gumbel's halving has
-        left; with Gumbel's noise, the latter is played at any T, since the noise draws it.
+        For PUCT this is pi^MuZero (the paper's Eq. 1). At T = 0, PUCT plays the most visited action. If several are, it
+        plays the one with the largest Q, and equal ones share the probability. The regularised rule plays the action
+        with the largest probability, and Gumbel's rule the one that halving has left. With Gumbel's noise, the latter
+        is played at any T, since the noise makes the draw.
 
         Args:
             temperature: T, one number, or one above 0 for each root `[B]`.
@@ -77,7 +78,7 @@ class SearchResult:
 
     @property
     def target(self) -> Float64:
-        """What the policy is to learn, `[B, A]`: the distribution of visits, or the improved policy of other rules."""
+        """The policy target, `[B, A]`: the distribution of visits, or the improved policy where the rule has one."""
         if self.improved is not None:
             return self.improved
         share = self._shares()
@@ -85,16 +86,16 @@ class SearchResult:
 
     @property
     def value_target(self) -> Float64:
-        """What a value target bootstraps from, `[B]`: the mean return through the root.
+        """The value that value targets bootstrap from, `[B]`: the mean return through the root.
 
         For Gumbel's rule it is the mean of completed Q under the improved policy. Halving gives as many visits to
         actions that it will drop, so that the mean over visits is below the value of the action played: bootstrapped
-        step after step, values would become those of a policy that plays as the halving tries.
+        step after step, values would drift to those of the halving schedule itself.
         """
         return self.root_value if self.worth is None else self.worth
 
     def _shares(self) -> Float64:
-        """The target over the largest of its root, `[B, A]`: no power of them overflows."""
+        """Returns the target divided by the largest entry of its row, `[B, A]`, so that no power of it overflows."""
         weight = self.visit_counts if self.improved is None else self.improved
         return np.asarray(weight / weight.max(axis=1, keepdims=True))
 
@@ -113,20 +114,21 @@ def search(
     """Searches from a batch of roots.
 
     Args:
-        model: what to plan in.
-        roots: whatever the model's `start` takes; for `LearnedModel`, observations `[B, *shape]`, for `TrueModel`
-            B states.
+        model: model to plan in.
+        roots: whatever the model's `start` takes; for `LearnedModel`, observations `[B, *shape]`, for `TrueModel` B
+            states.
         config: simulations, rule and constants.
-        generator: draws the rule's root noise (collecting data); without it there is none.
-        legal: `[B, A]`, the actions that the roots allow; None for all. Illegal actions are never tried.
-        noise_by_lot: whether the observation of each root decides its noise, so that it is always the same.
+        generator: draws the rule's root noise (for collecting data); without it there is none, unless `noise_by_lot`.
+        legal: `[B, A]`, the legal actions of the roots; None for all. Illegal actions are never tried.
+        noise_by_lot: whether each root's noise is drawn from its observation instead, so that it is always the same.
         keep_tree: whether the result carries all nodes.
-        path: `fused` runs the model's network inside one kernel (an `MLPNetwork` on the CPU), `general` calls
-            the model once a simulation; `auto` takes the fused path where there is one. Both give equal visit counts.
+        path: `fused` runs the model's network inside one kernel (an `MLPNetwork` on the CPU), `general` calls the model
+            once per simulation; `auto` takes the fused path where there is one. Both give equal visit counts.
 
     Raises:
-        ValueError: if there are no roots, `legal` is for other roots, or the fused path is asked of a model that has
-            none.
+        ValueError: if there are no roots, `legal` is for other roots, or the fused path is requested of a model without
+            one or with roots that do not fit its network.
+        UsageError: if the trees do not fit into memory.
     """
     B, A = len(roots), model.num_actions
     if B == 0:
@@ -156,7 +158,7 @@ def search(
 
 
 def sample_actions(probabilities: Float64, generator: np.random.Generator) -> NDArray[np.int64]:
-    """One action a row of probabilities `[B, A]`, by one uniform number a row."""
+    """Samples one action per row of probabilities `[B, A]`, using one uniform number per row."""
     uniforms = generator.random(len(probabilities))
     return actions_from_uniforms(probabilities, uniforms)
 
@@ -183,7 +185,7 @@ def _inverted(probabilities: Float64, uniforms: Float64) -> NDArray[np.int64]:
 
 
 def _mask(legal: Bool | None, num_actions: int) -> Bool:
-    """As the kernels take it: `[0, A]` where everything is legal."""
+    """Returns a mask as the kernels take it: `[0, A]` where all actions are legal."""
     return np.zeros((0, num_actions), np.bool_) if legal is None else np.ascontiguousarray(legal, np.bool_)
 
 
@@ -192,14 +194,14 @@ def _fused_search(
 ) -> None:
     observations = as_floats(roots).reshape(len(roots), -1)
     inputs, A = fused.weights.representation.w1.shape[0], fused.weights.policy.w2.shape[1]
-    if (observations.shape[1], model.num_actions) != (inputs, A):  # kernels look at no bounds
+    if (observations.shape[1], model.num_actions) != (inputs, A):  # kernels check no bounds
         raise ValueError(
             f"roots have {observations.shape[1]} numbers and {model.num_actions} actions, the network {inputs} and {A}"
         )
     horizon, from_root, keys = -1, True, np.zeros(0, np.uint64)
     if model.leaf != "value":
         horizon, from_root = model.leaf.horizon, model.leaf.counted_from == "root"
-        keys = root_keys(model.observations(roots), model.leaf.seed)  # bytes as they are kept, as every model has them
+        keys = root_keys(model.observations(roots), model.leaf.seed)  # images stay bytes here, as in every model
     uniform = model.prior == "uniform"
     fused_search(
         fused.weights,

@@ -1,4 +1,4 @@
-"""What a search plans in: the planning-model protocol, the learned model and the true one."""
+"""Models that a search plans in: the planning-model protocol, the learned model and the true one."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, get_args
@@ -27,41 +27,41 @@ LeafValue = Literal["value"] | Rollout
 
 
 class Leaf(NamedTuple):
-    """What a planning model says of B nodes, one in each tree."""
+    """Output of a planning model for B nodes, one in each tree."""
 
-    reward: Float64  # [B], of the step that led there; 0 for roots
+    reward: Float64  # [B], of the step that led to the node; 0 for roots
     discount: Float64  # [B], of that step: gamma, 0 where it ended the episode, -gamma where the other player moves
     prior: Float64  # [B, A], probabilities
-    value: Float64  # [B], discounted return from there on
-    legal: Bool | None = None  # [B, A], where the model knows what is illegal; None where nothing is
+    value: Float64  # [B], discounted return from the node on
+    legal: Bool | None = None  # [B, A], legal actions; None where the model excludes none
 
 
 class PlanningModel(Protocol):
-    """A model to search in. What a node is, is up to the model: it keeps nodes in an arena, by tree and slot."""
+    """A model to search in. The model decides what a node is and keeps its nodes in an arena, by tree and slot."""
 
     num_actions: int
     gamma: float
-    reward_unit: float  # what counts as a reward of 1, environment units; the floor of the Q normalisation is in it
+    reward_unit: float  # reward that counts as 1, in environment units; the floor of the Q normalisation is in it
 
     def observations(self, roots: Any) -> Any:
-        """Numbers that tell roots apart, `[B, ...]`: ties and rollouts are drawn by lots of them."""
+        """Returns numbers that tell roots apart, `[B, ...]`, from which ties and rollouts are drawn by lot."""
         ...
 
     def roots(self, environment: Environment, states: Any) -> Any:
-        """What `start` takes, for real states of an environment."""
+        """Converts real states of an environment to the roots that `start` takes."""
         ...
 
     def start(self, roots: Any, capacity: int) -> tuple[Any, Leaf]:
-        """Opens an arena with room for `capacity` nodes a tree and puts B roots in slot 0."""
+        """Opens an arena with room for `capacity` nodes per tree and puts B roots in slot 0."""
         ...
 
     def expand(self, arena: Any, nodes: Int32, actions: Int32, slot: int) -> Leaf:
-        """Steps the node in slot `nodes[b]` of tree b by `actions[b]`; keeps the result in slot `slot`."""
+        """Steps the node in slot `nodes[b]` of each tree b by `actions[b]` and keeps the result in slot `slot`."""
         ...
 
 
 class LearnedModel:
-    """Planning in the network: roots are observations `[B, *shape]`, nodes are latents on the device.
+    """A planning model in the network: roots are observations `[B, *shape]`, nodes are latents on the device.
 
     Args:
         network: any `MuZeroNetwork`.
@@ -70,8 +70,11 @@ class LearnedModel:
         prior: the network's policy, or uniform.
         leaf: the network's value, or random rollouts in the network.
         compute: how the network runs.
-        batch_size: of every call of the network by torch, so that a root's search has the same bits in any batch (see
-            `in_batches`); None calls it with the batch as it is.
+        batch_size: rows of every call of the network by torch, so that a root's search has the same bits in any batch
+            (see `in_batches`); None calls it with the batch as it is.
+
+    Raises:
+        UsageError: if there is no such prior.
     """
 
     def __init__(
@@ -93,19 +96,19 @@ class LearnedModel:
         self.leaf: LeafValue = leaf
         self._engine = engine_for(network, compute, batch_size=batch_size)
         self.reward_unit = _reward_unit(self._engine.support)
-        self.fused = self._engine.fused_search()  # what the fused path runs, or None
+        self.fused = self._engine.fused_search()  # weights for the fused path, or None
 
     def observations(self, roots: Any) -> NDArray[Any]:
-        """The roots themselves."""
+        """Returns the roots themselves, as an array."""
         return roots.cpu().numpy() if isinstance(roots, Tensor) else np.asarray(roots)
 
     def roots(self, environment: Environment, states: Any) -> NDArray[Any]:
-        """Observations of real states, `[B, *shape]`."""
+        """Returns the observations of real states, `[B, *shape]`."""
         return environment.observe(states)
 
     @torch.inference_mode()
     def start(self, roots: Any, capacity: int) -> tuple["LatentArena", Leaf]:
-        """Encodes observations `[B, *shape]` into the roots."""
+        """Encodes observations `[B, *shape]` as roots; see `PlanningModel.start`."""
         latents = self._engine.represent(roots)
         arena = LatentArena(
             latents.new_empty((capacity, *latents.shape)),
@@ -117,8 +120,8 @@ class LearnedModel:
 
     @torch.inference_mode()
     def expand(self, arena: "LatentArena", nodes: Int32, actions: Int32, slot: int) -> Leaf:
-        """One dynamics and one prediction call for the whole batch."""
-        # One transfer to the device for both, as one from it for what the leaf is worth.
+        """Expands one node per tree, by one dynamics and one prediction call for the whole batch."""
+        # One transfer to the device for both: a copy costs more than the bytes.
         slots, chosen = torch.from_numpy(np.array((nodes, actions), np.int64)).to(arena.trees.device)
         latents, reward = self._engine.dynamics(arena.latents[slots, arena.trees], chosen)
         arena.latents[slot] = latents
@@ -127,11 +130,11 @@ class LearnedModel:
         return self._leaf(reward, latents, arena, slot)
 
     def _leaf(self, reward: Tensor, latents: Tensor, arena: "LatentArena", slot: int) -> Leaf:
-        if self.prior == "uniform" and arena.rollouts is not None:  # nothing to ask the heads for
+        if self.prior == "uniform" and arena.rollouts is not None:  # no head is needed
             prior, value = reward.new_zeros((len(latents), self.num_actions)), torch.zeros_like(reward)
         else:
             prior, value = self._engine.predict(latents)
-        # One transfer for the three: a copy from the device costs more than the bytes.
+        # One transfer from the device for all three.
         joined = torch.cat((reward[:, None], value[:, None], prior), dim=1)
         numbers = joined.cpu().numpy().astype(np.float64)
         probabilities = numbers[:, 2:]
@@ -151,22 +154,22 @@ class LearnedModel:
 class PairedRoots:
     """The same B roots for two models."""
 
-    planned: Any  # of the model that is planned in
-    advising: Any  # of the one whose prior is taken
+    planned: Any  # for the model that is planned in
+    advising: Any  # for the model that supplies the prior
 
     def __len__(self) -> int:
         return len(self.planned)
 
 
 class AdvisedModel:
-    """Planning in one model with the prior of another, which takes the same actions from the same roots.
+    """A planning model with the prior of another model, which takes the same actions from the same roots.
 
-    With the learned and the true model this tells what a prior loses along an unrolled latent from what the model's
-    rewards and values lose: the policy network reads either the latent, or the real state encoded anew.
+    With the learned and the true model, this separates what is lost by the prior along an unrolled latent from what is
+    lost by the model's rewards and values: the policy network reads either the latent or the encoded real state.
 
     Args:
-        planned: gives rewards and leaf values.
-        advising: gives priors.
+        planned: model that supplies rewards and leaf values.
+        advising: model that supplies priors.
     """
 
     def __init__(self, planned: PlanningModel, advising: PlanningModel) -> None:
@@ -174,27 +177,27 @@ class AdvisedModel:
         self.planned, self.advising = planned, advising
 
     def observations(self, roots: PairedRoots) -> Any:
-        """Those of the model that is planned in."""
+        """Returns the observations of the model that is planned in."""
         return self.planned.observations(roots.planned)
 
     def roots(self, environment: Environment, states: Any) -> PairedRoots:
-        """Both models' own."""
+        """Returns the roots of both models."""
         return PairedRoots(self.planned.roots(environment, states), self.advising.roots(environment, states))
 
     def start(self, roots: PairedRoots, capacity: int) -> tuple[tuple[Any, Any], Leaf]:
-        """Opens both arenas."""
+        """Opens the arenas of both models."""
         planned, leaf = self.planned.start(roots.planned, capacity)
         advising, advice = self.advising.start(roots.advising, capacity)
         return (planned, advising), leaf._replace(prior=advice.prior)
 
     def expand(self, arena: tuple[Any, Any], nodes: Int32, actions: Int32, slot: int) -> Leaf:
-        """One step of both models."""
+        """Steps both models; returns the planned model's leaf with the advising model's prior."""
         leaf = self.planned.expand(arena[0], nodes, actions, slot)
         return leaf._replace(prior=self.advising.expand(arena[1], nodes, actions, slot).prior)
 
 
 def _reward_unit(support: Support | None) -> float:
-    """The reward that a network's scale makes 1; 1 where it has none."""
+    """Returns the reward that the network's scale makes 1, in environment units; 1 without a support."""
     return 1.0 if support is None else 1 / support.reward_scale
 
 
@@ -202,23 +205,23 @@ class LatentArena(NamedTuple):
     """Latents of every node of every tree."""
 
     latents: Tensor  # [capacity, B, ...]
-    trees: Tensor  # [B], 0 .. B - 1
+    trees: Tensor  # [B], the numbers 0 .. B - 1
     rollouts: RolloutArena | None
 
 
 class TrueModel:
-    """Planning in the environment itself: roots and nodes are its states, terminal nodes are absorbing and worth 0.
+    """A planning model in the environment itself: nodes are its states, terminal ones absorbing and worth 0.
 
     Args:
-        environment: the truth.
-        network: whose policy is the prior and whose value may be the leaf's, both at h_theta(o) of the true state;
-            needed for these alone.
+        environment: environment to plan in.
+        network: supplies a policy prior and value leaves, both at h_theta(o) of the true state; needed for these alone.
         prior: the network's policy, or uniform.
         leaf: the network's value, or random rollouts in the environment.
         compute: how the network runs.
 
     Raises:
         ValueError: if a network is needed and there is none.
+        UsageError: if there is no such prior.
     """
 
     def __init__(
@@ -244,11 +247,11 @@ class TrueModel:
         self.reward_unit = _reward_unit(None if self._evaluate is None else self._evaluate.support)
 
     def observations(self, roots: Any) -> NDArray[Any]:
-        """What the environment shows of them."""
+        """Returns the environment's observations of the roots."""
         return self.environment.observe(roots)
 
     def roots(self, environment: Environment, states: Any) -> Any:  # noqa: ARG002 - the learned model observes
-        """The states themselves."""
+        """Returns the states themselves."""
         return states
 
     def start(self, roots: Any, capacity: int) -> tuple["StateArena", Leaf]:
@@ -261,7 +264,7 @@ class TrueModel:
         return arena, self._leaf(nothing, nothing, roots, arena, 0)
 
     def expand(self, arena: "StateArena", nodes: Int32, actions: Int32, slot: int) -> Leaf:
-        """One step of the environment for the whole batch."""
+        """Expands one node per tree, by one step of the environment for the whole batch."""
         states, outcome = self.environment.step(arena.take(nodes), actions)
         arena.add(states)
         if arena.rollouts is not None:
@@ -289,13 +292,13 @@ class StateArena:
     """Real states of every node of every tree, slot by slot."""
 
     def __init__(self, roots: Any, rollouts: RolloutArena | None = None) -> None:
-        self.parts = [roots]  # slots in order; every part is longer than the next one
-        self.sizes = [len(roots)]  # of those
+        self.parts = [roots]  # slots in order; every part has more states than the next one
+        self.sizes = [len(roots)]  # states in each part
         self.trees = np.arange(len(roots))
         self.rollouts = rollouts
 
     def take(self, nodes: NDArray[Any]) -> Any:
-        """The state of node `nodes[b]` of each tree b, B states."""
+        """Returns the states of node `nodes[b]` of each tree b, B states."""
         wanted = nodes * len(self.trees) + self.trees
         ends = np.cumsum(self.sizes)
         part_of = np.searchsorted(ends, wanted, side="right")
@@ -308,7 +311,7 @@ class StateArena:
         return concatenate(found).take(np.argsort(order))
 
     def add(self, states: Any) -> None:
-        """Puts one state a tree in the next slot; parts are joined so that a state is copied log(slots) times."""
+        """Puts one state per tree in the next slot; parts are joined so that a state is copied log(slots) times."""
         self.parts.append(states)
         self.sizes.append(len(self.trees))
         while len(self.parts) > 1 and self.sizes[-2] <= self.sizes[-1]:
@@ -325,15 +328,15 @@ def planning_in(
     batch_size: int | None = None,
     **options: Any,
 ) -> PlanningModel:
-    """The learned model, or the true one with the same network's policy and value.
+    """Returns the learned model, or the true one with the same network's policy and value.
 
     Args:
         model: which of the two.
-        environment: the truth.
-        network: of the agent.
-        compute: how it runs.
-        batch_size: of every call of the learned model by torch.
-        **options: prior and leaf.
+        environment: the real environment.
+        network: the agent's network.
+        compute: how the network runs.
+        batch_size: rows of every call of the network by torch, in the learned model alone.
+        **options: `prior` and `leaf` of either model.
 
     Raises:
         UsageError: if there is no such model or prior.

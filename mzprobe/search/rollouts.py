@@ -1,11 +1,11 @@
-"""Rollout leaves: random actions from a leaf, to a planning horizon that is counted from the root or from the leaf.
+"""Rollout leaves: random actions from a leaf to a planning horizon, counted from the root or from the leaf.
 
-The actions are lots of the root's observation, the simulation and the step (`lots.py`), the same in the learned and in
-the true model.
+The actions are drawn by lot from the root's observation, the simulation and the step (`lots.py`). Where all actions are
+legal, they are the same in the learned and in the true model.
 
-Counted from the root, what lies beyond the horizon counts for nothing: a node deeper than that has reward 0 and value
-0, so that the search maximises the discounted reward of its first `horizon` steps. Counted from the leaf, every leaf is
-followed by `horizon` steps: deeper ones see further, and where rewards have one sign they are worth more.
+Counted from the root, nothing beyond the horizon counts: a node deeper than that has reward 0 and value 0, so that the
+search maximises the discounted reward of its first `horizon` steps. Counted from the leaf, every leaf is followed by
+`horizon` steps: deeper ones see further, and where rewards have one sign their values are larger in size.
 """
 
 from dataclasses import dataclass
@@ -33,10 +33,14 @@ CountedFrom = Literal["root", "leaf"]
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """Values a leaf by the rewards of random actions in the model that is planned in."""
+    """Settings of a rollout, which values a leaf by the rewards of random actions in the model that is planned in.
+
+    Raises:
+        ValueError: if the horizon is below 1 or the seed is not in [0, 2^64).
+    """
 
     horizon: int  # steps
-    seed: int = 0  # of the actions
+    seed: int = 0  # seed of the actions
     counted_from: CountedFrom = "root"
 
     def __post_init__(self) -> None:
@@ -46,13 +50,13 @@ class Rollout:
 
 @inlined
 def rollout_action(key: np.uint64, slot: int, step: int, num_actions: int) -> int:
-    """The action of step `step` of the rollout from node `slot` of a tree, uniform over `num_actions`."""
+    """Returns the action of step `step` of the rollout from node `slot` of a tree, uniform over `num_actions`."""
     return np.int64(((lot(key, slot, step) >> _S32) * np.uint64(num_actions)) >> _S32)  # type: ignore[return-value]
 
 
 @kernel
 def legal_rollout_actions(keys: UInt64, slot: int, step: int, legal: Bool) -> Int64:
-    """Step `step` of every tree's rollout from node `slot`, `[B]`, uniform over the legal actions `[B, A]`."""
+    """Returns step `step` of every tree's rollout from node `slot`, `[B]`, uniform over the legal actions `[B, A]`."""
     B, A = legal.shape
     actions = np.zeros(B, np.int64)
     for b in range(B):
@@ -67,7 +71,7 @@ def legal_rollout_actions(keys: UInt64, slot: int, step: int, legal: Bool) -> In
 
 @kernel
 def rollout_actions(keys: UInt64, slot: int, steps: int, num_actions: int) -> Int64:
-    """Actions of every tree's rollout from node `slot`, `[B, steps]`."""
+    """Returns the actions of every tree's rollout from node `slot`, `[B, steps]`."""
     actions = np.empty((keys.size, steps), np.int64)
     for b in range(keys.size):
         for t in range(steps):
@@ -76,12 +80,12 @@ def rollout_actions(keys: UInt64, slot: int, steps: int, num_actions: int) -> In
 
 
 class RolloutArena:
-    """How deep every node of B trees lies, and the actions from there on.
+    """Depths of all nodes of B trees, and the random actions from there on.
 
     Args:
-        rollout: horizon and seed.
-        observations: of the roots, `[B, ...]`.
-        capacity: nodes a tree.
+        rollout: settings of the rollouts.
+        observations: observations of the roots, `[B, ...]`.
+        capacity: nodes per tree.
     """
 
     def __init__(self, rollout: Rollout, observations: NDArray[Any], capacity: int) -> None:
@@ -91,22 +95,25 @@ class RolloutArena:
         self.depth = np.zeros((capacity, len(observations)), np.int64)
 
     def place(self, nodes: Int32, slot: int) -> Int64:
-        """Hangs node `slot` of each tree under `nodes` `[B]`; gives the steps left to the horizon, -1 beyond it."""
+        """Adds node `slot` of each tree below `nodes` `[B]`; returns the steps left to the horizon, -1 beyond it."""
         self.depth[slot] = self.depth[nodes, np.arange(nodes.size)] + 1
         return self.left(slot)
 
     def left(self, slot: int) -> Int64:
-        """Steps from each tree's node `slot` to the horizon, `[B]`; -1 beyond it."""
+        """Returns the steps from each tree's node `slot` to the horizon, `[B]`; -1 beyond it."""
         return np.asarray(np.maximum(self.horizon - self.from_root * self.depth[slot], -1))
 
     def actions(self, slot: int, num_actions: int) -> Int64:
-        """Random actions from node `slot`, `[B, T]`, as many as the longest rollout takes."""
+        """Returns random actions from node `slot`, `[B, T]`, where T is the length of the longest rollout."""
         steps = max(int(self.left(slot).max()), 0)
         return rollout_actions(self.keys, slot, steps, num_actions)
 
 
 def rolled_out(environment: Environment, states: Any, arena: RolloutArena, slot: int) -> Float64:
-    """Real rewards of the rollouts from node `slot` of every tree, `[B, T]`, 0 after an end; legal actions alone."""
+    """Returns the real rewards of the rollouts from node `slot` of every tree, `[B, T]`, 0 after an end.
+
+    Only legal actions are taken.
+    """
     A = environment.spec.num_actions
     legal = legal_actions(environment, states)
     if legal is None:
@@ -122,7 +129,7 @@ def rolled_out(environment: Environment, states: Any, arena: RolloutArena, slot:
 
 @kernel
 def discounted(rewards: Float64, lengths: Int64, gamma: float) -> Float64:
-    """Sum of gamma^t r_t over the first `lengths` `[B]` of rewards `[B, T]`, added in order of t."""
+    """Returns the sum of gamma^t r_t over the first `lengths` `[B]` of rewards `[B, T]`, added in order of t."""
     total = np.zeros(rewards.shape[0])
     for b in range(total.size):
         discount = 1.0

@@ -1,4 +1,4 @@
-"""The stages of a search on whole trees: plant, select, and expand with backup."""
+"""The stages of a search over whole trees: plant, select, and expand with backup."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,17 @@ Int32 = NDArray[np.int32]
 
 @borrowing
 def plant(forest: Forest, first: int, value: Float64, selection: Selection, legal: Bool) -> None:
-    """Counts the visits that expanded the roots of trees `first`, `first + 1`, ..., and hands these to the rule.
+    """Prepares the roots of trees `first`, `first + 1`, ... for a search by a rule.
+
+    Records each root's first visit and its value, masks illegal actions, and lets the rule prepare the root
+    (`puct_root` or `gumbel_root`).
 
     Args:
-        forest: priors of the roots are in place.
-        first: of so many trees as there are values.
-        value: of their roots.
+        forest: trees whose roots have their priors in place.
+        first: first tree; there are as many trees as values.
+        value: values of the roots.
         selection: the rule.
-        legal: `[B, A]`, or `[0, A]` where all actions are.
+        legal: legal actions of all roots, `[B, A]`, or `[0, A]` where all are legal.
     """
     for i in range(value.size):
         b = first + i
@@ -61,7 +64,10 @@ def expand_all(
     value: Float64,
     legal: Bool,
 ) -> None:
-    """Expands slot `slot` of every tree and backs its value up; arrays are `[B]`, prior and legal `[B, A]`."""
+    """Expands slot `slot` of every tree and backs its value up.
+
+    Arrays are `[B]`, prior and legal `[B, A]`; legal is `[0, A]` where all actions are legal.
+    """
     for b in range(nodes.size):
         expand(forest, b, slot, nodes[b], actions[b], reward[b], discount[b])
         for a in range(prior.shape[1]):

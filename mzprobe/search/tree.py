@@ -1,7 +1,7 @@
-"""Search trees as arrays, and what hangs a node into them and carries its value up.
+"""Search trees as arrays, and the functions that add a node to them and back its value up.
 
-Every path of the search, whatever it plans in and by whatever rule, uses these functions and no others. They keep IEEE
-order, so that a plain-Python search gives the same visit counts (`tests/helpers/reference.py`).
+Every path of the search, whatever its model and its rule, uses these functions and no others. They keep IEEE order, so
+that a plain-Python search gives the same visit counts (`tests/helpers/reference.py`).
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ Int32 = NDArray[np.int32]
 UNTRIED = -1
 ILLEGAL = -2
 
-# What a walk reads of a node, and of each of its edges, lies side by side: few lines of the cache are touched.
+# All that a walk reads of a node, or of an edge, is adjacent in memory, so that it touches few cache lines.
 NODE = np.dtype(
     [
         ("value", np.float64),
@@ -38,7 +38,7 @@ EDGE = np.dtype(
 
 
 class Forest(NamedTuple):
-    """B search trees of at most M nodes as the kernels walk them, in records of what `Tree` names."""
+    """B search trees of at most M nodes, in the records that the kernels walk; the fields are those of `Tree`."""
 
     nodes: Any  # [B, M] of NODE
     edges: Any  # [B, M, A] of EDGE
@@ -49,12 +49,12 @@ class Tree(NamedTuple):
     """B search trees of at most M nodes; node 0 is the root and node i was expanded by simulation i."""
 
     visits: Int32  # [B, M], N(s)
-    value: Float64  # [B, M], of s as the model gave it, a leaf's
+    value: Float64  # [B, M], the model's value of s, as a leaf
     value_sum: Float64  # [B, M], sum of the returns backed up through s
     parent: Int32  # [B, M], -1 at the root
     parent_action: Int32  # [B, M]
-    discount: Float64  # [B, M], of the step that led there
-    child: Int32  # [B, M, A], UNTRIED or ILLEGAL where there is none
+    discount: Float64  # [B, M], of the step that led to s
+    child: Int32  # [B, M, A], slot of the child; UNTRIED or ILLEGAL where there is none
     edge_visits: Int32  # [B, M, A], N(s, a)
     reward: Float64  # [B, M, A]
     prior: Float64  # [B, M, A]
@@ -63,7 +63,11 @@ class Tree(NamedTuple):
 
 
 def new_forest(batch: int, nodes: int, num_actions: int) -> Forest:
-    """Room for `batch` trees of up to `nodes` nodes, none expanded."""
+    """Allocates `batch` trees of up to `nodes` nodes, none of them expanded.
+
+    Raises:
+        UsageError: if they do not fit into memory.
+    """
     size = batch * nodes * (NODE.itemsize + EDGE.itemsize * num_actions)
     refuse_more_than_fits(size, what=f"{batch:,} search trees of {nodes - 1:,} simulations")
     forest = Forest(
@@ -79,7 +83,7 @@ def new_forest(batch: int, nodes: int, num_actions: int) -> Forest:
 
 
 def arrays_of(forest: Forest) -> Tree:
-    """The same trees, an array a quantity: views."""
+    """Returns the same trees as views, with one array per quantity."""
     nodes, edges = forest.nodes, forest.edges
     of_edges = {"child": "child", "edge_visits": "visits", "reward": "reward", "prior": "prior", "q": "q"}
     return Tree(
@@ -91,7 +95,7 @@ def arrays_of(forest: Forest) -> Tree:
 
 @inlined
 def expand(forest: Forest, b: int, slot: int, node: int, action: int, reward: float, discount: float) -> None:
-    """Hangs node `slot` under `node`; its prior is written by the caller."""
+    """Adds node `slot` below `node`; its prior is written by the caller."""
     forest.nodes[b, slot].discount = discount
     forest.nodes[b, slot].parent = node
     forest.nodes[b, slot].parent_action = action
@@ -101,7 +105,7 @@ def expand(forest: Forest, b: int, slot: int, node: int, action: int, reward: fl
 
 @inlined
 def backup(forest: Forest, b: int, slot: int, value: float) -> None:
-    """Carries the leaf's value to the root: G = r + discount G, visits and Q on the way."""
+    """Backs the leaf's value up to the root by G = r + discount G, and updates visits and Q on the way."""
     forest.nodes[b, slot].visits = 1
     forest.nodes[b, slot].value = value
     forest.nodes[b, slot].value_sum = value
@@ -125,7 +129,10 @@ def backup(forest: Forest, b: int, slot: int, value: float) -> None:
 
 @inlined
 def forbid(forest: Forest, b: int, slot: int, legal: Bool) -> None:
-    """Takes what is illegal `[A]` out of a node and out of its prior; where nothing is legal (an end), nothing."""
+    """Masks a node's illegal actions, given the legal ones `[A]`, and renormalises its prior.
+
+    If no prior is left, it becomes uniform over the legal actions. A node without any, a terminal one, stays unchanged.
+    """
     total = 0.0
     count = 0
     for a in range(legal.size):

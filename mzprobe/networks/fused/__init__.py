@@ -1,1 +1,1 @@
-"""Networks of perceptrons in compiled kernels, on a CPU: arithmetic of an order of our own, no call of torch."""
+"""Networks of perceptrons in compiled kernels on a CPU, with a fixed order of operations and no call of torch."""

@@ -1,7 +1,7 @@
 """The arithmetic of `FullyConnected` in numba: chains of layers over blocks of lanes, as in `mlp_kernels`.
 
-A row has the same bits in whatever batch, and on whatever processor with fused multiply-add: products, exponentials and
-sums are those of `mlp_kernels`.
+A row has the same bits in any batch, and on any processor with fused multiply-add: products, exponentials and sums are
+those of `mlp_kernels`.
 """
 
 from typing import NamedTuple
@@ -30,14 +30,14 @@ RELU, ELU = 0, 1
 
 
 class Linear(NamedTuple):
-    """One layer, as `x @ w + b` takes it."""
+    """Parameters of one layer, as `x @ w + b` takes them."""
 
     w: Float32  # [inputs, outputs]
     b: Float32  # [outputs]
 
 
 class ChainWeights(NamedTuple):
-    """All that a network is."""
+    """All weights and settings of a `FullyConnected`."""
 
     representation: tuple[Linear, ...]
     dynamics: tuple[Linear, ...]
@@ -46,24 +46,24 @@ class ChainWeights(NamedTuple):
     value: tuple[Linear, ...]
     activation: int  # RELU or ELU
     epsilon: float  # added to a latent's range
-    always: bool  # whether that is done for every latent, or only where the range is smaller
-    rectified: bool  # whether a latent passes a ReLU before it is scaled
-    reads_step: bool  # whether the reward is read from latent and action, not from the next latent unscaled
+    always: bool  # whether epsilon is added to every range, or only to ranges below it
+    rectified: bool  # whether a latent passes through a ReLU before it is scaled
+    reads_step: bool  # whether the reward is read from latent and action, else from the unscaled next latent
     axis: Axis
     widest: int  # outputs of the widest layer
 
 
 class Room(NamedTuple):
-    """Memory of a block of lanes."""
+    """Memory for a block of lanes."""
 
     x: Float32  # [L + A, lanes], latent and action
-    z: Float32  # [L, lanes], what a body gives
-    even: Float32  # [widest layer, lanes]
-    odd: Float32  # [widest layer, lanes]
+    z: Float32  # [L, lanes], latents that the representation or the dynamics return
+    even: Float32  # [widest layer, lanes], outputs of layers 0, 2, ...
+    odd: Float32  # [widest layer, lanes], outputs of layers 1, 3, ...
     policy: Float32  # [A, lanes]
     atoms: Float32  # [atoms, lanes]
-    row: Float32  # [lanes]
-    powers: Int32  # [entries of the largest of all]
+    row: Float32  # [lanes], scratch
+    powers: Int32  # [entries of the largest of all], scratch of `exponentials`
 
 
 @kernel
@@ -85,7 +85,7 @@ def _room(weights: ChainWeights, lanes: int) -> Room:
 
 @borrowing
 def _activate(x: Float32, kind: int, spare: Float32, powers: Int32) -> None:
-    """ReLU or ELU of x in place; `spare` has its shape."""
+    """Applies ReLU or ELU to x in place; `spare` is scratch of its shape."""
     values, below = x.reshape(x.size), spare.reshape(spare.size)
     if kind == RELU:
         for i in range(values.size):
@@ -100,7 +100,7 @@ def _activate(x: Float32, kind: int, spare: Float32, powers: Int32) -> None:
 
 @borrowing
 def _run(chain: tuple[Linear, ...], kind: int, x: Float32, room: Room, out: Float32) -> None:
-    """Out = the chain at x, `[outputs, lanes]`."""
+    """Sets out = the chain at x, `[outputs, lanes]`."""
     last = len(chain) - 1
     if last == 0:
         layer_lanes(x, chain[0].w, chain[0].b, out)
@@ -148,7 +148,7 @@ def _represent(weights: ChainWeights, seen: Float32, room: Room) -> None:
 
 @borrowing
 def _step(weights: ChainWeights, room: Room, rewards: Float64) -> None:
-    """Z = the latents after x, and the rewards of as many lanes as there is room for."""
+    """Sets z to the latents after x; fills the rewards of as many lanes as there is room for."""
     _run(weights.dynamics, weights.activation, room.x, room, room.z)
     if weights.reads_step:
         _run(weights.reward, weights.activation, room.x, room, room.atoms)
@@ -161,7 +161,7 @@ def _step(weights: ChainWeights, room: Room, rewards: Float64) -> None:
 
 @kernel
 def represent_chains(weights: ChainWeights, observations: Float32, latents: Float32) -> None:
-    """h_theta: observations `[B, size]`; latents `[B, L]` are filled in place."""
+    """Fills latents `[B, L]` with h_theta of observations `[B, size]`."""
     B, size = observations.shape
     lanes = lanes_of(B)
     room, seen = _room(weights, lanes), np.zeros((size, lanes), np.float32)
@@ -174,7 +174,7 @@ def represent_chains(weights: ChainWeights, observations: Float32, latents: Floa
 
 @kernel
 def step_chains(weights: ChainWeights, latents: Float32, actions: Int64, following: Float32, rewards: Float64) -> None:
-    """g_theta: latents `[B, L]`, actions `[B]`; the next latents and rewards `[B]` are filled in place."""
+    """Fills next latents `[B, L]` and rewards `[B]` with g_theta of latents `[B, L]` and actions `[B]`."""
     B = len(latents)
     room = _room(weights, lanes_of(B))
     lanes = room.row.size
@@ -189,7 +189,7 @@ def step_chains(weights: ChainWeights, latents: Float32, actions: Int64, followi
 
 @kernel
 def roll_chains(weights: ChainWeights, latents: Float32, actions: Int64, rewards: Float64) -> None:
-    """g_theta again and again: latents `[B, L]`, actions `[B, T]`; rewards `[B, T]` are filled in place."""
+    """Fills rewards `[B, T]` by repeated g_theta from latents `[B, L]` along actions `[B, T]`."""
     B, T = actions.shape
     L = latents.shape[1]
     room = _room(weights, lanes_of(B))
@@ -210,7 +210,7 @@ def roll_chains(weights: ChainWeights, latents: Float32, actions: Int64, rewards
 
 @kernel
 def predict_chains(weights: ChainWeights, latents: Float32, prior: Float64, value: Float64, atoms: Float32) -> None:
-    """f_theta: latents `[B, L]`; prior `[B, A]`, value `[B]` and its distribution `[B, atoms]` are filled in place."""
+    """Fills prior `[B, A]`, value `[B]` and its distribution `[B, atoms]` with f_theta of latents `[B, L]`."""
     B = len(latents)
     room = _room(weights, lanes_of(B))
     lanes = room.row.size

@@ -26,7 +26,7 @@ Int64 = NDArray[np.int64]
 
 
 class _Sizes(NamedTuple):
-    """What a network reads. Kernels look at no bounds, so that whoever calls them is checked here, as torch would."""
+    """Sizes of a network's inputs. Kernels check no bounds, so arguments are checked here, as torch would do."""
 
     inputs: int
     latents: int
@@ -56,13 +56,13 @@ class _Sizes(NamedTuple):
 
 
 class _CompiledEngine:
-    """What engines of both kinds do: their arrays made, their kernels called.
+    """Common part of both engines, which allocates the results and calls the kernels.
 
     Args:
-        sizes: of the network.
-        represent: the kernel with its weights, called with observations and the latents to fill.
-        step: called with latents, actions, and the next latents and rewards to fill.
-        roll: called with latents, action sequences and the rewards to fill.
+        sizes: sizes of the network's inputs.
+        represent: kernel with its weights, called with observations and the latents to fill.
+        step: the same, called with latents, actions, and the next latents and rewards to fill.
+        roll: the same, called with latents, action sequences and the rewards to fill.
     """
 
     def __init__(
@@ -77,21 +77,21 @@ class _CompiledEngine:
         self._represent, self._step, self._roll = represent, step, roll
 
     def represent(self, observations: Any) -> Tensor:
-        """As in the protocol."""
+        """See `Engine.represent`."""
         given = self.sizes.observed(observations)
         latents = np.empty((len(given), self.sizes.latents), np.float32)
         self._represent(given, latents)
         return torch.from_numpy(latents)
 
     def dynamics(self, latents: Tensor, actions: Any) -> tuple[Tensor, Tensor]:
-        """As in the protocol; rewards in float64."""
+        """See `Engine.dynamics`; rewards are float64."""
         given = self.sizes.rows(latents)
         following, reward = np.empty_like(given), np.empty(len(given))
         self._step(given, self.sizes.chosen(actions, len(given), dimensions=1), following, reward)
         return torch.from_numpy(following), torch.from_numpy(reward)
 
     def rewards_along(self, latents: Tensor, actions: Any) -> Tensor:
-        """As in the protocol, in float64."""
+        """See `Engine.rewards_along`; rewards are float64."""
         given = self.sizes.rows(latents)
         chosen = self.sizes.chosen(actions, len(given), dimensions=2)
         rewards = np.empty(chosen.shape)
@@ -100,7 +100,7 @@ class _CompiledEngine:
 
 
 class KernelEngine(_CompiledEngine):
-    """An `MLPNetwork`; follows its training in place."""
+    """Engine of an `MLPNetwork`; its weights follow training in place."""
 
     def __init__(self, fused: FusedWeights) -> None:
         self._fused = fused
@@ -115,22 +115,22 @@ class KernelEngine(_CompiledEngine):
         )
 
     def fused_search(self) -> FusedWeights | None:
-        """As in the protocol."""
+        """See `Engine.fused_search`."""
         return self._fused
 
     def fused_gradient(self) -> FusedWeights | None:
-        """As in the protocol."""
+        """See `Engine.fused_gradient`."""
         return self._fused
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """As in the protocol, in float64."""
+        """See `Engine.predict`; results are float64."""
         given = self.sizes.rows(latents)
         prior, value = np.empty((len(given), self.sizes.actions)), np.empty(len(given))
         predict_all(self.weights, self.axis, given, prior, value)
         return torch.from_numpy(prior), torch.from_numpy(value)
 
     def value_distribution(self, latents: Tensor) -> Tensor:
-        """As in the protocol."""
+        """See `Engine.value_distribution`."""
         given = self.sizes.rows(latents)
         atoms = np.empty((len(given), self.weights.value.w2.shape[1]), np.float32)
         value_atoms_all(self.weights, given, atoms)
@@ -138,7 +138,7 @@ class KernelEngine(_CompiledEngine):
 
 
 class ChainEngine(_CompiledEngine):
-    """A `FullyConnected`, with the weights that it had then."""
+    """Engine of a `FullyConnected`, with a copy of its weights."""
 
     def __init__(self, weights: ChainWeights, support: Support) -> None:
         self.weights, self.support = weights, support
@@ -151,20 +151,20 @@ class ChainEngine(_CompiledEngine):
         )
 
     def fused_search(self) -> FusedWeights | None:
-        """As in the protocol: none."""
+        """Returns None: there is no fused search of chains."""
         return None
 
     def fused_gradient(self) -> FusedWeights | None:
-        """As in the protocol: none."""
+        """Returns None: there is no fused gradient of chains."""
         return None
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """As in the protocol, in float64."""
+        """See `Engine.predict`; results are float64."""
         prior, value, _ = self._predicted(latents)
         return prior, value
 
     def value_distribution(self, latents: Tensor) -> Tensor:
-        """As in the protocol."""
+        """See `Engine.value_distribution`."""
         return self._predicted(latents)[2]
 
     def _predicted(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:

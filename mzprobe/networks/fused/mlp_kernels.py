@@ -1,8 +1,8 @@
 """The arithmetic of `MLPNetwork` in numba, for batches too small to be worth a torch call.
 
-A batch lies across: an array is `[features, lanes]`, a lane is one row of the batch, and every loop runs over the
-lanes side by side. Sums over features are taken in their order, products are `products.py`'s, and nothing here may
-reorder or contract; so no answer depends on the lanes beside it, nor on the processor.
+Arrays are `[features, lanes]`, where a lane is one row of the batch, and every loop runs over the lanes side by side.
+Sums over features are taken in their order, products are those of `products.py`, and nothing here may be reordered or
+contracted. So no result depends on the lanes beside it, nor on the processor.
 """
 
 from typing import NamedTuple
@@ -22,27 +22,30 @@ Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
-LANES = 32  # of a block, at most: its activations and the weights fit the nearest cache
+LANES = 32  # most lanes of a block: its activations and the weights fit the nearest cache
 
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
 _SMALLEST = np.float32(-87.0)
 
-# Added to a maximum: -0 and 0 become the same, and LLVM no longer stores under a mask only what changes, which is slow
-# on some processors.
+# Added to a maximum: it makes -0 and 0 the same, and keeps LLVM from masked stores of what changes, which are slow on
+# some processors.
 _NOTHING = np.float32(0)
 
 
 @kernel
 def lanes_of(batch: int) -> int:
-    """Lanes of a block for a batch: one alone, else whole vector registers, up to `LANES`; no bit depends on it."""
+    """Returns the lanes of a block for a batch: one alone, else whole vector registers, up to `LANES`.
+
+    No bit depends on it.
+    """
     return batch if batch <= 1 else min(LANES, (batch + 7) // 8 * 8)
 
 
 @borrowing
 def perceptron(x: Float32, layers: Layers, hidden: Float32, out: Float32) -> None:
-    """Out = w2' relu(w1' x + b1) + b2, `[outputs, lanes]`; `hidden` is left holding the activations."""
+    """Sets out = w2' relu(w1' x + b1) + b2, `[outputs, lanes]`; `hidden` is left holding the activations."""
     layer_lanes(x, layers.w1, layers.b1, hidden)
     activations = hidden.reshape(hidden.size)
     for i in range(activations.size):
@@ -52,8 +55,8 @@ def perceptron(x: Float32, layers: Layers, hidden: Float32, out: Float32) -> Non
 
 @borrowing
 def layer_lanes(x: Float32, weight: Float32, bias: Float32, out: Float32) -> None:
-    """Out = weight' x + bias: the bias first, then the terms in their order."""
-    if out.shape[1] == 1:  # then the outputs are what lies side by side
+    """Sets out = weight' x + bias: the bias first, then the terms in their order."""
+    if out.shape[1] == 1:  # one lane: the outputs are adjacent instead
         product_of_one(x.reshape(x.size), weight, bias, out.reshape(out.size))
     else:
         for j in range(out.shape[0]):
@@ -64,8 +67,8 @@ def layer_lanes(x: Float32, weight: Float32, bias: Float32, out: Float32) -> Non
 
 @borrowing
 def _largest(x: Float32, sign: np.float32, out: Float32) -> None:
-    """The largest of sign * x in each lane."""
-    if x.shape[1] == 1:  # in a register, not in memory
+    """Sets out to the largest of sign * x in each lane."""
+    if x.shape[1] == 1:  # one lane: the maximum stays in a register
         top = sign * x[0, 0] + _NOTHING
         for j in range(1, x.shape[0]):
             top = max(top, sign * x[j, 0]) + _NOTHING
@@ -80,8 +83,8 @@ def _largest(x: Float32, sign: np.float32, out: Float32) -> None:
 
 @borrowing
 def _subtract(x: Float32, row: Float32) -> None:
-    """Takes `row[i]` from every number of lane i."""
-    if x.shape[1] == 1:  # the inner loop is then over numbers that lie side by side
+    """Subtracts `row[i]` from every number of lane i."""
+    if x.shape[1] == 1:  # one lane: the inner loop runs over adjacent numbers
         column, number = x.reshape(x.size), row[0]
         for j in range(column.size):
             column[j] -= number
@@ -118,7 +121,7 @@ def minmax_lanes(x: Float32, scale: Float32, low: Float32) -> None:
 
 @borrowing
 def exponentials(x: Float32, powers: Int32) -> None:
-    """X = exp(x) in place for x <= 0, to a relative 5e-7; vectorises, unlike a libm call.
+    """Sets x = exp(x) in place for x <= 0, to a relative 5e-7; vectorises, unlike a libm call.
 
     exp(x) = 2^n exp(f), |f| <= ln(2)/2, the latter by a polynomial of degree 6 (Cephes' expf).
     """
@@ -142,7 +145,7 @@ def exponentials(x: Float32, powers: Int32) -> None:
 
 @borrowing
 def _sum(x: Float32, out: Float32) -> None:
-    """The sum of each lane."""
+    """Sets out to the sum of each lane."""
     if x.shape[1] == 1:
         total = np.float32(0)
         for j in range(x.shape[0]):
@@ -170,7 +173,7 @@ def softmax_lanes(x: Float32, total: Float32, powers: Int32) -> None:
 
 @borrowing
 def mean_atoms(probabilities: Float32, axis: Axis, place: Float32, out: Float64) -> None:
-    """h^-1 of the mean of each lane of `out`, in environment units (`Support.scalar`); `place` is scratch."""
+    """Fills `out` with h^-1 of each lane's mean, in environment units (`Support.scalar`); `place` is scratch."""
     atoms = probabilities.shape[0]
     pairs = atoms // 2
     for i in range(out.size):
@@ -189,24 +192,24 @@ def mean_atoms(probabilities: Float32, axis: Axis, place: Float32, out: Float64)
 
 
 class Block(NamedTuple):
-    """Memory of a block of lanes that run through the network."""
+    """Memory for a block of lanes that run through the network."""
 
     seen: Float32  # [observation size, lanes]
     step: Float32  # [L + A + L, lanes], x and z
     x: Float32  # [L + A, lanes], latent and action; a view
     hidden: Float32  # [H, lanes]
-    z: Float32  # [L, lanes], latents, and those that a step led to; a view
+    z: Float32  # [L, lanes], latents, and the next latents after a step; a view
     policy: Float32  # [A, lanes]
-    atoms: Float32  # [atoms, lanes], of the reward or the value
-    row: Float32  # [lanes]
-    other_row: Float32  # [lanes]
-    powers_policy: Int32  # [A lanes]
-    powers_atoms: Int32  # [atoms lanes]
+    atoms: Float32  # [atoms, lanes], distribution of the reward or the value
+    row: Float32  # [lanes], scratch
+    other_row: Float32  # [lanes], scratch
+    powers_policy: Int32  # [A * lanes], scratch of `exponentials`
+    powers_atoms: Int32  # [atoms * lanes], scratch of `exponentials`
 
 
 @kernel
 def new_block(weights: MLPWeights, lanes: int) -> Block:
-    """Room for `lanes` lanes."""
+    """Allocates a block of `lanes` lanes."""
     inputs, A, atoms = weights.dynamics.w1.shape[0], weights.policy.w2.shape[1], weights.value.w2.shape[1]
     step = np.zeros((inputs + inputs - A, lanes), np.float32)
     return Block(
@@ -226,7 +229,7 @@ def new_block(weights: MLPWeights, lanes: int) -> Block:
 
 @borrowing
 def represent_block(weights: MLPWeights, block: Block, observations: Float32, first: int, count: int) -> None:
-    """Z = h_theta of observations `first .. first + count - 1` of `[B, size]`."""
+    """Sets z = h_theta of observations `first .. first + count - 1` of `[B, size]`."""
     transpose(observations[first : first + count], block.seen[:, :count])
     perceptron(block.seen, weights.representation, block.hidden, block.z)
     minmax_lanes(block.z, block.row, block.other_row)
@@ -234,14 +237,14 @@ def represent_block(weights: MLPWeights, block: Block, observations: Float32, fi
 
 @borrowing
 def step_block(weights: MLPWeights, block: Block) -> None:
-    """Z = the state part of g_theta at `block.x`."""
+    """Sets z = the state part of g_theta at `block.x`."""
     perceptron(block.x, weights.dynamics, block.hidden, block.z)
     minmax_lanes(block.z, block.row, block.other_row)
 
 
 @borrowing
 def place_action(x: Float32, L: int, i: int, action: int) -> None:
-    """Writes a lane's action, one-hot, below its latent of L entries."""
+    """Writes a lane's one-hot action below its latent of L entries."""
     for a in range(x.shape[0] - L):
         x[L + a, i] = np.float32(1) if a == action else np.float32(0)
 
@@ -254,20 +257,20 @@ def place_latents(block: Block, latents: Float32, first: int, count: int) -> Non
 
 @borrowing
 def policy_block(weights: MLPWeights, block: Block) -> None:
-    """`block.policy` = pi_theta at z."""
+    """Sets `block.policy` = pi_theta at z."""
     perceptron(block.z, weights.policy, block.hidden, block.policy)
     softmax_lanes(block.policy, block.row, block.powers_policy)
 
 
 @borrowing
 def value_block(weights: MLPWeights, axis: Axis, block: Block, out: Float64) -> None:
-    """Out = the value at z, environment units, of as many lanes as `out` has room for."""
+    """Fills `out` with values at z, environment units, of as many lanes as it has room for."""
     _scalar_block(block.z, weights.value, axis, block, out)
 
 
 @borrowing
 def reward_block(weights: MLPWeights, axis: Axis, block: Block, out: Float64) -> None:
-    """Out = the reward of the step from x to z, likewise."""
+    """Fills `out` with rewards of the step from x to z, environment units, of as many lanes as it has room for."""
     of_all = weights.reward.w1.shape[0] > block.z.shape[0]
     _scalar_block(block.step if of_all else block.z, weights.reward, axis, block, out)
 
@@ -281,7 +284,7 @@ def _scalar_block(read: Float32, head: Layers, axis: Axis, block: Block, out: Fl
 
 @kernel
 def value_atoms_all(weights: MLPWeights, latents: Float32, atoms: Float32) -> None:
-    """The value head's distribution: latents `[B, L]`; probabilities `[B, atoms]` are filled in place."""
+    """Fills probabilities `[B, atoms]` with the value head's distribution at latents `[B, L]`."""
     B = len(latents)
     block = new_block(weights, lanes_of(B))
     lanes = block.row.size
@@ -295,7 +298,7 @@ def value_atoms_all(weights: MLPWeights, latents: Float32, atoms: Float32) -> No
 
 @kernel
 def represent_all(weights: MLPWeights, observations: Float32, latents: Float32) -> None:
-    """h_theta: observations `[B, size]`; latents `[B, L]` are filled in place."""
+    """Fills latents `[B, L]` with h_theta of observations `[B, size]`."""
     B = len(observations)
     block = new_block(weights, lanes_of(B))
     lanes = block.row.size
@@ -309,7 +312,7 @@ def represent_all(weights: MLPWeights, observations: Float32, latents: Float32) 
 def step_all(
     weights: MLPWeights, axis: Axis, latents: Float32, actions: Int64, following: Float32, reward: Float64
 ) -> None:
-    """g_theta: latents `[B, L]`, actions `[B]`; the next latents and rewards `[B]` are filled in place."""
+    """Fills next latents `[B, L]` and rewards `[B]` with g_theta of latents `[B, L]` and actions `[B]`."""
     B, L = latents.shape
     block = new_block(weights, lanes_of(B))
     lanes = block.row.size
@@ -325,7 +328,7 @@ def step_all(
 
 @kernel
 def roll_all(weights: MLPWeights, axis: Axis, latents: Float32, actions: Int64, rewards: Float64) -> None:
-    """g_theta again and again: latents `[B, L]`, actions `[B, T]`; rewards `[B, T]` are filled in place."""
+    """Fills rewards `[B, T]` by repeated g_theta from latents `[B, L]` along actions `[B, T]`."""
     B, T = actions.shape
     block = new_block(weights, lanes_of(B))
     L, lanes = block.z.shape
@@ -346,7 +349,7 @@ def roll_all(weights: MLPWeights, axis: Axis, latents: Float32, actions: Int64, 
 
 @kernel
 def predict_all(weights: MLPWeights, axis: Axis, latents: Float32, prior: Float64, value: Float64) -> None:
-    """f_theta: latents `[B, L]`; prior `[B, A]` and value `[B]` are filled in place."""
+    """Fills prior `[B, A]` and value `[B]` with f_theta of latents `[B, L]`."""
     B, A = prior.shape
     block = new_block(weights, lanes_of(B))
     lanes = block.row.size

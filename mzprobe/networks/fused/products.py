@@ -1,12 +1,12 @@
 """Small matrix products whose bits depend on nothing but their numbers.
 
 Every element of `out + a @ b` starts from `out` and takes its terms in the order of k, one fused multiply-add each.
-No element meets another, so that neither the size of a batch, nor the width of a vector register, nor the kernels that
-a BLAS picks for a processor decide how it is rounded. On the sizes of an `MLPNetwork` this is also faster than a BLAS,
-whose calls are made for larger products.
+Elements are independent of each other, so that neither the size of a batch, nor the width of a vector register, nor the
+kernels that a BLAS picks for a processor decide how one is rounded. On the sizes of an `MLPNetwork` this is also faster
+than a BLAS, whose calls are made for larger products.
 
-Numba compiles loops well, but does not keep a block of sums in registers over k. A `tile` therefore says in LLVM's
-own words what its registers hold.
+Numba compiles loops well, but does not keep a block of sums in registers over k. A `tile` is therefore written in LLVM
+code, which says what its registers hold.
 """
 
 from collections.abc import Callable
@@ -25,11 +25,11 @@ Float32 = NDArray[np.float32]
 
 
 def tile(rows: int, columns: int, *, part: bool = False) -> Callable[..., None]:
-    """A function `(a, b, out, i, j)`: `out[i:i + rows, j:j + columns] += a[i:i + rows] @ b[:, j:j + columns]`.
+    """Returns a function of `(a, b, out, i, j)` that adds a product to a block of `out`.
 
-    Its rows * columns sums stay in registers. `b` and `out` must have their columns side by side in memory, and the
-    rows of the tile must lie inside `out`, its columns too unless it takes a `part` of them; k must run over at least
-    one term.
+    It computes `out[i:i + rows, j:j + columns] += a[i:i + rows] @ b[:, j:j + columns]`, with its rows * columns sums in
+    registers. Columns of `b` and of `out` must be adjacent in memory. The rows of the block must lie inside `out`, and
+    so must its columns unless it takes a `part` of them; k must run over at least one term.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -58,10 +58,11 @@ def tile(rows: int, columns: int, *, part: bool = False) -> Callable[..., None]:
 
 
 def row_tile(columns: int, *, twice: bool = False) -> Callable[..., None]:
-    """A function `(a, b, start, out, j)`: `out[0, j:] = start[0, j:] + a[0] @ b[:, j:]`, so many columns of it.
+    """Returns a function of `(a, b, start, out, j)` for `columns` columns of a product of one row.
 
-    One that does it `twice` does so at the end of the row as well, where the columns may be the same again: a row
-    that is not a power of two needs no mask. Memory and terms as in `tile`.
+    It computes `out[0, j:] = start[0, j:] + a[0] @ b[:, j:]` in these columns. With `twice`, it also computes the last
+    `columns` of the row (possibly overlapping), so that a row that is not a power of two needs no mask. Memory and
+    terms are as in `tile`.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -89,7 +90,7 @@ def row_tile(columns: int, *, twice: bool = False) -> Callable[..., None]:
 
 
 def _over_terms(builder: Any, K: Any, before: list[Any], add: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
-    """Sums after the terms k = 0 .. K - 1, K at least 1, each added by `add(k, sums)`."""
+    """Returns the sums after the terms k = 0 .. K - 1, K at least 1, each added by `add(k, sums)`."""
     entry, body, end = builder.block, builder.append_basic_block("terms"), builder.append_basic_block("done")
     builder.branch(body)
     builder.position_at_end(body)
@@ -118,7 +119,7 @@ _two_4, _two_2 = row_tile(4, twice=True), row_tile(2, twice=True)
 
 @borrowing
 def add_product(a: Float32, b: Float32, out: Float32) -> None:
-    """Out += a @ b: `[m, K]`, `[K, n]`, `[m, n]`; columns of `b` and of `out` lie side by side in memory."""
+    """Adds a @ b, `[m, K]` by `[K, n]`, to out `[m, n]`; columns of b and of out are adjacent in memory."""
     m, n = out.shape
     if a.shape[1] == 0:
         return
@@ -149,7 +150,7 @@ def add_product(a: Float32, b: Float32, out: Float32) -> None:
 
 @borrowing
 def product_of_one(a: Float32, b: Float32, start: Float32, out: Float32) -> None:
-    """Out = start + a @ b of a single row: `[K]`, `[K, n]`, `[n]`, `[n]`, the same bits as `add_product`."""
+    """Sets out = start + a @ b for a single row: `[K]`, `[K, n]`, `[n]`, `[n]`, the same bits as `add_product`."""
     K, n = b.shape
     if K == 0 or n == 0:
         for j in range(n):

@@ -1,4 +1,4 @@
-"""Arrays as LLVM sees them, for what numba does not keep in vector registers by itself."""
+"""Arrays in LLVM code, for what numba does not keep in vector registers by itself."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class Operand:
         self.shape = cgutils.unpack_tuple(builder, array.shape)
 
     def at(self, row: Any, column: Any, kind: Any) -> Any:
-        """Where `kind` (a number or a vector of neighbours) lies."""
+        """Returns the address of `kind` (a number or a vector of neighbours) at a row and a column."""
         offset = self.builder.add(self.builder.mul(row, self.strides[0]), self.builder.mul(column, self.strides[1]))
         return self.builder.bitcast(self.builder.gep(self.data, [offset]), kind.as_pointer())
 
@@ -31,9 +31,9 @@ class Lines:
     """`columns` neighbouring numbers of an array, loaded, stored and multiplied as one vector.
 
     Args:
-        builder: of the function that is written.
-        columns: in a vector.
-        count: how many of them there are, or None for all; no other memory is touched.
+        builder: builder of the generated function.
+        columns: numbers in a vector.
+        count: how many of these exist, or None for all; no other memory is touched.
     """
 
     def __init__(self, builder: Any, columns: int, count: Any | None) -> None:
@@ -46,7 +46,7 @@ class Lines:
             self.mask = builder.icmp_signed("<", numbers, self.everywhere(count))
 
     def everywhere(self, number: Any) -> Any:
-        """A vector of one number."""
+        """Returns a vector whose entries are all `number`."""
         vector = ir.VectorType(number.type, self.kind.count)
         undefined = ir.Constant(vector, ir.Undefined)
         first = self.builder.insert_element(undefined, number, ir.Constant(LANE, 0))
@@ -54,21 +54,21 @@ class Lines:
         return self.builder.shuffle_vector(first, undefined, lanes)
 
     def load(self, place: Any) -> Any:
-        """The numbers at a place; 0 for those that are not there."""
+        """Loads the numbers at a place, with 0 for those that do not exist."""
         if self.mask is None:
             return self.builder.load(place, align=4)
         nothing = ir.Constant(self.kind, [0.0] * self.kind.count)
         return self._call("llvm.masked.load", self.kind, [place, ir.Constant(LANE, 4), self.mask, nothing])
 
     def store(self, vector: Any, place: Any) -> None:
-        """Writes those numbers that are there."""
+        """Stores those numbers of a vector that exist."""
         if self.mask is None:
             self.builder.store(vector, place, align=4)
         else:
             self._call("llvm.masked.store", ir.VoidType(), [vector, place, ir.Constant(LANE, 4), self.mask])
 
     def multiply_add(self, x: Any, y: Any, z: Any) -> Any:
-        """X y + z, rounded once."""
+        """Returns x y + z, rounded once."""
         return self._call("llvm.fma", self.kind, [x, y, z])
 
     def _call(self, name: str, returned: Any, values: list[Any]) -> Any:
@@ -79,7 +79,7 @@ class Lines:
 
 
 def operands(context: Any, builder: Any, signature: Any, values: Any, count: int) -> list[Operand]:
-    """The first `count` arguments of a function that is written."""
+    """Returns the first `count` arguments of the generated function."""
     return [
         Operand(context, builder, kind, value)
         for kind, value in zip(signature.args[:count], values[:count], strict=True)

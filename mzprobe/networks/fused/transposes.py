@@ -1,4 +1,4 @@
-"""Arrays turned over in vector registers: a batch lies down in memory, and across in the kernels."""
+"""Transposes in vector registers: a row of a batch is a row in memory, and a column in the kernels."""
 
 from typing import Any, cast
 
@@ -13,12 +13,12 @@ from mzprobe.networks.fused.registers import INDEX, LANE, Lines, operands
 
 Float32 = NDArray[np.float32]
 
-_SIDE = 8  # of a square that fits the registers of every processor
+_SIDE = 8  # side of a square that fits the vector registers of every processor
 
 
 @intrinsic
 def _turn_square(_context: Any, a: Any, out: Any, _i: Any, _j: Any) -> Any:
-    """`out[j:j + 8, i:i + 8]` = `a[i:i + 8, j:j + 8]` turned over; both have their columns side by side in memory."""
+    """Transposes `a[i:i + 8, j:j + 8]` into `out[j:j + 8, i:i + 8]`; columns of both are adjacent in memory."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         a, out = operands(context, builder, signature, values, 2)
@@ -39,7 +39,7 @@ def _turn_square(_context: Any, a: Any, out: Any, _i: Any, _j: Any) -> Any:
 
 
 def _exchanged(builder: Any, upper: Any, lower: Any, size: int) -> tuple[Any, Any]:
-    """Two rows whose pieces of so many numbers have changed places: the upper's right ones with the lower's left."""
+    """Exchanges pieces of `size` numbers between two rows: the upper's right ones for the lower's left ones."""
     left = [k if not k & size else _SIDE + k - size for k in range(_SIDE)]
     right = [k + size if not k & size else _SIDE + k for k in range(_SIDE)]
     kind = ir.VectorType(LANE, _SIDE)
@@ -52,7 +52,7 @@ _turn = cast(Any, _turn_square)
 
 @borrowing
 def transpose(a: Float32, out: Float32) -> None:
-    """Out = a': `[m, n]`, `[n, m]`; both have their columns side by side in memory, and share none."""
+    """Sets out = a', `[n, m]` from `[m, n]`; columns of both are adjacent in memory, and they share no memory."""
     m, n = a.shape
     whole_rows, whole_columns = m - m % _SIDE, n - n % _SIDE
     for i in range(0, whole_rows, _SIDE):
@@ -65,6 +65,6 @@ def transpose(a: Float32, out: Float32) -> None:
 
 @borrowing
 def copy(row: Float32, out: Float32) -> None:
-    """Out = row, `[n]`: what a compiler makes vectors of, as it does not where numbers of larger arrays are indexed."""
+    """Copies a row `[n]`; a function of its own because the compiler does not vectorise this within larger arrays."""
     for j in range(out.size):
         out[j] = row[j]

@@ -11,7 +11,7 @@ Array = NDArray[np.float32]
 
 
 class Layers(NamedTuple):
-    """One perceptron's parameters, float32, as `x @ w + b` takes them."""
+    """Parameters of one perceptron, float32, as `x @ w + b` takes them."""
 
     w1: Array  # [inputs, H]
     b1: Array  # [H]
@@ -30,7 +30,7 @@ class MLPWeights(NamedTuple):
 
 
 class FusedWeights(NamedTuple):
-    """A network that the fused paths know: they read these arrays, or train them, in place."""
+    """Weights and support of a network for the fused paths, which read these arrays, or train them, in place."""
 
     weights: MLPWeights
     support: Support

@@ -1,4 +1,4 @@
-"""Search rules: how the root begins, what is tried next, and what a search says to play and to learn."""
+"""Search rules: how the root is prepared, which action is tried next, and what to play and to learn after a search."""
 
 from typing import NamedTuple
 
@@ -19,15 +19,15 @@ __all__ = ["Improved", "Selection", "improved_by", "noise_for", "noise_of_roots"
 
 
 class Improved(NamedTuple):
-    """What a rule says of the roots beside their visits; `[B, A]`, or None where visits say it."""
+    """Policies that a rule derives at the roots, `[B, A]`; None where the visits serve."""
 
-    policy: Float64 | None  # better than the prior, to be learned
-    winner: Float64 | None  # what is played where no temperature is asked for
-    worth: Float64 | None = None  # [B], of that policy by its Q, where visits are no policy's
+    policy: Float64 | None  # improved policy, to be learned
+    winner: Float64 | None  # one-hot, the action to play where no temperature is asked for
+    worth: Float64 | None = None  # [B], value of `policy` under completed Q; None where the visit mean serves
 
 
 def noise_for(config: SearchConfig, generator: np.random.Generator | None, shape: tuple[int, int]) -> Float64:
-    """The root noise of a rule, `[B, A]`; `[0, A]` without a generator."""
+    """Draws the root noise of a rule, `[B, A]`; returns `[0, A]` without a generator."""
     B, A = shape
     if generator is None:
         return np.zeros((0, A))
@@ -37,7 +37,7 @@ def noise_for(config: SearchConfig, generator: np.random.Generator | None, shape
 
 
 def noise_of_roots(config: SearchConfig, keys: UInt64, num_actions: int) -> Float64:
-    """The root noise of a rule, `[B, A]`, of which each root draws its own by its key."""
+    """Draws the root noise of a rule, `[B, A]`, for each root by its own key."""
     drawn = [noise_for(config, np.random.Generator(np.random.PCG64(int(key))), (1, num_actions)) for key in keys]
     return np.concatenate(drawn)
 
@@ -45,14 +45,14 @@ def noise_of_roots(config: SearchConfig, keys: UInt64, num_actions: int) -> Floa
 def selection_for(
     config: SearchConfig, *, floor: float, ties: UInt64, shape: tuple[int, int], noise: Float64
 ) -> Selection:
-    """What the kernels read of the rule that a configuration names.
+    """Returns the rule that a configuration names, as the kernels read it.
 
     Args:
-        config: of the search.
-        floor: smallest divisor of the Q normalisation, environment units.
-        ties: keys of the lots, `[B]` or `[0]`.
+        config: configuration of the search.
+        floor: smallest divisor of the Q normalisation, in environment units.
+        ties: keys of the lots, `[B]`, or `[0]` where ties go to the lowest action.
         shape: B and A.
-        noise: of `noise_for`.
+        noise: noise from `noise_for` or `noise_of_roots`.
     """
     by_gumbel, none = config.rule == "gumbel", np.zeros((0, shape[1]))
     expansion = config.node_visits == "all"
@@ -81,7 +81,7 @@ def selection_for(
 
 
 def improved_by(config: SearchConfig, forest: Forest, selection: Selection) -> Improved:
-    """What the rule says of searched trees."""
+    """Returns the policies that the rule derives from searched trees."""
     if config.rule == "puct":
         return Improved(None, None)
     if config.rule == "regularised":
@@ -93,11 +93,11 @@ def improved_by(config: SearchConfig, forest: Forest, selection: Selection) -> I
 
 
 def pi_bar(config: SearchConfig, tree: Tree, floor: float) -> Float64:
-    """The regularised policy of the roots of trees that PUCT has grown, `[B, A]`."""
+    """Returns the regularised policy of the roots of trees that PUCT has grown, `[B, A]`."""
     low, high = tree.bounds[:, :1], tree.bounds[:, 1:]
     visits, scale = tree.edge_visits[:, 0], np.maximum(high - low, floor)
     untried = np.zeros_like(low)
-    if config.untried == "mean":  # as `mean_of_tried` has it at a root
+    if config.untried == "mean":  # the same as `mean_of_tried` at a root
         count = (visits > 0).sum(axis=1, keepdims=True)
         mean = np.where(visits > 0, tree.q[:, 0], 0.0).sum(axis=1, keepdims=True) / np.maximum(count, 1)
         untried = np.where(np.isfinite(low), np.clip((mean - low) / scale, 0.0, 1.0), 0.0)

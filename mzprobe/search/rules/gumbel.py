@@ -1,16 +1,18 @@
 """Gumbel MuZero (Danihelka et al. 2022): few actions tried at the root, in halving rounds, by Gumbel numbers.
 
-The root tries, of m actions drawn without replacement (those of the largest g(a) + log P(a)), the one of the largest
+The root draws m actions without replacement, those with the largest g(a) + log P(a). Among the actions whose visit
+count equals the next entry of the sequential-halving schedule, it tries the one with the largest
 
-    g(a) + log P(a) + sigma(Q(a))
+    g(a) + log P(a) + sigma(Q(a)).
 
-among those whose number of visits is next in a sequence by sequential halving. Below the root, the action is tried
-whose visits lag most behind the improved policy pi' = softmax(log P + sigma(Q)):
+Below the root, the action is tried whose visits lag most behind the improved policy pi' = softmax(log P + sigma(Q)),
+that is the one with the largest
 
     pi'(a) - N(s, a) / (1 + sum_b N(s, b)).
 
 sigma(q) = (c_visit + max_b N(s, b)) c_scale q. Q is r + gamma V(child), completed by v_mix for untried actions and
-scaled to [0, 1] by the smallest and largest of its node, as mctx has it, or by those of the tree, as the paper has it.
+scaled to [0, 1] by the smallest and largest Q of its node, as in mctx, or by those of the tree, as in the paper.
+
 v_mix = (v + sum_b N(s, b) * (sum of P Q over tried actions) / (sum of P over them)) / (1 + sum_b N(s, b)).
 """
 
@@ -27,20 +29,20 @@ from mzprobe.search.tree import ILLEGAL, Forest
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 
-_SMALLEST = np.finfo(np.float64).tiny  # the log of a probability of 0 is that of this
+_SMALLEST = np.finfo(np.float64).tiny  # smallest probability, so that logarithms are finite
 
 
 def considered_visits(actions: int, simulations: int) -> list[int]:
-    """Of each simulation, how many visits the action has that it tries: sequential halving over so many actions.
+    """Returns, for each simulation, the visit count that the tried root action must have (sequential halving).
 
-    Every round halves the actions, down to two, and gives each the same number of visits; the rounds together have
-    about the number of simulations, and the last goes on as long as there are more.
+    Every round halves the `actions`, down to two, and gives each remaining one the same number of visits. The rounds
+    together take about `simulations` visits; if more remain, the last round continues.
     """
     if actions <= 1:
         return list(range(simulations))
     rounds = math.ceil(math.log2(actions))
     sequence: list[int] = []
-    visited, left = 0, actions  # of those still in, who are all visited alike
+    visited, left = 0, actions  # visits of each action that is left, and how many are left
     while len(sequence) < simulations:
         for _ in range(max(1, simulations // (rounds * left))):
             sequence += [visited] * left
@@ -51,7 +53,7 @@ def considered_visits(actions: int, simulations: int) -> list[int]:
 
 @lru_cache(maxsize=64)
 def considered_table(num_actions: int, simulations: int, most: int) -> Int32:
-    """`considered_visits` for 0 .. A legal actions, of which at most `most` are tried, `[A + 1, N]`; read-only."""
+    """Returns `considered_visits` for 0 .. A legal actions, at most `most` of them tried: `[A + 1, N]`, read-only."""
     rows = [considered_visits(min(legal, most), simulations) for legal in range(num_actions + 1)]
     table = np.array(rows, np.int32).reshape(num_actions + 1, simulations)
     table.setflags(write=False)
@@ -67,7 +69,7 @@ def gumbel_root(forest: Forest, b: int, selection: Selection) -> None:
 
 @borrowing
 def mixed_value(forest: Forest, b: int, node: int) -> float:
-    """v_mix of a node, what its untried actions are taken to be worth."""
+    """Returns v_mix of a node, the value that its untried actions are assumed to have."""
     total = 0
     weight = 0.0
     weighted = 0.0
@@ -85,7 +87,7 @@ def mixed_value(forest: Forest, b: int, node: int) -> float:
 
 @borrowing
 def completed(forest: Forest, b: int, node: int, selection: Selection) -> tuple[float, float, float, int]:
-    """Of a node: v_mix, the largest Q, the factor on Q that makes it sigma(Q), and the sum of visits."""
+    """Returns a node's v_mix, its largest completed Q, the factor that makes Q sigma(Q), and its sum of visits."""
     mixed = mixed_value(forest, b, node)
     low, high = np.inf, -np.inf
     most, total = 0, 0
@@ -105,7 +107,7 @@ def completed(forest: Forest, b: int, node: int, selection: Selection) -> tuple[
 
 @borrowing
 def root_choice(forest: Forest, b: int, visited: int, selection: Selection) -> int:
-    """Of the root's actions with so many visits, that of the largest g + log P + sigma(Q)."""
+    """Returns the root's action with the largest g + log P + sigma(Q) among those with `visited` visits."""
     mixed, high, sigma, _ = completed(forest, b, 0, selection)
     best = -np.inf
     chosen = 0
@@ -121,9 +123,9 @@ def root_choice(forest: Forest, b: int, visited: int, selection: Selection) -> i
 
 @borrowing
 def improve(forest: Forest, b: int, node: int, selection: Selection, out: Float64) -> tuple[int, float]:
-    """Fills out `[A]` with the improved policy softmax(log P + sigma(Q)) of a node.
+    """Fills `out` `[A]` with the improved policy softmax(log P + sigma(Q)) of a node.
 
-    Gives the sum of its visits, and what that policy is worth there: the mean of completed Q under it.
+    Returns the sum of the node's visits, and the mean of completed Q under that policy.
     """
     mixed, high, sigma, total = completed(forest, b, node, selection)
     whole = 0.0
@@ -142,7 +144,7 @@ def improve(forest: Forest, b: int, node: int, selection: Selection, out: Float6
 
 @inlined
 def gumbel_walk(forest: Forest, b: int, selection: Selection) -> tuple[int, int]:
-    """Walks tree b down to an untried action; gives the node and that action."""
+    """Walks tree b down to an untried action; returns the node and that action."""
     node = 0
     while True:
         chosen = gumbel_choice(forest, b, node, selection)
@@ -154,7 +156,7 @@ def gumbel_walk(forest: Forest, b: int, selection: Selection) -> tuple[int, int]
 
 @borrowing
 def gumbel_choice(forest: Forest, b: int, node: int, selection: Selection) -> int:
-    """The action to try next at a node."""
+    """Returns the action to try next at a node."""
     A = forest.edges.shape[2]
     if node == 0:
         legal = 0
@@ -178,10 +180,7 @@ def gumbel_choice(forest: Forest, b: int, node: int, selection: Selection) -> in
 
 @kernel
 def gumbel_results(forest: Forest, selection: Selection, improved: Float64, winner: Float64, worth: Float64) -> None:
-    """Fills improved policies and winners `[B, A]` of all roots, and what the policies are worth there, `[B]`.
-
-    All of a winner's row is on one action.
-    """
+    """Fills improved policies `[B, A]`, their values `[B]`, and one-hot winners `[B, A]` of all roots."""
     for b in range(len(improved)):
         worth[b] = improve(forest, b, 0, selection, improved[b])[1]
         most = 0

@@ -1,13 +1,14 @@
 """PUCT: the rule of MuZero.
 
-At a node it picks the largest (the paper's Eq. 2; MuZero, appendix B)
+At a node it picks the action with the largest (the paper's Eq. 2; MuZero, appendix B)
 
     Q'(s, a) + P(s, a) sqrt(N(s)) / (1 + N(s, a)) * (c1 + log((N(s) + c2 + 1) / c2))
 
-where Q'(s, a) is r + gamma V(child) scaled by the smallest and largest Q seen in the tree, 0 for an unvisited action
-(or what EfficientZero takes it to be worth, `mean_of_tried`), and N(s) counts the visit that expanded s, unless told
-otherwise. Among scores that are equal but for rounding, a lot of root, node and action decides (`lots.py`): with the
-lowest action, as the plain rule has it, a uniform prior would leave the same actions for last at every node.
+where Q'(s, a) is r + gamma V(child), scaled by the smallest and largest Q seen in the tree. For an unvisited action it
+is 0, or the value that EfficientZero assumes (`mean_of_tried`). N(s) counts the visit that expanded s, unless
+configured otherwise. Ties up to rounding are broken by a lot of root, node and action (`lots.py`), unless configured
+otherwise: with the lowest action, as in the plain rule, a uniform prior would leave the same actions for last at every
+node.
 """
 
 from functools import lru_cache
@@ -25,10 +26,10 @@ Float64 = NDArray[np.float64]
 
 @lru_cache(maxsize=64)
 def exploration_table(simulations: int, *, c1: float, c2: float, expansion: bool = True) -> Float64:
-    """sqrt(N) (c1 + log((N + c2 + 1) / c2)) by a node's visits 0 .. simulations + 1; read-only, since it is kept.
+    """Returns sqrt(N) (c1 + log((N + c2 + 1) / c2)) by a node's visits 0 .. simulations + 1; cached, hence read-only.
 
     Args:
-        simulations: of the search.
+        simulations: simulations per search.
         c1: weight of the prior.
         c2: visits at which that weight begins to grow.
         expansion: whether N counts the visit that expanded the node.
@@ -43,9 +44,10 @@ def exploration_table(simulations: int, *, c1: float, c2: float, expansion: bool
 
 @inlined
 def puct_root(forest: Forest, b: int, selection: Selection) -> None:
-    """Mixes the noise into the root's prior; that of illegal actions is left out, as of a Dirichlet of fewer.
+    """Mixes the noise into the root's prior.
 
-    With a small alpha all of it may have fallen on them; then the one that wins ties at the root has it.
+    Illegal actions get no noise; the rest is renormalised, as if drawn from a Dirichlet over the legal actions. With a
+    small alpha, all noise may have fallen on illegal actions; then the legal one that wins ties at the root gets it.
     """
     if selection.noise.shape[0] == 0:
         return
@@ -73,7 +75,7 @@ def puct_root(forest: Forest, b: int, selection: Selection) -> None:
 
 @inlined
 def puct_walk(forest: Forest, b: int, selection: Selection) -> tuple[int, int]:
-    """Walks tree b down to an untried action; gives the node and that action."""
+    """Walks tree b down to an untried action; returns the node and that action."""
     low = forest.bounds[b, 0]
     scale = 1.0 / max(forest.bounds[b, 1] - low, selection.floor)
     node = 0
@@ -93,9 +95,10 @@ def puct_walk(forest: Forest, b: int, selection: Selection) -> tuple[int, int]:
 
 @inlined
 def mean_of_tried(forest: Forest, b: int, node: int, of_parent: float) -> float:
-    """What EfficientZero takes an untried action to be worth (Ye et al. 2021, its published code): a mean of Q.
+    """Returns the Q that EfficientZero assumes for an untried action (Ye et al. 2021, its published code): a mean of Q.
 
-    At the root of the actions tried there, below it of these and of what it was at the parent; 0 where there are none.
+    At the root it is the mean over the actions tried there, 0 if there are none. Below the root, the parent's mean
+    `of_parent` counts as one more of them.
     """
     total, count = of_parent, 1
     if node == 0:
@@ -111,9 +114,10 @@ def mean_of_tried(forest: Forest, b: int, node: int, of_parent: float) -> float:
 def puct_choice(
     forest: Forest, b: int, node: int, low: float, scale: float, untried: float, selection: Selection
 ) -> int:
-    """The action to try next at a node, where the tree's smallest Q is `low` and `scale` 1 over their range.
+    """Returns the action to try next at a node.
 
-    An untried action has the scaled Q `untried`.
+    `low` is the tree's smallest Q and `scale` the inverse of its range of Q. An untried action has the scaled Q
+    `untried`.
     """
     exploration = selection.table[forest.nodes[b, node].visits]
     best = -np.inf

@@ -2,8 +2,8 @@
 
     pi-bar = argmax_y  sum_a Q'(a) y(a) - lambda KL(P, y),    lambda = c(N) sqrt(N) / (A + N)
 
-with N the visits of the root's actions, c(N) = c1 + log((N + c2 + 1) / c2) and Q' as PUCT normalises it, for an
-untried action too. Its solution is lambda P(a) / (alpha - Q'(a)), with alpha such that it sums to 1.
+with N the visits of the root's actions, c(N) = c1 + log((N + c2 + 1) / c2), and Q' normalised as in PUCT, untried
+actions included. The solution is lambda P(a) / (alpha - Q'(a)), with alpha such that it sums to 1.
 """
 
 import numpy as np
@@ -17,17 +17,17 @@ Float64 = NDArray[np.float64]
 
 
 def multiplier(visits: Float64, num_actions: Float64, config: SearchConfig) -> Float64:
-    """Lambda of roots with so many visits of so many legal actions, `[B]`."""
+    """Returns lambda of roots with `visits` `[B]` of `num_actions` `[B]` legal actions, `[B]`."""
     weight = config.c1 + libm.log((visits + config.c2 + 1) / config.c2)
     return np.asarray(weight * np.sqrt(visits) / (num_actions + visits))
 
 
 @kernel
 def regularised(prior: Float64, q: Float64, lambdas: Float64) -> Float64:
-    """Pi-bar of priors `[B, A]`, normalised Q `[B, A]` and lambda `[B]`: `[B, A]`.
+    """Returns pi-bar `[B, A]` for priors `[B, A]`, normalised Q `[B, A]` and lambda `[B]`.
 
-    Alpha lies between Q + lambda P of the action of the largest Q, which has all there, and that Q + lambda. What is
-    bisected is its distance from that Q, until no number lies between, so that no difference cancels.
+    Alpha is bracketed by max Q + lambda P(argmax) and max Q + lambda. The bisection is on alpha - max Q, to avoid
+    cancellation, and ends when no number lies between its bounds.
     """
     B, A = prior.shape
     found = np.empty((B, A))
