@@ -207,6 +207,43 @@ def test_tables_of_seeds_that_a_study_does_not_have_are_told_of_and_those_made_o
     assert "is of a seed that the study does not have, and was made with other settings (states): move it else" in said
 
 
+def test_a_table_that_could_not_be_drawn_with_a_study_s_own_is_in_the_way_before_it_trains(runs, there, monkeypatch):
+    todo, _ = tasks_of(STUDY.model_copy(update={"seeds": (3,)}), runs, there)
+    on_a_card = dict(strays(todo, Compute(device="cuda")))
+    assert set(on_a_card.values()) == {
+        "is of a seed that the study does not have, and was made with other compute (device)"
+    }
+    monkeypatch.setattr("mzprobe.study.todo.versions", lambda _: {**versions("cartpole"), "torch": "9.0"})
+    of_another_torch = dict(strays(todo))
+    assert len(of_another_torch) == 3
+    assert set(of_another_torch.values()) == {
+        "is of a seed that the study does not have, and was made with other versions (torch)"
+    }
+
+
+def test_an_agent_is_put_aside_after_its_tables_so_that_a_kill_between_them_changes_nothing(
+    tiny_config, runs, there, monkeypatch
+):
+    other = [StudyRun(name="tiny", variant="", config=tiny_config("training.learning_rate=0.01"))]
+    fewer = changed(horizon=None)
+    todo, tasks = tasks_of(fewer, other, there, overwrite=True)
+    done = []
+
+    def killed_after_one(path):
+        if done:
+            raise KeyboardInterrupt
+        done.append(put_aside(path))
+
+    monkeypatch.setattr("mzprobe.study.put_aside", killed_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(todo, tasks, executor=Here(), overwrite=True)
+    monkeypatch.undo()
+    todo, tasks = tasks_of(fewer, other, there, overwrite=True)
+    assert todo[0].other
+    run_study(todo, tasks, executor=Here(), overwrite=True)
+    assert find_run(there / "analyses", "tiny", "horizon") is None
+
+
 def test_a_question_that_is_no_more_the_study_s_may_not_be_about_another_policy(runs, there):
     acting = {"acting": ActingConfig(temperature=0.5)}
     todo, _ = tasks_of(changed(horizon=None, cross=None, online=OnlineConfig(episodes=2, **acting)), runs, there)

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from mzprobe.cli.options import DryRun
 from mzprobe.files import refuse_absent
 
 Paths = Annotated[list[Path], typer.Argument(help="Folders of anything that mzprobe wrote, or single tables.")]
@@ -44,7 +43,10 @@ def verify(
         raise typer.Exit(1)
 
 
-def seal(paths: Paths, dry_run: DryRun = False) -> None:
+def seal(
+    paths: Paths,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sealed; change nothing.")] = False,
+) -> None:
     """Seal tables of an older mzprobe, which carry no digest, after saying what each holds.
 
     Look first, with --dry-run: a seal says that a table is as it was when it was sealed, not that it was right. Sealed

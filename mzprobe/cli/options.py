@@ -15,6 +15,14 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; may be given again."),
 ]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting of this question, also by null or a list such as [1,2]; may be given again.",
+    ),
+]
 Acting = Annotated[
     list[str] | None,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mzprobe.cli.looking import Checkpoint, opened_agent, source_of
-from mzprobe.cli.options import Allow, Device, Given, Overwrite, SourceName, Step
+from mzprobe.cli.options import Allow, Device, Given, SourceName, Step
 
 if TYPE_CHECKING:
     from mzprobe.watching import Watched
@@ -26,7 +26,7 @@ def play(
     horizon: Annotated[int, typer.Option(min=1, help="Steps that the model dreams ahead.")] = 10,
     every: Annotated[int, typer.Option(min=1, help="Steps from one frame to the next.")] = 2,
     fps: Annotated[float, typer.Option(min=1, max=50, help="Frames per second.")] = 20,
-    overwrite: Overwrite = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that lies at --out.")] = False,
     source: SourceName = None,
     agent: Given = None,
     device: Device = "cpu",

@@ -20,7 +20,7 @@ from mzprobe.cli.options import (
     Overwrite,
     Precision,
     Processes,
-    Set,
+    Setting,
     SourceName,
     Step,
     check_device,
@@ -47,7 +47,7 @@ class ProbeOptions:
     out: Out = Path("analyses")
     step: Step = None
     acting: Acting = None
-    overrides: Set = None
+    overrides: Setting = None
     checkpoints: Checkpoints = Path("checkpoints")
     device: Device = "cpu"
     precision: Precision = "highest"
@@ -92,7 +92,9 @@ class ProbeOptions:
         from mzprobe.config import validated, with_overrides
 
         acting = [f"acting.{override}" for override in self.acting or []]
-        values = with_overrides(question(), [*(self.overrides or []), *acting]).model_dump()
+        values = with_overrides(
+            with_overrides(question(), self.overrides or []), acting, option="--acting"
+        ).model_dump()
         given = {key: value for key, value in settings.items() if value not in (None, [])}
         return validated(question, values | given, question.command)
 

@@ -40,10 +40,11 @@ def run_study(
     refused = refusal(todo, dataset=dataset, overwrite=overwrite)
     if refused:
         raise UsageError(refused)
-    for folder in dataset or {}:
+    # What shows that something makes room goes aside last, so that a killed command is carried on with.
+    for folder in reversed([*(dataset or {})]):  # the episodes, then the agent that played them
         put_aside(folder)
     for agent in todo:
-        for path in (agent.folder, *tables_of(agent)) if agent.other else ():
+        for path in (*tables_of(agent), agent.folder) if agent.other else ():
             put_aside(path)
     executor.run(tasks, on_report=on_report, on_state=on_state)
     for agent in todo:  # what a killed command left beside what it had finished

@@ -118,6 +118,6 @@ def prepare(
         dataset=dataset,
         others=others,
         todo=todo,
-        beside=dict(strays(todo)),
+        beside=dict(strays(todo, recipe.compute)),
         prices=Prices(todo, compute=priced_on, dataset=dataset),
     )

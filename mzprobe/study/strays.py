@@ -3,18 +3,21 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mzprobe.compute import Compute
 from mzprobe.errors import MzprobeError
+from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import acting_unlike
-from mzprobe.recording import without_places
-from mzprobe.study.todo import AgentToDo
+from mzprobe.recording import own_code, without_places
+from mzprobe.study.todo import AgentToDo, made_by
 from mzprobe.tables import differing, read_record, tables_in
 
 
-def strays(todo: Sequence[AgentToDo]) -> Iterator[tuple[Path, str]]:
-    """Tables of seeds that a study does not have, and of questions about another behaviour policy.
+def strays(todo: Sequence[AgentToDo], compute: Compute | None = None) -> Iterator[tuple[Path, str]]:
+    """Finds tables of seeds that a study does not have, and of questions about another behaviour policy.
 
     Args:
         todo: every agent of the study.
+        compute: how its numbers are made.
 
     Yields:
         A table and why it cannot be drawn with the study's own, in a clause; an empty one where it can.
@@ -26,6 +29,8 @@ def strays(todo: Sequence[AgentToDo]) -> Iterator[tuple[Path, str]]:
             new = {
                 "settings": table.settings.model_dump(mode="json"),
                 "config": without_places(first.run.config.model_dump(mode="json")),
+                "versions": made_by(first.run.config) | own_code(PROBES[table.probe].modules),
+                "compute": (compute or Compute()).record(),
             }
             for path in tables_in(table.path.parent):
                 if path not in own:
@@ -37,17 +42,17 @@ def strays(todo: Sequence[AgentToDo]) -> Iterator[tuple[Path, str]]:
 
 
 def tables_of(agent: AgentToDo) -> list[Path]:
-    """The tables of an agent that the study does not ask for; once it is another one's name they are nobody's."""
+    """The tables of an agent that the study does not ask for; they go aside with it when another one takes its name."""
     own = {agent.timing, *(table.path for table in agent.tables)}
     there = agent.timing.parent.parent.glob(f"*/{agent.timing.name}")
     return sorted(path for path in there if path not in own)
 
 
 def _of_another_seed(path: Path, new: dict[str, object]) -> str:
-    """Why a table of a seed that the study does not have cannot be drawn with it."""
+    """Why a table of a seed that the study does not have cannot be drawn with its own; empty if it can."""
     try:
         record = read_record(path)
     except MzprobeError as reason:
         return str(reason).removeprefix(f"{path} ").partition(":")[0]
-    unlike = differing({**record, "versions": {}, "compute": {}, "dataset": {}}, {**new, "versions": {}})
+    unlike = differing({**record, "dataset": {}}, new)  # the dataset's record is known only when it is made
     return f"is of a seed that the study does not have, and was made with other {unlike}" if unlike else ""

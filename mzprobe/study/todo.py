@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from mzprobe.checkpoints import agent_folder
 from mzprobe.compute import Compute
+from mzprobe.config import RunConfig
 from mzprobe.errors import MzprobeError
 from mzprobe.files import leftovers
 from mzprobe.probes.question import Question
@@ -146,6 +147,11 @@ class _Expected:
     probes: tuple[tuple[Question, ProbeConfig, dict[str, Any], tuple[int, ...]], ...]
 
 
+def made_by(config: RunConfig) -> dict[str, str]:
+    """Versions of packages and code that records name for a run of this configuration that is trained here and now."""
+    return versions(config.environment.name) | own_code(modules_of(config))
+
+
 def _expected(study: StudyConfig, run: StudyRun, compute: Compute, analyses: Path, *, renewed: bool) -> _Expected:
     training = run.config.training
     study_name = run.name.removesuffix(f"-{run.variant}")
@@ -153,7 +159,7 @@ def _expected(study: StudyConfig, run: StudyRun, compute: Compute, analyses: Pat
     return _Expected(
         dataset=("" if renewed else dataset_sha256(analyses, study_name)) if own else None,
         config=without_places(run.config.model_dump(mode="json")),
-        versions=versions(run.config.environment.name) | own_code(modules_of(run.config)),
+        versions=made_by(run.config),
         compute=compute.record(),
         steps=training.checkpoints(),
         probes=tuple(
@@ -248,8 +254,8 @@ def _table(
     every: Mapping[int, int] = {step: len(wanted) if probe.pair else 1 for step in wanted}
     other, fixed, missing = "", False, every
     if path.exists():
-        made_by = expected.versions | own_code(probe.modules)
-        new = {"settings": dumped, "config": expected.config, "versions": made_by}
+        by = expected.versions | own_code(probe.modules)
+        new = {"settings": dumped, "config": expected.config, "versions": by}
         new |= {"compute": expected.compute, **records.made_with}
         other, fixed, missing = _there(path, probe, new, records, every)
     gone = [step for step in missing if records.kept and max(records.kept) >= max(expected.steps) > 0]
