@@ -1,4 +1,4 @@
-"""Arrays on disk without a copy of them in memory: in the format of safetensors, whose reader reads them back."""
+"""Writing of arrays in the safetensors format without a copy of them in memory; safetensors reads them back."""
 
 import json
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ _NAMES = {
 
 
 def array_chunks(arrays: Mapping[str, NDArray[Any]]) -> Chunks:
-    """The bytes of a file of safetensors, in parts that are views of the arrays, where those are contiguous.
+    """Returns the bytes of a safetensors file in parts, which are views of the arrays that are contiguous.
 
-    Its own writer tells a full disk in words of its own, where everybody here raises what the system does.
+    The library's own writer reports a full disk by an error of its own; writing these parts raises the system's error.
 
     Raises:
-        KeyError: if an array is of a dtype that no state has.
+        KeyError: if the dtype of an array is not supported.
     """
     header: dict[str, Any] = {}
     parts, end = [], 0
@@ -43,10 +43,10 @@ def array_chunks(arrays: Mapping[str, NDArray[Any]]) -> Chunks:
 
 
 def fill(room: NDArray[Any], array: NDArray[Any]) -> None:
-    """Puts an array into one of the same kind, which numpy would also do with others.
+    """Copies an array into another of the same shape and dtype, without numpy's broadcasting and casting.
 
     Raises:
-        ValueError: if it is of another shape or dtype.
+        ValueError: if the shapes or dtypes differ.
     """
     if room.shape != array.shape or room.dtype != array.dtype:
         raise ValueError(f"an array is {array.dtype} {list(array.shape)}, not {room.dtype} {list(room.shape)}")

@@ -1,4 +1,4 @@
-"""Averaged weights: a moving mean of the trained ones, for acting, for reanalyse and for checkpoints."""
+"""Averaged weights: a moving average of the trained weights, for self-play, reanalyse and checkpoints."""
 
 import copy
 from itertools import chain
@@ -15,11 +15,11 @@ Float32 = NDArray[np.float32]
 
 
 class WeightAverage:
-    """A network whose weights follow those of another, exponentially averaged.
+    """Network whose weights are an exponential moving average of another network's weights.
 
     Args:
-        network: the one that is trained.
-        decay: largest share of itself that an average keeps at a training step.
+        network: network that is trained.
+        decay: largest share of its old value that an average keeps at a training step.
     """
 
     def __init__(self, network: TrainableNetwork, *, decay: float) -> None:
@@ -27,7 +27,7 @@ class WeightAverage:
         self.network = copy.deepcopy(network)
         found = zip(self.network.state_dict().values(), network.state_dict().values(), strict=True)
         pairs = {average.data_ptr(): (average, latest) for average, latest in found if average.numel()}
-        self._pairs = list(pairs.values())  # weights that two layers share move once
+        self._pairs = list(pairs.values())  # weights that two layers share are updated once
         self._arrays: tuple[tuple[Float32, ...], tuple[Float32, ...]] | None = None
         if self._pairs and all(map(_plain, chain.from_iterable(self._pairs))):
             views = (tuple(tensor.numpy().reshape(-1) for tensor in pair) for pair in self._pairs)
@@ -36,9 +36,9 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Moves towards the weights after training step `step` >= 1, by 1 - min(decay, (1 + t) / (10 + t))."""
+        """Moves by 1 - min(decay, (1 + t) / (10 + t)) towards the weights after training step t = `step` >= 1."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        if self._arrays is not None:  # in a kernel: torch rounds by the width of vector registers
+        if self._arrays is not None:  # a kernel, as torch's rounding depends on vector registers
             _move(*self._arrays, np.float32(share))
             return
         for average, latest in self._pairs:
@@ -48,11 +48,11 @@ class WeightAverage:
                 average.copy_(latest)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The averaged weights, as arrays."""
+        """Returns the averaged weights, as arrays."""
         return {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Takes back what `state` gave."""
+        """Restores the result of `state`."""
         self.network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
 
 

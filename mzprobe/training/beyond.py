@@ -1,6 +1,6 @@
-"""Targets that lie beyond the support: counted in every training batch, and reported once in a run.
+"""Targets that lie beyond the support: counted in every training batch, and reported once per run.
 
-They are learned as the support's end. Counting looks at the batches alone and changes no bit of training.
+They are learned as the end of the support. Counting only reads the batches and does not change training.
 """
 
 import math
@@ -21,49 +21,52 @@ from mzprobe.training.targets import Batch
 
 Float32 = NDArray[np.float32]
 
-_ROUNDING = 1e-5  # of the distance between atoms; what lies no further beyond is inside
+_ROUNDING = 1e-5  # in units of the atom spacing; targets this close to an end count as inside
 
 
 @dataclass(kw_only=True)
 class Counts:
-    """Targets of one kind in the training batches so far, those that weigh nothing in the loss left out."""
+    """Counts of one kind of targets in the training batches so far, without those of weight 0 in the loss."""
 
     targets: int = 0
     outside: int = 0
-    lowest: float = 0.0  # environment units, 0 where all are above
-    highest: float = 0.0  # environment units, 0 where all are below
+    lowest: float = 0.0  # environment units; 0 if all are above 0
+    highest: float = 0.0  # environment units; 0 if all are below 0
 
     @property
     def share(self) -> float | None:
-        """Share of them that lie outside; None before the first target."""
+        """Share of the targets that lie outside the support; None before the first target."""
         return self.outside / self.targets if self.targets else None
 
     @property
     def largest(self) -> float:
-        """The one that is largest by size, with its sign."""
+        """The target of the largest magnitude, with its sign."""
         return max(self.highest, self.lowest, key=abs)
 
     def add(self, targets: Float32, weights: Float32, ends: tuple[float, float]) -> None:
-        """Counts targets `[K, B]`, with their weights in the loss."""
+        """Counts targets `[K, B]` with weights `[K, B]` in the loss; `ends` are the two ends of the support."""
         counted, outside, lowest, highest = count_outside(targets, weights, *ends)
         self.targets += counted
         self.outside += outside
         self.lowest, self.highest = min(self.lowest, lowest), max(self.highest, highest)
 
     def record(self) -> dict[str, Any]:
-        """For whoever reads a checkpoint."""
+        """Returns the counts as saved with a checkpoint."""
         return {"targets": self.targets, "outside": self.outside, "share": self.share, "largest": self.largest}
 
 
 @kernel
 def count_outside(targets: Float32, weights: Float32, low: float, high: float) -> tuple[int, int, float, float]:
-    """Targets that weigh anything, those of them below `low` or above `high`, and the lowest and highest, 0 included.
+    """Counts targets of positive weight and those among them below `low` or above `high`.
 
     Args:
         targets: `[K, B]`, environment units.
-        weights: `[K, B]`, in the loss.
-        low: end of the support, environment units.
-        high: the other end.
+        weights: `[K, B]`, weights in the loss.
+        low: lower end of the support, environment units.
+        high: upper end of the support, environment units.
+
+    Returns:
+        Both counts, and the lowest and the highest number among the counted targets and 0.
     """
     counted, outside, lowest, highest = 0, 0, 0.0, 0.0
     for k in range(targets.shape[0]):
@@ -78,10 +81,10 @@ def count_outside(targets: Float32, weights: Float32, low: float, high: float) -
 
 @dataclass(kw_only=True)
 class Beyond:
-    """What a run's training batches held beyond a support."""
+    """Record of the targets in a run's training batches that lie beyond the support."""
 
     support: Support
-    learned: frozenset[str] = frozenset({"reward", "value"})  # targets of other kinds are not counted
+    learned: frozenset[str] = frozenset({"reward", "value"})  # kinds of targets to count
     values: Counts = field(default_factory=Counts)
     rewards: Counts = field(default_factory=Counts)
     told: bool = False
@@ -98,7 +101,7 @@ class Beyond:
             self.rewards.add(batch.rewards, batch.reward_weights, self._ends)
 
     def tell(self, warmup: "Reach | None" = None) -> None:
-        """Warns, once in a run: of targets that lie outside, or of values that the warm-up lets expect there."""
+        """Warns, once per run, of targets outside the support or of values that the warm-up suggests will lie there."""
         reached = warmup is not None and self._outside(warmup.value)
         if self.told or not (reached or self.values.outside or self.rewards.outside):
             return
@@ -106,15 +109,15 @@ class Beyond:
         warnings.warn(self._sentence(warmup if reached else None), MzprobeWarning, stacklevel=4)
 
     def record(self) -> dict[str, Any]:
-        """For whoever reads a checkpoint or a table."""
+        """Returns the counts as saved with a checkpoint, and shown in tables."""
         return {"values": self.values.record(), "rewards": self.rewards.record()}
 
     def state(self) -> dict[str, Any]:
-        """All that is kept, as JSON."""
+        """Returns the state, as JSON."""
         return {"values": dict(vars(self.values)), "rewards": dict(vars(self.rewards)), "told": self.told}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores the result of `state`."""
         self.values, self.rewards = Counts(**state["values"]), Counts(**state["rewards"])
         self.told = state["told"]
 
@@ -137,7 +140,7 @@ class Beyond:
         )
 
     def _remedy(self, lowest: float, highest: float) -> str:
-        """The keys to set, with values that hold what was seen."""
+        """Returns the keys to set, with values that cover the targets from `lowest` to `highest`."""
         keys, factors = [], []
         low, high = self._ends
         for name, seen, bound in (("minimum", lowest, "less"), ("maximum", highest, "more")):
@@ -146,7 +149,7 @@ class Beyond:
             needed = float(self.support.transformed(_one(seen * self.support.reward_scale)))
             outward = math.ceil(needed) if bound == "more" else math.floor(needed)
             keys.append(f"network.support_{name} to {outward} or {bound}")
-            factors.append(self._decoded(getattr(self.support, name)) / seen if seen else 0.0)  # no factor moves a 0
+            factors.append(self._decoded(getattr(self.support, name)) / seen if seen else 0.0)  # scaling keeps a 0
         scale = self.support.reward_scale * min(factors)
         also = f", or network.reward_scale to {_rounded_down(scale):g} or less" if scale > 0 else ""
         return f"{' and '.join(keys)} (with more network.atoms){also}"
@@ -155,7 +158,7 @@ class Beyond:
         return x < self._ends[0] or x > self._ends[1]
 
     def _decoded(self, y: float) -> float:
-        """Transformed units -> environment units."""
+        """Converts transformed units to environment units."""
         return float(self.support.decoded(_one(y)))
 
 
@@ -165,15 +168,15 @@ def _one(number: float) -> torch.Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """What an episode is worth that earns the mean reward of stored steps until the time limit."""
+    """Return of a full-length episode that earns the mean stored reward at every step."""
 
-    reward: float  # mean of steps that did not end an episode, environment units
+    reward: float  # mean over steps that did not terminate their episode, environment units
     gamma: float
     time_limit: int
 
     @property
     def value(self) -> float:
-        """Its discounted return, environment units."""
+        """The discounted return, environment units."""
         T = self.time_limit
         return self.reward * (T if self.gamma == 1 else (1 - self.gamma**T) / (1 - self.gamma))
 
@@ -185,7 +188,7 @@ class Reach:
 
 
 def reach(replay: Replay, spec: EnvironmentSpec) -> Reach:
-    """Of the stored episodes. Steps that end one are left out: what they give, an episode gets once."""
+    """Estimates `Reach` from stored episodes, without terminal rewards, which an episode gets only once."""
     left, terminated = replay.left[: replay.used], replay.terminated[: replay.used]
     going_on = (left > 1) | ((left == 1) & ~terminated)
     rewards = replay.rewards[: replay.used][going_on].astype(np.float64)
@@ -197,6 +200,6 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _rounded_down(x: float) -> float:
-    """To two digits."""
+    """Rounds x > 0 down to two significant digits."""
     unit = 10.0 ** (math.floor(math.log10(x)) - 1)
     return math.floor(x / unit) * unit

@@ -1,4 +1,4 @@
-"""Where the time of a run goes, kept beside its checkpoints: it is no result, and differs from run to run."""
+"""Timing of a run, kept in a file of its own beside its checkpoints because it differs from run to run."""
 
 import json
 import time
@@ -15,20 +15,20 @@ FILE = "timing.json"
 
 
 class Clock:
-    """Seconds of each part of training, on the wall and on the cores, counted on by an agent that goes on.
+    """Seconds spent in each part of training, wall-clock and processor time, continued when a run resumes.
 
-    Times that cannot be counted on, since what was written is gone or garbled, are kept no more: a part would mislead.
+    If the saved times are lost or corrupt, timing is dropped: a partial total would mislead.
     """
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.core_seconds = dict.fromkeys(PARTS, 0.0)
-        self.rows: list[dict[str, Any]] = []  # one a checkpoint
-        self.known = True  # whether they are the times from the start
+        self.rows: list[dict[str, Any]] = []  # one per checkpoint
+        self.known = True  # whether the times cover the run from its start
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Counts what happens within it."""
+        """Adds the time spent within the block to a part."""
         wall, cores = time.perf_counter(), time.process_time()
         try:
             yield
@@ -37,18 +37,18 @@ class Clock:
             self.core_seconds[name] += time.process_time() - cores
 
     def mark(self, **counts: int) -> None:
-        """Adds the row of a checkpoint."""
+        """Adds a row for a checkpoint: its counts and the times so far."""
         self.rows.append({**counts, **self._totals()})
 
     def write(self, agent: Path) -> None:
-        """Writes all of it into an agent's folder, if it is known."""
+        """Writes the times into an agent's folder; if they are not known, removes the file instead."""
         if not self.known:
             (agent / FILE).unlink(missing_ok=True)
             return
         write_file(agent / FILE, canonical_json({"rows": self.rows, "now": self._totals()}).encode())
 
     def read(self, agent: Path, step: int) -> None:
-        """Goes on from what was written, as far as a training step."""
+        """Continues from the saved times, with the rows up to training step `step`."""
         try:
             written = json.loads(read_bytes(agent / FILE, error=MzprobeError, remedy="it is made anew"))
             rows = [row for row in written["rows"] if row["training_step"] <= step]

@@ -1,4 +1,4 @@
-"""Whether an agent's folder holds the agent that is to be trained on: its name, configuration, data and packages."""
+"""Checks that an agent's folder holds the agent to resume: its name, configuration, data, precision and packages."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -13,12 +13,12 @@ from mzprobe.training.recorded import Feed
 
 
 def refuse_other_agent(folder: Path, *, found: tuple[str, int], expected: tuple[str, int]) -> None:
-    """What was copied from another agent's folder would go on under the wrong name.
+    """Rejects a folder copied from another agent, which would continue under the wrong name.
 
     Args:
-        folder: of the agent.
-        found: run and seed that what lies there was saved by.
-        expected: those of the agent to be trained.
+        folder: folder of the agent.
+        found: run and seed in the folder's records.
+        expected: run and seed of the agent to train.
 
     Raises:
         UsageError: if they differ.
@@ -31,12 +31,13 @@ def refuse_other_agent(folder: Path, *, found: tuple[str, int], expected: tuple[
 
 
 def refuse_other_versions(folder: Path, *, saved: Mapping[str, str], here: Mapping[str, str]) -> None:
-    """The same bits are promised with the same packages alone.
+    """Rejects other package versions: results are bit-identical only with the same ones.
 
     Raises:
-        UsageError: if any differs.
+        UsageError: if any version differs.
     """
-    kept = {name: said for name, said in here.items() if name in saved or not said.startswith(OWN)}  # not at first
+    # Older states lack the digests of the user's own code.
+    kept = {name: said for name, said in here.items() if name in saved or not said.startswith(OWN)}
     unlike = sorted(name for name in {*saved, *kept} if saved.get(name) != kept.get(name))
     if unlike:
         then = ", ".join(f"{name} {saved.get(name, 'none')}" for name in unlike)
@@ -48,10 +49,10 @@ def refuse_other_versions(folder: Path, *, saved: Mapping[str, str], here: Mappi
 
 
 def refuse_other_precision(folder: Path, *, saved: str | None, here: str) -> None:
-    """Weights of two precisions are nobody's: the last checkpoint would name one of them.
+    """Rejects a change of precision within a run, since a checkpoint names a single one.
 
     Raises:
-        UsageError: if they differ, as far as it is known.
+        UsageError: if the precisions differ; a saved one of None, from older states, is accepted.
     """
     if saved not in (None, here):
         raise UsageError(
@@ -61,12 +62,17 @@ def refuse_other_precision(folder: Path, *, saved: str | None, here: str) -> Non
 
 
 def as_begun(folder: Path, config: RunConfig, *, given: Collection[str]) -> list[str]:
-    """What an agent was begun with and `config` has otherwise, as `key=value`, for keys that nobody has given now.
+    """Returns the settings the agent was started with that differ from `config`, except those the user gave now.
+
+    `training.steps` is left out, since a run may be extended.
 
     Args:
-        folder: of the agent; where none lies there, nothing.
-        config: that it is to go on with.
-        given: keys that are the user's own word.
+        folder: folder of the agent; without a readable first checkpoint in it, the result is empty.
+        config: configuration to continue with.
+        given: keys that the user gave; each also stands for the key that contains it.
+
+    Returns:
+        Settings as `key=value`.
     """
     kept = steps_of(folder)
     if not kept:
@@ -74,9 +80,10 @@ def as_begun(folder: Path, config: RunConfig, *, given: Collection[str]) -> list
     try:
         before = read_checkpoint(kept[0]).config
     except MzprobeError:
-        return []  # whoever goes on says what is wrong
+        return []  # resuming reports what is wrong
     mine, theirs = config.model_dump(mode="json"), before.model_dump(mode="json")
-    known = [f"{section}.{key}" for section in theirs for key in theirs[section]]  # of its kind of network
+    # Only keys that the agent's kind of network has.
+    known = [f"{section}.{key}" for section in theirs for key in theirs[section]]
     return [
         key_is_value(key, theirs)
         for key in known
@@ -87,7 +94,7 @@ def as_begun(folder: Path, config: RunConfig, *, given: Collection[str]) -> list
 
 
 def key_is_value(key: str, values: Mapping[str, Any]) -> str:
-    """A key of a configuration as `--set` takes it."""
+    """Returns a key of a configuration and its value as `--set` takes them."""
     value = _value(key, values)
     return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
@@ -100,18 +107,18 @@ def _value(key: str, values: Mapping[str, Any]) -> Any:
 def refuse_other_run(
     folder: Path, *, before: RunConfig, now: RunConfig, fed: Mapping[str, Any], feed: Feed | None
 ) -> None:
-    """A run may be taken further, and its dataset moved; with another configuration or dataset it never goes on.
+    """Rejects another configuration or dataset; only the number of steps and the dataset's path may change.
 
     Args:
-        folder: of the agent.
-        before: configuration that it began with.
-        now: that it is to go on with.
-        fed: the SHA-256 of the dataset that it began with as `sha256`, where it is known.
-        feed: of the dataset that it is to go on with.
+        folder: folder of the agent.
+        before: configuration that the agent was started with.
+        now: configuration to continue with.
+        fed: the SHA-256 of the dataset that the agent was started with, under `sha256`, where it is known.
+        feed: feed of the dataset to continue with; None without a dataset.
 
     Raises:
         UsageError: if the configurations differ.
-        DatasetError: if the datasets do.
+        DatasetError: if the datasets differ.
     """
     mine, theirs = now.model_dump(mode="json"), before.model_dump(mode="json")
     free = {("training", "steps")}
@@ -120,7 +127,7 @@ def refuse_other_run(
     differing = [
         f"{section}.{key}"
         for section in mine
-        for key in dict.fromkeys([*mine[section], *theirs[section]])  # kinds of networks have keys of their own
+        for key in dict.fromkeys([*mine[section], *theirs[section]])  # kinds of networks differ in their keys
         if (section, key) not in free and theirs[section].get(key) != mine[section].get(key)
     ]
     if differing:

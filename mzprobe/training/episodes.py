@@ -1,4 +1,4 @@
-"""Episodes as a replay buffer takes and keeps them: which stay, and in which slots."""
+"""Episodes as a replay buffer receives and keeps them, and the choice of those that stay and of their slots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mzprobe.values import whole
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-Shown = NDArray[Any] | list[bytes]  # [T + 1, *shape], of the environment's dtype; or T + 1 frames, packed
+Shown = NDArray[Any] | list[bytes]  # [T + 1, *shape], in the environment's dtype; or T + 1 packed frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,41 +22,42 @@ class Episode:
     observations: Shown
     actions: Int64  # [T]
     rewards: Float64  # [T], environment units
-    policies: Float64  # [T + 1, A], the search's target; the last row counts only if truncated
-    root_values: Float64  # [T + 1], of the search; 0 at a terminal last state
-    terminated: bool  # else truncated
-    seed: int | None = None  # of its start, where it was played here
-    legal: Bool | None = None  # [T + 1, A], where the environment says what is
+    policies: Float64  # [T + 1, A], policy targets; the last row counts only if truncated
+    root_values: Float64  # [T + 1], root values of the search; 0 at a terminal last state
+    terminated: bool  # whether the last state is terminal; else the episode was truncated
+    seed: int | None = None  # seed of its start; None if it was not played here
+    legal: Bool | None = None  # [T + 1, A], legal actions; None if all are legal
 
 
 class Kept(NamedTuple):
-    """Where an episode lies in the buffer."""
+    """Place of a stored episode in the buffer, with its return and origin."""
 
-    first: int  # slot
-    slots: int  # T + 1
-    ret: float  # its undiscounted return
-    seed: int | None = None  # of its start, where it was played here
-    step: int = 0  # training steps when it was stored
+    first: int  # its first slot
+    slots: int  # number of its slots, T + 1
+    ret: float  # undiscounted return
+    seed: int | None = None  # seed of its start; None if it was not played here
+    step: int = 0  # training step at which it was stored
 
     @property
     def place(self) -> slice:
-        """Its slots."""
+        """The slots of the episode."""
         return slice(self.first, self.first + self.slots)
 
 
 def leaving_for_a_better(
     episodes: Sequence[Kept], slots: int, ret: float, *, most: int, capacity: int
 ) -> list[Kept] | None:
-    """Which episodes have to go for one of so many slots and of a return; None where all are better than it.
+    """Returns the episodes to evict for a new one of `slots` slots and return `ret`, or None if it is not good enough.
 
-    Those that go are the worst, the oldest of equals first; an equal one makes room.
+    It is not if an episode with a higher return would have to go. The worst go first, and the oldest among equals; an
+    episode with a return equal to `ret` may go.
 
     Args:
-        episodes: kept so far, oldest first.
-        slots: of the new one.
-        ret: its return.
-        most: episodes that are kept.
-        capacity: slots in all.
+        episodes: episodes kept so far, oldest first.
+        slots: number of slots of the new episode.
+        ret: return of the new episode.
+        most: largest number of episodes to keep.
+        capacity: total number of slots.
     """
     free = capacity - sum(kept.slots for kept in episodes)
     leaving: list[Kept] = []
@@ -71,7 +72,7 @@ def leaving_for_a_better(
 
 
 def first_gap(episodes: Sequence[Kept], slots: int, *, capacity: int) -> int | None:
-    """The first of so many free slots in a row, or None where they are scattered."""
+    """Returns the first of `slots` adjacent free slots, or None if no gap is large enough."""
     start = 0
     for kept in sorted(episodes):
         if kept.first - start >= slots:
@@ -81,10 +82,10 @@ def first_gap(episodes: Sequence[Kept], slots: int, *, capacity: int) -> int | N
 
 
 def kept_of(values: list[Any], *, used: int) -> Kept:
-    """Where an episode lies, as a file has it.
+    """Parses the place of an episode as it is saved in JSON.
 
     Raises:
-        ValueError: if that is not within the slots used.
+        ValueError: if it is not within the used slots.
     """
     first, slots, ret, *others = values
     kept = Kept(whole(first, most=used), whole(slots, most=used), float(ret), *others)

@@ -1,7 +1,7 @@
-"""Observations as a run keeps them: small ones as they are, images as frames, each once and compressed.
+"""Storage of observations: small ones as they are, images as compressed frames, each frame once.
 
-An image that shows the latest frames of an episode, as Atari's do, shares all but one with the image before. What is
-kept of it is its newest frame, and the others are found at the positions before.
+An image that stacks the latest frames of an episode, as in Atari, shares all but one with the image before. Only its
+newest frame is stored; the others are those of the positions before.
 """
 
 import math
@@ -21,23 +21,23 @@ from mzprobe.training.arrays import array_chunks, fill
 from mzprobe.training.episodes import Kept, Shown
 
 Int64 = NDArray[np.int64]
-State = tuple[dict[str, NDArray[Any]], dict[str, Any]]  # arrays, and what JSON holds
-Files = dict[str, Callable[[], Chunks]]  # what they hold, by its digest
-Read = Callable[[str], bytes]  # a file by its digest
+State = tuple[dict[str, NDArray[Any]], dict[str, Any]]  # arrays, and values for JSON
+Files = dict[str, Callable[[], Chunks]]  # functions that return the content of a file, by its digest
+Read = Callable[[str], bytes]  # returns the content of a file, given its digest
 
-LARGE = 1024  # bytes of an observation: smaller ones are kept as they are
-_ROUGHLY = 32  # bytes of a screen, roughly, for one of it packed: Atari's take a tenth to a fiftieth
-_OBJECT = 64  # bytes that Python takes to keep one of them
+LARGE = 1024  # bytes; smaller observations are stored as they are
+_ROUGHLY = 32  # assumed compression ratio; Atari screens compress to between a tenth and a fiftieth
+_OBJECT = 64  # bytes of overhead per packed frame in Python
 
 
 @dataclass(frozen=True)
 class Packing:
-    """How the observations of an environment are packed.
+    """Compression of the observations of an environment.
 
     Args:
-        shape: of an observation.
-        dtype: of its entries.
-        stack: frames that it shows side by side on its last axis, the newest last.
+        shape: shape of an observation.
+        dtype: dtype of its entries.
+        stack: number of frames that it shows side by side on its last axis, the newest last.
     """
 
     shape: tuple[int, ...]
@@ -46,24 +46,24 @@ class Packing:
 
     @cached_property
     def frame_shape(self) -> tuple[int, ...]:
-        """Of one frame."""
+        """Shape of one frame."""
         return (*self.shape[:-1], self.shape[-1] // self.stack)
 
     @cached_property
     def roughly(self) -> int:
-        """Bytes of a packed frame; what it really takes is not known before it is seen."""
+        """Estimated bytes of a packed frame; the true number depends on its content."""
         return self._size // _ROUGHLY + _OBJECT
 
     def pack(self, observations: NDArray[Any]) -> list[bytes]:
-        """The newest frames of observations `[M, *shape]`."""
+        """Compresses the newest frames of observations `[M, *shape]`."""
         newest = np.ascontiguousarray(observations[..., -self.frame_shape[-1] :])
         return [self._codec.compress(frame, asbytes=True) for frame in newest]
 
     def pack_episode(self, observations: NDArray[Any]) -> list[bytes]:
-        """The frames of all observations of an episode, `[T + 1, *shape]`.
+        """Compresses the observations `[T + 1, *shape]` of an episode to one frame each.
 
         Raises:
-            ValueError: if they are no stacks of frames, so that some would be lost.
+            ValueError: if they are not stacks of the episode's latest frames, so that some frames would be lost.
         """
         packed = self.pack(observations)
         times = np.arange(len(packed))
@@ -76,10 +76,10 @@ class Packing:
         return packed
 
     def refuse_others(self, frames: Sequence[bytes]) -> None:
-        """Refuses frames of a file that are of another environment, by the first.
+        """Rejects the frames of a file if the first of them is not a frame of this environment.
 
         Raises:
-            ValueError: if it is no such frame.
+            ValueError: if it cannot be unpacked to a frame of this shape and dtype.
         """
         try:
             self.unpack(frames[:1], np.zeros((1, self.stack), np.int64))
@@ -87,7 +87,7 @@ class Packing:
             raise ValueError(f"a frame is not of {list(self.frame_shape)} {self.dtype} ({reason})") from None
 
     def unpack(self, frames: Sequence[bytes], which: Int64) -> NDArray[Any]:
-        """Observations `[M, *shape]` of packed frames; `which` `[M, stack]` says those of each, the newest last."""
+        """Returns observations `[M, *shape]`; `which` `[M, stack]` indexes the frames of each, the newest last."""
         whole = np.empty((len(frames), *self.frame_shape), self.dtype)
         for row, frame in zip(whole.reshape(len(frames), self._size).view(np.uint8), frames, strict=True):
             row[:] = np.frombuffer(self._codec.decompress(frame, decompressed_size=self._size), np.uint8)
@@ -107,7 +107,7 @@ class Packing:
 
     @cached_property
     def _codec(self) -> Any:
-        from pyarrow import Codec  # at the first image; of its codecs the one that is read fastest
+        from pyarrow import Codec  # imported only for images; LZ4 is its fastest codec to read
 
         return Codec("lz4")
 
@@ -125,108 +125,108 @@ def _lay_side_by_side(frames: NDArray[Any], which: Int64, out: NDArray[Any]) -> 
 
 
 def packing_of(shape: tuple[int, ...], dtype: ObservationType, stack: int) -> Packing | None:
-    """How an environment's observations are packed; None where they are kept as they are, as all of floats are."""
+    """Returns how to pack an environment's observations; None if they are small or floats, stored as they are."""
     large = math.prod(shape) * np.dtype(dtype).itemsize >= LARGE
     return Packing(shape, dtype, stack) if large and dtype != "float32" else None
 
 
 def bytes_of_one(shape: tuple[int, ...], dtype: ObservationType, stack: int) -> int:
-    """Bytes that an observation takes as it is kept, roughly."""
+    """Returns roughly how many bytes a stored observation takes."""
     packing = packing_of(shape, dtype, stack)
     return math.prod(shape) * np.dtype(dtype).itemsize if packing is None else packing.roughly
 
 
 class PlainObservations:
-    """Observations of slots, as they are.
+    """Observations of slots, stored as they are.
 
     Args:
-        capacity: slots.
-        shape: of one observation.
-        dtype: of its entries.
+        capacity: number of slots.
+        shape: shape of one observation.
+        dtype: dtype of its entries.
     """
 
     def __init__(self, capacity: int, shape: tuple[int, ...], dtype: ObservationType) -> None:
         self.array = np.zeros((capacity, *shape), dtype)
 
     def __getitem__(self, slots: Any) -> NDArray[Any]:
-        """Those of slots `[M]`, or whatever numpy takes: `[M, *shape]`."""
+        """Returns the observations `[M, *shape]` of slots `[M]`, or of any numpy index."""
         given: NDArray[Any] = self.array[slots]
         return given
 
     def put(self, kept: Kept, shown: Shown) -> None:
-        """Those of an episode that lies there."""
+        """Stores the observations of an episode in its slots."""
         self.array[kept.place] = shown
 
     def move(self, old: Kept, new: Kept) -> None:
-        """An episode to other slots."""
+        """Moves an episode to other slots."""
         self.array[new.place] = self.array[old.place].copy()
 
     def clear(self, kept: Kept) -> None:
-        """Forgets an episode: nothing is to be done."""
+        """Does nothing: the slots of a dropped episode are simply written over."""
 
     def state(self, used: int, episodes: Sequence[Kept]) -> State:  # noqa: ARG002
-        """Of all slots used so far, as arrays, and nothing as JSON."""
+        """Returns the observations of all slots used so far as arrays, and nothing as JSON."""
         return {"observations": self.array[:used]}, {}
 
     def restore(self, state: State, used: int, episodes: Sequence[Kept], read: Read) -> None:  # noqa: ARG002
-        """Takes back what `state` gave."""
+        """Restores the result of `state`."""
         fill(self.array[:used], state[0]["observations"])
 
     def files(self, episodes: Sequence[Kept]) -> Files:  # noqa: ARG002
-        """As of packed ones: none."""
+        """Returns no files (see `PackedObservations.files`)."""
         return {}
 
 
 class PackedObservations:
-    """Observations of slots, each frame once and compressed; what a state refers to is a file an episode.
+    """Observations of slots, each frame stored once and compressed; states refer to one file per episode.
 
     Args:
-        capacity: slots.
-        packing: of the environment.
+        capacity: number of slots.
+        packing: compression for the environment.
     """
 
     def __init__(self, capacity: int, packing: Packing) -> None:
         self.packing = packing
         self.frames: list[bytes] = [b""] * capacity
-        self.since = np.zeros(capacity, np.uint8)  # frames of its episode before a slot, as far as that shows them
-        self.digests: dict[int, str] = {}  # of an episode's file, by its first slot
+        self.since = np.zeros(capacity, np.uint8)  # number of earlier frames that the image of a slot shows
+        self.digests: dict[int, str] = {}  # digest of each episode's file, by its first slot
 
     def __getitem__(self, slots: Int64) -> NDArray[Any]:
-        """Those of slots `[M]`: `[M, *shape]`."""
+        """Returns the observations `[M, *shape]` of slots `[M]`."""
         stack = self.packing.stack
         back = np.minimum(self.since[slots][:, None], np.arange(stack)[::-1])
         found, which = np.unique(slots[:, None] - back, return_inverse=True)
         return self.packing.unpack([self.frames[slot] for slot in found.tolist()], which.reshape(len(slots), stack))
 
     def put(self, kept: Kept, shown: Shown) -> None:
-        """Those of an episode that lies there.
+        """Stores the observations of an episode in its slots.
 
         Raises:
-            ValueError: if they are no stacks of frames.
+            ValueError: if they are not stacks of the episode's latest frames.
         """
         frames = shown if isinstance(shown, list) else self.packing.pack_episode(shown)
         self._put(kept, frames, digest_of(frames_file(frames)))
 
     def move(self, old: Kept, new: Kept) -> None:
-        """An episode to other slots."""
+        """Moves an episode to other slots."""
         frames, digest = self.frames[old.place], self.digests[old.first]
         self.clear(old)
         self._put(new, frames, digest)
 
     def clear(self, kept: Kept) -> None:
-        """Forgets an episode."""
+        """Frees the frames of an episode."""
         self.frames[kept.place] = [b""] * kept.slots
         del self.digests[kept.first]
 
     def state(self, used: int, episodes: Sequence[Kept]) -> State:  # noqa: ARG002
-        """Nothing as arrays, and the digests of episodes' files as JSON."""
+        """Returns nothing as arrays, and the digests of the episodes' files as JSON."""
         return {}, {"frames": [self.digests[kept.first] for kept in episodes]}
 
     def restore(self, state: State, used: int, episodes: Sequence[Kept], read: Read) -> None:  # noqa: ARG002
-        """Takes back what `state` and `files` gave.
+        """Restores the results of `state` and `files`; `read` returns the content of a file by its digest.
 
         Raises:
-            ValueError: if a file holds other frames than an episode has.
+            ValueError: if a file does not hold the frames of its episode.
         """
         for kept, digest in zip(episodes, state[1]["frames"], strict=True):
             frames = frames_of(read(digest))
@@ -236,7 +236,7 @@ class PackedObservations:
             self._put(kept, frames, digest)
 
     def files(self, episodes: Sequence[Kept]) -> Files:
-        """By its digest, each episode's file, made when it is asked for."""
+        """Returns the file of each episode by its digest; the content is built when it is called for."""
         return {self.digests[kept.first]: partial(self._file, kept.place) for kept in episodes}
 
     def _put(self, kept: Kept, frames: list[bytes], digest: str) -> None:
@@ -249,7 +249,7 @@ class PackedObservations:
 
 
 def nothing(digest: str) -> bytes:
-    """Where there are no files.
+    """Serves as `Read` where there are no files.
 
     Raises:
         LookupError: always.
@@ -258,16 +258,16 @@ def nothing(digest: str) -> bytes:
 
 
 def frames_file(frames: Sequence[bytes]) -> Chunks:
-    """What a file of packed frames holds."""
+    """Returns the content of a file of packed frames."""
     sizes = np.array([len(frame) for frame in frames], np.int32)
     return array_chunks({"sizes": sizes, "frames": np.frombuffer(b"".join(frames), np.uint8)})
 
 
 def frames_of(data: bytes) -> list[bytes]:
-    """Packed frames, as a file holds them.
+    """Returns the packed frames from the content of a file.
 
     Raises:
-        ValueError: if it does not agree with itself.
+        ValueError: if the content is inconsistent.
     """
     arrays = load(data)
     sizes, frames = arrays["sizes"], arrays["frames"].tobytes()

@@ -1,8 +1,8 @@
-"""Loss and gradient of an `MLPNetwork` in one kernel: what `objective.py` and autograd give, faster.
+"""Loss and gradient of an `MLPNetwork` in one kernel: the result of `objective.py` and autograd, faster.
 
-On a small network most of a torch step is calls and short-lived memory. Here the forward pass keeps what the backward
-pass needs in one workspace. A batch lies across, as in `mlp_kernels.py`, one unroll step after the other; a weight's
-gradient is summed over steps, and within a step over the batch, in that order.
+On a small network most of a torch step is spent on calls and short-lived memory. Here the forward pass keeps what the
+backward pass needs in one workspace. Arrays are `[features, B]`, as in `mlp_kernels.py`, and unroll steps are computed
+one after the other. A weight's gradient is summed over steps, and within a step over the batch, in that order.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from mzprobe.training.workspace import Lanes, Workspace
 
 Float32 = NDArray[np.float32]
 
-COVERED = (reward_loss, value_loss, policy_loss)  # terms that the gradient knows, in this order
+COVERED = (reward_loss, value_loss, policy_loss)  # terms of the loss that the kernel supports, in this order
 
 
 @kernel
@@ -33,9 +33,9 @@ def fused_gradient(
     root_values: Float32,
     term_weights: tuple[float, float, float],
 ) -> tuple[float, float, float]:
-    """Writes the gradient of the loss and gives its (reward, value, policy) parts; `root_values [B]` is filled.
+    """Fills `gradients` and `root_values` `[B]`, and returns the weighted (reward, value, policy) losses.
 
-    `batch.observations` is flat here, `[B, size]`; `term_weights` are of the terms `COVERED`.
+    `batch.observations` is flat here, `[B, size]`; `term_weights` are the weights of the terms in `COVERED`.
     """
     K = batch.actions.shape[0]
     _unroll(weights, batch, work)
@@ -90,7 +90,7 @@ def fused_gradient(
 
 @kernel
 def _lay_side_by_side(x: Float32, z: Float32, step: Float32) -> None:
-    """Step = x over z."""
+    """Fills `step` with x stacked on top of z."""
     for j in range(step.shape[0]):
         for b in range(step.shape[1]):
             step[j, b] = x[j, b] if j < x.shape[0] else z[j - x.shape[0], b]
@@ -98,7 +98,7 @@ def _lay_side_by_side(x: Float32, z: Float32, step: Float32) -> None:
 
 @kernel
 def _add_to_latents(dstep: Float32, before: Float32, after: Float32) -> None:
-    """Adds the gradient of what a reward head read to that of both latents."""
+    """Adds the gradient of a reward head's input, x over z, to those of the latents before and after the step."""
     L, past = before.shape[0], dstep.shape[0] - after.shape[0]
     for j in range(L):
         for b in range(before.shape[1]):
@@ -108,7 +108,7 @@ def _add_to_latents(dstep: Float32, before: Float32, after: Float32) -> None:
 
 @kernel
 def _unroll(weights: MLPWeights, batch: Batch, work: Workspace) -> None:
-    """Latents of all steps, with what led to them."""
+    """Computes the latents of all steps, and keeps their inputs, hidden activations and scales."""
     K, B = batch.actions.shape
     L, A = work.z.shape[1], work.policy.shape[0]
     transpose(batch.observations, work.seen)
@@ -126,7 +126,7 @@ def _unroll(weights: MLPWeights, batch: Batch, work: Workspace) -> None:
 
 @kernel
 def _back_through_time(weights: MLPWeights, gradients: MLPWeights, work: Workspace) -> None:
-    """Carries dz through the dynamics, half of it each step, and through the representation."""
+    """Backpropagates dz through the dynamics, halving it at each step, and through the representation."""
     L = work.z.shape[1]
     for k in range(work.x.shape[0], 0, -1):
         _minmax_gradient(work.z[k], work.scale[k], work.dz[k], work.lanes, work.dy)
@@ -150,9 +150,10 @@ def _head_gradient(
     across: Float32,
     dx: Float32,
 ) -> None:
-    """Adds the gradient of a head from that of its logits `dout`, with `across` as room, and that of its input.
+    """Adds the gradients of a head's weights and of its input `dx`, given that of its logits `dout`.
 
-    Heads share their input, so it is the input that lies with the batch down, and the gradient of w1 that is turned.
+    `across` is scratch. Heads share their input, so the input is passed transposed, `[B, features]`, and the gradient
+    of w1 is summed transposed in `work.turned`.
     """
     _hidden_gradient(dout, layers, work.hidden, work.dh)
     add_product(work.dh, x_down, work.turned[head])
@@ -165,9 +166,9 @@ def _head_gradient(
 
 @kernel
 def _body_gradient(x: Float32, hidden: Float32, layers: Layers, gradients: Layers, work: Workspace) -> None:
-    """Adds the gradient of representation or dynamics from that of the unscaled latents, `work.dy`.
+    """Adds the gradient of the representation or dynamics, given that of the unscaled latents, `work.dy`.
 
-    That is x dh' and hidden dy', and the biases' sums, over the batch in its order.
+    It is x dh' and hidden dy' for the weights and sums for the biases, over the batch in its order.
     """
     _hidden_gradient(work.dy, layers, hidden, work.dh)
     transpose(work.dh, work.across)
@@ -180,7 +181,7 @@ def _body_gradient(x: Float32, hidden: Float32, layers: Layers, gradients: Layer
 
 @kernel
 def _hidden_gradient(dout: Float32, layers: Layers, hidden: Float32, dh: Float32) -> None:
-    """Through the output layer and the ReLU."""
+    """Backpropagates `dout` through the output layer and the ReLU; fills `dh`."""
     dh[:] = np.float32(0)
     add_product(layers.w2, dout, dh)
     for j in range(dh.shape[0]):
@@ -190,7 +191,7 @@ def _hidden_gradient(dout: Float32, layers: Layers, hidden: Float32, dh: Float32
 
 @kernel
 def _add_columns(x: Float32, out: Float32) -> None:
-    """Adds the columns of x, in their order; eight sums at a time, so that none waits for itself."""
+    """Adds the columns of x to `out`, in order. Eight independent sums at a time hide the latency of additions."""
     for first in range(0, x.shape[0], 8):
         if first + 8 <= x.shape[0]:
             s0, s1, s2, s3 = out[first], out[first + 1], out[first + 2], out[first + 3]
@@ -221,7 +222,7 @@ def _add_rows(rows: Float32, out: Float32) -> None:
 
 @kernel
 def _minmax_gradient(z: Float32, scale: Float32, dz: Float32, lanes: Lanes, dy: Float32) -> None:
-    """From scaled to unscaled latents: z = (y - min) s, s = 1 / (max - min + eps).
+    """Backpropagates from scaled to unscaled latents: z = (y - min) s, s = 1 / (max - min + eps).
 
     dz_j/dy_j = s; through the minimum -s (1 - z_j) for every j, through the maximum -s z_j.
     """
@@ -247,7 +248,7 @@ def _minmax_gradient(z: Float32, scale: Float32, dz: Float32, lanes: Lanes, dy: 
 
 @kernel
 def _policy_gradient(probabilities: Float32, targets: Float32, weights: Float32, of_term: float) -> float:
-    """Turns policies `[A, B]` into the gradient of their weighted cross-entropy to targets `[B, A]`; gives the loss."""
+    """Turns policies `[A, B]` into the logits' gradient of the cross-entropy to targets `[B, A]`; returns the loss."""
     B, A = targets.shape
     loss = 0.0
     for b in range(B):
@@ -267,7 +268,7 @@ def _policy_gradient(probabilities: Float32, targets: Float32, weights: Float32,
 def _scalar_gradient(
     probabilities: Float32, targets: Float32, weights: Float32, of_term: float, axis: Axis, lanes: Lanes
 ) -> float:
-    """Turns `[atoms, B]` into the gradient of their cross-entropy to two-hot targets `[B]`; gives the loss."""
+    """Turns `[atoms, B]` into the logits' gradient of the cross-entropy to two-hot targets `[B]`; returns the loss."""
     atoms, B = probabilities.shape
     maximum = axis.minimum + axis.spacing * (atoms - 1)
     loss = 0.0
@@ -278,7 +279,7 @@ def _scalar_gradient(
         low = max(0, min(int(np.floor(place)), atoms - 2))  # a NaN stays inside
         share = np.float32(place - low)
         weight = weights[b] * np.float32(of_term)
-        # In their logarithms, before they are overwritten.
+        # The loss reads the probabilities before they are overwritten.
         if share < 1:
             loss -= weight * (1 - share) * np.log(probabilities[low, b])
         if share > 0:

@@ -28,16 +28,16 @@ Losses = dict[str, float]
 class Learner:
     """Updates a network in place.
 
-    A network whose engine has a fused gradient takes that, if it knows all terms of the objective; all else autograd,
-    with the network in training mode for as long as a step takes, and in evaluation mode before and after.
+    The fused gradient is used if the network's engine has one and it supports all terms of the objective. Otherwise
+    autograd is used, with the network in training mode during a step, and in evaluation mode before and after.
 
     Args:
-        network: on the device of `compute`.
+        network: network on the device of `compute`.
         config: learning rate, clipping, batch and unroll sizes.
-        objective: to minimise; without it, that of MuZero with the configuration's weights.
+        objective: objective to minimise; None for that of MuZero with the configuration's weights.
         compute: how the network runs.
         fused: whether to use the fused gradient where there is one.
-        seed: of the agent: what random layers draw in a training step depends on it and on the step alone.
+        seed: seed of the agent. What random layers draw in a training step depends only on it and on the step.
 
     Raises:
         UsageError: if a training batch does not fit into memory.
@@ -76,9 +76,9 @@ class Learner:
             )
 
     def step(self, batch: Batch, step: int) -> tuple[Losses, Float32]:
-        """One update at training step `step`; gives the losses and v_theta(root) `[B]` before it.
+        """Makes one update at training step `step`; returns the losses and v_theta(root) `[B]` before it.
 
-        With a gradient that is not finite no weight is updated; the norm among the losses says so.
+        If the gradient is not finite, no weight is updated, and `gradient_norm` among the losses is not finite either.
         """
         learning_rate = self.learning_rate(step)
         if self._fused:
@@ -95,7 +95,7 @@ class Learner:
         return losses, root_values
 
     def learning_rate(self, step: int) -> float:
-        """AdamW's step size at training step `step`, by its schedule."""
+        """Returns the learning rate at training step `step`, by its schedule."""
         config = self.config
         start, floor = config.learning_rate, config.learning_rate_floor
         if config.learning_rate_schedule == "constant":
@@ -107,7 +107,7 @@ class Learner:
         return max(rate, floor)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Weights and the optimiser's moments, as arrays."""
+        """Returns the weights and the optimiser's moments, as arrays."""
         arrays = {f"weights/{name}": x.detach().cpu().numpy() for name, x in self.network.state_dict().items()}
         for index, moments in self._moments().items():
             arrays |= {f"moments/{index}/{name}": x for name, x in moments.items()}
@@ -115,7 +115,7 @@ class Learner:
 
     @torch.no_grad()
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Takes back what `state` gave."""
+        """Restores the result of `state`."""
         weights = {
             name.removeprefix("weights/"): torch.from_numpy(array)
             for name, array in arrays.items()
@@ -157,14 +157,14 @@ class Learner:
 
 
 def _laid_as(parameter: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
-    """A moment as its parameter lies in memory, which torch's fused optimiser takes for granted; a count as it is."""
+    """Returns a moment in its parameter's memory layout, as torch's fused optimiser assumes; a count stays as it is."""
     if moment.shape != parameter.shape:
         return moment
     return torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
 
 
 class _FusedStep:
-    """The fused gradient and its optimiser: the workspace, and views of weights and gradients."""
+    """Fused gradient and its optimiser, with the workspace and views of weights and gradients."""
 
     def __init__(self, fused: FusedWeights, config: TrainingConfig, objective: Objective) -> None:
         self.names = objective.names
@@ -181,13 +181,13 @@ class _FusedStep:
         self.work: Workspace = workspace(self.weights, B=config.batch_size, K=config.unroll_steps)
 
     def step(self, batch: Batch, learning_rate: float) -> tuple[Losses, Float32]:
-        """One update; gives the losses and the value at the roots `[B]` before it."""
+        """Makes one update; returns the losses and the values of the roots `[B]` before it."""
         losses, root_values = self.gradient(batch)
         losses["gradient_norm"] = self.optimiser.step(learning_rate)
         return losses, root_values
 
     def gradient(self, batch: Batch) -> tuple[Losses, Float32]:
-        """Fills `gradients`; gives the losses and the value at the roots `[B]`."""
+        """Fills `gradients`; returns the losses and the values of the roots `[B]`."""
         B = len(batch.observations)
         root_values = np.empty(B, np.float32)
         flat = batch._replace(observations=as_floats(batch.observations).reshape(B, -1))

@@ -6,13 +6,13 @@ from pathlib import Path
 from mzprobe.errors import UsageError
 from mzprobe.training.trainer import Progress
 
-_EVERY = 50  # training steps
+_EVERY = 50  # training steps between points of a curve
 
 
 def tensorboard_logger(folder: Path) -> Callable[[Progress], None]:
-    """A function that writes losses and returns into `folder/tensorboard`, by training step.
+    """Returns a function that writes losses and returns into `folder/tensorboard`, by training step.
 
-    Nothing is there before it is first called: a command that is refused leaves nothing.
+    The folder is created at the function's first call, so that a command that is refused leaves nothing behind.
 
     Raises:
         UsageError: if TensorBoard is not installed.

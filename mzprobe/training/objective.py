@@ -1,4 +1,4 @@
-"""The loss: named terms and their weights, in torch, for any trainable network on any device."""
+"""Training loss as named, weighted terms, in torch, for any trainable network on any device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """One part of the loss: a function that gives it for each position, `[B]`, and its weight."""
+    """One term of the loss: a function that returns it for each position, `[B]`, and its weight."""
 
     name: str
     loss: Callable[[Unroll, Window, Support], Tensor]
@@ -38,18 +38,18 @@ class Term:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What training minimises: the weighted sum of its terms over a batch."""
+    """Objective that training minimises: the weighted sum of its terms over a batch."""
 
     terms: tuple[Term, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the losses, in order, as progress and checkpoints have them."""
+        """Names of the losses, in order, as used in progress and checkpoints."""
         return tuple(f"{term.name}_loss" for term in self.terms)
 
     @property
     def learned(self) -> frozenset[str]:
-        """Names of the terms that weigh anything."""
+        """Names of the terms with a weight other than 0."""
         return frozenset(term.name for term in self.terms if term.weight)
 
     def losses(
@@ -60,13 +60,13 @@ class Objective:
         *,
         unrolled: Callable[[Tensor, Tensor], Unroll] | None = None,
     ) -> tuple[list[Tensor], Tensor]:
-        """The weighted loss of each term, and v_theta at the roots `[B]`, environment units, without gradient.
+        """Returns the weighted loss of each term, and v_theta at the roots `[B]`, environment units, without gradient.
 
         Args:
-            network: on the device.
-            batch: to learn from.
-            device: of the network.
-            unrolled: what runs in the place of the network's `unroll`, such as the same, compiled.
+            network: network on the device.
+            batch: batch to learn from.
+            device: device of the network.
+            unrolled: function to call instead of the network's `unroll`, such as its compiled form.
         """
         observations, *others = batch
         moved = (torch.from_numpy(array).to(device) for array in others)
@@ -78,22 +78,22 @@ class Objective:
 
 
 def reward_loss(unroll: Unroll, window: Window, support: Support) -> Tensor:
-    """Cross-entropy of the rewards along the unroll, `[B]` (MuZero, Eq. 1)."""
+    """Returns the cross-entropy of the rewards along the unroll, `[B]` (MuZero, Eq. 1)."""
     return (window.reward_weights * scalar_cross_entropy(unroll.reward_logits, window.rewards, support)).sum(dim=0)
 
 
 def value_loss(unroll: Unroll, window: Window, support: Support) -> Tensor:
-    """Cross-entropy of the values along the unroll, `[B]`."""
+    """Returns the cross-entropy of the values along the unroll, `[B]`."""
     return (window.value_weights * scalar_cross_entropy(unroll.value_logits, window.values, support)).sum(dim=0)
 
 
 def policy_loss(unroll: Unroll, window: Window, support: Support) -> Tensor:  # noqa: ARG001 - as the others
-    """Cross-entropy of the policies along the unroll, `[B]`."""
+    """Returns the cross-entropy of the policies along the unroll, `[B]`."""
     return (window.policy_weights * cross_entropy(unroll.policy_logits, window.policies)).sum(dim=0)
 
 
 def muzero_objective(config: TrainingConfig) -> Objective:
-    """Reward, value and policy, with the weights of a configuration."""
+    """Returns MuZero's objective: reward, value and policy, with the weights of a configuration."""
     return Objective(
         terms=(
             Term(name="reward", loss=reward_loss, weight=config.reward_loss_weight),
@@ -104,10 +104,10 @@ def muzero_objective(config: TrainingConfig) -> Objective:
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """-sum target log softmax(logits) over the last dimension."""
+    """Computes -sum target log softmax(logits) over the last dimension."""
     return -(target * torch.log_softmax(logits, dim=-1)).sum(dim=-1)
 
 
 def scalar_cross_entropy(logits: Tensor, scalars: Tensor, support: Support) -> Tensor:
-    """Cross-entropy of logits `[..., atoms]` to the two-hot encoding of scalars `[...]`."""
+    """Computes the cross-entropy of logits `[..., atoms]` to the two-hot encoding of scalars `[...]`."""
     return cross_entropy(logits, support.two_hot(scalars))

@@ -1,4 +1,4 @@
-"""Clipping and AdamW in one kernel, for weights that kernels train: torch rounds by the width of vector registers."""
+"""Clipping and AdamW in kernels, for the fused gradient: torch's rounding depends on the vector registers' width."""
 
 import math
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch's defaults
 
 
 class Step(NamedTuple):
-    """The numbers of one step, float32 as the arrays that they meet."""
+    """Scalars of one step, in float32 like the arrays."""
 
     clip: np.float32  # factor of the gradient
     keep: np.float32  # 1 - learning rate * weight decay
@@ -23,12 +23,12 @@ class Step(NamedTuple):
 
 
 class AdamW:
-    """Decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2), as `torch.optim.AdamW` but for rounding.
+    """AdamW (Loshchilov and Hutter 2019, algorithm 2), equal to `torch.optim.AdamW` except for rounding.
 
     Args:
-        weights: one array a parameter, any shape, contiguous; updated in place.
-        gradients: of the same shapes; read, never written.
-        weight_decay: share of a weight that a learning rate of 1 would take away.
+        weights: one contiguous array per parameter, of any shape; updated in place.
+        gradients: arrays of the same shapes; read, never written.
+        weight_decay: share of a weight that a learning rate of 1 would remove.
         clip: largest norm of the whole gradient.
     """
 
@@ -45,7 +45,7 @@ class AdamW:
         self.steps = 0
 
     def step(self, learning_rate: float) -> float:
-        """One update; gives the gradient's norm before clipping. Nothing changes if that is not finite."""
+        """Makes one update and returns the gradient's norm before clipping; if that is not finite, nothing changes."""
         norm = math.sqrt(_squares(self.gradients))
         if not math.isfinite(norm):
             return norm
@@ -60,7 +60,7 @@ class AdamW:
         return norm
 
     def state(self) -> dict[int, dict[str, NDArray[Any]]]:
-        """The moments of each parameter, under torch's names."""
+        """Returns the moments of each parameter, under torch's names; empty before the first step."""
         if not self.steps:
             return {}
         return {
@@ -73,7 +73,7 @@ class AdamW:
         }
 
     def restore(self, state: dict[int, dict[str, NDArray[Any]]]) -> None:
-        """Takes back what `state` gave."""
+        """Restores the result of `state`."""
         self.steps = int(state[0]["step"]) if state else 0
         for index, moments in state.items():
             self.first[index][:] = moments["exp_avg"].reshape(-1)

@@ -1,4 +1,4 @@
-"""Reanalyse: targets made anew from stored positions by a search with today's weights (MuZero Unplugged)."""
+"""Reanalyse: targets recomputed at stored positions by a search with the current weights (MuZero Unplugged)."""
 
 import copy
 import math
@@ -26,19 +26,19 @@ Float64 = NDArray[np.float64]
 
 @dataclass(kw_only=True)
 class TargetCounts:
-    """Targets made so far, since there was a first stored position to choose from."""
+    """Counts of the targets made since the first position was stored."""
 
-    fresh: int = 0  # by the searches of self-play
-    reanalysed: int = 0  # by searches at stored positions
+    fresh: int = 0  # made by the searches of self-play
+    reanalysed: int = 0  # made by searches at stored positions
 
     @property
     def fraction(self) -> float | None:
-        """Share made from stored positions; None before the first target."""
+        """Share of the targets made at stored positions; None before the first target."""
         made = self.fresh + self.reanalysed
         return self.reanalysed / made if made else None
 
     def due(self, fraction: float) -> int:
-        """Stored positions to search now so that the share is the asked one, rounded down."""
+        """Returns the number of stored positions to search now for a share of `fraction`, rounded down."""
         return math.floor(fraction / (1 - fraction) * self.fresh) - self.reanalysed
 
 
@@ -46,11 +46,11 @@ class Reanalyser:
     """Makes targets for observations: a policy by search, a value by search or by the target network.
 
     Args:
-        config: of the run.
-        environment: where stored positions are.
-        model: to search in, by the latest network or the averaged one.
-        network: the same, to be copied into the target network.
-        generator: draws root noise, where there is any.
+        config: configuration of the run.
+        environment: environment of the stored positions.
+        model: model to search in, with the latest network or the averaged one.
+        network: that network, of which the target network is a copy.
+        generator: draws root noise, if the configuration asks for it.
         compute: how the network runs.
     """
 
@@ -76,14 +76,15 @@ class Reanalyser:
     def search_targets(
         self, observations: NDArray[Any], *, states: Any = None, legal: Bool | None = None
     ) -> tuple[Float64, Float64]:
-        """Policy targets `[M, A]` of fresh searches, and root values `[M]`.
+        """Returns policy targets `[M, A]` of fresh searches, and root values `[M]` of these or of the target network.
 
-        The search is that of acting. Batches of its own: measured faster than with the roots of self-play in one.
+        The search is the same as in self-play. It runs in batches of its own, which was measured to be faster than
+        batches shared with self-play.
 
         Args:
             observations: `[M, *shape]`.
-            states: M real states, where those are searched from.
-            legal: `[M, A]`, or None where all actions are.
+            states: M real states to search from; None searches from the observations.
+            legal: `[M, A]`, legal actions; None if all are legal.
         """
         size = self.config.reanalyse.batch_size
         noise = self.generator if self.config.reanalyse.root_noise else None
@@ -100,22 +101,22 @@ class Reanalyser:
         return np.concatenate(policies), np.concatenate(values)
 
     def evaluate_targets(self, observations: NDArray[Any]) -> Float64:
-        """Values `[M]` of the target network, or of the one that is searched in where there is none; no search."""
+        """Returns values `[M]` of the target network or, without one, of the network searched with; no search."""
         return self._evaluate(observations)[1]
 
     def renew_next(self, replay: Replay, count: int, *, searched: bool = True) -> int:
-        """Makes the targets of `count` stored positions anew, or of all where there are fewer; gives how many.
+        """Renews the targets of `count` stored positions, or of all if there are fewer; returns their number.
 
         Args:
-            replay: where they are stored.
-            count: positions, those in turn or with the oldest targets.
-            searched: by search; else the policy targets stay, and the network's value bootstraps.
+            replay: buffer of the positions.
+            count: number of positions, which take turns or have the oldest targets, as `reanalyse.positions` says.
+            searched: whether to search; else policy targets stay, and values bootstrap from `evaluate_targets`.
         """
         slots = replay.oldest(count) if self.config.reanalyse.positions == "oldest" else replay.stale(count)
         return self.renew(replay, slots, searched=searched)
 
     def renew(self, replay: Replay, slots: NDArray[np.int64], *, searched: bool = True) -> int:
-        """Makes the targets of slots `[M]` anew, as `renew_next` does; gives how many."""
+        """Renews the targets of slots `[M]`, as `renew_next` does; returns M."""
         if len(slots):
             observations = replay.observations[slots]
             if searched:
@@ -128,19 +129,19 @@ class Reanalyser:
         return len(slots)
 
     def at_step(self, step: int) -> None:
-        """Copies the weights into the target network, where it is time."""
+        """Copies the weights into the target network, if there is one and `step` is a multiple of its interval."""
         interval = self.config.reanalyse.target_interval
         if self.target is not None and step % interval == 0:
             self.target.load_state_dict(self.network.state_dict())
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Weights of the target network, if there is one, and the generator, as JSON."""
+        """Returns the weights of the target network, if there is one, and the generator's state for JSON."""
         weights = {} if self.target is None else self.target.state_dict()
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in weights.items()}
         return arrays, dict(self.generator.bit_generator.state)
 
     def restore(self, arrays: dict[str, NDArray[Any]], generator: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores the result of `state`."""
         self.generator.bit_generator.state = generator
         if self.target is not None:
             self.target.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})

@@ -1,4 +1,4 @@
-"""Recorded episodes as training data: fed from a dataset into a replay buffer, all of them or streaming through it."""
+"""Recorded episodes as training data, fed from a dataset into a replay buffer at once or as a stream."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from mzprobe.datasets import Dataset, Recorded
 
 
-MakeTargets = Callable[["Recorded"], Episode]  # an episode with targets, of a recorded one
+MakeTargets = Callable[["Recorded"], Episode]  # adds targets to a recorded episode
 
 
 class Feed:
-    """Feeds a dataset into a buffer: at once where it fits, else episode by episode in shuffled epochs.
+    """Feeds a dataset into a buffer: all at once if it fits, else episode by episode in shuffled epochs.
 
     Args:
-        dataset: opened and verified.
-        replay: where to.
-        seed: of the agent; decides the order.
-        best: feed only so many episodes, those of the highest return; None feeds all.
+        dataset: dataset, opened and verified.
+        replay: buffer to feed.
+        seed: seed of the agent; decides the order.
+        best: number of episodes to feed, those with the highest returns; None feeds all.
 
     Raises:
-        UsageError: if the buffer does not hold its longest episode.
+        UsageError: if the buffer cannot hold the longest of these episodes.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Feed:
                 f"state: set it to {longest + 1} or more"
             )
         self.resident = int((dataset.lengths[self.chosen] + 1).sum()) <= len(replay.left)
-        self.fed = 0  # episodes so far, all epochs
-        self.credit = 0  # positions that may be fed
+        self.fed = 0  # episodes fed so far, over all epochs
+        self.credit = 0  # positions due to be fed; negative after feeding more than was due
         self._epoch = -1
         self._order = self.chosen
 
     def fill(self, targets: MakeTargets) -> int:
-        """Feeds as many episodes as fit, all where they are resident; gives how many targets were made."""
+        """Feeds as many episodes as fit, all if they are resident; returns the number of targets made."""
         made = 0
         room = len(self.replay.left)
         while self.fed < len(self.chosen):
@@ -69,9 +69,12 @@ class Feed:
         return made
 
     def advance(self, positions: int, targets: MakeTargets, *, step: int) -> int:
-        """Feeds the next episodes from disk, so many positions on average a call; gives how many targets were made.
+        """Feeds the next episodes from disk, on average `positions` positions per call; none if all are resident.
 
         They are stored at training step `step`.
+
+        Returns:
+            The number of targets made.
         """
         if self.resident:
             return 0
@@ -83,7 +86,7 @@ class Feed:
         return made
 
     def record(self) -> dict[str, Any]:
-        """What is fed, for whoever reads a checkpoint."""
+        """Returns a description of the data fed, to be saved with a checkpoint."""
         returns = self.dataset.returns[self.chosen]
         return {
             "path": str(self.dataset.path),
@@ -94,23 +97,23 @@ class Feed:
         }
 
     def state(self) -> dict[str, Any]:
-        """Where it stands, as JSON."""
+        """Returns the state, as JSON."""
         return {"sha256": self.dataset.sha256, "fed": self.fed, "credit": self.credit}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes back what `state` gave.
+        """Restores the result of `state`.
 
         Raises:
-            DatasetError: if the dataset is another one by now.
+            DatasetError: if the state was saved with another dataset.
         """
         self.refuse_other(state["sha256"])
         self.fed, self.credit = whole(state["fed"]), int(state["credit"])
 
     def refuse_other(self, sha256: str) -> None:
-        """Refuses to go on where another dataset was begun with, wherever either lies.
+        """Rejects a run that began with another dataset, judged by its SHA-256 and not by its path.
 
         Raises:
-            DatasetError: naming it.
+            DatasetError: if the digests differ.
         """
         if sha256 != self.dataset.sha256:
             raise DatasetError(
@@ -135,7 +138,7 @@ class Feed:
 
 
 def searched_targets(reanalyser: Reanalyser) -> MakeTargets:
-    """Targets of fresh searches at all states of an episode."""
+    """Returns a function that makes targets by fresh searches at all states of an episode, except a terminal one."""
 
     def make(recorded: "Recorded") -> Episode:
         policies, values = reanalyser.search_targets(_states_with_targets(recorded))
@@ -145,7 +148,7 @@ def searched_targets(reanalyser: Reanalyser) -> MakeTargets:
 
 
 def cloned_targets(reanalyser: Reanalyser) -> MakeTargets:
-    """An episode's own actions as policy targets, and values bootstrapped by the network."""
+    """Returns a function that takes an episode's own actions as policy targets, and values from the network."""
     actions = np.eye(reanalyser.model.num_actions)
 
     def make(recorded: "Recorded") -> Episode:
@@ -160,7 +163,7 @@ def _states_with_targets(recorded: "Recorded") -> Any:
 
 
 def _episode(recorded: "Recorded", policies: Any, values: Any) -> Episode:
-    """The last row of policies and values is 0 where nothing is given for it."""
+    """Returns an episode with targets; the last row of policies and of values is 0 if it is not given."""
     rows = len(recorded.actions) + 1
     whole_policies, whole_values = np.zeros((rows, policies.shape[1])), np.zeros(rows)
     whole_policies[: len(policies)] = policies

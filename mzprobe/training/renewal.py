@@ -1,4 +1,4 @@
-"""Which stored targets are the oldest, so that these are made anew first."""
+"""Ages of stored targets, so that the oldest are renewed first."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,36 +7,36 @@ Bool = NDArray[np.bool_]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
-_AT_ONCE = 4096  # slots put in order together: the whole buffer is looked through once for as many new targets
+_AT_ONCE = 4096  # slots sorted at a time, so that the whole buffer is scanned once per this many renewals
 
 
 class TargetAges:
-    """When the targets of each slot of a buffer were made, counted in targets.
+    """Ages of the targets in each slot of a buffer, counted in targets made since.
 
     Args:
-        capacity: slots of the buffer.
+        capacity: number of slots of the buffer.
     """
 
     def __init__(self, capacity: int) -> None:
         self.made = np.zeros(capacity, np.int64)
-        self.count = 0  # targets made so far; each has a number of its own, so that there are no ties
-        self._waiting = np.empty(0, np.int64)  # some slots, those whose targets were the oldest, in order
-        self._numbers = np.empty(0, np.int64)  # of these targets
+        self.count = 0  # targets made so far; each has its own number, so that there are no ties
+        self._waiting = np.empty(0, np.int64)  # slots that had the oldest targets when sorted, in order
+        self._numbers = np.empty(0, np.int64)  # numbers of their targets then
 
     def note(self, slots: Int64) -> None:
-        """Takes down that the targets of slots `[M]` are made now, in this order."""
+        """Records that the targets of slots `[M]` are made now, in this order."""
         self.made[slots] = self.count + np.arange(len(slots))
         self.count += len(slots)
 
     def oldest(self, count: int, left: Int32, terminated: Bool) -> Int64:
-        """The slots `[M]`, M <= count, whose targets are the oldest, in order.
+        """Returns the slots `[M]`, M <= count, with the oldest targets, oldest first.
 
         Args:
-            count: most slots wanted.
-            left: `[used]`, steps from each slot to its episode's last state, -1 where there is none.
-            terminated: `[capacity]`, whether that last state is terminal, and so has no target to make.
+            count: largest number of slots.
+            left: `[used]`, steps from each slot to its episode's last state, -1 in free slots.
+            terminated: `[capacity]`, whether that last state is terminal, and so has no target.
         """
-        # What was stored or renewed since is younger than all that wait: the order of the others stands.
+        # Targets made since the sort are younger than all that wait, so the others keep their order.
         stay = _has_target(left[self._waiting], terminated[self._waiting])
         stay &= self.made[self._waiting] == self._numbers
         self._waiting, self._numbers = self._waiting[stay], self._numbers[stay]
@@ -47,7 +47,7 @@ class TargetAges:
         return found
 
     def forget_order(self) -> None:
-        """Slots have been moved: what waits is put in order anew."""
+        """Discards the sorted slots, after episodes have been moved."""
         self._waiting = self._numbers = np.empty(0, np.int64)
 
     def _put_in_order(self, slots: Int64, *, most: int) -> None:

@@ -1,4 +1,4 @@
-"""Prioritised replay: whole episodes in flat arrays, the latest or the best, sampled by a sum tree."""
+"""Prioritised replay buffer: the latest or the best episodes, whole, in flat arrays, sampled by a sum tree."""
 
 from typing import Any, Self
 
@@ -41,11 +41,11 @@ Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
-SMALLEST_PRIORITY = 1e-3  # environment units; what the model predicts perfectly is still seen now and then
+SMALLEST_PRIORITY = 1e-3  # environment units; positions without error are still drawn now and then
 
 
 def bytes_of_buffer(environment: Environment, config: TrainingConfig) -> int:
-    """Bytes that a replay buffer takes when it is full, roughly."""
+    """Returns roughly how many bytes a full replay buffer takes."""
     spec = environment.spec
     seen = bytes_of_one(spec.observation_shape, spec.observation_dtype, stack_of(environment))
     return _bytes(config.replay_capacity, seen, spec.num_actions, masked=is_masked(environment))
@@ -56,16 +56,16 @@ def _bytes(capacity: int, seen: int, num_actions: int, *, masked: bool) -> int:
 
 
 class Replay:
-    """A buffer of whole episodes: a ring of the latest, or with `keep_best` those of the highest return.
+    """Replay buffer of whole episodes: a ring of the latest, or with `keep_best` those with the highest return.
 
     Args:
-        config: capacity, what is kept, priorities, targets.
-        observation_shape: of one observation.
-        observation_dtype: of its entries.
+        config: capacity, episodes to keep, priorities and targets.
+        observation_shape: shape of one observation.
+        observation_dtype: dtype of its entries.
         num_actions: A.
         gamma: discount.
-        masked: whether the legal actions of each position are kept.
-        stack: frames that an observation shows, see `stack_of`.
+        masked: whether the legal actions of each position are stored.
+        stack: number of frames that an observation shows, see `stack_of`.
 
     Raises:
         UsageError: if the buffer does not fit into memory.
@@ -91,8 +91,8 @@ class Replay:
         self.gamma = gamma
         self.head = 0  # slot of the next episode
         self.used = 0  # slots ever written
-        self.positions = 0  # that can be sampled
-        self.cursor = 0  # slot after the last one whose targets were made anew
+        self.positions = 0  # number of positions that can be sampled
+        self.cursor = 0  # slot after the last one that `stale` returned
         self.episodes: list[Kept] = []  # oldest first
         self.observations = (
             PlainObservations(capacity, observation_shape, observation_dtype)
@@ -103,10 +103,10 @@ class Replay:
         self.rewards = np.zeros(capacity, np.float32)
         self.policies = np.zeros((capacity, num_actions), np.float32)
         self.values = np.zeros(capacity, np.float32)
-        self.left = np.full(capacity, -1, np.int32)  # -1 where no episode is
+        self.left = np.full(capacity, -1, np.int32)  # steps to the last state of the episode; -1 in free slots
         self.terminated = np.zeros(capacity, np.bool_)
-        self.root_values = np.zeros(capacity, np.float32)  # the latest, environment units; 0 at a terminal end
-        self.stored_steps = np.zeros(capacity, np.int32)  # training steps when its episode was stored
+        self.root_values = np.zeros(capacity, np.float32)  # latest root values, environment units; 0 at a terminal end
+        self.stored_steps = np.zeros(capacity, np.int32)  # training step at which the episode was stored
         self.ages = TargetAges(capacity)
         self.legal = np.ones((capacity if masked else 0, num_actions), np.bool_)
         self._per_slot = (*_PER_SLOT, "legal") if masked else _PER_SLOT
@@ -115,10 +115,10 @@ class Replay:
 
     @classmethod
     def of(cls, environment: Environment, config: TrainingConfig) -> Self:
-        """A buffer for what is played in an environment.
+        """Creates a buffer for episodes of an environment.
 
         Raises:
-            UsageError: as the buffer itself.
+            UsageError: if the buffer does not fit into memory.
         """
         spec = environment.spec
         return cls(
@@ -132,11 +132,13 @@ class Replay:
         )
 
     def add(self, episode: Episode, *, step: int = 0) -> None:
-        """Stores an episode with its value targets, at a training step; its priorities are |root value - target|.
+        """Stores an episode at training step `step`, with value targets, and priorities from |root value - target|.
+
+        With `keep_best`, the episode is left out if it would replace one with a higher return.
 
         Raises:
             ValueError: if the episode is longer than the buffer.
-            MzprobeError: if the environment gave a number that is not finite.
+            MzprobeError: if an observation or a reward is not finite.
         """
         seen = episode.observations
         if not (np.isfinite(episode.rewards).all() and (isinstance(seen, list) or np.isfinite(seen).all())):
@@ -173,31 +175,31 @@ class Replay:
         self.positions += T
 
     def stale(self, count: int) -> Int64:
-        """The next slots `[M]`, M <= count, whose targets are to be made anew: all that have any, in turn.
+        """Returns the next slots `[M]`, M <= count, to renew when all slots with targets take turns.
 
-        A last state counts where its episode was truncated there; a terminal one has no target to make.
+        The last state of an episode takes part if the episode was truncated; a terminal state has no target.
         """
         slots, self.cursor = next_targets(self.left[: self.used], self.terminated, self.cursor, count)
         return slots
 
     def oldest(self, count: int) -> Int64:
-        """As `stale`, those whose targets are the oldest, whenever they were stored."""
+        """Returns the slots `[M]`, M <= count, with the oldest targets, whenever their episodes were stored."""
         return self.ages.oldest(count, self.left[: self.used], self.terminated)
 
     def with_ends(self, slots: Int64) -> Int64:
-        """Slots `[M]` and those ends of their episodes, truncated, that their own targets or an unroll reach.
+        """Returns the slots, plus the truncated last states within reach of their n-step targets or unroll.
 
-        Last states are never sampled, and what bootstraps from one would keep the value that it once had.
+        Last states are never sampled, so targets that bootstrap from one would otherwise keep its old value.
         """
         reach = max(self.config.n_step, self.config.unroll_steps)
         near = slots[(self.left[slots] <= reach) & ~self.terminated[slots]]
         return np.union1d(slots, near + self.left[near])
 
     def origins(self, slots: Int64) -> tuple[Int64, Int64]:
-        """Of slots `[M]`: the first slots of their episodes and the seeds of their starts, `[M]` each.
+        """Returns the first slots of the episodes of slots `[M]` and the seeds of their starts, `[M]` each.
 
         Raises:
-            ValueError: if an episode was not played here.
+            ValueError: if an episode was recorded, not played here.
         """
         kept = sorted(self.episodes)
         firsts = np.array([one.first for one in kept])
@@ -208,13 +210,13 @@ class Replay:
         return firsts[which], np.array(seeds, np.int64)
 
     def legal_at(self, slots: Int64) -> Bool | None:
-        """Legal actions of slots `[M]`, `[M, A]`; None where they are not kept."""
+        """Returns the legal actions `[M, A]` of slots `[M]`; None if they are not stored."""
         return self.legal[slots] if len(self.legal) else None
 
     def take_targets(self, slots: Int64, root_values: Float64, policies: Float64 | None = None) -> None:
-        """Takes new root values `[M]` and policies `[M, A]` of slots `[M]`; value targets that they bootstrap follow.
+        """Sets root values `[M]` and policies `[M, A]` of slots `[M]`, and updates the value targets that use them.
 
-        Priorities stay until the position is sampled again.
+        Without `policies`, the policy targets stay. Priorities stay until a position is sampled again.
         """
         if policies is not None:
             self.policies[slots] = policies
@@ -223,12 +225,12 @@ class Replay:
         self.ages.note(slots)
 
     def draw(self, generator: np.random.Generator, B: int) -> Int64:
-        """Slots `[B]` by priority, in their order."""
+        """Draws slots `[B]` in proportion to priority, one per stratum and so in ascending order."""
         total = self.sums[1]
         return find_slots(self.sums, (np.arange(B) + generator.random(B)) * (total / B))
 
     def batch(self, slots: Int64, generator: np.random.Generator, *, step: int = 0) -> Batch:
-        """The targets of drawn slots `[B]`, at a training step."""
+        """Returns the training batch of drawn slots `[B]`, with the targets of training step `step`."""
         config = self.config
         B, K, A = len(slots), config.unroll_steps, self.policies.shape[1]
         chance = self.sums[self.leaves + slots] / self.sums[1]
@@ -264,7 +266,7 @@ class Replay:
         return batch
 
     def targets(self, slots: Int64, *, step: int) -> Float32:
-        """Value targets `[M]` of slots `[M]`, as a batch of a training step has them."""
+        """Returns the value targets `[M]` that a batch of training step `step` has for slots `[M]`."""
         values = self.values[slots]
         if self.config.n_step_by_age:
             n = self._other_n(slots, step)
@@ -275,19 +277,19 @@ class Replay:
         return values
 
     def _other_n(self, slots: Int64, step: int) -> Int64:
-        """Steps n `[M]` of the return of slots `[M]` at a training step; 0 where the stored target is the one."""
+        """Returns n `[M]` of the n-step targets of slots `[M]` at a training step; 0 where the stored target holds."""
         n = self.config.n_at(step - self.stored_steps[slots].astype(np.int64))
         return np.where(n == self.config.n_step, 0, n)
 
     def prioritise(self, slots: Int64, errors: NDArray[Any]) -> None:
-        """Sets priorities p = |error|^alpha of slots `[M]`, errors in environment units."""
+        """Sets priorities of slots `[M]` to max(error, `SMALLEST_PRIORITY`)^alpha, with errors in environment units."""
         priorities = libm.power(np.maximum(errors, SMALLEST_PRIORITY), self.config.priority_alpha)
         set_leaves(self.sums, slots, priorities)
 
     def stored_targets(self, count: int, generator: np.random.Generator, *, step: int = 0) -> StoredTargets | None:
-        """Up to `count` positions of episodes that were played here, all with the same chance, or None.
+        """Samples up to `count` positions of episodes that were played here, uniformly without replacement.
 
-        Their targets are those of a training step.
+        Their targets are those of training step `step`. Returns None if there is no such episode or `count` is 0.
         """
         known = [kept for kept in self.episodes if kept.seed is not None]
         if not known or count == 0:
@@ -309,7 +311,7 @@ class Replay:
         )
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """All that is kept but what lies in `files`, as arrays and as JSON."""
+        """Returns the state, except for the content of `files`, as arrays and as JSON."""
         arrays, counts = self.observations.state(self.used, self.episodes)
         arrays |= {name: getattr(self, name)[: self.used] for name in self._per_slot}
         arrays["made"] = self.ages.made[: self.used]
@@ -319,23 +321,23 @@ class Replay:
         return arrays, counts
 
     def files(self) -> Files:
-        """What is kept of episodes for good, by its digest, made when it is asked for."""
+        """Returns the files of the stored episodes, which never change, by digest; see `Files`."""
         return self.observations.files(self.episodes)
 
     def restore(self, arrays: dict[str, NDArray[Any]], counts: dict[str, Any], read: Read = nothing) -> None:
-        """Takes back what `state` gave; `read` gives what `files` held.
+        """Restores the result of `state`; `read` returns the content of one of `files` by its digest.
 
         Raises:
-            ValueError: if it is of another buffer, or does not agree with itself: kernels would read and write beyond.
+            ValueError: if it is of another buffer or is inconsistent (kernels would read or write out of bounds).
         """
         names = ("head", "used", "positions", "cursor")
         self.head, self.used, self.positions, self.cursor = (whole(counts[x], most=len(self.left)) for x in names)
         self.episodes = [kept_of(kept, used=self.used) for kept in counts["episodes"]]
         self.observations.restore((arrays, counts), self.used, self.episodes, read)
         for name in self._per_slot:
-            if name in arrays or name not in _BY_AGE or self.config.n_step_by_age:  # older states have none of these
+            if name in arrays or name not in _BY_AGE or self.config.n_step_by_age:  # missing in older states
                 fill(getattr(self, name)[: self.used], arrays[name])
-        if "made" in arrays:  # older states have none, and take positions in turn
+        if "made" in arrays:  # missing in older states, whose positions took turns
             fill(self.ages.made[: self.used], arrays["made"])
             self.ages.count = whole(counts["made"])
         priorities = arrays["priorities"]
@@ -346,7 +348,7 @@ class Replay:
         set_leaves(self.sums, np.arange(self.used), priorities)
 
     def _room_at_head(self, slots: int) -> int:
-        """The first of as many free slots, next in the ring; the oldest episodes there are dropped."""
+        """Returns the first of the next `slots` slots in the ring, after dropping the episodes that overlap them."""
         capacity = len(self.left)
         if self.head + slots > capacity:
             self._drop_oldest(self.head, capacity)
@@ -360,7 +362,7 @@ class Replay:
             self._drop(self.episodes[0])
 
     def _room_among_best(self, slots: int, ret: float) -> int | None:
-        """The first of as many free slots, or None where the episodes kept are all better than its return."""
+        """Makes room among the best and returns its first slot; None if a better episode would have to go."""
         assert self.config.keep_best is not None
         leaving = leaving_for_a_better(self.episodes, slots, ret, most=self.config.keep_best, capacity=len(self.left))
         if leaving is None:
@@ -371,7 +373,7 @@ class Replay:
         return self._compact() if start is None else start
 
     def _compact(self) -> int:
-        """Moves all episodes to the front, in the order of their slots; gives the first slot behind them."""
+        """Moves all episodes to the front, in the order of their slots; returns the first slot behind them."""
         end = 0
         moved = dict[Kept, Kept]()
         for kept in sorted(self.episodes):
@@ -398,7 +400,7 @@ class Replay:
         self.positions -= kept.slots - 1
 
     def _clear(self, first: int, end: int, keep_until: int = 0) -> None:
-        """Marks slots as free; what lies before `keep_until` has been written anew."""
+        """Marks slots first..end - 1 as free, except those before `keep_until`, which hold a moved episode."""
         first = max(first, keep_until)
         if first < end:
             self.left[first:end] = -1

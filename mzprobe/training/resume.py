@@ -1,8 +1,8 @@
-"""The state from which an interrupted run goes on to the same bits: arrays and JSON, the latest only.
+"""Saved state from which an interrupted run resumes with bit-identical results: arrays and JSON, the latest only.
 
-It lies beside the checkpoints, in `resume/<training step>-<environment steps>/`. A new one is whole on disk before
-the old one goes. What is large and never changes again, the frames of an episode, is a file of its own in
-`resume/frames/`, named by its digest: it is written once, and goes when no state refers to it.
+It lies beside the checkpoints, in `resume/<training step>-<environment steps>/`. A new state is complete on disk before
+the old one is removed. The frames of an episode are large and never change, so they have a file of their own in
+`resume/frames/`, named by its digest. It is written once, and removed when the state no longer refers to it.
 """
 
 import re
@@ -39,7 +39,7 @@ _NAME = re.compile(r"(\d{8,})-(\d{10,})")
 def save_resume(
     agent: Path, *, step: int, environment_steps: int, arrays: Arrays, record: dict[str, Any], files: Files
 ) -> None:
-    """Writes the state, of its files those that are not there, and then removes older ones."""
+    """Writes a state and those of its files that are missing, and then removes older states and their files."""
     folder = agent / "resume"
     name = _name(step, environment_steps)
     if (folder / name).exists():  # the same state: rewriting it would only risk it
@@ -55,11 +55,11 @@ def save_resume(
 
 
 def remove_older_states(agent: Path, files: Collection[str] = ()) -> None:
-    """Removes all states but the latest, and all but its files; whoever was killed before has left them.
+    """Removes all states but the latest, and all files but its own, also those left by a run that was killed.
 
     Args:
-        agent: whose.
-        files: digests of those that the latest state refers to.
+        agent: folder of the agent.
+        files: digests of the files that the latest state refers to.
     """
     for old in states_of(agent)[:-1]:
         remove_directory(old)
@@ -74,10 +74,10 @@ def remove_older_states(agent: Path, files: Collection[str] = ()) -> None:
 
 
 def read_file(agent: Path, digest: str) -> bytes:
-    """A file that a state refers to, by its digest.
+    """Returns the content of a file that a state refers to, by its digest.
 
     Raises:
-        CheckpointError: if it is truncated or edited.
+        CheckpointError: if it is missing, truncated or edited.
     """
     path = _frames(agent, digest)
     data = read_bytes(path, error=CheckpointError, remedy=_REMEDY)
@@ -91,16 +91,20 @@ def _frames(agent: Path, digest: str) -> Path:
 
 
 def load_resume(agent: Path) -> tuple[Arrays, StateRecord] | None:
-    """The latest state, or None where there is none; errors as `read_state`."""
+    """Returns the latest state, or None if there is none.
+
+    Raises:
+        CheckpointError: see `read_state`.
+    """
     states = states_of(agent)
     return read_state(states[-1]) if states else None
 
 
 def read_state(path: Path) -> tuple[Arrays, StateRecord]:
-    """A state and its arrays, verified.
+    """Returns the arrays and the record of a state, verified.
 
     Raises:
-        CheckpointError: if it is truncated or edited, or of an older mzprobe.
+        CheckpointError: if the state is incomplete, truncated or edited, or was saved by an older mzprobe.
     """
     agent, file, remedy = path.parent.parent, path / "state.json", _REMEDY
     values = unsealed(read_bytes(file, error=CheckpointError, remedy=remedy), file, remedy=remedy)
@@ -126,17 +130,17 @@ def _name(step: int, environment_steps: int) -> str:
 
 
 def is_state(folder: Path) -> bool:
-    """Whether a folder is named as a state is, and lies where one does."""
+    """Whether a folder is a saved state, judged by its name and that of its parent."""
     return bool(_NAME.fullmatch(folder.name)) and folder.parent.name == "resume"
 
 
 def states_of(agent: Path) -> list[Path]:
-    """The states in an agent's folder, the latest last."""
+    """Returns the states in an agent's folder, the latest last."""
     folder = agent / "resume"
     found = [p for p in folder.iterdir() if _NAME.fullmatch(p.name)] if folder.is_dir() else []
     return sorted(found, key=lambda state: [int(number) for number in state.name.split("-")])
 
 
 def step_of_state(state: Path) -> int:
-    """The training step in the name of a state's folder."""
+    """Returns the training step in the name of a state's folder."""
     return int(state.name.partition("-")[0])

@@ -1,4 +1,4 @@
-"""Real states of stored positions, reached again from the seed of the start and the actions since."""
+"""Real states of stored positions, recomputed from the seed of the start and the actions since."""
 
 from typing import Any
 
@@ -12,7 +12,11 @@ Int64 = NDArray[np.int64]
 
 
 def states_at(environment: Environment, replay: Replay, slots: Int64) -> Any:
-    """The states of slots `[M]` of a buffer of episodes that were played here; each episode is played again once."""
+    """Returns the real states of slots `[M]` of a buffer, replaying each of their episodes once.
+
+    Raises:
+        ValueError: if an episode was recorded, not played here.
+    """
     firsts, seeds = replay.origins(slots)
     parts, order = [], []
     for first in np.unique(firsts):

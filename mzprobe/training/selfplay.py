@@ -1,4 +1,4 @@
-"""Collecting data: episodes played side by side, one batched search a step."""
+"""Self-play: episodes played side by side, with one batched search per step."""
 
 from typing import Any
 
@@ -16,16 +16,18 @@ from mzprobe.training.frames import bytes_of_one, packing_of
 
 
 class SelfPlay:
-    """E episodes in progress, with root noise and temperature; finished ones are handed over and restarted.
+    """Plays E episodes side by side, with root noise and temperature, and replaces finished ones by new ones.
 
-    There is room for as many steps as the longest has had so far, not for as many as the time limit allows: that may be
-    a thousand times what is ever played.
+    The arrays have room for the longest episode so far, not for the time limit, which may be a thousand times as long.
 
     Args:
-        environment: where to play.
+        environment: environment to play in.
         search: constants of the search.
         environments: E.
         generator: draws start seeds, root noise and actions.
+
+    Raises:
+        UsageError: if the episodes do not fit into memory.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class SelfPlay:
         self._refuse_beyond_memory(E, _ROOM)
         self.seeds = generator.integers(2**31, size=E)
         self.lengths = np.zeros(E, np.int64)
-        self.seen: list[list[Any]] = [[] for _ in range(E)]  # observations of each, or their frames
+        self.seen: list[list[Any]] = [[] for _ in range(E)]  # each episode's observations, or its packed frames
         self.actions = np.zeros((E, 0), np.int64)
         self.rewards = np.zeros((E, 0))
         self.policies = np.zeros((E, 0, A))
@@ -58,15 +60,18 @@ class SelfPlay:
     def step(
         self, model: PlanningModel, temperature: float | NDArray[np.float64], *, uniform_share: float = 0.0
     ) -> list[Episode]:
-        """Plays one step of every episode; gives those that it finished.
+        """Plays one step of every episode and returns the episodes that it finished.
 
         Args:
-            model: to search in.
-            temperature: of all episodes, or of each `[E]`.
-            uniform_share: of the uniform policy in the one that acts.
+            model: model to search in.
+            temperature: temperature of all episodes, or of each, `[E]`.
+            uniform_share: share of the uniform policy over legal actions in the policy that is played.
+
+        Raises:
+            UsageError: if a reward is not finite, or if the episodes no longer fit into memory.
         """
         environment = self.environment
-        self._make_room(int(self.lengths.max(initial=0)) + 2)  # this step, and the state that it leads to
+        self._make_room(int(self.lengths.max(initial=0)) + 2)  # for this step and the state that it leads to
         E = np.arange(len(self.lengths))
         roots, legal = model.roots(environment, self.states), legal_actions(environment, self.states)
         observations = model.observations(roots)
@@ -102,13 +107,13 @@ class SelfPlay:
         return episodes
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """All that is kept, as arrays and as JSON; what was observed is seen again on the way back."""
+        """Returns the state as arrays and as JSON, without the observations, which `restore` recomputes."""
         longest = int(self.lengths.max()) if len(self.lengths) else 0
         arrays = {name: getattr(self, name)[:, :longest] for name in self._per_step}
         return {**arrays, "seeds": self.seeds, "lengths": self.lengths}, dict(self.generator.bit_generator.state)
 
     def restore(self, arrays: dict[str, NDArray[Any]], generator: dict[str, Any]) -> None:
-        """Takes back what `state` gave; the real states are replayed from their seeds and actions."""
+        """Restores the result of `state`, replaying the real states from their seeds and actions."""
         self.seeds = arrays["seeds"].copy()
         self.lengths = arrays["lengths"].copy()
         self._make_room(arrays["actions"].shape[1])
@@ -126,7 +131,7 @@ class SelfPlay:
         )
 
     def _keep(self, episodes: NDArray[np.int64], observations: NDArray[Any]) -> None:
-        """Adds an observation to each of some episodes, `[M]` and `[M, *shape]`."""
+        """Appends one of `observations` `[M, *shape]` to each of `episodes` `[M]`."""
         if self.packing is None:
             rows: list[Any] = list(np.array(observations, self.environment.spec.observation_dtype))
         else:
@@ -135,7 +140,7 @@ class SelfPlay:
             self.seen[e].append(row)
 
     def _make_room(self, positions: int) -> None:
-        """For so many positions of each episode at least; doubled, so that a position is copied once or twice."""
+        """Makes room for at least `positions` positions per episode; doubling it keeps copies rare."""
         room = self.actions.shape[1]
         if positions <= room:
             return
@@ -156,7 +161,7 @@ class SelfPlay:
         refuse_more_than_fits(episodes * positions * (seen + 8 * spec.num_actions + 24), what=what)
 
     def _see_last(self, model: PlanningModel, states: Any, terminated: NDArray[np.bool_], ended: Any) -> None:
-        """Records the state each ended episode was left in; a truncated one needs a search to bootstrap from."""
+        """Records the last state of each ended episode; a truncated one is searched for a value to bootstrap from."""
         at = (ended, self.lengths[ended])
         self._keep(ended, self.environment.observe(states.take(ended)))
         self.policies[at] = 0
@@ -186,10 +191,10 @@ class SelfPlay:
         )
 
     def _restart(self, states: Any, ended: NDArray[np.int64]) -> Any:
-        """Fresh starts in the places of ended episodes."""
+        """Starts new episodes in the places of ended ones and returns the states of all episodes."""
         self.seeds[ended] = self.generator.integers(2**31, size=len(ended))
         self.lengths[ended] = 0
-        for name in self._per_step:  # what an episode left behind would be saved with the next
+        for name in self._per_step:  # leftovers would be saved with the next episode
             getattr(self, name)[ended] = name == "legal"
         for e in ended:
             self.seen[e] = []
@@ -199,5 +204,5 @@ class SelfPlay:
         return concatenate([states, self.environment.reset(self.seeds[ended])]).take(order)
 
 
-_ROOM = 64  # positions of an episode, at first
+_ROOM = 64  # initial room, in positions per episode
 _PER_STEP = ("actions", "rewards", "policies", "root_values")

@@ -1,4 +1,4 @@
-"""What a run shows of its agent: averaged weights, evaluations and checkpoints."""
+"""Averaged weights, evaluations and checkpoints of an agent in training."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +22,13 @@ User = Literal["play", "reanalyse", "checkpoints"]
 
 
 class Snapshots:
-    """The weights that others than the optimiser use, and what is looked at of them on the way.
+    """Weights for self-play, reanalyse and checkpoints, averaged or the latest, and evaluations of them.
 
     Args:
-        config: of the run.
-        environment: where evaluations play.
-        network: that is trained.
-        seed: of the agent.
+        config: configuration of the run.
+        environment: environment of evaluations.
+        network: network that is trained.
+        seed: seed of the agent.
         compute: how the network runs.
     """
 
@@ -45,22 +45,22 @@ class Snapshots:
         self.evaluations: list[dict[str, float]] = []
 
     def network_for(self, user: User) -> TrainableNetwork:
-        """The network whose weights somebody uses: averaged ones, or the latest."""
+        """Returns the averaged network, if there is one and `training.averaged` lists the use; else the trained one."""
         averaged = self.average is not None and user in self.config.training.averaged
         return self.average.network if self.average is not None and averaged else self.network
 
     def model_for(self, user: User) -> PlanningModel:
-        """That network, to search in, or with which to search in the environment."""
+        """Returns a model to search in with that network: the learned model, or the environment itself."""
         plan_in = self.config.training.plan_in
         return planning_in(plan_in, self.environment, self.network_for(user), compute=self.compute)
 
     def follow(self, step: int) -> None:
-        """Averages the weights that training step `step` has left."""
+        """Updates the average with the weights after training step `step`."""
         if self.average is not None:
             self.average.update(step)
 
     def evaluate(self, step: int, environment_steps: int) -> None:
-        """Adds the return of pi^MuZero without root noise, at the temperature of this training step."""
+        """Evaluates the behaviour policy without root noise at this step's temperature, and records the returns."""
         training = self.config.training
         episodes, temperature = training.evaluation_episodes, training.temperature(step)
         policy = BehaviourPolicy(
@@ -122,11 +122,11 @@ class Snapshots:
         )
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The averaged weights, as arrays; none where nothing is averaged."""
+        """Returns the averaged weights, as arrays; none if nothing is averaged."""
         return {} if self.average is None else self.average.state()
 
     def restore(self, arrays: dict[str, NDArray[Any]], evaluations: list[dict[str, float]]) -> None:
-        """Takes back what `state` gave, and the evaluations so far."""
+        """Restores the result of `state` and the evaluations so far."""
         self.evaluations = evaluations
         if self.average is not None:
             self.average.restore(arrays)

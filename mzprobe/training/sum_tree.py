@@ -1,4 +1,4 @@
-"""A sum tree over the slots of a replay buffer: sampling by priority in logarithmic time."""
+"""Sum tree over the slots of a replay buffer, for sampling by priority in logarithmic time."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ Int64 = NDArray[np.int64]
 def set_leaves(sums: Float64, slots: Int64, priorities: Float64) -> None:
     """Writes leaves of a sum tree (heap order, root at 1) and the sums above them.
 
-    Each sum is of its two children, never an increment: no rounding error builds up.
+    Each sum is computed from its two children, never by an increment, so that no rounding error builds up.
     """
     leaves = sums.size // 2
     for i in range(slots.size):
@@ -26,7 +26,7 @@ def set_leaves(sums: Float64, slots: Int64, priorities: Float64) -> None:
 
 @kernel
 def find_slots(sums: Float64, masses: Float64) -> Int64:
-    """The slots `[B]` at which the running sum of priorities passes each mass `[B]`."""
+    """Returns the slots `[B]` at which the running sum of priorities passes each mass `[B]`."""
     leaves = sums.size // 2
     slots = np.empty(masses.size, np.int64)
     for i in range(masses.size):
@@ -34,7 +34,7 @@ def find_slots(sums: Float64, masses: Float64) -> Int64:
         node = 1
         while node < leaves:
             node *= 2
-            # An empty right side is never entered, whatever rounding did to the mass.
+            # A right child of sum 0 is never entered, even if rounding left too large a mass.
             if mass >= sums[node] and sums[node + 1] > 0:
                 mass -= sums[node]
                 node += 1

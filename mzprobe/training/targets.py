@@ -17,25 +17,25 @@ Bool = NDArray[np.bool_]
 
 
 class Batch(NamedTuple):
-    """What one training step compares; k counts steps in the model.
+    """Observations, actions and targets of one training step; k counts steps in the model.
 
-    The weights hold all factors of the loss but those of its terms.
+    The weights hold all factors of the loss except the weights of its terms.
     """
 
-    observations: NDArray[Any]  # [B, *shape], at k = 0, of the environment's dtype
+    observations: NDArray[Any]  # [B, *shape], at k = 0, in the environment's dtype
     actions: Int64  # [K, B], the action that leads from k to k + 1
     rewards: Float32  # [K, B], environment units
     values: Float32  # [K + 1, B], environment units
     policies: Float32  # [K + 1, B, A]
-    reward_weights: Float32  # [K, B], 0 where nothing was recorded
-    value_weights: Float32  # [K + 1, B]
-    policy_weights: Float32  # [K + 1, B], 0 also from the end on
+    reward_weights: Float32  # [K, B], 0 past a truncated end
+    value_weights: Float32  # [K + 1, B], 0 past a truncated end
+    policy_weights: Float32  # [K + 1, B], 0 past a truncated end and from a terminal end on
 
 
 def joined(parts: Sequence[Batch]) -> Batch:
-    """Batches side by side; the weights of each count by its share of the whole.
+    """Joins batches into one; the loss weights of each part are scaled by its share of the whole.
 
-    Importance weights stay divided by the largest of their own part.
+    Importance weights stay normalised by the largest of their own part.
     """
     if len(parts) == 1:
         return parts[0]
@@ -55,7 +55,7 @@ def joined(parts: Sequence[Batch]) -> Batch:
 
 @kernel
 def bootstrapped(first: int, last: int, rewards: Rewards, root_values: Rewards, gamma: float) -> float:
-    """The rewards of steps `first` to `last - 1` and the root value at `last`, discounted to `first`."""
+    """Returns the rewards of steps `first` to `last - 1` plus the root value at `last`, all discounted to `first`."""
     G = float(root_values[last])
     for i in range(last - 1, first - 1, -1):
         G = rewards[i] + gamma * G
@@ -64,17 +64,17 @@ def bootstrapped(first: int, last: int, rewards: Rewards, root_values: Rewards, 
 
 @kernel
 def n_step_values(rewards: Float64, root_values: Float64, *, n: int, gamma: float) -> Float64:
-    """z_t = sum_{i<n} gamma^i r_{t+i} + gamma^n v_{t+n}, for t = 0..T.
+    """Computes z_t = sum_{i<n} gamma^i r_{t+i} + gamma^n v_{t+n}, for t = 0..T.
 
     Args:
         rewards: `[T]`, environment units.
-        root_values: `[T + 1]`, of the search at each state. The last is that of the state where the episode was
-            left: 0 if it terminated there (absorbing), the search's root value if it was truncated (bootstrap).
-        n: real rewards before the bootstrap; near the end, those that there are.
+        root_values: `[T + 1]`, root values of the search at each state. The last one is 0 if the episode terminated
+            there (absorbing), and the search's root value if it was truncated (bootstrap).
+        n: number of real rewards before the bootstrap; near the end, as many as are left.
         gamma: discount.
 
     Returns:
-        `[T + 1]`.
+        Value targets, `[T + 1]`.
     """
     T = rewards.size
     z = np.empty(T + 1)
@@ -87,7 +87,7 @@ def n_step_values(rewards: Float64, root_values: Float64, *, n: int, gamma: floa
 def values_of_age(
     slots: Int64, n: Int64, left: Int32, rewards: Float32, root_values: Float32, gamma: float, out: Float32
 ) -> None:
-    """Value targets `[M]` of slots `[M]`, each with its own n `[M]`; all real steps lie in the slots' episodes."""
+    """Fills `out` `[M]` with the value targets of slots `[M]`, each with its own n `[M]`, cut at its episode's end."""
     for i in range(slots.size):
         p = slots[i]
         out[i] = bootstrapped(p, p + min(n[i], left[p]), rewards, root_values, gamma)
@@ -95,13 +95,13 @@ def values_of_age(
 
 @kernel
 def next_targets(left: Int32, terminated: Bool, cursor: int, count: int) -> tuple[Int64, int]:
-    """The next slots `[M]`, M <= count, that have targets of their own, and where to go on.
+    """Returns the next slots `[M]`, M <= count, that have targets, and the cursor to continue from.
 
     Args:
-        left: `[used]`, steps from each slot to its episode's last state, -1 where there is none.
-        terminated: `[capacity]`, whether that last state is terminal.
-        cursor: slot to begin at; every slot is looked at once.
-        count: most slots wanted.
+        left: `[used]`, steps from each slot to its episode's last state, -1 in free slots.
+        terminated: `[capacity]`, whether that last state is terminal, and so has no target.
+        cursor: slot to begin at; every slot is visited at most once.
+        count: largest number of slots.
     """
     used = left.size
     slots = np.empty(min(count, used), np.int64)
@@ -120,14 +120,15 @@ def next_targets(left: Int32, terminated: Bool, cursor: int, count: int) -> tupl
 def rebootstrap(
     slots: Int64, root_values: Float64, left: Int32, rewards: Float32, values: Float32, *, n: int, gamma: float
 ) -> None:
-    """Makes the value targets anew that bootstrap from root values `[M]` of slots `[M]`, by `n_step_values`.
+    """Recomputes the value targets that bootstrap from root values `[M]` of slots `[M]`, as in `n_step_values`.
 
-    A state in the midst of its episode is bootstrapped from n steps before; a truncated end, by the last n and itself.
+    A non-final state affects only the target n steps earlier; a truncated end affects the n targets before it and its
+    own.
     """
     for i in range(slots.size):
         p = slots[i]
         G = root_values[i]
-        whole = left[p] > 0  # only the target a full n steps before ends here
+        whole = left[p] > 0  # only the target n steps earlier bootstraps here
         if not whole:
             values[p] = G
         for k in range(1, n + 1):
@@ -140,7 +141,7 @@ def rebootstrap(
 
 
 def step_scales(K: int) -> Float64:
-    """Loss scale of each unroll step `[K + 1]`: 1 at k = 0, then 1/K, so that the unroll weighs as much as the root."""
+    """Returns the loss scale of each unroll step `[K + 1]`: 1 at k = 0, then 1/K: root and unroll weigh alike."""
     scales = np.full(K + 1, 1 / max(K, 1))
     scales[0] = 1
     return scales
@@ -162,21 +163,21 @@ def gather_targets(
 ) -> None:
     """Fills `out` with targets for the positions `slots` `[B]` of a replay buffer.
 
-    Past a terminal end the state is absorbing: reward 0, value 0, no policy target, any action (`fillers [K, B]`).
-    Past a truncated end nothing is known and nothing is compared.
+    From a terminal end on the state is absorbing: reward 0, value 0, no policy target, and the actions of `fillers`.
+    Past a truncated end nothing is known, and all weights are 0.
 
     Args:
-        slots: positions to start from.
-        fillers: actions for steps past the end.
+        slots: `[B]`, positions to start from.
+        fillers: `[K, B]`, actions for steps past the end.
         left: `[capacity]`, steps from each position to its episode's last state.
         terminated: `[capacity]`, whether that last state is terminal.
-        actions: `[capacity]`, recorded.
-        rewards: `[capacity]`, recorded.
+        actions: `[capacity]`, recorded actions.
+        rewards: `[capacity]`, recorded rewards.
         values: `[capacity]`, value targets.
         policies: `[capacity, A]`, policy targets.
         importance: `[B]`, importance weights.
-        scales: `[K + 1]`, `step_scales`.
-        out: filled in place.
+        scales: `[K + 1]`, result of `step_scales`.
+        out: batch to fill in place.
     """
     B = slots.size
     K = out.actions.shape[0]
@@ -211,7 +212,7 @@ def renew_values(
     gamma: float,
     out: Batch,
 ) -> None:
-    """Puts value targets of another n `[B]` into a batch of `gather_targets` at slots `[B]`, wherever n is not 0."""
+    """Replaces the value targets that `gather_targets` gave slots `[B]` by those with n `[B]`, where n is not 0."""
     for b in range(slots.size):
         p = slots[b]
         for k in range(out.values.shape[0]):

@@ -1,4 +1,4 @@
-"""The training loop: one agent, synchronous, the same bits for the same seed, interrupted or not."""
+"""Training loop of one agent: synchronous, and bit-identical for the same seed, interrupted or not."""
 
 import math
 from collections import deque
@@ -48,19 +48,19 @@ RECENT = 20  # self-play episodes in the running mean return
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands, to be shown."""
+    """Progress of a run, for display."""
 
-    step: int  # training steps done
-    steps: int  # training steps in all
+    step: int  # number of training steps done
+    steps: int  # total number of training steps
     environment_steps: int
     recent_return: float | None  # mean of the last self-play episodes, exploration included
     evaluation: float | None  # mean return of the last evaluation
-    reanalysed: float | None  # share of the targets so far that were made from stored positions
-    losses: dict[str, float]  # of the last training step
+    reanalysed: float | None  # share of the targets so far that came from stored positions
+    losses: dict[str, float]  # losses of the last training step
 
     @property
     def note(self) -> str:
-        """Returns so far, in a few words; the losses of an agent that plays nothing."""
+        """The returns so far in a few words, or the losses if there are losses and no return of self-play."""
         if self.recent_return is None and self.losses:
             losses = {name: loss for name, loss in self.losses.items() if name.endswith("_loss")}
             return ", ".join(f"{name.replace('_', ' ')} {loss:.2f}" for name, loss in losses.items())
@@ -71,13 +71,17 @@ class Trainer:
     """Trains one agent.
 
     Args:
-        config: of the run.
-        seed: of the agent.
-        run: name of the run; with the seed, the folder of the agent under `out`.
+        config: configuration of the run.
+        seed: seed of the agent.
+        run: name of the run; with the seed, it gives the folder of the agent under `out`.
         out: folder of all checkpoints.
-        command: the command that a reader can type to make this agent.
-        compute: how the network runs; the threads are those of the configuration.
-        any_version: whether to resume from a state that other versions of packages saved.
+        command: command line that trains this agent, for the checkpoints.
+        compute: how the network runs; the number of threads is taken from the configuration.
+        any_version: whether to resume from a state saved with other package versions.
+
+    Raises:
+        UsageError: if the replay buffer cannot hold the longest episode or does not fit into memory, or if recorded
+            episodes are given for an environment that masks actions.
     """
 
     def __init__(
@@ -119,14 +123,14 @@ class Trainer:
             compute=self.compute,
         )
         self.clock = Clock()
-        self.feed = self._feed()  # of recorded episodes, where the configuration names some
+        self.feed = self._feed()  # None unless the configuration names recorded episodes
         self.experience = self._experience()
         self.step = 0
         self.environment_steps = 0
         self.recent: deque[float] = deque(maxlen=RECENT)
         self.last_losses: dict[str, float] = {}
         self.beyond = Beyond(support=self.network.support, learned=self.learner.objective.learned)
-        self.stop = False  # set by whoever wants the run to stop at the next whole step
+        self.stop = False  # set to True, for example by `on_progress`, to stop before the next turn
 
     def train(self, on_progress: Callable[[Progress], None] = lambda _: None) -> None:
         """Trains to the last step, from the saved state if there is one.
@@ -134,8 +138,9 @@ class Trainer:
         Raises:
             TrainingDiverged: if a loss, a gradient or a weight stops being finite.
             Interrupted: if `stop` was set; the state is saved.
-            UsageError: if the folder holds a run of another configuration.
-            CheckpointError: if the state to go on from is damaged, or does not fit.
+            UsageError: if the folder holds another agent, or was trained with another configuration, precision or
+                package versions.
+            CheckpointError: if the saved state is damaged, missing or does not fit.
             InUse: if another command trains this agent.
             DatasetError: if the run began with another dataset.
         """
@@ -158,7 +163,7 @@ class Trainer:
         on_progress(self.progress())
 
     def advance(self) -> None:
-        """One turn: every episode is played a step or, once the ratio of steps allows it, one training step is made.
+        """Takes one turn: plays one step of every episode or, if the ratio of steps allows it, makes one training step.
 
         Raises:
             TrainingDiverged: if a loss, a gradient or a weight stops being finite.
@@ -180,7 +185,7 @@ class Trainer:
         self._at_step()
 
     def progress(self) -> Progress:
-        """Where the run stands."""
+        """Returns the progress of the run."""
         evaluations = self.snapshots.evaluations
         return Progress(
             step=self.step,
@@ -193,7 +198,7 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """Writes the state to resume from."""
+        """Saves the state to resume from, and the times so far."""
         parts, kept = self.experience.state()
         parts |= {"learner": self.learner.state(), "average": self.snapshots.state()}
         arrays = {f"{part}/{name}": array for part, found in parts.items() for name, array in found.items()}
@@ -222,10 +227,10 @@ class Trainer:
         )
 
     def _at_step(self) -> None:
-        """Evaluates, writes the checkpoint and saves the state, whichever are due."""
+        """Updates the target network, evaluates, writes a checkpoint and saves the state, as far as each is due."""
         training = self.config.training
         self.reanalyser.at_step(self.step)
-        # An evaluation plays, and offline the environment is never stepped.
+        # Evaluations play, and offline the environment must never be stepped.
         if training.evaluation_episodes and self.step % training.evaluation_interval == 0 and not self.config.offline:
             with self.clock.part("evaluate"):
                 self.snapshots.evaluate(self.step, self.environment_steps)
@@ -266,7 +271,7 @@ class Trainer:
             )
 
     def _reach(self) -> Reach | None:
-        """What the warm-up lets expect of an environment that no shipped preset was made for."""
+        """Returns the estimate from the warm-up for an environment without a shipped preset; None for others."""
         foreign = ":" in self.config.environment.name
         return reach(self.experience.replay, self.environment.spec) if foreign else None
 
@@ -274,7 +279,7 @@ class Trainer:
         return versions(self.environment.spec.name) | own_code(modules_of(self.config))
 
     def _resume(self) -> bool:
-        """Takes back the latest state, if there is one."""
+        """Restores the latest state, if there is one; returns False if training starts from the beginning."""
         here, refuse = (self.run_name, self.seed), partial(refuse_other_run, self.folder, now=self.config)
         loaded = load_resume(self.folder)
         if loaded is None:
@@ -305,10 +310,10 @@ class Trainer:
         return True
 
     def _is_finished(self, last: Path) -> bool:
-        """Whether an agent that has kept no state needs none; that of the first checkpoint alone is made again.
+        """Whether an agent without saved state is already finished; one with only the first checkpoint is restarted.
 
         Raises:
-            CheckpointError: if it would have to go on, over the checkpoints that are there.
+            CheckpointError: if it is neither, so that training would overwrite its checkpoints.
         """
         step = step_of(last)
         if step >= self.config.training.steps:
@@ -319,10 +324,10 @@ class Trainer:
                 f"{self.folder} has checkpoints up to step {step} and no state to go on from: copy its folder resume/ "
                 "back, or train under another --name"
             )
-        return False  # killed between the first checkpoint and the first state: the same bytes are written again
+        return False  # killed before the first state was saved: a restart writes the same checkpoint again
 
     def _restore(self, arrays: dict[str, NDArray[Any]], record: StateRecord) -> None:
-        """Takes back a state; what does not fit raises whatever the part that it is of does."""
+        """Restores a state; propagates the error of whichever part rejects it."""
 
         def part(name: str) -> dict[str, Any]:
             return {key.partition("/")[2]: a for key, a in arrays.items() if key.startswith(f"{name}/")}
@@ -351,7 +356,7 @@ class Trainer:
 
         return Feed(
             open_dataset(config.dataset.path, self.environment.spec),
-            # A ring, also where the best are kept: offline the feed chooses those, and online they are the agent's.
+            # Without `keep_best`: offline the feed itself chooses the best, and online they are among the agent's own.
             Replay.of(self.environment, config.training.model_copy(update={"keep_best": None})),
             seed=self.seed,
             best=config.training.keep_best if config.offline else None,

@@ -1,4 +1,4 @@
-"""The memory of the fused gradient."""
+"""Memory of the fused gradient."""
 
 from typing import NamedTuple
 
@@ -13,51 +13,51 @@ Int32 = NDArray[np.int32]
 
 
 class Lanes(NamedTuple):
-    """What a gradient keeps of each position, `[B]`, so that its loops run over them side by side."""
+    """Scratch of the gradient for each position, `[B]`, so that its inner loops run over positions."""
 
     lowest: Int32  # entry of the smallest latent
     highest: Int32  # entry of the largest latent
-    least: Float32
-    most: Float32
+    least: Float32  # smallest latent
+    most: Float32  # largest latent
     through_low: Float32  # gradient through the smallest latent
     through_high: Float32  # gradient through the largest latent
-    atom: Int32  # the lower of a target's two atoms
-    share: Float32  # of a target, at the upper one
-    weight: Float32  # of a target
+    atom: Int32  # lower of the target's two atoms
+    share: Float32  # share of the target on the upper atom
+    weight: Float32  # weight of the target in the loss
 
 
 class Workspace(NamedTuple):
-    """Memory of one training step, reused."""
+    """Memory of a training step, reused by the next."""
 
-    seen: Float32  # [observation size, B]
+    seen: Float32  # [observation size, B], observations
     x: Float32  # [K, L + A, B], inputs of the dynamics
     h_body: Float32  # [K + 1, H, B], hidden activations of representation (step 0) and dynamics
     z: Float32  # [K + 1, L, B], latents
     scale: Float32  # [K + 1, B], 1 / (max - min + eps) of the unscaled latents
-    hidden: Float32  # [H, B], of the head at hand
-    dz: Float32  # [K + 1, L, B]
-    dy: Float32  # [L, B], gradient before the latents' scaling
-    dh: Float32  # [H, B]
+    hidden: Float32  # [H, B], hidden activations of the current head
+    dz: Float32  # [K + 1, L, B], gradient of the latents
+    dy: Float32  # [L, B], gradient of the unscaled latents
+    dh: Float32  # [H, B], gradient of the hidden layer before its ReLU
     scalar: Float32  # [atoms, B], logits of reward or value, then probabilities, then their gradient
-    policy: Float32  # [A, B], the same
-    powers_scalar: Int32  # [atoms B], scratch of the exponentials
-    powers_policy: Int32  # [A B]
-    row: Float32  # [B]
-    values: Float64  # [B], at the roots
+    policy: Float32  # [A, B], logits of the policy, then probabilities, then their gradient
+    powers_scalar: Int32  # [atoms * B], scratch of the exponentials
+    powers_policy: Int32  # [A * B], scratch of the exponentials
+    row: Float32  # [B], scratch
+    values: Float64  # [B], values of the roots
     lanes: Lanes
-    z_down: Float32  # [B, L], the latents of a step with the batch down
-    across: Float32  # [B, H], dh likewise
-    across_scalar: Float32  # [B, atoms]
-    across_policy: Float32  # [B, A]
-    across_latent: Float32  # [B, L]
-    step: Float32  # [L + A + L, B], what a reward head of transitions reads, or [0, B]
-    step_down: Float32  # [B, L + A + L], the same with the batch down
-    dstep: Float32  # [L + A + L, B], its gradient
-    turned: tuple[Float32, Float32, Float32]  # [H, inputs], gradients of w1 of reward, policy and value, turned
+    z_down: Float32  # [B, L], latents of a step, transposed
+    across: Float32  # [B, H], dh, transposed
+    across_scalar: Float32  # [B, atoms], gradient of the logits in `scalar`, transposed
+    across_policy: Float32  # [B, A], gradient of the logits in `policy`, transposed
+    across_latent: Float32  # [B, L], dy, transposed
+    step: Float32  # [L + A + L, B], input of a reward head that reads transitions; else [0, B]
+    step_down: Float32  # [B, L + A + L], `step`, transposed
+    dstep: Float32  # [L + A + L, B], gradient of `step`
+    turned: tuple[Float32, Float32, Float32]  # [H, inputs], gradients of w1 of reward, policy and value, transposed
 
 
 def workspace(weights: MLPWeights, *, B: int, K: int) -> Workspace:
-    """Memory for batches of B positions unrolled K steps."""
+    """Allocates memory for batches of B positions unrolled K steps."""
     L, H = weights.representation.w2.shape[1], weights.representation.w1.shape[1]
     A, atoms = weights.policy.w2.shape[1], weights.value.w2.shape[1]
     read = weights.reward.w1.shape[0]
