@@ -153,6 +153,7 @@ def test_arrays_in_chunks_are_a_file_of_safetensors():
         "across": rng.integers(0, 9, (5, 6))[:, ::2],
         "number": np.array(5, np.int32),
         "small": np.arange(3, dtype=np.int8),
+        **{name: np.arange(4, dtype=name) for name in ("float16", "int16", "uint16", "uint32", "uint64")},
     }
     chunks = array_chunks(arrays)
     read = load(b"".join(chunks))

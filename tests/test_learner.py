@@ -7,8 +7,10 @@ import pytest
 import torch
 from models import random_batch, random_network
 
+from mzprobe.compute import Compute
 from mzprobe.config import TrainingConfig
 from mzprobe.networks import MLPNetwork, Support
+from mzprobe.networks.engine import engine_for
 from mzprobe.training.learner import Learner
 from mzprobe.training.objective import Objective, cross_entropy, muzero_objective, scalar_cross_entropy
 from mzprobe.training.optimiser import AdamW
@@ -88,6 +90,32 @@ def test_three_fused_steps_end_at_the_weights_of_three_steps_of_autograd():
     assert moved > 5e-3
     # AdamW turns any gradient into a step of about one learning rate, so a rounding error may be amplified.
     torch.testing.assert_close(weights_of(fused), weights_of(plain), rtol=0, atol=1e-2 * float(moved))
+
+
+def test_frozen_weights_stay_as_they_are():
+    network = random_network(0)
+    network.representation.requires_grad_(False)
+    learner = Learner(network, TrainingConfig(batch_size=8, unroll_steps=3))
+    before = {name: x.clone() for name, x in network.state_dict().items()}
+    for step in range(2):
+        learner.step(random_batch(step, B=8, K=3, A=2), step)
+    moved = {name.partition(".")[0] for name, x in network.state_dict().items() if not torch.equal(x, before[name])}
+    assert moved == {"dynamics_function", "reward_head", "policy_head", "value_head"}
+
+
+def test_weights_that_are_computed_from_others_are_trained_through_them():
+    network = random_network(0)
+    torch.nn.utils.parametrizations.weight_norm(network.value_head, "w1")
+    learner = Learner(network, TrainingConfig(batch_size=8, unroll_steps=3))
+    before = network.value_head.w1.detach().clone()
+    learner.step(random_batch(0, B=8, K=3, A=2), 0)
+    after = network.value_head.w1.detach()
+    assert (after - before).abs().max() > 1e-4
+    latents = torch.rand(3, network.latent)
+    _, value = engine_for(network.eval(), Compute()).predict(latents)
+    with torch.no_grad():
+        expected = network.support.scalar(network.prediction_logits(latents)[1])
+    torch.testing.assert_close(value.float(), expected.float(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("fused", [True, False])

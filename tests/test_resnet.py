@@ -129,7 +129,7 @@ def test_an_environment_without_images_is_refused():
 
 def test_planes_of_a_single_entry_which_scaling_makes_0_are_refused():
     with pytest.raises(
-        UsageError, match=r"leaves one entry of each plane of 10x10, which scaling makes 0: leave it out"
+        UsageError, match=r"of each plane of 10x10 one entry is left, .*: leave network.downsample=true out, or show"
     ):
         resnet(downsample=True)
 

@@ -34,6 +34,11 @@ def before(config, spec, generator):
         def reward_logits(self, next_latents): return self.reward_head(next_latents)
     support = Support(minimum=-10, maximum=10, atoms=21)
     return Before(observation_size=4, num_actions=2, support=support, generator=torch.Generator())
+def halved(config, spec, generator):
+    support = Support(minimum=-10, maximum=10, atoms=21)
+    network = MLPNetwork(observation_size=4, num_actions=2, support=support, generator=torch.Generator())
+    network.value_head.bfloat16()
+    return network
 """
 
 
@@ -90,6 +95,7 @@ def test_an_environment_that_cannot_be_made_is_one_sentence(factories, name, opt
         ("odd:breaks", "cannot be made (it raised LookupError: of its own,"),
         ("odd:takes_nothing", "its factory takes (config, spec, generator)"),
         ("odd:before", "has a reward_logits that does not take a whole step: give it (latents, actions, next_latents)"),
+        ("odd:halved", "holds value_head.w1 as bfloat16, which no checkpoint can: make it float32"),
         (".a:b", "'.a' is relative to nothing"),
     ],
 )

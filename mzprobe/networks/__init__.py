@@ -80,9 +80,9 @@ def _resnet(config: ResNetConfig, spec: EnvironmentSpec, generator: torch.Genera
         height, width, planes = spec.observation_shape
     C, H, W = latent_shape((height, width), config.channels, downsample=config.downsample)
     if H * W == 1:  # each plane is scaled by its own smallest and largest entry
+        remedy = "leave network.downsample=true out, or " if config.downsample else ""
         raise UsageError(
-            f"network.downsample=true leaves one entry of each plane of {height}x{width}, which scaling makes 0: leave "
-            "it out, or show larger images"
+            f"of each plane of {height}x{width} one entry is left, which scaling makes 0: {remedy}show larger images"
         )
     heads = 3 * config.head_channels * (C + H * W * config.head_hidden) + 2 * config.head_hidden * config.atoms
     weights = 9 * C * (planes + C * (10 + 6 * config.blocks)) + heads
@@ -131,7 +131,18 @@ def _of_factory(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.G
             f"network {config.kind} has a reward_logits that does not take a whole step: give it (latents, actions, "
             "next_latents)"
         ) from None
+    _refuse_unsavable(config, made)
     return made
+
+
+def _refuse_unsavable(config: NetworkConfig, network: TrainableNetwork) -> None:
+    """Refuses a tensor whose numbers numpy, and with it a checkpoint, cannot hold."""
+    for name, tensor in network.state_dict().items():
+        if tensor.dtype == torch.bfloat16 or tensor.is_complex():
+            raise UsageError(
+                f"network {config.kind} holds {name} as {str(tensor.dtype).removeprefix('torch.')}, which no checkpoint "
+                "can: make it float32, and train with --precision bfloat16 for faster products"
+            )
 
 
 _PARTS = ("represent", "transition", "reward_logits", "prediction_logits", "support", "num_actions", "parameters")

@@ -92,9 +92,12 @@ class MLPNetwork(TrainableNetwork):
     def kernel_engine(self) -> KernelEngine | None:
         """Returns the engine on the CPU, or None where the kernels may not compute the same.
 
-        That is so for a subclass, which may compute anything, and for another kind of support.
+        That is so for a subclass, which may compute anything, for another kind of support, and for parameters that are
+        computed from others (`torch.nn.utils.parametrizations`), whose views would not follow training.
         """
-        ours = type(self) is MLPNetwork and type(self.support) is Support
+        own = [p for body in self.perceptrons() for p in (body.w1, body.b1, body.w2, body.b2)]
+        plain = {*map(id, own)} == {*map(id, self.parameters())}
+        ours = type(self) is MLPNetwork and type(self.support) is Support and plain
         return KernelEngine(FusedWeights(self.weights(), self.support)) if ours else None
 
     @property

@@ -12,9 +12,14 @@ from mzprobe.files import Chunks
 _NAMES = {
     "float64": "F64",
     "float32": "F32",
+    "float16": "F16",
     "int64": "I64",
     "int32": "I32",
+    "int16": "I16",
     "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
     "uint8": "U8",
     "bool": "BOOL",
 }

@@ -65,7 +65,8 @@ class Learner:
         refuse_more_than_fits(4 * B * kept, what=what, there=there)
         self._fused: _FusedStep | None = None
         known = tuple(term.loss for term in self.objective.terms) == COVERED
-        found = engine_for(network.eval(), self.compute).fused_gradient() if fused and known else None
+        frozen = not all(parameter.requires_grad for parameter in network.parameters())  # the kernels move all
+        found = engine_for(network.eval(), self.compute).fused_gradient() if fused and known and not frozen else None
         if found is not None:
             self._fused = _FusedStep(found, config, self.objective)
         else:

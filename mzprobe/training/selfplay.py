@@ -74,7 +74,7 @@ class SelfPlay:
         self._make_room(int(self.lengths.max(initial=0)) + 2)  # for this step and the state that it leads to
         E = np.arange(len(self.lengths))
         roots, legal = model.roots(environment, self.states), legal_actions(environment, self.states)
-        observations = model.observations(roots)
+        observations = np.array(model.observations(roots))  # an environment may write the next ones into the same array
         result = search(model, roots, config=self.search, generator=self.generator, legal=legal)
         policy = result.acting(temperature)
         if uniform_share:
