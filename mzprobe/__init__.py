@@ -1,7 +1,8 @@
-"""What has a MuZero model really learned, and does it help planning?
+"""Probes what a MuZero model has learned, and whether it helps planning.
 
-What most work needs has a name here, imported when first used: `import mzprobe` itself is quick. The rest lies in its
-module: settings in `mzprobe.settings`, searches in `mzprobe.search`, statistics in `mzprobe.stats`.
+The names that most work needs are available here and are imported on first use, so that `import mzprobe` itself is
+quick. The rest is in its own module: settings in `mzprobe.settings`, searches in `mzprobe.search`, statistics in
+`mzprobe.stats`.
 """
 
 from importlib import import_module

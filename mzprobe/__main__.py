@@ -1,4 +1,4 @@
-"""`python -m mzprobe`."""
+"""Entry point of `python -m mzprobe`."""
 
 from mzprobe.cli import main
 

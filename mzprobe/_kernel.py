@@ -1,4 +1,4 @@
-"""The one place where functions are compiled: options, cache and types of numba kernels."""
+"""Decorators that compile functions with numba: options, cache and types of all kernels are decided here."""
 
 import hashlib
 import multiprocessing
@@ -22,7 +22,7 @@ _COMPILES = re.compile(rb"mzprobe\._kernel|\bnumba\b|\bllvmlite\b")
 _IMPORTED = re.compile(rb"^from (mzprobe[\w.]*) import", re.MULTILINE)
 F = TypeVar("F", bound=Callable[..., Any])
 
-settings: Any = numba.config  # which has no types
+settings: Any = numba.config  # untyped in numba
 
 
 def kernel(function: F) -> F:
@@ -31,17 +31,17 @@ def kernel(function: F) -> F:
 
 
 def borrowing(function: F) -> F:
-    """Compiles an exact kernel that allocates no array, and so counts no references to any.
+    """Compiles an exact kernel that allocates no array, without reference counting.
 
-    A count takes 10 to 20 ns, as an atomic operation, where the product of a row takes 60. The switch is numba's own,
-    for kernels that own nothing; one that allocates does not compile.
+    Counting one reference is an atomic operation of 10 to 20 ns, where the product of a row takes 60. The option is
+    numba's own, for kernels that own no memory; a kernel that allocates does not compile with it.
     """
-    uncounted: dict[str, Any] = {"_nrt": False}  # which numba's type stubs leave out
+    uncounted: dict[str, Any] = {"_nrt": False}  # missing from numba's type stubs
     return cast(F, _cached(numba.njit, nogil=True, error_model="numpy", **uncounted)(function))
 
 
 def elementwise(arguments: int) -> Callable[[F], F]:
-    """Compiles an exact function of so many float64 numbers to one of arrays, element by element, as numpy's are."""
+    """Compiles an exact function of `arguments` float64 numbers to a numpy ufunc, which works element by element."""
     signature = numba.float64(*[numba.float64] * arguments)
     return cast(Callable[[F], F], _cached(numba.vectorize, [signature]))
 
@@ -52,12 +52,12 @@ def inlined(function: F) -> F:
 
 
 def _cached(compiler: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[[F], Any]:
-    """A decorator that compiles with a cache, where numba finds a place for one or we do; else in memory."""
+    """Returns a decorator that compiles with a cache on disk, or in memory where no folder for a cache is found."""
 
     def compiled(function: F) -> Any:
-        # Without a home numba would take a folder of that name, ~, in the working directory.
+        # Without a home directory numba would cache in a folder named `~` in the working directory.
         if settings.CACHE_DIR or os.path.isabs(os.path.expanduser("~")):
-            with suppress(RuntimeError, OSError):  # no place, or a full one; all else is raised again below
+            with suppress(RuntimeError, OSError):  # no folder, or a full disk; other failures are raised again below
                 return _renewed(compiler(*arguments, cache=True, **options)(function))
         place = temporary_cache()
         if place is not None:
@@ -70,9 +70,10 @@ def _cached(compiler: Callable[..., Any], *arguments: Any, **options: Any) -> Ca
 
 
 def _renewed(compiled: Any) -> Any:
-    """The kernel, which a cache keeps for as long as no source of any kernel changes.
+    """Makes a kernel's cache entry valid only while the sources of all kernels stay the same; returns the kernel.
 
-    Numba looks at a kernel's own file alone, and would go on with what it calls as that was before a `git pull`.
+    Numba itself checks only the kernel's own file. It would keep older code of the functions that the kernel calls,
+    after a `git pull` for example.
     """
     file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     stamp = getattr(file, "_source_stamp", None)
@@ -83,7 +84,7 @@ def _renewed(compiled: Any) -> Any:
 
 @cache
 def sources_digest() -> str:
-    """SHA-256 of the sources of all kernels, of what makes their code, and of the modules that they import from."""
+    """Returns the SHA-256 of all modules that define kernels or generate their code, and of those they import from."""
     root = Path(__file__).parent
     sources = {path: path.read_bytes() for path in sorted(root.rglob("*.py"))}
     compiling = {path for path, source in sources.items() if _COMPILES.search(source)}
@@ -98,38 +99,38 @@ def sources_digest() -> str:
 
 
 class _Compiling(event.Listener):
-    """Tells once that a kernel of mzprobe is compiled; one that a cache has is not."""
+    """Calls `tell` once, when the first kernel of mzprobe is compiled; one loaded from the cache does not count."""
 
     def __init__(self, tell: Callable[[], Any]) -> None:
         self.tell: Callable[[], Any] | None = tell
 
     def on_start(self, event: Any) -> None:
-        """Numba begins to compile."""
+        """Handles the start of a compilation."""
         of = str(getattr(event.data["dispatcher"].py_func, "__module__", ""))
         if self.tell is not None and of.startswith("mzprobe."):
             tell, self.tell = self.tell, None
             tell()
 
     def on_end(self, event: Any) -> None:
-        """Nothing more is to be told."""
+        """Does nothing."""
 
 
 @contextmanager
 def compiling_told(tell: Callable[[], Any]) -> Iterator[None]:
-    """Within it, `tell` is called when the first kernel has to be compiled: whoever waits half a minute knows why."""
+    """Calls `tell` once within the block, when the first kernel has to be compiled, which may take half a minute."""
     with event.install_listener("numba:compile", _Compiling(tell)):
         yield
 
 
 @cache
 def temporary_cache() -> Path | None:
-    """A folder for compiled kernels among the temporary files that nobody else can write to, or None.
+    """Returns a folder for compiled kernels in the temporary directory, or None if none there is safe.
 
-    What is cached is run, so that a folder there is taken only if it is ours alone and nobody can put another in its
-    place.
+    Cached code is executed. The folder is therefore used only if it belongs to this user, no other user can access it,
+    and no other user can replace it.
     """
     if not hasattr(os, "getuid"):
-        return None  # Windows: there is always a home
+        return None  # Windows always has a home directory
     try:
         parent = Path(tempfile.gettempdir()).resolve()
         about = parent.stat()
@@ -148,7 +149,7 @@ def temporary_cache() -> Path | None:
 
 @contextmanager
 def _cache_in(place: Path) -> Iterator[None]:
-    """Within it, numba decides to cache in a folder; kernels of others keep their place."""
+    """Makes numba cache in a folder within the block; kernels of other packages keep their own cache."""
     before = settings.CACHE_DIR
     settings.CACHE_DIR = str(place)
     try:
@@ -159,7 +160,11 @@ def _cache_in(place: Path) -> Iterator[None]:
 
 @cache
 def _say_uncached() -> None:
-    """Once, and not again in every process that this one starts; while it imports, that knows no parent yet."""
+    """Warns once that kernels cannot be cached.
+
+    Only the main process warns. It is recognised by its name, because a child process does not know its parent yet
+    while it imports.
+    """
     if multiprocessing.current_process().name == "MainProcess":
         warnings.warn(
             "no place can be written to where compiled kernels are kept, every process compiles them anew: set "

@@ -1,7 +1,7 @@
-"""Imports matplotlib whatever MPLBACKEND says: figures are drawn into files, and need no backend.
+"""Imports matplotlib whatever MPLBACKEND says: figures are drawn into files and need no interactive backend.
 
-Matplotlib refuses to be imported where the variable names a backend that it does not find, as a notebook's for its
-commands. One that it does find is left as it would be without us.
+Matplotlib cannot be imported where the variable names a backend that is not installed, such as the one that a notebook
+sets for the commands it runs. A backend that matplotlib does find is selected as usual.
 """
 
 import os
@@ -10,7 +10,7 @@ from contextlib import suppress
 
 
 def import_matplotlib() -> None:
-    """Imports it, with the backend that MPLBACKEND names if there is such a one; nothing if it is imported already."""
+    """Imports matplotlib with the backend that MPLBACKEND names, if it exists; no-op if already imported."""
     if "matplotlib" in sys.modules:
         return
     named = os.environ.pop("MPLBACKEND", None)

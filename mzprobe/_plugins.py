@@ -1,4 +1,4 @@
-"""What others add: factories that a user names as `module:attribute`, and entry points of installed packages."""
+"""Loading of third-party code: factories named as `module:attribute`, and entry points of installed packages."""
 
 import difflib
 import importlib
@@ -14,11 +14,11 @@ from mzprobe.lines import one_line
 
 
 def load_attribute(name: str, *, called: bool = True) -> Any:
-    """Imports what `module:attribute` names.
+    """Imports the attribute that `module:attribute` names.
 
     Args:
-        name: of it.
-        called: whether it must be a callable.
+        name: `module:attribute`.
+        called: whether the attribute must be callable.
 
     Raises:
         UsageError: if there is no such module or attribute, or the module cannot be imported.
@@ -32,7 +32,7 @@ def load_attribute(name: str, *, called: bool = True) -> Any:
         raise UsageError(f"{name}: cannot import '{module_name}' ({reason}), is it on PYTHONPATH?") from reason
     except MemoryError:
         raise
-    except (Exception, SystemExit) as reason:  # anybody's code
+    except (Exception, SystemExit) as reason:  # third-party code may raise anything
         raise UsageError(f"{name}: cannot import '{module_name}' ({raised(reason)}): mend it") from reason
     factory = getattr(module, attribute, None)
     if factory is None or (called and not callable(factory)):
@@ -44,9 +44,9 @@ def load_attribute(name: str, *, called: bool = True) -> Any:
 
 
 def plugged(group: str) -> list[Any]:
-    """What installed packages offer: the objects of a group's entry points, by their names.
+    """Returns the objects of a group's entry points in installed packages, sorted by name.
 
-    What cannot be imported is left out with a warning: a package that is broken stops nothing else.
+    An entry point that cannot be imported is skipped with a warning, so that a broken package stops nothing else.
     """
     found = []
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
@@ -54,30 +54,30 @@ def plugged(group: str) -> list[Any]:
             found.append(point.load())
         except MemoryError:
             raise
-        except (Exception, SystemExit) as reason:  # anybody's code
+        except (Exception, SystemExit) as reason:  # third-party code may raise anything
             said = f"{point.name} of an installed package ({point.value}) is left out ({raised(reason)})"
             warnings.warn(f"{said}: mend the package, or uninstall it", MzprobeWarning, stacklevel=2)
     return found
 
 
 def raised(reason: BaseException) -> str:
-    """What somebody's code raised, in one line."""
+    """Describes an exception that third-party code raised, in one line."""
     said = f": {reason}" if str(reason) else ""
     return one_line(f"it raised {type(reason).__name__}{said}")
 
 
 def kind_of(made: Any) -> str:
-    """What somebody's code gave, in a few words."""
+    """Describes the type of an object that third-party code returned, in a few words."""
     return "None" if made is None else f"the class {made.__name__}" if isinstance(made, type) else type(made).__name__
 
 
 def is_ours(thing: object) -> bool:
-    """Whether its class is one of this package's."""
+    """Whether the object's class is defined in this package."""
     return type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 class LookedAt:
-    """Objects that were looked at in this process, by identity: they need not be hashable."""
+    """Set of objects that were checked in this process, by identity, so that they need not be hashable."""
 
     def __init__(self) -> None:
         self._known: WeakValueDictionary[int, object] = WeakValueDictionary()
@@ -86,12 +86,12 @@ class LookedAt:
         return thing is not None and self._known.get(id(thing)) is thing
 
     def add(self, thing: object) -> None:
-        """Remembers it for as long as it lives; one of a class that has no weak references is looked at again."""
+        """Adds an object for as long as it lives; one that cannot be weakly referenced is not added."""
         with suppress(TypeError):
             self._known[id(thing)] = thing
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`, did you mean ...?`, or nothing where no known name is near."""
+    """Returns `, did you mean '...'?` with the known name closest to `word`, or an empty string if none is close."""
     close = difflib.get_close_matches(word, sorted(known), n=1)
     return f", did you mean '{close[0]}'?" if close else ""

@@ -1,4 +1,4 @@
-"""An agent of any origin: a network in an environment, the search by which it acts, and where all of that is from."""
+"""An agent of any origin: a network in an environment, the search that it acts by, and its provenance."""
 
 import math
 from collections.abc import Mapping
@@ -24,52 +24,53 @@ from mzprobe.networks.evaluate import Evaluator
 from mzprobe.search.models import AdvisedModel, LeafValue, PlanningModel, Prior, planning_in
 from mzprobe.stored import StoredTargets
 
-PriorAt = Literal["latent", "state"]  # where the policy network is asked: unrolled, or encoded anew
+PriorAt = Literal["latent", "state"]  # input of the policy network: the unrolled latent, or the encoded real state
 
-TREES = 1 << 13  # that are grown at a time, at most: more make nothing faster
-_NUMBERS = 80  # bytes that a prefix of a sequence takes beside state, latent and A children
+TREES = 1 << 13  # largest number of trees grown at a time; more are no faster
+_NUMBERS = 80  # bytes of a prefix of an action sequence, beside its state, its latent and its A children
 _EDGE = 40  # bytes of an edge of a search tree
-_PREFIXES = 8  # that a sequence takes, about, as those of all share theirs
+_PREFIXES = 8  # approximate number of prefixes held per sequence, since sequences share prefixes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where an agent is from: names for its tables, and what its own code recorded. None means not known."""
+    """Provenance of an agent: names for its tables, and what its own code recorded. None means unknown."""
 
-    source: str = "memory"  # name of the source that read it
-    run: str = "agent"  # names the folder of its tables
-    seed: int = 0  # index of the agent in its run; mixed into all that is drawn for it
+    source: str = "memory"  # name of the source that read the agent
+    run: str = "agent"  # name of the folder of its tables
+    seed: int = 0  # index of the agent in its run; part of the seed of every random draw for it
     training_step: int | None = None
     environment_steps: int | None = None
-    environment: Mapping[str, Any] = field(default_factory=dict)  # its spec
-    network: str = ""  # its kind; mlp is what our kernels run
+    environment: Mapping[str, Any] = field(default_factory=dict)  # spec of its environment
+    network: str = ""  # kind of its network; mlp runs on our own kernels
     weights_sha256: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)  # configuration that trained it, as its own code keeps it
-    dataset: Mapping[str, Any] = field(default_factory=dict)  # the SHA-256 of what it learned from, where known
-    beyond_support: Mapping[str, Any] | None = None  # its targets that the support did not hold, where counted
-    facts: Mapping[str, str] = field(default_factory=dict)  # facts that its file does not hold: where each is from
-    returned: float | None = None  # undiscounted, in the environment's units, as its own code or its authors say
-    returned_where: str = ""  # they say it
-    differences: tuple[str, ...] = ()  # between how it was trained and how it is asked
+    config: Mapping[str, Any] = field(default_factory=dict)  # training configuration, as its own code keeps it
+    dataset: Mapping[str, Any] = field(default_factory=dict)  # SHA-256 of the dataset it learned from, where known
+    beyond_support: Mapping[str, Any] | None = None  # counts of targets beyond the support, where counted
+    facts: Mapping[str, str] = field(default_factory=dict)  # source of each fact that the agent's file does not hold
+    returned: float | None = None  # undiscounted return in the environment's units, as stated by its code or authors
+    returned_where: str = ""  # where that return is stated
+    differences: tuple[str, ...] = ()  # differences between how it was trained and how it is probed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agent:
-    """A network in an environment, with the search by which it acts: pi^MuZero, without root noise.
+    """A network in an environment, with the search that it acts by: pi^MuZero, by default without root noise.
 
     Attributes:
-        environment: the truth.
+        environment: the real environment.
         network: h_theta, g_theta and f_theta, on the device of `compute`.
         search: settings of its search.
-        temperature: T of pi^MuZero; of its own, the one that collected data at that training step (or, for Gumbel's
-            rule, which collects data by noise, the one that it was evaluated at).
-        unroll: K, steps that its model was unrolled in training; 0 where it was not, None where that is not known.
+        temperature: T of pi^MuZero. For an agent of mzprobe, the one that collected data at that training step (for
+            Gumbel's rule, which collects data by noise, the one that it was evaluated at).
+        unroll: K, the number of steps that its model was unrolled in training; 0 if it was not unrolled, None if
+            unknown.
         plan_in: the model that its search plans in.
         root_noise: whether its search has root noise; the same state always has the same noise.
-        targets: positions of its replay buffer, where any were kept.
-        positions: how many such positions its checkpoints keep.
-        origin: where it is from.
-        compute: how its numbers are made.
+        targets: positions of its replay buffer, if any were kept.
+        positions: number of such positions that its checkpoints keep.
+        origin: its provenance.
+        compute: device, precision, threads and memory of its computations.
     """
 
     environment: Environment
@@ -85,10 +86,11 @@ class Agent:
     compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
-        """Refuses an environment or a network of somebody's own that breaks the protocol, and what is no such setting.
+        """Validates the settings, and the environment and network if they are the user's own.
 
         Raises:
-            UsageError: naming the rule that it breaks.
+            UsageError: if a setting is invalid, or the environment or network breaks a rule of its protocol, which
+                the error names.
         """
         check_choice(self.plan_in, get_args(Model), "plan_in")
         if self.unroll is not None and not (isinstance(self.unroll, Integral) and self.unroll >= 0):
@@ -103,7 +105,7 @@ class Agent:
 
     @cached_property
     def policy(self) -> BehaviourPolicy:
-        """The behaviour policy, pi^MuZero."""
+        """Behaviour policy, pi^MuZero."""
         return BehaviourPolicy(
             environment=self.environment,
             model=self.planning_in(self.plan_in),
@@ -115,40 +117,40 @@ class Agent:
 
     @cached_property
     def evaluate(self) -> Evaluator:
-        """pi_theta and v at observations."""
+        """Evaluator of pi_theta and v at observations."""
         A = self.environment.spec.num_actions
         return Evaluator(self.network, num_actions=A, compute=self.compute)
 
     @cached_property
     def position_bytes(self) -> int:
-        """Bytes that a position takes: a state and its latent, as they are at a start."""
+        """Bytes of a position: a state and its latent, measured at a start state."""
         states = self.environment.reset([0])
         latents = engine_for(self.network, self.compute).represent(self.environment.observe(states))
         return bytes_of(states) + latents.nbytes
 
     @property
     def sequences_at_once(self) -> int:
-        """Action sequences that a probe holds at a time; no number depends on it."""
+        """Number of action sequences that a probe holds at a time; affects no result."""
         prefix = self.position_bytes + _NUMBERS + 8 * self.environment.spec.num_actions
         return max(1, self.compute.memory // (_PREFIXES * prefix))
 
     def trees(self, simulations: int) -> int:
-        """How many trees of so many simulations are grown at a time; no number depends on it."""
+        """Returns how many trees of `simulations` simulations are grown at a time; affects no result."""
         node = self.position_bytes + _EDGE * self.environment.spec.num_actions
         return min(TREES, max(1, self.compute.memory // ((simulations + 1) * node)))
 
     @property
     def prior(self) -> PriorPolicy:
-        """The policy prior, pi_theta, sampled."""
+        """Policy that samples from the prior, pi_theta."""
         return PriorPolicy(environment=self.environment, evaluate=self.evaluate)
 
     def acting(self, model: PlanningModel, *, temperature: float = 0.0, **changes: Any) -> BehaviourPolicy:
-        """A policy that acts by the agent's search in a model, without root noise.
+        """Returns a policy that acts by the agent's search in a model, without root noise.
 
         Args:
-            model: what is planned in.
+            model: the model that is planned in.
             temperature: T of the policy.
-            changes: other settings of its search, such as `simulations`.
+            changes: settings that differ from the agent's search, such as `simulations`.
         """
         config = self.search.model_copy(update=changes)
         trees = self.trees(config.simulations)
@@ -158,22 +160,22 @@ class Agent:
 
     @property
     def models(self) -> tuple[Model, ...]:
-        """The models that can be planned in: an agent that was trained without unrolling (K = 0) has learned none."""
+        """Models that can be planned in; an agent trained without unrolling (K = 0) has no learned model."""
         return ("true",) if self.unroll == 0 else get_args(Model)
 
     def planning_in(
         self, model: Model, *, prior: Prior = "policy", leaf: LeafValue = "value", prior_at: PriorAt | None = None
     ) -> PlanningModel:
-        """The agent's learned model, or the true one with the agent's policy and value.
+        """Returns the agent's learned model, or the true model with the agent's policy and value.
 
         Calls of the network have a fixed number of rows, so that a table is the same whatever the batch.
 
         Args:
-            model: what is planned in.
-            prior: the policy network's, or uniform.
-            leaf: what a leaf is worth.
-            prior_at: where the policy network is read below the root: at the unrolled latent, or at the real state
-                that the same actions lead to; without it, where the model itself stands.
+            model: the model that is planned in.
+            prior: the prior of the policy network, or a uniform one.
+            leaf: how leaves are valued.
+            prior_at: where the policy network is evaluated below the root: at the unrolled latent, or at the real
+                state that the same actions lead to. None evaluates it in the model's own place (see `own_place`).
         """
         if prior == "policy" and prior_at not in (None, own_place(model)):
             planned = self.planning_in(model, prior="uniform", leaf=leaf)
@@ -184,7 +186,10 @@ class Agent:
         )
 
     def label(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Puts columns of the agent's seed, training step and, if there is none yet, policy temperature in front."""
+        """Inserts the columns `seed`, `training_step` and, unless it exists, `temperature` at the front of `frame`.
+
+        The frame is changed in place and returned.
+        """
         if "temperature" not in frame:
             frame.insert(0, "temperature", self.temperature)
         frame.insert(0, "training_step", or_missing(self.origin.training_step))
@@ -193,10 +198,10 @@ class Agent:
 
 
 def or_missing(number: int | None) -> float:
-    """A number as tables keep it: missing where it is not known."""
+    """Returns a number as tables keep it: NaN for None."""
     return math.nan if number is None else number
 
 
 def own_place(model: Model) -> PriorAt:
-    """Where a model evaluates the policy network unless told otherwise."""
+    """Returns where a model evaluates the policy network by default."""
     return "latent" if model == "learned" else "state"

@@ -1,4 +1,4 @@
-"""Policies as objects, and the playing of whole episodes by them."""
+"""Policies as objects, and functions that play whole episodes with them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Policy(Protocol):
     """A stationary policy in the real environment."""
 
     def distribution(self, states: Any) -> Float64:
-        """pi(a | s), `[B, A]`, for a batch of states."""
+        """Returns pi(a | s), `[B, A]`, for a batch of states."""
         ...
 
 
@@ -38,15 +38,15 @@ class BehaviourPolicy:
     model: PlanningModel
     config: SearchConfig
     temperature: float
-    noise: bool = False  # at the root, by lot from what is observed there
-    trees: int | None = None  # grown at a time, to bound memory; None grows all
+    noise: bool = False  # whether the root has noise, which its observation determines
+    trees: int | None = None  # number of trees grown at a time, to bound memory; None grows all at once
 
     def distribution(self, states: Any) -> Float64:
-        """N^(1/T) / sum N^(1/T), `[B, A]`."""
+        """Returns N^(1/T) / sum N^(1/T), `[B, A]`."""
         return np.concatenate([result.acting(self.temperature) for result in self.searches(states)])
 
     def searches(self, states: Any) -> list[SearchResult]:
-        """The searches at the states, in order, as many at a time as fit."""
+        """Searches from all states, in order, at most `trees` at a time."""
         B = len(states)
         size = self.trees or max(B, 1)
         results = []
@@ -59,14 +59,14 @@ class BehaviourPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class PriorPolicy:
-    """The policy network alone: pi_theta(. | h_theta(s))^(1/T), normalised."""
+    """Policy network without search: pi_theta(. | h_theta(s))^(1/T), normalised."""
 
     environment: Environment
     evaluate: Evaluator
     temperature: float = 1.0  # T; 1 samples pi_theta itself, 0 takes its largest entry
 
     def distribution(self, states: Any) -> Float64:
-        """softmax(logits / T), `[B, A]`; at T = 0 all on the largest entry, shared where several are."""
+        """Returns softmax(logits / T), `[B, A]`; at T = 0 all mass is on the largest entry, shared equally by ties."""
         prior, _ = self.evaluate(self.environment.observe(states))
         legal = legal_actions(self.environment, states)
         if legal is not None:
@@ -75,19 +75,19 @@ class PriorPolicy:
             return prior
         if self.temperature == 0:
             return _shared(prior)
-        # Divided by the largest entry first: its power cannot underflow.
+        # Divided by the largest entry first, whose power then cannot underflow.
         weight = libm.power(prior / prior.max(axis=1, keepdims=True), 1 / self.temperature)
         return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomPolicy:
-    """Every legal action with the same probability."""
+    """Policy that takes every legal action with the same probability."""
 
     environment: Environment
 
     def distribution(self, states: Any) -> Float64:
-        """1 / A, `[B, A]`, or 1 over the number of legal actions."""
+        """Returns 1 / A, `[B, A]`, or 1 over the number of legal actions at legal ones."""
         A = self.environment.spec.num_actions
         legal, even = legal_actions(self.environment, states), np.full((len(states), A), 1 / A)
         return even if legal is None else _among(even, legal)
@@ -97,14 +97,14 @@ class RandomPolicy:
 class LookaheadPolicy:
     """Acts by one step in a planning model: argmax_a r(s, a) + gamma v(s'), equal actions with equal probability.
 
-    v is that of the planning model's leaves; a terminal successor is worth 0 in the true model.
+    v is the value of the planning model's leaves; a terminal successor is worth 0 in the true model.
     """
 
     environment: Environment
     model: PlanningModel
 
     def distribution(self, states: Any) -> Float64:
-        """All on the best action, `[B, A]`."""
+        """Returns `[B, A]` with all mass on the best action, shared equally by ties."""
         A = self.model.num_actions
         arena, _ = self.model.start(self.model.roots(self.environment, states), A + 1)
         root = np.zeros(len(states), np.int32)
@@ -115,36 +115,38 @@ class LookaheadPolicy:
 
 
 def _among(policy: Float64, legal: NDArray[np.bool_]) -> Float64:
-    """A policy `[B, A]` without its illegal actions; even among the legal ones where it gives them nothing."""
+    """Renormalises a policy `[B, A]` over the legal actions; uniform over them where their total mass is 0."""
     weight = np.where(legal, policy, 0.0)
     weight = np.where(weight.sum(axis=1, keepdims=True) > 0, weight, legal)
     return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 
 def _shared(scores: Float64) -> Float64:
-    """All probability on the largest of scores `[B, A]`, shared where several are."""
+    """Returns `[B, A]` with all probability on the largest of the scores, shared equally by ties."""
     best = scores == scores.max(axis=1, keepdims=True)
     return np.asarray(best / best.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Episodes:
-    """E whole episodes."""
+    """Results of E whole episodes, and the N states that were acted in where these were kept (else N is 0)."""
 
     returns: Float64  # [E], undiscounted sum of rewards, environment units
     lengths: Int64  # [E], steps
-    terminated: NDArray[np.bool_]  # [E], else truncated at the time limit
-    states: Any  # all states that were acted in, time step by time step, where kept
-    episode: Int64  # the episode of each
-    time: Int64  # the time step of each
-    rewards: Float64  # after each, environment units
+    terminated: NDArray[np.bool_]  # [E], False for an episode truncated at the time limit
+    states: Any  # N states that were acted in, ordered by time step, then episode; None if not kept
+    episode: Int64  # [N], episode of each state
+    time: Int64  # [N], time step of each state
+    rewards: Float64  # [N], reward of the step from each state, environment units
     scores: Float64 | None = None  # [E], the game's own points, where rewards are clipped
 
     def discounted(self, gamma: float) -> Float64:
-        """Discounted returns from every state that was kept to the end of its episode: less than V^pi where it was cut.
+        """Returns the discounted return `[N]` from every kept state to the end of its episode.
+
+        The returns of a truncated episode lack the rewards after its end, so they are not samples of V^pi.
 
         Args:
-            gamma: a step's discount.
+            gamma: discount per step.
         """
         found, following = np.zeros(len(self.rewards)), np.zeros(len(self.returns))
         for time in np.unique(self.time)[::-1]:
@@ -162,17 +164,17 @@ def play_episodes(
     keep_states: bool = False,
     on_step: Callable[[], None] = lambda: None,
 ) -> Episodes:
-    """Plays one episode per seed to its end, all side by side or as many as the environment says (`side_by_side`).
+    """Plays one episode per seed to its end, all in one batch or as many as the environment allows (`side_by_side`).
 
     Args:
-        environment: where.
-        policy: who acts.
-        seeds: `[E]`, of the starts.
-        uniforms: `[E, time limit]` numbers in [0, 1), one an action: an episode does not depend on its neighbours,
-            as far as the policy's answer for a state does not (the fused search's does not; torch may round otherwise
-            in another batch).
+        environment: environment that is played.
+        policy: policy that acts.
+        seeds: `[E]`, seeds of the start states.
+        uniforms: `[E, time limit]` numbers in [0, 1), one per action. An episode does not depend on the others as far
+            as the policy at a state does not depend on the batch (the fused search does not; torch may round
+            differently in another batch).
         keep_states: whether to keep the states acted in.
-        on_step: called before every step of the episodes; what it raises ends them.
+        on_step: called before every step of the episodes; an exception from it ends them and propagates.
     """
     E = len(seeds)
     most = side_by_side(environment, E)
@@ -196,7 +198,7 @@ def play_episodes(
 
 
 def _recorded(steps: Iterable["EpisodeStep"], E: int, keep_states: bool) -> Episodes:
-    """E episodes of their steps."""
+    """Collects E episodes from their steps."""
     returns, lengths = np.zeros(E), np.zeros(E, np.int64)
     scores: Float64 | None = None
     terminated = np.zeros(E, np.bool_)
@@ -230,13 +232,13 @@ def _recorded(steps: Iterable["EpisodeStep"], E: int, keep_states: bool) -> Epis
 
 
 class EpisodeStep(NamedTuple):
-    """One step of those of B episodes that have not ended yet."""
+    """One time step of the n of B episodes that are still running."""
 
     time: int
-    alive: Int64  # [n], which episodes
-    states: Any  # n states that they are in
+    alive: Int64  # [n], indices of the running episodes
+    states: Any  # n states before the step
     actions: Int64  # [n]
-    following: Any  # n states that they lead to
+    following: Any  # n states after the step
     outcome: Outcome
 
 
@@ -249,15 +251,15 @@ def steps_of_episodes(
     first: Int64 | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Iterator[EpisodeStep]:
-    """Every step from B states until all have ended or the numbers `[B, T]` are used up.
+    """Yields every time step from B states until all episodes have ended or T steps were made.
 
     Args:
-        environment: where.
-        policy: who acts.
+        environment: environment that is played.
+        policy: policy that acts.
         states: B states.
-        uniforms: `[B, T]` numbers in [0, 1), one an action, as in `play_episodes`.
-        first: `[B]`, actions to begin with, in the place of the policy's.
-        on_step: called before every step; what it raises ends it.
+        uniforms: `[B, T]` numbers in [0, 1), one per action, as in `play_episodes`.
+        first: `[B]`, first actions, instead of the policy's.
+        on_step: called before every step; an exception from it propagates.
     """
     alive = np.arange(len(states))
     for t in range(uniforms.shape[1]):
@@ -284,17 +286,17 @@ def discounted_returns(
     first: Int64 | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Float64:
-    """Discounted returns `[B]` of following a policy in the truth for T steps, whatever the time limit.
+    """Returns the discounted returns `[B]` of a policy in the real environment over T steps, whatever the time limit.
 
-    Samples of V^pi, cut after T steps, and exact where the policy is deterministic.
+    These are samples of V^pi, truncated after T steps; they are exact where the policy is deterministic.
 
     Args:
-        environment: the truth.
+        environment: the real environment.
         policy: pi.
         states: B states, none terminal.
-        uniforms: `[B, T]` numbers in [0, 1), one an action, as in `play_episodes`.
-        first: `[B]`, actions to begin with, in the place of the policy's: samples of Q^pi.
-        on_step: called before every step; what it raises ends it.
+        uniforms: `[B, T]` numbers in [0, 1), one per action, as in `play_episodes`.
+        first: `[B]`, first actions, instead of the policy's; the returns are then samples of Q^pi.
+        on_step: called before every step; an exception from it propagates.
     """
     B = len(states)
     most = side_by_side(environment, B)
@@ -320,14 +322,16 @@ def action_values(
     uniforms: Float64,
     on_step: Callable[[], None] = lambda: None,
 ) -> Float64:
-    """`discounted_returns` `[B, A]` of every action and then the policy; all actions of a state see the same numbers.
+    """Returns `discounted_returns` of every action followed by the policy, `[B, A]`.
+
+    All actions of a state share the same random numbers.
 
     Args:
-        environment: the truth.
+        environment: the real environment.
         policy: pi.
         states: B states, none terminal.
-        uniforms: `[B, T]` numbers in [0, 1), one a step; the first is not used.
-        on_step: called before every step; what it raises ends it.
+        uniforms: `[B, T]` numbers in [0, 1), one per step; the first is not used.
+        on_step: called before every step; an exception from it propagates.
     """
     (B, _), A = uniforms.shape, environment.spec.num_actions
     state, first = np.divmod(np.arange(B * A), A)
@@ -338,7 +342,7 @@ def action_values(
 
 
 def _joined(parts: list[Episodes]) -> Episodes:
-    """The episodes of all portions, their steps in the order of those played side by side: by time, then by episode."""
+    """Joins the episodes of all parts, with their steps ordered as in a single batch: by time, then by episode."""
     before = np.cumsum([0, *(len(part.returns) for part in parts[:-1])])
     kept = [part.states for part in parts if part.states is not None]
     scores = [part.scores for part in parts if part.scores is not None]
@@ -358,7 +362,7 @@ def _joined(parts: list[Episodes]) -> Episodes:
 
 
 def draw_episode_numbers(generator: np.random.Generator, episodes: int, time_limit: int) -> tuple[Int64, Float64]:
-    """Start seeds `[E]` and action numbers `[E, time limit]` for `play_episodes`.
+    """Draws start seeds `[E]` and numbers for actions `[E, time limit]` for `play_episodes`.
 
     Raises:
         UsageError: if that many episodes do not fit into memory.

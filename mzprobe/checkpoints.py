@@ -1,6 +1,6 @@
-"""Checkpoints on disk: `<root>/<run>/seed-<s>/step-<0000000>/`, weights as safetensors and a record as JSON.
+"""Checkpoints on disk: `<root>/<run>/seed-<s>/step-<0000000>/`, with weights as safetensors and a record as JSON.
 
-Nothing is ever unpickled. Both files are covered by a SHA-256, so that a truncated or edited checkpoint is refused.
+Nothing is ever unpickled. All files are covered by a SHA-256, so that a truncated or edited checkpoint is refused.
 """
 
 import json
@@ -46,28 +46,28 @@ class Checkpoint:
     training_step: int
     environment_steps: int
     config: RunConfig
-    environment: dict[str, Any]  # the environment's spec
-    metrics: dict[str, Any]  # of training so far
+    environment: dict[str, Any]  # spec of the environment
+    metrics: dict[str, Any]  # metrics of training so far
     versions: dict[str, str]
-    command: str  # that trained it
+    command: str  # command that trained the agent
     weights: dict[str, NDArray[Any]]
     weights_sha256: str
-    targets: StoredTargets | None = None  # positions of the replay buffer, where it has kept any
-    allow: tuple[str, ...] = ()  # modules whose code its configuration may name
-    source: str = "the checkpoint"  # for errors
+    targets: StoredTargets | None = None  # positions of the replay buffer, if any were kept
+    allow: tuple[str, ...] = ()  # modules whose code the configuration may name
+    source: str = "the checkpoint"  # name for error messages
 
     @property
     def dataset(self) -> dict[str, Any]:
-        """The SHA-256 of the dataset that it learned from, as `sha256`; nothing where none is known."""
+        """Dict with the `sha256` of the dataset that the agent learned from; empty if none is known."""
         known = self.metrics.get("dataset")
         return {"sha256": known["sha256"]} if isinstance(known, dict) and "sha256" in known else {}
 
     def make_environment(self) -> Environment:
-        """The environment it was trained in.
+        """Makes the environment that the agent was trained in.
 
         Raises:
-            CheckpointError: if this installation's environment of that name is another one.
-            UsageError: if it names code that is not allowed.
+            CheckpointError: if this installation's environment of that name has another spec.
+            UsageError: if the configuration names code that is not allowed.
         """
         refuse_code(self.config.model_dump(), allow=self.allow, source=self.source)
         environment = envs.make(self.config.environment.name, **self.config.environment.options)
@@ -81,12 +81,12 @@ class Checkpoint:
         return environment
 
     def make_network(self, environment: Environment) -> TrainableNetwork:
-        """The network with its weights, in evaluation mode.
+        """Makes the network with the checkpoint's weights, in evaluation mode.
 
         Raises:
             CheckpointError: if the weights do not fit the network that the configuration describes, in names, shapes
                 or types.
-            UsageError: if it names code that is not allowed.
+            UsageError: if the configuration names code that is not allowed.
         """
         refuse_code(self.config.model_dump(), allow=self.allow, source=self.source)
         network = network_of(self.config.network, environment.spec, torch.Generator())
@@ -105,7 +105,7 @@ class Checkpoint:
 
 
 def spec_record(environment: Environment) -> dict[str, Any]:
-    """An environment's spec as JSON."""
+    """Returns an environment's spec as a dict that JSON can hold."""
     spec = environment.spec
     return {
         "name": spec.name,
@@ -119,7 +119,7 @@ def spec_record(environment: Environment) -> dict[str, Any]:
 
 
 def agent_folder(root: Path | str, run: str, seed: int) -> Path:
-    """Where an agent's checkpoints lie."""
+    """Returns the folder of an agent's checkpoints."""
     return Path(root) / run / f"seed-{seed}"
 
 
@@ -138,7 +138,7 @@ def write_checkpoint(
     targets: StoredTargets | None = None,
     device: str = "cpu",
 ) -> Path:
-    """Writes one checkpoint into an agent's folder, trained on `device`; gives its path."""
+    """Writes one checkpoint of an agent trained on `device` into the agent's folder; returns the checkpoint's path."""
     files = {WEIGHTS: save_arrays(dict(weights))}
     if targets is not None:
         files[TARGETS] = save_arrays(targets.arrays())
@@ -170,9 +170,9 @@ def read_checkpoint(path: Path, *, allow: Sequence[str] = ()) -> Checkpoint:
     """Reads a checkpoint and verifies it; runs no code that it names.
 
     Args:
-        path: its folder.
-        allow: modules whose code is run where it is brought to life and its configuration names some, as that of an
-            agent in an environment of your own does.
+        path: folder of the checkpoint.
+        allow: modules whose code may run when the environment and the network are made. Needed where the configuration
+            names code, as for an agent in an environment of your own.
 
     Raises:
         CheckpointError: if it is missing, truncated, edited, of a newer format or not a checkpoint.
@@ -204,7 +204,7 @@ def read_checkpoint(path: Path, *, allow: Sequence[str] = ()) -> Checkpoint:
 
 
 def _stored(arrays: dict[str, NDArray[Any]], path: Path) -> StoredTargets:
-    """The positions that a checkpoint has kept."""
+    """Converts a checkpoint's arrays to the positions that it keeps, or raises `CheckpointError`."""
     try:
         return StoredTargets.of_arrays(arrays)
     except (KeyError, TypeError, ValueError):
@@ -212,7 +212,7 @@ def _stored(arrays: dict[str, NDArray[Any]], path: Path) -> StoredTargets:
 
 
 def _arrays(path: Path, digest: str) -> dict[str, NDArray[Any]]:
-    """Reads a file of arrays and verifies it."""
+    """Reads a file of arrays and verifies its SHA-256."""
     data = read_bytes(path, error=CheckpointError, remedy=_AGAIN)
     if sha256(data) != digest:
         raise CheckpointError(f"{path} is truncated or edited (its sha256 is not the recorded one): {_AGAIN}")
@@ -226,7 +226,12 @@ def _arrays(path: Path, digest: str) -> dict[str, NDArray[Any]]:
 def unsealed(
     data: bytes, path: Path, *, remedy: str = "copy it again, or remove the agent's folder and train it anew"
 ) -> dict[str, Any]:
-    """Reads back what `sealed` gave, and verifies it.
+    """Parses a record that `sealed` wrote, and verifies it.
+
+    Args:
+        data: content of the file.
+        path: of the file, for error messages.
+        remedy: end of error messages.
 
     Raises:
         CheckpointError: if it is not JSON, edited or of a newer format.
@@ -248,13 +253,17 @@ def unsealed(
 
 
 def steps_of(agent: Path) -> list[Path]:
-    """The checkpoints in an agent's folder, by step."""
+    """Returns the checkpoints in an agent's folder, sorted by step; none if the folder does not exist."""
     found = [p for p in agent.iterdir() if STEP_NAME.fullmatch(p.name)] if agent.is_dir() else []
     return sorted(found, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The training step in a checkpoint folder's name."""
+    """Returns the training step in a checkpoint folder's name.
+
+    Raises:
+        UsageError: if the name is not like `step-0001000`.
+    """
     match = STEP_NAME.fullmatch(checkpoint.name)
     if not match:
         raise UsageError(f"{checkpoint} is not the folder of a checkpoint: its name should be like step-0001000")
@@ -262,7 +271,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def agents_at(path: Path) -> list[Path]:
-    """The agents' folders at a path: one agent, or all agents of a run, by seed; none where nothing is."""
+    """Returns the agents' folders at a path: that of one agent, or those of a run sorted by seed; may be empty."""
     if steps_of(path):
         return [path]
     agents = [p for p in path.iterdir() if SEED_NAME.fullmatch(p.name) and steps_of(p)] if path.is_dir() else []
@@ -270,10 +279,10 @@ def agents_at(path: Path) -> list[Path]:
 
 
 def find_agents(path: Path) -> list[Path]:
-    """`agents_at`, of which there is one at least.
+    """Returns `agents_at` of a path, at least one.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if the path does not exist or holds no agent.
     """
     refuse_absent(path, remedy="give an agent's folder, or a run's, or train one with mzprobe train")
     agents = agents_at(path)
@@ -285,7 +294,11 @@ def find_agents(path: Path) -> list[Path]:
 
 
 def seed_of(agent: Path) -> int:
-    """The seed in an agent folder's name."""
+    """Returns the seed in an agent folder's name.
+
+    Raises:
+        UsageError: if the name is not like `seed-0`.
+    """
     match = SEED_NAME.fullmatch(agent.name)
     if not match:
         raise UsageError(f"{agent} is not an agent's folder: its name should be like seed-0")
@@ -293,10 +306,10 @@ def seed_of(agent: Path) -> int:
 
 
 def newest_run(root: Path) -> Path:
-    """The run under a folder of checkpoints that was written to last.
+    """Returns the most recently written run under a folder of checkpoints.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if there is no run.
     """
     agents = [a for a in root.glob("*/seed-*") if steps_of(a)]
     if not agents:

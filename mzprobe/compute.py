@@ -1,4 +1,4 @@
-"""How an agent's numbers are made: where its network runs, how precisely, on how many threads, in how much memory."""
+"""How an agent's network runs: on which device, at which precision, with how many threads and how much memory."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,56 +12,58 @@ from mzprobe.threads import limited_threads
 
 Precision = Literal["highest", "high", "medium", "bfloat16"]
 
-MEMORY = 1 << 28  # bytes held at a time, about, unless a caller says otherwise
+MEMORY = 1 << 28  # default of `Compute.memory`, bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """How a network runs. `memory` affects no result.
+    """Settings of how a network runs.
 
-    The other fields apply to what torch runs; our own kernels have one precision and one order of operations.
+    `memory` affects no result. The other fields apply to networks that torch runs; our own kernels have one precision
+    and one order of operations.
     """
 
-    device: str = "cpu"  # of the network
-    precision: Precision = "highest"  # of products in float32: below it a device may round their factors, to TF32 say;
-    # bfloat16 runs a network in that, as far as torch's autocast deems it safe, and its weights stay float32
-    threads: int = 1  # of torch and of the BLAS of numpy
-    memory: int = MEMORY  # bytes of states, latents and trees that are held at a time, about
-    batch_size: int | None = None  # of a call of the network by torch in a search; None for those of network and device
-    channels_last: bool = False  # whether convolution weights have channels last, as tensor cores want
-    compiled: bool = False  # whether torch.compile makes one kernel of what it can
+    device: str = "cpu"  # device of the network
+    # Precision of float32 products. Below "highest" a device may round their factors, to TF32 for example. "bfloat16"
+    # runs the network in that type as far as torch's autocast allows it; the weights stay float32.
+    precision: Precision = "highest"
+    threads: int = 1  # threads of torch and of numpy's BLAS
+    memory: int = MEMORY  # approximate bytes of states, latents and trees held at a time
+    batch_size: int | None = None  # rows of a call of torch in a search; None chooses by network and device
+    channels_last: bool = False  # whether convolution weights have channels last, which suits tensor cores
+    compiled: bool = False  # whether the network runs through torch.compile, which fuses kernels
 
     def __post_init__(self) -> None:
-        """Refuses a precision that there is not, which torch would take for another.
+        """Validates the precision, since torch would silently use another one in place of an unknown one.
 
         Raises:
-            UsageError: naming those there are.
+            UsageError: if there is no such precision; names the choices.
         """
         check_choice(self.precision, get_args(Precision), "precision")
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the network runs where our own kernels do."""
+        """Whether the network runs on the CPU, as our own kernels do."""
         return torch.device(self.device).type == "cpu"
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context in which a network is called, in training or not."""
+        """Returns the context in which a network is called: torch's autocast for bfloat16, otherwise a null context."""
         if self.precision != "bfloat16":
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
     @contextmanager
     def limited(self) -> Iterator[None]:
-        """Holds torch and BLAS to `threads`, and torch's products and convolutions to `precision`, while entered.
+        """Limits torch and BLAS to `threads`, and torch's products and convolutions to `precision`, within the block.
 
-        Convolutions on a GPU then give the same bits every time.
+        Convolutions on a GPU then return the same bits every time.
         """
-        exact = self.precision in ("highest", "bfloat16")  # what bfloat16 leaves in float32 is to stay it
+        exact = self.precision in ("highest", "bfloat16")  # operations autocast leaves in float32 keep full precision
         cudnn = torch.backends.cudnn
         before, rounded, repeats = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic
         torch.set_float32_matmul_precision("highest" if exact else self.precision)
-        cudnn.allow_tf32 = not exact  # which torch allows unless it is told not to
-        cudnn.deterministic = True  # of gradients of convolutions it has quicker ones that add in any order
+        cudnn.allow_tf32 = not exact  # torch allows it by default
+        cudnn.deterministic = True  # its faster gradients of convolutions add in no fixed order
         try:
             with limited_threads(self.threads):
                 yield
@@ -70,7 +72,7 @@ class Compute:
             cudnn.allow_tf32, cudnn.deterministic = rounded, repeats
 
     def record(self) -> dict[str, str]:
-        """What a table records of it: numbers that were made otherwise do not belong in the same table."""
+        """Returns what a table records of these settings; results with another record must not share a table."""
         options = {"channels_last": self.channels_last, "compiled": self.compiled}
         return {
             "device": self.device.partition(":")[0],

@@ -1,4 +1,4 @@
-"""What the command line shows: the progress of agents, and signals that stop work without losing any."""
+"""Output of the command line: progress of agents, and signals that stop work without losing results."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -20,12 +20,12 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emo
 
 
 class _Times(ProgressColumn):
-    """The time gone, and the time left once there is an estimate: never one that looks like the other."""
+    """Column of the elapsed time and, once it can be estimated, the remaining time, labelled to tell them apart."""
 
-    max_refresh = 0.5  # s; an estimate that changes at every look is none
+    max_refresh = 0.5  # s; an estimate that changes more often cannot be read
 
     def render(self, task: Task) -> Text:
-        """As `0:01:02, 0:03:20 left`; nothing before the work has begun."""
+        """Renders a text such as `0:01:02, 0:03:20 left`; empty before the work has begun."""
         gone, left = task.finished_time if task.finished else task.elapsed, task.time_remaining
         if gone is None:
             return Text("")
@@ -34,7 +34,7 @@ class _Times(ProgressColumn):
 
 
 def progress_bars() -> Progress:
-    """Bars with steps done, a note, and the time gone and left; on stderr, so that output can be piped."""
+    """Returns bars with steps done, a note, and elapsed and remaining time; on stderr, so that output can be piped."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
@@ -46,11 +46,11 @@ def progress_bars() -> Progress:
 
 
 class PhaseBars:
-    """A bar for each of several tasks that go through phases: the clock of each phase begins with it.
+    """Progress bars of several tasks that go through phases; the clock starts again with each phase.
 
     Args:
-        bars: where they are shown.
-        labels: of the tasks, which wait.
+        bars: display that the bars are added to.
+        labels: one per task; tasks are shown as waiting at first.
     """
 
     def __init__(self, bars: Progress, labels: Sequence[str]) -> None:
@@ -61,21 +61,21 @@ class PhaseBars:
     def show(self, label: str, phase: str, *, done: float, total: int | None, note: str = "") -> None:
         """Shows how far a task is in its phase."""
         task = self._tasks[label]
-        if self._phases.get(label) != phase:  # else a phase of as many steps would find the clock stopped
+        if self._phases.get(label) != phase:  # a finished phase has stopped the clock
             self._phases[label] = phase
             self._bars.reset(task, total=total, description=f"{label} {phase}", note=note)
         self._bars.update(task, completed=done, total=total, note=note)
 
 
 def compiling() -> AbstractContextManager[None]:
-    """Within it, the first kernel that has to be compiled is said to be, as nothing else moves meanwhile."""
+    """Prints a note within the block when the first kernel has to be compiled, since the display stands still then."""
     from mzprobe._kernel import compiling_told
 
     return compiling_told(lambda: errors.print(f"note: {COMPILING}"))
 
 
 def duration(seconds: float) -> str:
-    """A duration in words."""
+    """Formats a duration in seconds, minutes or hours, such as `5 min`."""
     if seconds < 60:
         return f"{max(round(seconds), 1)} s"
     if seconds < 3600:
@@ -85,12 +85,12 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def stopping(stop: Callable[[], Any], *, what: str = "finishing the step and saving") -> Iterator[None]:
-    """Within it, Ctrl-C, SIGTERM and SIGHUP say `what` and call `stop` once; a second one interrupts at once."""
+    """Within the block, Ctrl-C, SIGTERM and SIGHUP print `what` and call `stop`; a second signal interrupts at once."""
 
     def act(number: Signals) -> None:
         try:
             errors.print(f"{number.name} received: {what}")
-        except OSError:  # the terminal is gone, or the disk full: what is said matters less than what is saved
+        except OSError:  # the terminal is gone or the disk full; saving matters more than the message
             mute_streams()
         stop()
 

@@ -1,4 +1,4 @@
-"""Errors that a user can meet, each said in one sentence that names the problem and the remedy."""
+"""Errors and warnings for the user, each one sentence that names the problem and the remedy."""
 
 import os
 import sysconfig
@@ -22,12 +22,12 @@ class MzprobeError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        """One line, whatever names and paths are in it."""
+        """Returns the message as one line, whatever names and paths it contains."""
         return one_line(super().__str__())
 
 
 def said_of_unexpected(error: Exception, *, remedy: str = "run with --debug and report the traceback") -> str:
-    """The sentence for an error that nobody turned into one of these; `remedy` is for one that nobody knows."""
+    """Returns the sentence for an error that is no `MzprobeError`; `remedy` ends it where the cause is unknown."""
     if _is_of_memory(error):
         return _NO_MEMORY
     if isinstance(error, OSError) and error.filename is not None:
@@ -43,7 +43,7 @@ def said_of_unexpected(error: Exception, *, remedy: str = "run with --debug and 
 
 
 def _users_code(error: Exception) -> str | None:
-    """File and line of the last code on the way to an error that is neither mzprobe's nor installed; or None."""
+    """Returns file and line of the innermost frame that is neither in mzprobe nor in an installed package, or None."""
     places: tuple[str, ...] = (*sysconfig.get_paths().values(), os.path.dirname(__file__))
     installed = tuple(os.path.join(place, "") for place in places)
     own = None
@@ -55,7 +55,10 @@ def _users_code(error: Exception) -> str | None:
 
 
 def _is_of_memory(error: Exception) -> bool:
-    """Torch has no MemoryError, and numpy none for what no machine has."""
+    """Whether an error is about memory.
+
+    Torch raises no MemoryError, and neither does numpy for sizes beyond any machine's.
+    """
     known = isinstance(error, RuntimeError | ValueError) and any(part in str(error) for part in _MEMORY)
     return known or isinstance(error, MemoryError)
 
@@ -71,7 +74,7 @@ _MEMORY = (
 
 
 class UsageError(MzprobeError):
-    """The request itself was wrong: a path, a key, a value."""
+    """The request itself is wrong, such as a path, a key or a value."""
 
     exit_code = 2
 
@@ -81,15 +84,15 @@ class CheckpointError(MzprobeError):
 
 
 class DatasetError(MzprobeError):
-    """A dataset is truncated, edited, or not what it says."""
+    """A dataset is truncated, edited, or inconsistent with its own description."""
 
 
 class CheckFailed(MzprobeError):  # noqa: N818 - reads as the outcome of check_env and check_network
-    """A plug-in does not keep its protocol."""
+    """A plug-in violates its protocol."""
 
 
 class InUse(MzprobeError):  # noqa: N818
-    """Another command writes in the same place."""
+    """Another command is writing to the same place."""
 
 
 class TrainingDiverged(MzprobeError):  # noqa: N818
@@ -97,18 +100,18 @@ class TrainingDiverged(MzprobeError):  # noqa: N818
 
 
 class Interrupted(MzprobeError):  # noqa: N818
-    """A signal asked the work to stop; what was done is on disk."""
+    """A signal stopped the work; what was done is on disk."""
 
-    exit_code = 130  # of Ctrl-C; the command line gives that of the signal
+    exit_code = 130  # that of Ctrl-C; the command line exits with that of the signal
 
 
 class MzprobeWarning(UserWarning):
-    """What a run goes on with, but its user should know; the command line prints it as one line."""
+    """A problem that does not stop a run but that its user should know; the command line prints it as one line."""
 
 
 @contextmanager
 def warnings_to(tell: Callable[[str], Any]) -> Iterator[None]:
-    """Within it, the sentences of mzprobe's warnings go to `tell`; other warnings are shown as ever."""
+    """Passes the messages of mzprobe's warnings to `tell` within the block; other warnings are shown as usual."""
 
     def show(
         message: Warning | str,

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, digests, and errors that name the file."""
+"""Files that are complete or absent: atomic writes, digests, and errors that name the file."""
 
 import errno
 import glob
@@ -16,19 +16,19 @@ from typing import IO, Any, Literal
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.signals import unbroken
 
-Chunks = Sequence[bytes | memoryview]  # of a file, one after the other
+Chunks = Sequence[bytes | memoryview]  # consecutive parts of a file
 
-_MARK = ".mzprobe-"  # between a name and what makes it another
+_MARK = ".mzprobe-"  # separates the name from the random suffix in a temporary name
 NO_AGENT = "give an agent's folder, a run's or a checkpoint of other code, or train one with mzprobe train"
 
 
 def sha256(data: bytes) -> str:
-    """Hexadecimal SHA-256 of `data`."""
+    """Returns the hexadecimal SHA-256 of `data`."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest_of(chunks: Chunks) -> str:
-    """Hexadecimal SHA-256 of a file in chunks."""
+    """Returns the hexadecimal SHA-256 of a file in chunks."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
@@ -36,22 +36,22 @@ def digest_of(chunks: Chunks) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and fixed layout: equal values give equal bytes.
+    """Returns JSON with sorted keys and fixed layout, so that equal values have equal bytes.
 
-    A name that is no UTF-8, as a path of a foreign locale may hold, is escaped and read back as it was.
+    Text that is not valid UTF-8, as in a path from another locale, is escaped, and is read back unchanged.
     """
     text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def sealed(record: Mapping[str, Any]) -> bytes:
-    """A JSON record that carries the SHA-256 of its own content."""
+    """Returns a JSON record with the SHA-256 of its own content in `record_sha256`."""
     content = {key: value for key, value in record.items() if key != "record_sha256"}
     return canonical_json({**content, "record_sha256": sha256(canonical_json(content).encode())}).encode()
 
 
 def write_file(path: Path, data: bytes | Chunks) -> None:
-    """Writes `data` so that after a crash `path` holds either the old bytes or all of the new ones.
+    """Writes `data` so that after a crash `path` holds either the old bytes or all of the new bytes.
 
     Raises:
         MzprobeError: if the disk is full or the place cannot be written.
@@ -69,7 +69,7 @@ def write_file(path: Path, data: bytes | Chunks) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> Literal["written", "unchanged", "replaced"]:
-    """Writes a file that is made from others, and says whether one was there that differed.
+    """Writes a file unless it already has this content; returns whether it was written, unchanged or replaced.
 
     Raises:
         MzprobeError: if the disk is full or the place cannot be written.
@@ -82,9 +82,9 @@ def replace_file(path: Path, data: bytes) -> Literal["written", "unchanged", "re
 
 
 def write_directory(path: Path, files: Mapping[str, bytes | Chunks]) -> None:
-    """Writes a folder of files that appears under its name only when all of it is on disk.
+    """Writes a folder of files, which appears under its name only when all files are on disk.
 
-    A folder already there is replaced: it is renamed away first, so that no reader sees a mixture.
+    An existing folder is replaced. It is renamed away first, so that no reader sees a mixture.
 
     Raises:
         MzprobeError: if the disk is full or the place cannot be written.
@@ -109,12 +109,13 @@ def write_directory(path: Path, files: Mapping[str, bytes | Chunks]) -> None:
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """A folder to fill, which appears under its name when the block ends well and all of it is on disk.
+    """Yields a temporary folder to fill, which is renamed to `path` when the block succeeds and all is on disk.
 
-    An error leaves nothing. What a killed process left half-filled is removed: whoever calls holds the path's lock.
+    An error in the block removes it. Half-filled folders of killed processes are removed first, so the caller must
+    hold the lock of `path`.
 
     Raises:
-        MzprobeError: if something has that name, the disk is full or the place cannot be written.
+        MzprobeError: if `path` exists already, the disk is full or the place cannot be written.
     """
     with said_of(path, after="free some and run the same command again"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +136,7 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Puts a folder in the place of another, which comes back if that fails."""
+    """Replaces a folder by a new one; the old folder is restored if that fails."""
     aside = _beside(path)
     aside.mkdir()
     old = aside / path.name
@@ -153,12 +154,15 @@ def _swap(new: Path, path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """A temporary name for a path: hidden, and such as nobody else gives; what is made there has the umask's modes."""
+    """Returns a hidden temporary path beside `path`, unique to this call.
+
+    Nothing is created yet, so that the caller's file or folder gets the modes of the umask, unlike those of `tempfile`.
+    """
     return path.with_name(f".{path.name}{_MARK}{secrets.token_hex(4)}")
 
 
 def remove_directory(path: Path) -> None:
-    """Removes a folder that no longer counts; it goes from its name at once, so that no half of it is seen there."""
+    """Removes a folder; it is renamed away first, so that no reader sees a part of it."""
     with said_of(path):
         aside = _beside(path)
         aside.mkdir()
@@ -169,11 +173,11 @@ def remove_directory(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Removes what killed processes left half-written in a folder, for whoever holds the lock of what lies there.
+    """Removes what killed processes left half-written in a folder; the caller must hold the lock of what lies there.
 
     Args:
-        folder: it need not be there.
-        name: that was to be written; any by default.
+        folder: folder to clean; it need not exist.
+        name: name of the file or folder that was being written; None means any.
     """
     for path in leftovers(folder, name):
         if path.is_dir() and not path.is_symlink():
@@ -183,13 +187,13 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
 
 
 def leftovers(folder: Path, name: str | None = None) -> list[Path]:
-    """What `remove_leftovers` would remove."""
+    """Returns the paths that `remove_leftovers` would remove."""
     pattern = "*" if name is None else glob.escape(name)
     return list(folder.glob(f".{pattern}{_MARK}????????"))
 
 
 def there(path: Path) -> bool:
-    """Whether something has that name; none that no file can have does, and none behind a closed folder."""
+    """Whether the path exists; False for an invalid name and inside a folder that cannot be accessed."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -197,17 +201,20 @@ def there(path: Path) -> bool:
 
 
 def refuse_absent(path: Path, *, remedy: str) -> None:
-    """Refuses a path at which nothing is.
+    """Refuses a path that does not exist.
 
     Raises:
-        UsageError: in one sentence that ends in `remedy`.
+        UsageError: if it does not exist; the message ends in `remedy`.
     """
     if not there(path):
         raise UsageError(f"{path} does not exist: {remedy}")
 
 
 def read_bytes(path: Path, *, error: Callable[[str], MzprobeError], remedy: str) -> bytes:
-    """Reads a file, or raises `error` with one sentence that ends in `remedy`; a pipe or a device may never end."""
+    """Reads a regular file, or raises `error` with a sentence that ends in `remedy`.
+
+    Pipes and devices are refused, because reading them may never end.
+    """
     try:
         if stat.S_ISREG(path.stat().st_mode):
             return path.read_bytes()
@@ -221,7 +228,7 @@ def read_bytes(path: Path, *, error: Callable[[str], MzprobeError], remedy: str)
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object that a file holds now, unverified; an empty one where there is none."""
+    """Returns the JSON object in a file, unverified; an empty one if the file is missing or holds no object."""
     try:
         found = json.loads(read_bytes(path, error=MzprobeError, remedy="it is not needed"))
     except (MzprobeError, ValueError, RecursionError):
@@ -231,7 +238,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def said_of(path: Path, *, after: str = "free some and run the same command again, it resumes") -> Iterator[None]:
-    """Turns an operating system's refusal into one sentence about `path`; `after` is the remedy for a full disk."""
+    """Turns an `OSError` in the block into a `MzprobeError` about `path`; `after` is the remedy for a full disk."""
     try:
         yield
     except OSError as reason:
@@ -243,14 +250,14 @@ def said_of(path: Path, *, after: str = "free some and run the same command agai
 
 
 def _write_through(file: IO[bytes], data: bytes | Chunks) -> None:
-    """Writes, and waits until it is on disk."""
+    """Writes data, and waits until it is on disk."""
     file.writelines([data] if isinstance(data, bytes) else data)
     file.flush()
     os.fsync(file.fileno())
 
 
 def _sync_all(folder: Path) -> None:
-    """Waits until all files of a folder are on disk; one call for thousands takes a fraction of one call each."""
+    """Waits until all files of a folder are on disk, by one call where the system has it: faster for many files."""
     if hasattr(os, "sync"):
         os.sync()
         return
@@ -259,7 +266,7 @@ def _sync_all(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on disk; some platforms cannot open a folder."""
+    """Waits until a file, or the list of names in a folder, is on disk; no-op on Windows, which cannot open folders."""
     if os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY)

@@ -1,7 +1,7 @@
-"""What networks receive: observations in float32, however an environment shows them and a buffer keeps them.
+"""Converts observations to the float32 input of networks.
 
-The entries of `uint8` are shares of 255, those of `bool` are 0 and 1. Nobody else makes tensors of observations, so
-that a network is asked the same in training, in a search and by a probe.
+Entries of type `uint8` are divided by 255, those of type `bool` become 0 and 1. All conversions go through this module,
+so that a network gets the same input in training, in a search and from a probe.
 """
 
 from typing import Any
@@ -15,17 +15,19 @@ _MOST = 255
 
 
 def as_floats(observations: Any) -> NDArray[np.float32]:
-    """Observations `[B, *shape]`, contiguous."""
+    """Converts observations `[B, *shape]` to a contiguous float32 array."""
     floats = np.ascontiguousarray(observations, np.float32)
     return floats / np.float32(_MOST) if np.asarray(observations).dtype == np.uint8 else floats
 
 
 def as_tensor(observations: Any, *, device: torch.device | str = "cpu") -> Tensor:
-    """The same on a device, to which they are moved as they are kept.
+    """Converts observations to a float32 tensor on a device.
+
+    They are moved to the device in their own type, and converted there.
 
     Args:
-        observations: an array or a tensor.
-        device: of the network.
+        observations: `[B, *shape]`, an array or a tensor.
+        device: device of the network.
     """
     given = torch.as_tensor(observations, device=device)
     return given.float() / _MOST if given.dtype == torch.uint8 else given.float()

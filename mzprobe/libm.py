@@ -1,6 +1,7 @@
-"""Powers and logarithms of arrays, one number at a time by the C library.
+"""Powers, exponentials and logarithms of arrays, computed number by number with the C library.
 
-Numpy's own differ in the last bit between processors with and without AVX-512, and a search may hang on that bit.
+Numpy's own functions differ in the last bit between processors with and without AVX-512, and that bit may change the
+result of a search.
 """
 
 import math
@@ -15,17 +16,17 @@ Float64 = NDArray[np.float64]
 
 
 def power(x: ArrayLike, y: ArrayLike) -> Float64:
-    """x^y, element by element, of shapes that fit each other."""
+    """Returns x^y, element by element; the shapes are broadcast."""
     return np.asarray(_power(np.asarray(x, np.float64), np.asarray(y, np.float64)))
 
 
 def log(x: ArrayLike) -> Float64:
-    """The natural logarithm, element by element."""
+    """Returns the natural logarithm, element by element."""
     return np.asarray(_log(np.asarray(x, np.float64)))
 
 
 def exp(x: ArrayLike) -> Float64:
-    """e^x, element by element."""
+    """Returns e^x, element by element."""
     return np.asarray(_exp(np.asarray(x, np.float64)))
 
 

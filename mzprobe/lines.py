@@ -1,13 +1,16 @@
-"""Texts made fit to be shown on one line."""
+"""Formats texts and numbers so that they can be shown on one line."""
 
 import unicodedata
 
 _LINE = 2000  # characters
-_WHOLE = 100  # from here on digits behind the point are noise
+_WHOLE = 100  # numbers from here on are shown without decimals
 
 
 def one_line(text: str) -> str:
-    """A text as one line of readable length: what spoils a line is spelled as Python does, the middle is left out."""
+    """Returns a text as one line of readable length.
+
+    Characters that would break the line are escaped as in Python, and the middle of a long text is left out.
+    """
     spelled = "".join(repr(c)[1:-1] if unsayable(c) or c in "\u2028\u2029" else c for c in text)
     if len(spelled) <= _LINE:
         return spelled
@@ -15,12 +18,12 @@ def one_line(text: str) -> str:
 
 
 def unsayable(text: str) -> bool:
-    """Whether a text has characters that spoil a line or a record: control characters, and bytes that are no text."""
+    """Whether a text has control characters or surrogates (bytes that are no text), which break lines and records."""
     return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
 def in_digits(value: float | None) -> str:
-    """A return or a rate as lines show it: three digits or, from 100 on, whole; a dash where there is none."""
+    """Formats a return or a rate: three digits, or no decimals from 100 on; a dash for None."""
     if value is None:
         return "-"
     return f"{value:.0f}" if abs(value) >= _WHOLE else f"{value + 0.0:.3g}"

@@ -1,4 +1,4 @@
-"""One command at a time in a folder or at a file: a lock that the operating system lets go when its holder dies."""
+"""Locks that let one command at a time write a folder or file; the operating system frees them if the holder dies."""
 
 import errno
 import json
@@ -18,21 +18,21 @@ from filelock import FileLock, Timeout
 from mzprobe.errors import InUse, MzprobeError, MzprobeWarning
 from mzprobe.files import leftovers, remove_leftovers, said_of
 
-_TRIES = 20  # to lock a file that others remove just then
-_BLINK = 0.2  # seconds to wait for whoever only looks whether it is held
-_LOCKLESS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)  # what file systems without locks say
-_MOMENTS = 60.0  # seconds to wait for a command that takes less
+_TRIES = 20  # attempts to lock a file that other commands may remove meanwhile
+_BLINK = 0.2  # seconds to wait for a command that only checks whether the lock is held
+_LOCKLESS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)  # errors of file systems without locks
+_MOMENTS = 60.0  # seconds to wait for a command that writes quickly
 
 
 @contextmanager
 def held(path: Path, *, wait: float = 0.0) -> Iterator[None]:
-    """Holds the lock of a folder or file that a command writes, for the block.
+    """Holds the lock of a folder or file that a command writes, within the block.
 
-    It is a file beside it, `.<name>.lock`, which says by whom and goes at the end. Where the file system has no locks,
-    a warning says so and the block runs without one.
+    The lock is a file beside it, `.<name>.lock`, which names the holder and is removed at the end. Where the file
+    system has no locks, a warning is issued and the block runs without one.
 
     Args:
-        path: what is written; it need not be there.
+        path: folder or file that is written; it need not exist.
         wait: seconds to wait for another holder.
 
     Raises:
@@ -42,9 +42,9 @@ def held(path: Path, *, wait: float = 0.0) -> Iterator[None]:
     file = _file_of(path)
     with said_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):  # whoever follows a link writes elsewhere
+        if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):  # writing to a link would write elsewhere
             raise MzprobeError(f"{file} is to be the lock of {path} and is no file: remove it")
-    if not os.access(path.parent, os.W_OK):  # else it would be noticed after the work
+    if not os.access(path.parent, os.W_OK):  # fail now rather than after the work
         raise MzprobeError(f"{path.parent} cannot be written to: give another folder, or mend its permissions")
     try:
         with said_of(path):
@@ -57,7 +57,7 @@ def held(path: Path, *, wait: float = 0.0) -> Iterator[None]:
     if lock is None:
         raise InUse(f"{path} is in use by {_in_words(_written_in(file))}: wait until it is done, or stop it")
     try:
-        with suppress(OSError):  # it names the holder, and holds nothing
+        with suppress(OSError):  # the content only names the holder; the lock holds without it
             file.write_text(_me(), "utf-8")
         yield
     finally:
@@ -67,21 +67,22 @@ def held(path: Path, *, wait: float = 0.0) -> Iterator[None]:
 
 
 class _NoLocksError(Exception):
-    """The file system has no locks, or they keep nobody out."""
+    """The file system has no locks, or they do not exclude others."""
 
 
 def _locked(file: Path, wait: float) -> FileLock | None:
-    """Locks the file that has this name now; None where another holds it.
+    """Locks the file that has this name now; returns None if another process holds it.
 
-    A former holder may have removed the one that was opened before it was locked; then the name can be locked again.
+    A former holder may have removed the file between our opening and locking it. Then the name can be locked a second
+    time, and we try again.
 
     Raises:
         OSError: if its file cannot be written.
-        _NoLocksError: if nothing can be locked there, or again and again.
+        _NoLocksError: if the file system has no locks, or the same name could be locked twice in every attempt.
     """
     try:
         for _ in range(_TRIES):
-            # A file in the place of a lock would outlive a holder that is killed.
+            # A soft lock, a mere file, would outlive a holder that is killed.
             lock, again = (FileLock(file, fallback_to_soft=False) for _ in range(2))
             lock.acquire(timeout=max(wait, _BLINK), poll_interval=0.1)
             try:
@@ -90,12 +91,12 @@ def _locked(file: Path, wait: float) -> FileLock | None:
                 return lock
             again.release()
             lock.release()
-    except Timeout:  # an OSError itself
+    except Timeout:  # before OSError, whose subclass it is
         return None
     except NotImplementedError as reason:
         raise _NoLocksError(reason) from None
     except PermissionError:
-        if file.exists() and not _is_free(file):  # of another user, whose lock it is
+        if file.exists() and not _is_free(file):  # another user holds it
             return None
         raise
     except OSError as reason:
@@ -107,7 +108,7 @@ def _locked(file: Path, wait: float) -> FileLock | None:
 
 @contextmanager
 def all_held(paths: Sequence[Path]) -> Iterator[None]:
-    """Holds the locks of several paths, all or none; arguments and errors as in `held`."""
+    """Holds the locks of several paths, all or none; raises as `held` does."""
     with ExitStack() as stack:
         for path in paths:
             stack.enter_context(held(path))
@@ -116,11 +117,11 @@ def all_held(paths: Sequence[Path]) -> Iterator[None]:
 
 @contextmanager
 def folder_held(folder: Path) -> Iterator[None]:
-    """Holds the lock of a folder whose files are made anew in moments, and leaves no half-written one behind.
+    """Holds the lock of a folder whose files are quickly remade, and removes half-written files at the end.
 
     Raises:
         InUse: if another command still holds it after a minute.
-        MzprobeError: as `held`.
+        MzprobeError: as in `held`.
     """
     with held(folder, wait=_MOMENTS):
         yield
@@ -129,19 +130,19 @@ def folder_held(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who holds a lock, or held it when it was killed."""
+    """The process that holds a lock, or that held it when it was killed."""
 
-    file: Path  # of the lock
+    file: Path  # file of the lock
     process: int
     host: str
-    begun: str = ""  # when that process began, as far as its system shows it: numbers are given again
+    begun: str = ""  # start of the process, where the system shows it, since process numbers are reused
     command: str = ""
 
     def lives(self) -> bool:
-        """Whether it still runs, of another machine whether its lock is held; where nobody can tell it is taken to."""
+        """Whether the process still runs, or, on another host, whether its lock is held; True if that is unknown."""
         if self.host != platform.node():
             return not _is_free(self.file)
-        if os.name == "nt":  # where asking would end it
+        if os.name == "nt":  # os.kill would end the process there
             return True
         try:
             os.kill(self.process, 0)
@@ -154,14 +155,14 @@ class Holder:
 
 
 def holder(path: Path) -> Holder | None:
-    """Who last locked a path and has not let it go; the lock is read, not touched."""
+    """Returns who last locked a path without releasing it, or None; only reads the lock."""
     return _written_in(_file_of(path))
 
 
 def _written_in(file: Path) -> Holder | None:
-    """Who wrote into a lock's file, as far as it can be read."""
+    """Returns the holder that a lock's file names, or None if it names none or cannot be read."""
     try:
-        if not file.is_file():  # whoever opens a pipe waits for its writer
+        if not file.is_file():  # opening a pipe would wait for its writer
             return None
         found = json.loads(file.read_text("utf-8"))
         begun, command = str(found.get("begun", "")), str(found.get("command", ""))
@@ -171,7 +172,7 @@ def _written_in(file: Path) -> Holder | None:
 
 
 def _is_free(file: Path) -> bool:
-    """Whether nobody holds a lock, asked by sharing it for a moment; where that cannot be asked, somebody does."""
+    """Whether no process holds a lock, tested by taking a shared lock for a moment; False if that is impossible."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -187,13 +188,13 @@ def _is_free(file: Path) -> bool:
 
 
 def in_use(path: Path) -> Holder | None:
-    """Who holds the lock of a path and lives; the lock is read, not touched."""
+    """Returns the running holder of a path's lock, or None; only reads the lock."""
     found = holder(path)
     return found if found is not None and found.lives() else None
 
 
 def _shown(process: int) -> tuple[str, str]:
-    """A process's state, Z where it has ended unnoticed, and when it began since which boot, where Linux shows them."""
+    """Returns a process's state (Z for a zombie) and its start time with the boot's id; empty where not on Linux."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
@@ -203,10 +204,10 @@ def _shown(process: int) -> tuple[str, str]:
 
 
 def tidy(path: Path) -> None:
-    """Removes what a command left that was killed after it had finished what lies at a path: its lock, mostly.
+    """Removes what a command left that was killed after it had finished its work at a path, mostly its lock.
 
-    For commands that find all of it done, and change nothing. Where nothing is left, or another command is at work, or
-    nothing can be written, it does nothing.
+    For commands that find the work complete and change nothing. No-op if nothing is left, another command holds the
+    lock or the folder cannot be written.
     """
     if os.access(path.parent, os.W_OK) and (_file_of(path).exists() or leftovers(path.parent, path.name)):
         with suppress(InUse), held(path):

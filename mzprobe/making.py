@@ -1,4 +1,4 @@
-"""Networks as runs use them: built from their configuration, and checked where a user's own code made them."""
+"""Networks for runs: built from their configuration, and checked where a user's own code made them."""
 
 import numpy as np
 import torch
@@ -11,15 +11,15 @@ from mzprobe.envs import Environment, EnvironmentSpec
 from mzprobe.errors import CheckFailed, UsageError
 from mzprobe.networks import MuZeroNetwork, TrainableNetwork
 
-_ROWS = 6  # starts that a network is looked at
+_ROWS = 6  # start states whose observations a network is checked with
 _PASSED = LookedAt()
 
 
 def network_of(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generator) -> TrainableNetwork:
-    """A fresh network, as `networks.build`; one of a factory of the user's own must pass `check_network`.
+    """Builds a new network as `networks.build` does; one from a user's factory must pass `check_network`.
 
     Raises:
-        UsageError: if it does not, or as `networks.build`.
+        UsageError: if it does not pass, or as in `networks.build`.
     """
     network = networks.build(config, spec, generator)
     if ":" in config.kind:
@@ -27,18 +27,20 @@ def network_of(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Ge
             networks.check_network(network, spec)
         except CheckFailed as broken:
             raise UsageError(_refused(config.kind, str(broken))) from broken
-        except Exception as error:  # anybody's code, or ours with what that gave
+        except Exception as error:  # the user's code may raise anything, as may ours with its results
             raise UsageError(_refused(config.kind, raised(error))) from error
     return network
 
 
 def refuse_unsound(network: MuZeroNetwork, environment: Environment, compute: Compute) -> None:
-    """Looks at a network that was given as an object, once, at what the environment shows; ours are known.
+    """Checks a network that was given as an object, once per object, with observations of the environment.
+
+    Networks of mzprobe itself are not checked.
 
     Args:
-        network: on the device of `compute`. A module is looked at in evaluation mode, in which it will be called.
-        environment: that it is for.
-        compute: how it runs.
+        network: on the device of `compute`. A module is checked in evaluation mode, in which it will be called.
+        environment: environment that the network is for.
+        compute: how the network runs.
 
     Raises:
         UsageError: if it breaks a rule of `check_network`; names the rule.
@@ -47,12 +49,13 @@ def refuse_unsound(network: MuZeroNetwork, environment: Environment, compute: Co
         return
     name = type(network).__qualname__
     try:
-        shown = torch.from_numpy(np.array(environment.observe(environment.reset(np.arange(_ROWS)))))  # writable
+        # A copy, since torch warns of arrays that are not writable.
+        shown = torch.from_numpy(np.array(environment.observe(environment.reset(np.arange(_ROWS)))))
         with networks.evaluating(network):
             networks.look_at(network, shown, environment.spec.num_actions, device=compute.device)
     except CheckFailed as broken:
         raise UsageError(_refused(name, str(broken))) from broken
-    except Exception as error:  # anybody's code, or ours with what that gave
+    except Exception as error:  # the user's code may raise anything, as may ours with its results
         raise UsageError(_refused(name, raised(error))) from error
     _PASSED.add(network)
 

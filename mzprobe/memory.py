@@ -1,4 +1,4 @@
-"""Refuses what does not fit into memory before it is begun, in one sentence that says how much it would take."""
+"""Amounts of memory: what there is, and refusal of work that would not fit before it begins."""
 
 import os
 import re
@@ -14,19 +14,19 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 _NOTHING_KNOWN = 1 << 50  # bytes; more than any machine has
-_SMALL = 1 << 28  # bytes; what takes less is not looked at
+_SMALL = 1 << 28  # bytes; smaller requests are not checked
 
 
 def refuse_more_than_fits(size: int, *, what: str, there: int | None = None) -> None:
-    """Refuses what takes more memory than the machine, the container or the limits of this process have.
+    """Refuses work that takes more memory than the machine, the container or the limits of this process allow.
 
     Args:
-        size: bytes.
-        what: takes it, with the key or option to lower, such as `training.batch_size=1000000`.
-        there: bytes that there are, where that is not this machine's memory but a card's.
+        size: bytes that the work takes.
+        what: subject of the error message, with the key or option to lower, such as `training.batch_size=1000000`.
+        there: bytes available, for memory other than this process's, such as a graphics card's.
 
     Raises:
-        UsageError: saying both numbers.
+        UsageError: if it does not fit; the message states both numbers.
     """
     if size < _SMALL:
         return
@@ -36,7 +36,7 @@ def refuse_more_than_fits(size: int, *, what: str, there: int | None = None) -> 
 
 
 def memory() -> int:
-    """Bytes that this process can have at most, as far as the system tells; not what is free at the moment."""
+    """Returns the most bytes that this process can have, as far as the system tells; not what is free now."""
     limits = [_NOTHING_KNOWN, *_physical(), *memory_limits()]
     if resource is not None:
         soft, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -46,16 +46,16 @@ def memory() -> int:
 
 
 def available() -> int:
-    """Bytes that are free now, as far as the system tells, and no more than this process can have."""
+    """Returns the bytes that are free now, as far as the system tells, but at most `memory()`."""
     free = [memory()]
-    with suppress(OSError, ValueError, IndexError, StopIteration):  # no such file but on Linux
+    with suppress(OSError, ValueError, IndexError, StopIteration):  # the file exists on Linux only
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
         free.append(next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")))
     return min(free)
 
 
 def spelled(size: int) -> str:
-    """Bytes in the unit that leaves few digits, each 1024 of the one before."""
+    """Formats a number of bytes with three digits, in a unit from bytes and KiB to EiB."""
     number = float(min(size, 10**30))
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if number < 1000:
@@ -65,10 +65,10 @@ def spelled(size: int) -> str:
 
 
 def size_of(text: str) -> int:
-    """Bytes that a text says, such as 512MiB, 1.5 GB or 1000.
+    """Parses an amount of memory such as 512MiB, 1.5 GB or 1000; returns bytes.
 
     Raises:
-        UsageError: if it says none.
+        UsageError: if the text is no such amount, or it is below one byte or above any machine's memory.
     """
     matched = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT]?)(i?)B?)?\s*", text, re.IGNORECASE)
     size = 0.0
@@ -81,7 +81,7 @@ def size_of(text: str) -> int:
 
 
 def _physical() -> list[int]:
-    """The machine's memory, where the system tells it."""
+    """Returns the machine's memory in bytes as a list of one number, empty where the system does not tell it."""
     try:
         return [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     except (AttributeError, OSError, ValueError):

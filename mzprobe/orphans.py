@@ -1,6 +1,6 @@
-"""Processes that end with the one that started them, however that ends.
+"""Processes that end when their parent process ends, however it ends.
 
-Nothing heavy is imported here, so that a process that is killed with its parent need not import all of it before.
+Nothing heavy is imported here, so that a child follows its parent before it begins to import much.
 """
 
 import multiprocessing
@@ -15,10 +15,10 @@ from mzprobe.signals import ignore
 
 
 def follow_parent(after: float = 0.0) -> None:
-    """Leaves signals to the parent, and ends this process when the parent has ended.
+    """Makes this process ignore signals and end when its parent has ended.
 
     Args:
-        after: seconds that are left to it then, to save what it has.
+        after: seconds between the parent's end and its own, in which it can save its work.
     """
     ignore()
     parent = multiprocessing.parent_process()
@@ -33,13 +33,18 @@ def follow_parent(after: float = 0.0) -> None:
 
 
 def run_pickled(called: bytes, *further: Any, after: float) -> None:
-    """Calls what was pickled, a function and its arguments, with further arguments, and ends the process.
+    """Calls a pickled function with its pickled and with further arguments, then ends the process.
 
-    It is unpickled, which imports what it needs, when the parent is followed already, as by `follow_parent`.
+    Unpickling imports what the function needs. The process follows its parent before that, as by `follow_parent`.
+
+    Args:
+        called: pickled sequence of the function and its first arguments.
+        further: more arguments.
+        after: as in `follow_parent`.
     """
     follow_parent(after)
     function, *arguments = pickle.loads(called)
     function(*arguments, *further)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # an interpreter with torch in it takes seconds to take itself down, and follows nobody meanwhile
+    os._exit(0)  # an ordinary exit with torch loaded takes seconds, in which the parent is no longer followed

@@ -1,4 +1,4 @@
-"""What states look like: shapes that an environment draws of itself, or an image, as SVG or as pixels."""
+"""Pictures of states as SVG or pixels: shapes that an environment draws, or observations that are images."""
 
 import base64
 from io import BytesIO
@@ -12,14 +12,14 @@ from mzprobe.envs.core import Environment
 from mzprobe.envs.shapes import Drawing, Picture, Pixels, Point, Shape
 
 _PAPER = "#ffffff"
-_FINER = 4  # drawn so many times larger and then made smaller, so that edges are smooth
-_SMALL = 32  # pixels; an image with fewer is a board, whose cells are to stay square
+_FINER = 4  # factor by which shapes are drawn larger and then reduced, for smooth edges
+_SMALL = 32  # pixels; a smaller image is taken for a board, whose cells should stay sharp squares
 
 
 def pictures_of(environment: Environment, states: Any) -> list[Picture] | None:
-    """What B states look like: what the environment's own `draw(states)` says, or observations that are images.
+    """Returns pictures of B states: from the environment's own `draw(states)`, or observations that are images.
 
-    None where there is neither.
+    Returns None if the environment has neither.
     """
     own = getattr(environment, "draw", None)
     if own is not None:
@@ -32,11 +32,11 @@ def pictures_of(environment: Environment, states: Any) -> list[Picture] | None:
 
 
 def svg_of(picture: Picture, *, label: str = "") -> str:
-    """One picture as an SVG element without a fixed size.
+    """Returns one picture as an SVG element without a fixed size.
 
     Args:
         picture: shapes, or an image.
-        label: what it shows, for those who do not see it.
+        label: description for screen readers.
     """
     if isinstance(picture, Drawing):
         width, height = picture.right - picture.left, picture.top - picture.bottom
@@ -51,7 +51,7 @@ def svg_of(picture: Picture, *, label: str = "") -> str:
 
 
 def pixels_of(picture: Picture, *, width: int) -> Pixels:
-    """One picture as an image `[H, width, 3]`.
+    """Returns one picture as an image `[H, width, 3]` of the same proportions.
 
     Args:
         picture: shapes, or an image.
@@ -75,14 +75,14 @@ def pixels_of(picture: Picture, *, width: int) -> Pixels:
 
 
 def png_address(pixels: Pixels) -> str:
-    """An image `[H, W, 3]` as an address that holds it."""
+    """Returns an image `[H, W, 3]` as a data URL of a PNG."""
     written = BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(written, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
 
 
 def _downwards(shape: Shape, drawing: Drawing) -> list[Point]:
-    """A shape's points from the upper left corner, as images and SVG count."""
+    """Returns a shape's points relative to the upper left corner, with y downwards, as in images and SVG."""
     return [(x - drawing.left, drawing.top - y) for x, y in shape.points]
 
 

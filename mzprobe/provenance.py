@@ -1,4 +1,4 @@
-"""What made an output: the versions of everything that decides its bits, and the machine where that does too."""
+"""Provenance of an output: the versions of all packages that affect its bits, and the machine where it does too."""
 
 import platform
 from importlib import metadata
@@ -9,30 +9,36 @@ from threadpoolctl import threadpool_info
 import mzprobe
 
 PACKAGES = ("numpy", "numba", "scipy", "torch", "gymnasium")
-EXACT = ("cartpole",)  # environments of our own arithmetic alone
-ENGINES = {"lunarlander": ("box2d",), "gym": ("ale-py", "box2d", "mujoco")}  # by the environment's name, up to a colon
+EXACT = ("cartpole",)  # environments that use only our own arithmetic
+ENGINES = {"lunarlander": ("box2d",), "gym": ("ale-py", "box2d", "mujoco")}  # packages, by name up to a colon
 
 
 def versions(environment: str) -> dict[str, str]:
-    """Versions of mzprobe, Python and the packages that numbers depend on in an environment, by its name."""
+    """Returns the versions of mzprobe, Python and the packages that results in an environment depend on.
+
+    Args:
+        environment: name of the environment.
+    """
     found = {"mzprobe": mzprobe.__version__, "python": platform.python_version()}
     found |= {package: metadata.version(package) for package in PACKAGES}
     for engine in ENGINES.get(environment.partition(":")[0], ()):
         try:
             found[engine] = metadata.version(engine)
         except metadata.PackageNotFoundError:
-            continue  # then it has decided nothing
+            continue  # not installed, so it affects nothing
     return found
 
 
 def machine(environment: str, *, network: str, device: str = "cpu", threads: int = 1) -> dict[str, str]:
-    """What bits depend on beside versions: nothing where our own kernels run the network in an environment of ours.
+    """Returns the facts of this machine that bits depend on, beside versions.
+
+    Empty where our own kernels run the network in an environment of our own arithmetic.
 
     Args:
-        environment: its name.
-        network: its kind in the configuration.
-        device: of the network.
-        threads: that torch's kernels and the BLAS have.
+        environment: name of the environment.
+        network: kind of the network in the configuration.
+        device: device of the network.
+        threads: number of threads of torch's kernels and the BLAS.
     """
     found: dict[str, str] = {}
     if device != "cpu" or network != "mlp":
@@ -47,13 +53,13 @@ def machine(environment: str, *, network: str, device: str = "cpu", threads: int
 
 
 def _blas_kernels() -> str:
-    """The family of processors that the loaded BLAS has chosen kernels for, such as `openblas SkylakeX`."""
+    """Returns the processor family that the loaded BLAS has chosen its kernels for, such as `openblas SkylakeX`."""
     loaded = [library for library in threadpool_info() if library["user_api"] == "blas"]
     return ", ".join(dict.fromkeys(f"{one['internal_api']} {one.get('architecture', '')}".strip() for one in loaded))
 
 
 def _processor() -> str:
-    """Its name where the system tells, else its architecture."""
+    """Returns the processor's name where the system tells it, else its architecture."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""What records say of the code that made something, and what they leave out: where files lie on somebody's disk."""
+"""What records state about the code that made an output, and what they omit: where files lie on a disk."""
 
 import hashlib
 import re
@@ -10,16 +10,16 @@ from typing import Any
 
 import mzprobe
 
-SHORT = 12  # digits of a digest that people are shown
-OWN = "sources "  # before the digest of a user's own code, where versions of packages have their number
-_INSIDE = re.compile(r"(?:seed|step)-\d+")  # folders that say little without the one that they lie in
+SHORT = 12  # digits of a digest that is shown to the user
+OWN = "sources "  # prefix of the digest of a user's own code, which stands in place of a version
+_INSIDE = re.compile(r"(?:seed|step)-\d+")  # folders whose names need that of their parent
 
 
 @cache
 def code() -> str:
-    """SHA-256 of the package's sources, Python and presets, by name and content: which code made something.
+    """Returns the SHA-256 of the package's Python files and presets, by name and content.
 
-    The same commit has the same one wherever it lies, installed or not.
+    It identifies the code that made an output: the same commit has the same digest everywhere, installed or not.
     """
     root = Path(mzprobe.__file__).parent
     found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.suffix in (".py", ".toml")}
@@ -27,16 +27,18 @@ def code() -> str:
 
 
 def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A section of a recorded configuration; empty where other code's has none, or another thing of that name."""
+    """Returns a section of a recorded configuration; empty if it is missing or no section, as in other code's."""
     found = config.get(name)
     return found if isinstance(found, Mapping) else {}
 
 
 def own_code(modules: Iterable[str]) -> dict[str, str]:
-    """What a record's versions say of code of a user's own: of each module the digest of its sources.
+    """Returns what takes the place of versions for a user's own modules: a digest of the sources of each.
+
+    Modules whose sources are not found are left out, and so are those of mzprobe, which have `code`.
 
     Args:
-        modules: names as they are imported. Of a package all its sources count; modules of mzprobe have `code`.
+        modules: names as they are imported. For a module in a package, all sources of the top-level package count.
     """
     names = dict.fromkeys(module.partition(".")[0] for module in modules)
     found = {name: _sources_of(name) for name in names if name != mzprobe.__name__}
@@ -45,10 +47,13 @@ def own_code(modules: Iterable[str]) -> dict[str, str]:
 
 @cache
 def _sources_of(module: str) -> str:
-    """SHA-256 of a module's or a package's Python files, as this process found them; nothing is run to find them."""
+    """Returns the SHA-256 of the Python files of a top-level module or package, or "" if there are none to read.
+
+    The result is that of the first call in this process. Nothing is imported.
+    """
     try:
-        spec = find_spec(module)  # of a name without dots; it imports nothing
-    except ValueError:  # a module that was loaded without one
+        spec = find_spec(module)  # imports nothing, since the name has no dots
+    except ValueError:  # a module that was loaded without a spec
         return ""
     if spec is None or not (spec.submodule_search_locations or spec.has_location):
         return ""
@@ -58,12 +63,12 @@ def _sources_of(module: str) -> str:
             found = [(root, path) for root in roots for path in root.rglob("*.py") if path.is_file()]
             return _digest_of({path.relative_to(root).as_posix(): path for root, path in found})
         return _digest_of({module: Path(str(spec.origin))})
-    except OSError:  # such as in an archive
+    except OSError:  # for example, inside an archive
         return ""
 
 
 def _digest_of(files: Mapping[str, Path]) -> str:
-    """SHA-256 of files by name and content; ends of lines are no difference."""
+    """Returns the SHA-256 of files by name and content, regardless of the style of line endings."""
     digest = hashlib.sha256()
     for name, path in sorted(files.items()):
         data = path.read_bytes().replace(b"\r\n", b"\n")
@@ -72,7 +77,10 @@ def _digest_of(files: Mapping[str, Path]) -> str:
 
 
 def portable(text: str) -> str:
-    """A word of a command or a configuration as records keep it: of an absolute path only the end that names it."""
+    """Returns a word of a command or configuration as records keep it: an absolute path is cut to its last parts.
+
+    These are the name and, for a folder `seed-*` or `step-*`, also the folders that it lies in.
+    """
     option, sign, value = text.partition("=") if text.startswith("--") else ("", "", text)
     path = Path(value)
     if not path.is_absolute() or len(path.parts) < 2:
@@ -84,7 +92,7 @@ def portable(text: str) -> str:
 
 
 def without_places(values: Any) -> Any:
-    """Nested values without absolute paths: where somebody keeps files decides no number."""
+    """Returns nested values with absolute paths cut by `portable`, since the place of a file affects no result."""
     if isinstance(values, dict):
         return {key: without_places(value) for key, value in values.items()}
     if isinstance(values, list | tuple):
@@ -93,5 +101,5 @@ def without_places(values: Any) -> Any:
 
 
 def codes_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The digests of the code that made tables, each once; none where an older mzprobe did, which kept none."""
+    """Returns the digests of the code that made tables, each once; records of older versions have none."""
     return list(dict.fromkeys(one for record in records for one in record.get("code", {}).values()))

@@ -1,4 +1,4 @@
-"""What mzprobe writes beside its arrays and tables, typed, and checked whenever it is read back."""
+"""Records that mzprobe writes beside its arrays and tables: typed, and validated whenever they are read back."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,19 +22,19 @@ Name = Annotated[str, AfterValidator(_folder)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Step = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,15})$")]  # training steps, as a key of JSON
+Step = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,15})$")]  # training step as a key in JSON
 Json = dict[str, Any]
 
 
 class Record(BaseModel):
-    """Frozen and strict: no number passes for a text, none for a truth; keys of a later mzprobe are kept."""
+    """Base class of records: frozen and strict, without conversions between types; keys of later versions are kept."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
-    what: ClassVar[str]  # it is of, for errors
+    what: ClassVar[str]  # thing that is recorded, for error messages
 
     @classmethod
     def of(cls, values: Any, *, source: Path, error: Callable[[str], MzprobeError], remedy: str) -> Self:
-        """The record that a file holds; where it is none, raises `error` with one sentence that ends in `remedy`."""
+        """Validates the values read from the file `source`, or raises `error` with a sentence that ends in `remedy`."""
         try:
             return cls.model_validate(values)
         except (ValidationError, RecursionError) as reason:
@@ -42,7 +42,7 @@ class Record(BaseModel):
 
 
 class EnvironmentRecord(BaseModel):
-    """An environment's spec."""
+    """Spec of an environment."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
@@ -55,7 +55,7 @@ class EnvironmentRecord(BaseModel):
 
 
 class CheckpointRecord(Record):
-    """Of a checkpoint."""
+    """Record of a checkpoint."""
 
     what: ClassVar[str] = "a checkpoint"
 
@@ -75,7 +75,7 @@ class CheckpointRecord(Record):
 
 
 class EvaluationRecord(BaseModel):
-    """Of the behaviour policy, at a training step."""
+    """Evaluation of the behaviour policy at a training step."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
@@ -88,7 +88,7 @@ class EvaluationRecord(BaseModel):
 
 
 class CountedRecord(BaseModel):
-    """Targets of one kind, and those of them beyond the support."""
+    """Number of targets of one kind, number of those beyond the support, and their range."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -99,7 +99,7 @@ class CountedRecord(BaseModel):
 
 
 class BeyondRecord(BaseModel):
-    """Targets beyond the support, so far."""
+    """Counts of targets beyond the support so far, and whether the user was warned."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
@@ -109,7 +109,7 @@ class BeyondRecord(BaseModel):
 
 
 class StateRecord(Record):
-    """Of the state from which training goes on."""
+    """Record of the state from which training resumes."""
 
     what: ClassVar[str] = "a state of training"
 
@@ -125,13 +125,13 @@ class StateRecord(Record):
     last_losses: dict[str, float]
     beyond_support: BeyondRecord
     experience: Json
-    compute: dict[str, str] = Field(default_factory=dict)  # older ones do not say it
+    compute: dict[str, str] = Field(default_factory=dict)  # missing in older records
     files: list[Digest] = Field(default_factory=list)
     arrays_sha256: Digest
 
 
 class TableRecord(Record):
-    """Of a table."""
+    """Record of a table."""
 
     what: ClassVar[str] = "a table"
 
@@ -149,7 +149,7 @@ class TableRecord(Record):
 
 
 def _said(reason: ValidationError | RecursionError) -> str:
-    """The first thing that is wrong with a record, in a few words."""
+    """Describes the first error in a record in a few words."""
     if isinstance(reason, RecursionError):
         return "it is nested too deeply"
     first: Mapping[str, Any] = reason.errors(include_url=False, include_input=False)[0]

@@ -1,4 +1,4 @@
-"""What a table's seal covers: its record and every number, however Parquet has stored them."""
+"""Seal of a table: a digest of its record and all its content, independent of how Parquet stores them."""
 
 import hashlib
 
@@ -8,13 +8,13 @@ import pyarrow.compute as pc
 
 
 def table_sha256(table: pa.Table, record: bytes) -> str:
-    """SHA-256 of a table's record, of the names of its columns, and of their content, bit by bit.
+    """Returns the SHA-256 of a table's record, the names of its columns, and their exact content.
 
-    Numbers are those of the columns' own types, missing ones marked; text is hashed as its distinct values in order of
-    appearance and which of them each row has. How either is stored and compressed has no part in it.
+    Numbers are hashed in their column's own type, with a mask of the missing ones. Text is hashed as its distinct
+    values in order of appearance, followed by the index of each row's value. Storage and compression have no effect.
 
     Raises:
-        pa.ArrowException: if a column is of a kind that tables do not have.
+        pa.ArrowException: if a column is of a type that tables do not have.
     """
     digest = hashlib.sha256()
     digest.update(f"{table.num_rows} {len(record)}\n".encode() + record)

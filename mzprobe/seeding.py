@@ -1,4 +1,4 @@
-"""One seed, many independent generators: each named role has its own stream."""
+"""Independent random generators from one seed: each named role has its own stream."""
 
 from typing import TYPE_CHECKING
 
@@ -25,22 +25,22 @@ ROLES = (
 
 
 def sequence(seed: int, role: str, *keys: int) -> np.random.SeedSequence:
-    """The seed sequence of a role of an agent; further keys branch it (an episode, a state)."""
+    """Returns the seed sequence of an agent's role; each tuple of keys (an episode, a state) has its own branch."""
     return np.random.SeedSequence(seed, spawn_key=(ROLES.index(role), *keys))
 
 
 def numpy_generator(seed: int, role: str, *keys: int) -> np.random.Generator:
-    """A numpy generator for a role."""
+    """Returns a numpy generator for a role; arguments as in `sequence`."""
     return np.random.Generator(np.random.PCG64(sequence(seed, role, *keys)))
 
 
 def torch_generator(seed: int, role: str) -> "torch.Generator":
-    """A torch generator for a role (initial weights)."""
-    import torch  # who draws no weights does without
+    """Returns a torch generator for a role, such as for initial weights."""
+    import torch  # slow to import, and needed only here
 
     return torch.Generator().manual_seed(torch_seed(seed, role))
 
 
 def torch_seed(seed: int, role: str, *keys: int) -> int:
-    """What seeds a torch generator for a role."""
+    """Returns the seed of a torch generator for a role; arguments as in `sequence`."""
     return int(sequence(seed, role, *keys).generate_state(1, np.uint64)[0]) >> 1

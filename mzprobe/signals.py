@@ -1,4 +1,4 @@
-"""Signals that ask a command to stop: heard between writes and never within one, and named by the exit code."""
+"""Signals that ask a command to stop: handled between writes, never within one, and reflected in the exit code."""
 
 import signal
 import threading
@@ -11,24 +11,27 @@ STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") 
 
 
 class _Heard:
-    """What this process has heard, and what it is busy with."""
+    """State of signal handling in this process."""
 
-    last: signal.Signals | None = None  # the signal of the newest stop
-    writes = 0  # blocks that must not be broken, one inside the other
-    waiting: Callable[[], Any] | None = None  # what to do when the outermost of them ends
+    last: signal.Signals | None = None  # most recent signal to stop
+    writes = 0  # depth of nested `unbroken` blocks
+    waiting: Callable[[], Any] | None = None  # action postponed to the end of the outermost block
 
 
 def exit_code() -> int:
-    """That of a command which a signal has stopped, as a shell gives it: 130, 143 or 129; 130 without any."""
+    """Returns the exit code of a command stopped by the last signal, as shells have it: 130, 143 or 129.
+
+    Without a signal it is 130.
+    """
     return 128 + (_Heard.last or signal.SIGINT)
 
 
 @contextmanager
 def heard(act: Callable[[signal.Signals], Any]) -> Iterator[None]:
-    """Within it, Ctrl-C, SIGTERM and SIGHUP call `act`, but none of them before a write in progress is done.
+    """Makes Ctrl-C, SIGTERM and SIGHUP call `act` within the block, after any write in progress is done.
 
-    A second one finds what was done before. SIGHUP stays ignored where it is, as under nohup. A thread of its own hears
-    no signal, there nothing changes.
+    The first signal restores the previous handlers, which a second one meets. A SIGTERM or SIGHUP that is ignored, as
+    under nohup, stays ignored. No-op outside the main thread, which alone receives signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -59,7 +62,7 @@ def heard(act: Callable[[signal.Signals], Any]) -> Iterator[None]:
 
 @contextmanager
 def interrupting() -> Iterator[None]:
-    """Within it, SIGTERM and SIGHUP interrupt as Ctrl-C does; `exit_code` is of the block."""
+    """Makes SIGTERM and SIGHUP raise KeyboardInterrupt within the block, as Ctrl-C does; resets `exit_code`."""
 
     def interrupt(_number: signal.Signals) -> None:
         raise KeyboardInterrupt
@@ -71,7 +74,7 @@ def interrupting() -> Iterator[None]:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """After it signals are heard as before it, whatever a library did in between that wants to hear them itself."""
+    """Restores signal handlers on exit, whatever a library installed meanwhile."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -80,15 +83,15 @@ def kept() -> Iterator[None]:
         yield
     finally:
         for sign, handler in before.items():
-            if handler is not None:  # else it was not set from Python
+            if handler is not None:  # None if it was not installed from Python
                 signal.signal(sign, handler)
 
 
 @contextmanager
 def unbroken() -> Iterator[None]:
-    """A write: a signal that comes within it is acted on when it is done, even if it fails."""
+    """Postpones the handling of signals to the end of the block, for writes; also if the block fails."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # which hears no signal
+        yield  # only the main thread handles signals
         return
     _Heard.writes += 1
     try:
@@ -102,16 +105,17 @@ def unbroken() -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Processes that are started within it are born deaf to these signals, until `ignore`; this one hears them after.
+    """Blocks these signals within the block, so that processes started in it have them blocked until `ignore`.
 
-    Ctrl-C and a terminal's end reach all processes of a command, and only the first knows what is to be done.
+    Ctrl-C and the closing of a terminal reach all processes of a command, but only the first should act on them. It
+    receives those that arrived meanwhile at the end of the block.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # starting it would let signals through
+    resource_tracker.ensure_running()  # if it were started within the block, it would unblock the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         yield
@@ -120,7 +124,7 @@ def held_back() -> Iterator[None]:
 
 
 def ignore() -> None:
-    """In a process that another one has started: only the parent acts on signals, and says when to stop."""
+    """Makes a child process ignore the signals, since only its parent acts on them and tells it when to stop."""
     for sign in STOPS:
         signal.signal(sign, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):

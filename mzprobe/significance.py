@@ -1,4 +1,4 @@
-"""Tests with the agent (seed) as the unit, by flipping signs: p-values, intervals that belong to them, many cells."""
+"""Sign-flip tests with the agent (seed) as the unit: p-values, their intervals, and tests of many cells."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,25 +11,25 @@ from mzprobe.stats import Interval, finite_numbers, tail_of
 Float64 = NDArray[np.float64]
 Alternative = Literal["two-sided", "greater", "less"]
 
-SIGN_PATTERNS = 2**15  # all are enumerated up to here (15 agents), so many are sampled beyond
-_ROUNDING = 1e-9  # statistics of order 1 that differ by less are equal
-_NEAR = 1e-12  # of the sum of magnitudes: sums that are nearer to 0 are ties
+SIGN_PATTERNS = 2**15  # patterns enumerated at most (15 agents); with more agents, number of patterns sampled
+_ROUNDING = 1e-9  # statistics of order 1 that differ by less count as equal
+_NEAR = 1e-12  # fraction of the sum of magnitudes; sums nearer to 0 count as ties
 
 
 def sign_flip(
     differences: ArrayLike, *, generator: np.random.Generator, alternative: Alternative = "two-sided"
 ) -> float:
-    """p-value of the paired sign-flip permutation test that the mean difference is 0.
+    """Returns the p-value of the paired sign-flip permutation test of the hypothesis that the mean difference is 0.
 
-    If the two of a pair are alike, then every difference is as likely with the other sign. For at most 15 agents all
-    2^n patterns of signs are enumerated, and p is exact; else 2^15 are sampled, and the pattern that was seen counts as
-    one more. The two-sided p is twice the smaller of the one-sided ones, at most 1. See `smallest_p`. Sums that
-    differ by less than 2e-12 of the sum of magnitudes count as tied.
+    Under the hypothesis the members of a pair are exchangeable, so each difference is as likely with the other sign.
+    For at most 15 agents all 2^n patterns of signs are enumerated, and p is exact. For more, 2^15 patterns are sampled,
+    and the observed one counts as one more. The two-sided p is twice the smaller one-sided p, at most 1. Sums that
+    differ by less than 2e-12 of the sum of magnitudes count as tied. See also `smallest_p`.
 
     Args:
-        differences: [n], one an agent.
+        differences: [n], one per agent.
         generator: source of the sampled patterns.
-        alternative: of the mean difference: not 0, greater or less.
+        alternative: hypothesis about the mean difference: not 0, greater than 0, or less than 0.
 
     Raises:
         ValueError: there is no difference, one is not finite, or there is no such alternative.
@@ -37,21 +37,21 @@ def sign_flip(
     numbers = finite_numbers(differences)
     if alternative not in ("two-sided", "greater", "less"):
         raise ValueError(f"The alternative is two-sided, greater or less, not {alternative}.")
-    sums = _flips(numbers.size, generator) @ numbers  # a pattern changes the sum by -2 times that of those it flips
+    sums = _flips(numbers.size, generator) @ numbers  # flipping a set changes the total by -2 times the set's sum
     greater, less = _shares(sums, near=_NEAR * np.abs(numbers).sum())
     return {"greater": greater, "less": less, "two-sided": min(1.0, 2 * min(greater, less))}[alternative]
 
 
 def sign_flip_interval(differences: ArrayLike, *, generator: np.random.Generator, level: float = 0.95) -> Interval:
-    """Mean difference with the interval of all means that `sign_flip` does not reject at 1 - level.
+    """Returns the mean difference with the interval of all means that `sign_flip` does not reject at 1 - level.
 
-    A mean m is rejected by how many sets of agents have a mean on its wrong side (Hartigan 1969): the ends are order
-    statistics of the means of all sets of agents, so the interval stays where the differences lie, and it contains 0
-    exactly where p is above 1 - level, given generators that draw alike. Agents too few to reject any mean have no
-    interval: the ends are NaN, below 6 agents at level 0.95.
+    Whether a mean m is rejected depends on how many sets of agents have a mean on its wrong side (Hartigan 1969). The
+    ends are therefore order statistics of the means of all sets of agents, so the interval lies within the range of the
+    differences, and it contains 0 exactly where p is above 1 - level, given generators in the same state. With too few
+    agents to reject any mean (fewer than 6 at level 0.95) the ends are NaN.
 
     Args:
-        differences: [n], one an agent.
+        differences: [n], one per agent.
         generator: source of the sampled patterns.
         level: of confidence, in (0, 1).
 
@@ -66,18 +66,19 @@ def sign_flip_interval(differences: ArrayLike, *, generator: np.random.Generator
 def sign_flip_least(
     rows: Sequence[ArrayLike], *, generator: np.random.Generator, level: float = 0.95
 ) -> tuple[Interval, float]:
-    """Is the effect of the rival with the smallest one above 0, whichever rival that truly is? Averaged over rows.
+    """Tests whether the smallest effect among rivals, averaged over rows, is above 0, whichever rival truly has it.
 
-    The rivals of the estimate are chosen by the numbers that are tested: in each row the one of the smallest mean over
-    agents. Tested alone, a steady rival may be chosen in place of a noisy one that truly has the smaller effect, and p
-    is too small. Here each set of agents chooses its own rivals, and the set's smallest means take the place of its
-    mean in `sign_flip` and in the lower end of `sign_flip_interval`. No choice of rivals gives a set a smaller mean, so
-    p of a positive effect is at least that of `sign_flip` for every choice (an intersection-union test, Berger 1982, on
-    the safe side). The estimate, the upper end and p of a negative effect are those of the chosen rivals, too small by
-    chance: a negative effect says nothing.
+    The rivals of the estimate are chosen with the data that are tested: in each row the one with the smallest mean over
+    agents. If it alone were tested, a steady rival might be chosen instead of a noisy one that truly has the smaller
+    effect, and p would be too small. Here each set of agents chooses its own rivals, and the mean of its smallest means
+    replaces its mean in `sign_flip` and in the lower end of `sign_flip_interval`. No choice of rivals gives a set a
+    smaller mean, so p of a positive effect is at least that of `sign_flip` for every choice (an intersection-union
+    test, Berger 1982, which is conservative). The estimate, the upper end and p of a negative effect are those of the
+    chosen rivals and too small by selection, so a negative effect is no evidence.
 
     Args:
-        rows: [agents, rivals] for each row, one effect each; the same agents in all, rivals as many as there are.
+        rows: one [agents, rivals] array of effects per row; the agents are the same in all rows, the number of rivals
+            may differ.
         generator: source of the sampled patterns.
         level: of confidence, in (0, 1).
 
@@ -104,18 +105,19 @@ def sign_flip_least(
 
 
 def worst_sign_flip(effects: ArrayLike, *, generator: np.random.Generator) -> tuple[int, float]:
-    """Is any of several cells, measured on the same agents, below 0? Agents are flipped (Westfall and Young 1993).
+    """Tests whether any of several cells, measured on the same agents, is below 0 (Westfall and Young 1993).
 
-    A cell's statistic is its sum over the root of its sum of squares, which no flip changes. p is the share of patterns
-    of signs, one sign an agent in all cells, whose smallest statistic is no larger than the one seen: it is adjusted
-    for the number of cells, whatever they have in common. Enumerated and sampled as in `sign_flip`.
+    The statistic of a cell is its sum over the root of its sum of squares, which no flip changes. An agent has the same
+    sign in all cells. The share of patterns of signs whose smallest statistic is no larger than the observed one is
+    adjusted for the number of cells, however they depend on each other. Patterns are enumerated or sampled as in
+    `sign_flip`.
 
     Args:
-        effects: [agents, cells], one number an agent and cell.
+        effects: [agents, cells], one number per agent and cell.
         generator: source of the sampled patterns.
 
     Returns:
-        The cell of the smallest statistic, and its two-sided p: twice the share, at most 1.
+        The index of the cell with the smallest statistic, and its two-sided p: twice the share, at most 1.
 
     Raises:
         ValueError: `effects` is not two-dimensional, is empty or has a number that is not finite.
@@ -134,7 +136,7 @@ def worst_sign_flip(effects: ArrayLike, *, generator: np.random.Generator) -> tu
 
 
 def smallest_p(agents: int) -> float:
-    """The smallest two-sided p that `sign_flip` can give: 2 / 2^agents, and beyond 15 agents 2 / (2^15 + 1).
+    """Returns the smallest two-sided p that `sign_flip` can return: 2 / 2^agents, beyond 15 agents 2 / (2^15 + 1).
 
     It is reached where all differences have the same sign. Five agents cannot reach 0.05: 2 / 2^5 = 0.0625.
 
@@ -147,12 +149,12 @@ def smallest_p(agents: int) -> float:
 
 
 def holm(p: ArrayLike) -> Float64:
-    """Holm's step-down adjusted p-values (Holm 1979), in the order given.
+    """Returns Holm's step-down adjusted p-values (Holm 1979), in the order given.
 
-    The i-th smallest of m is multiplied by m - i + 1, is at least the one before it, and at most 1.
+    The i-th smallest of m is multiplied by m - i + 1, then raised to at least its predecessor, and is at most 1.
 
     Args:
-        p: [m]; NaN is no test: it stays NaN and is not counted in m.
+        p: p-values; NaN stands for no test, stays NaN and is not counted in m.
 
     Raises:
         ValueError: `p` is not one-dimensional, or a number is not in [0, 1].
@@ -168,14 +170,14 @@ def holm(p: ArrayLike) -> Float64:
 
 
 def _shares(sums: Float64, *, near: float) -> tuple[float, float]:
-    """The shares of sets of agents whose sums are not above and not below 0; those within `near` of it are neither."""
+    """Returns the shares of sums that are not above 0 and not below 0; sums within `near` of 0 count in both."""
     return float(np.mean(sums <= near)), float(np.mean(sums >= -near))
 
 
 def _interval(sums: Float64, counts: Float64, *, tail: float) -> tuple[float, float]:
-    """Both ends, order statistics of the means of sets of agents, given their sums and sizes `[patterns]`."""
+    """Returns both ends: order statistics of the means of sets of agents, given their sums and sizes `[patterns]`."""
     means = np.sort(sums[counts > 0] / counts[counts > 0])
-    # Those with an empty set count on either side: m is kept where 1 + (means <= m) > tail * patterns.
+    # Empty sets count on both sides: m is kept where (empty sets) + (means <= m) > tail * patterns.
     never = sums.size - means.size
     rank = int(np.floor(tail * sums.size + _ROUNDING)) - never
     if rank < 0:
@@ -184,9 +186,9 @@ def _interval(sums: Float64, counts: Float64, *, tail: float) -> tuple[float, fl
 
 
 def _flips(agents: int, generator: np.random.Generator) -> Float64:
-    """Patterns of signs `[patterns, agents]`, 1 where one is flipped: all of them, or the one that was seen and draws.
+    """Returns patterns of signs `[patterns, agents]`, 1 where an agent is flipped: all, or the observed one and draws.
 
-    The first pattern flips none.
+    The first pattern is the observed one, which flips no agent.
     """
     if 2**agents <= SIGN_PATTERNS:
         return ((np.arange(2**agents)[:, None] >> np.arange(agents)) & 1).astype(float)

@@ -1,4 +1,4 @@
-"""Output streams that take any text, and that let a command work on when nobody reads them."""
+"""Output streams that accept any text, and that let a command continue when no one reads them any more."""
 
 import os
 import sys
@@ -6,34 +6,35 @@ from contextlib import suppress
 
 
 def open_streams() -> None:
-    """Lets stdout and stderr take all that is said: what they cannot encode becomes `?`, a closed one swallows it."""
+    """Makes stdout and stderr accept any text: characters they cannot encode become `?`, a closed stream drops all."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            # It gets the stream's own number, which else a file of results could get, and what others print there.
+            # It takes the stream's file descriptor, which a file of results could get otherwise, and with it the output
+            # that libraries write there.
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as we live
         elif hasattr(stream, "reconfigure"):
-            with suppress(OSError):  # it writes out what there is; nobody reads any more
+            with suppress(OSError):  # reconfiguring flushes, which fails if no one reads any more
                 stream.reconfigure(errors="replace")
-    if os.environ.get("COLUMNS") == "0":  # as where there is no terminal; tables would have no room at all
+    if os.environ.get("COLUMNS") == "0":  # set where there is no terminal; tables would have no width
         del os.environ["COLUMNS"]
 
 
 def flush_streams() -> bool:
-    """Writes out what is left to say; whether somebody still reads it. What nobody reads is dropped without a word."""
+    """Flushes stdout and stderr; returns whether both are still read. Output that no one reads is dropped silently."""
     read = True
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
             read = False
-            _mute(stream.fileno())  # for Python's own flush at the end
+            _mute(stream.fileno())  # so that Python's own flush at exit succeeds
     return read
 
 
 def mute_streams() -> None:
-    """Drops from now on what goes to stderr, and to stdout where that is the same terminal or file."""
-    with suppress(OSError):  # of streams that are not files
+    """Drops all further output to stderr, and to stdout if that is the same terminal or file."""
+    with suppress(OSError):  # streams that are not files have no descriptor
         out, err = (os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr))
         if (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino):
             _mute(sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Tables on disk: long Parquet files that carry their units, their settings and what made them."""
+"""Tables on disk: long Parquet files that hold their units, their settings and their provenance."""
 
 import io
 import json
@@ -22,25 +22,25 @@ from mzprobe.records import TableRecord
 from mzprobe.seals import table_sha256
 
 _RECORD, _SEAL = b"mzprobe", b"mzprobe_sha256"  # keys of the schema's metadata
-_ROOM = 1 << 26  # bytes; more than reading takes beside the table itself
+_ROOM = 1 << 26  # bytes; more than reading needs beside the table itself
 _AGAIN = "remove it and run its probe again"
-_PARTS = ("settings", "config", "dataset", "compute", "versions")  # of a record, that make its numbers
-TIMING = "timing"  # the table of times, which answers no question
-FORMER = {"search_error": "search"}  # what questions were called, and their folders are, in tables of before
-TABLE_NAME = re.compile(r"seed-(0|[1-9]\d*)\.parquet")  # of its file
+_PARTS = ("settings", "config", "dataset", "compute", "versions")  # parts of a record that affect its numbers
+TIMING = "timing"  # table of times, which answers no question
+FORMER = {"search_error": "search"}  # former names of questions and their folders, used in older tables
+TABLE_NAME = re.compile(r"seed-(0|[1-9]\d*)\.parquet")  # name of a table's file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The table of one probe and one agent."""
+    """Table of one probe and one agent, or of all agents of a run (see `read_run`)."""
 
-    frame: pd.DataFrame  # long, one row an observation
-    units: dict[str, str]  # of every column
+    frame: pd.DataFrame  # long table, one row per observation
+    units: dict[str, str]  # unit of every column
     record: dict[str, Any]  # probe, settings, checkpoints, configuration, versions, command
 
 
 def table_path(analyses: Path, run: str, probe: str, seed: int) -> Path:
-    """Where the table of a probe and an agent lies: under the probe's former name, if only that folder has it."""
+    """Returns the path of an agent's table; in the folder of the probe's former name if only that holds it."""
     folder, name = analyses / run, f"seed-{seed}.parquet"
     path = folder / probe / name
     if probe not in FORMER or path.exists():
@@ -50,7 +50,7 @@ def table_path(analyses: Path, run: str, probe: str, seed: int) -> Path:
 
 
 def write_table(path: Path, table: Table) -> None:
-    """Writes a table; equal tables give equal bytes.
+    """Writes a table; equal tables produce equal bytes.
 
     Raises:
         ValueError: if a column has no unit.
@@ -59,7 +59,7 @@ def write_table(path: Path, table: Table) -> None:
 
 
 def table_bytes(table: Table) -> bytes:
-    """The file of a table.
+    """Returns the content of a table's file.
 
     Raises:
         ValueError: if a column has no unit.
@@ -81,7 +81,7 @@ def table_bytes(table: Table) -> bytes:
         use_dictionary=[name for name in arrow.schema.names if name not in floats],
         write_statistics=False,
         store_schema=False,  # Arrow's own copy would hold the record a second time
-        use_byte_stream_split=floats,  # no number of a kind repeats, but their leading bytes do
+        use_byte_stream_split=floats,  # floats rarely repeat, but their leading bytes do
     ) as writer:
         writer.write_table(arrow)
         writer.add_key_value_metadata(metadata)
@@ -89,15 +89,15 @@ def table_bytes(table: Table) -> bytes:
 
 
 def continued(path: Path, record: Mapping[str, Any], *, remedy: str) -> Table | None:
-    """The table that exists already, to be continued or kept; None where there is none.
+    """Reads an existing table that is to be continued or kept; returns None if there is none.
 
     Args:
-        path: of the table.
-        record: what it would be made with now.
-        remedy: what to do if it was made otherwise.
+        path: path of the table.
+        record: record that the table would have if it were made now.
+        remedy: end of the error message, what to do if the records differ.
 
     Raises:
-        UsageError: if it was made otherwise.
+        UsageError: if the records differ (see `differing`).
         MzprobeError: if it cannot be read.
     """
     if not path.exists():
@@ -110,10 +110,10 @@ def continued(path: Path, record: Mapping[str, Any], *, remedy: str) -> Table | 
 
 
 def rounded(table: Table, bits: int) -> Table:
-    """A table whose floats keep `bits` significant binary digits, half to even, so that it takes less space.
+    """Rounds a table's floats to `bits` significant binary digits, half to even, so that its file is smaller.
 
-    The same number always becomes the same one, 0 stays 0 and signs stay: ties, order and exact zeros survive. A table
-    can be rounded once; its record says to how many.
+    Equal numbers stay equal and the order is kept, except that near numbers may become equal; zeros and signs are
+    unchanged. A table can be rounded only once; its record states the number of bits.
 
     Raises:
         UsageError: if it has been rounded before.
@@ -128,7 +128,7 @@ def rounded(table: Table, bits: int) -> Table:
 
 
 def read_table(path: Path) -> Table:
-    """Reads a table and verifies its seal; a table of an older mzprobe has none, and a warning says so.
+    """Reads a table and verifies its seal; warns if it has none, as tables of older versions.
 
     Raises:
         UsageError: if it is missing.
@@ -145,17 +145,22 @@ def read_table(path: Path) -> Table:
 
 
 def look_at(path: Path) -> tuple[Table, bool]:
-    """A table, and whether it has a seal, which is then verified; raises as `read_table` does."""
+    """Reads a table and verifies its seal, if any; returns the table and whether it has one.
+
+    Raises:
+        UsageError: as in `read_table`.
+        MzprobeError: as in `read_table`.
+    """
     data = read_bytes(path, error=UsageError, remedy="make it with the probe's command")
     try:
-        # Not pq.read_table, whose pool of threads may still hold the bytes when Python ends, which then aborts.
+        # Not pq.read_table: its threads may still hold the bytes when Python exits, which would then abort.
         arrow = pq.ParquetFile(io.BytesIO(data), pre_buffer=False).read(use_threads=False)
         written = arrow.schema.metadata[_RECORD]
         if not arrow.schema.metadata.keys() <= {_RECORD, _SEAL}:
-            # The seal's own name may be what is damaged, and no older table is to be taken for that.
+            # The damage may be in the seal's key, and the table would then pass for an older one without a seal.
             raise MzprobeError(f"{path} is damaged or edited (it holds what no table does): {_AGAIN}")
         values, seal = json.loads(written), arrow.schema.metadata.get(_SEAL)
-        if seal is None and isinstance(values, dict) and values.get("sealed"):  # no older table
+        if seal is None and isinstance(values, dict) and values.get("sealed"):  # not an older table
             raise MzprobeError(f"{path} is damaged or edited (its seal is gone): {_AGAIN}")
         if seal is not None and seal.decode() != table_sha256(arrow, written):
             raise MzprobeError(f"{path} is damaged or edited (its sha256 is not the recorded one): {_AGAIN}")
@@ -163,7 +168,8 @@ def look_at(path: Path) -> tuple[Table, bool]:
     except MemoryError:
         raise
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError):
-        bytearray(_ROOM + 16 * len(data))  # decompressing without memory fails as damage does: then this fails too
+        # Decompression fails alike for lack of memory and for damage; this raises MemoryError in the first case.
+        bytearray(_ROOM + 16 * len(data))
         raise MzprobeError(f"{path} is truncated or not a table of mzprobe: {_AGAIN}") from None
     record = TableRecord.of(values, source=path, error=MzprobeError, remedy=_AGAIN)
     _refuse_other_rows(path, frame, record)
@@ -173,7 +179,7 @@ def look_at(path: Path) -> tuple[Table, bool]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record of a table, from its footer alone: whether rows and seal belong to it is not checked.
+    """Reads the record of a table from its footer alone, without checking its rows and seal.
 
     Raises:
         MzprobeError: if it is truncated or not a table of mzprobe.
@@ -181,7 +187,7 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise ValueError("a pipe or a device may never end")
-        with pa.OSFile(str(path)) as file:  # of a name, Arrow would ask for its file system first
+        with pa.OSFile(str(path)) as file:  # given a path, Arrow would first resolve its file system
             values = json.loads(pq.read_metadata(file).metadata[_RECORD])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError):
         raise MzprobeError(f"{path} is truncated or not a table of mzprobe: {_AGAIN}") from None
@@ -191,7 +197,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def _refuse_other_rows(path: Path, frame: pd.DataFrame, record: TableRecord) -> None:
-    """Compares the rows, and the file's name, with what the record says of them."""
+    """Refuses a table whose rows or file name do not match its record."""
     named = TABLE_NAME.fullmatch(path.name)
     if named and int(named[1]) != record.seed:
         raise MzprobeError(f"{path} holds the table of seed {record.seed}: rename it, or {_AGAIN}")
@@ -207,10 +213,12 @@ def _refuse_other_rows(path: Path, frame: pd.DataFrame, record: TableRecord) -> 
 
 
 def read_run(analyses: Path | str, run: str, probe: str) -> Table:
-    """The tables of all agents of a run as one; `seed` tells the agents apart.
+    """Reads the tables of all agents of a run as one, in which `seed` tells the agents apart.
 
     Raises:
-        UsageError: if there is none, or agents were measured with other settings, configurations or versions.
+        UsageError: if there is none, one belongs to another run, or agents were measured with different settings,
+            configurations or versions.
+        MzprobeError: if a table cannot be read.
     """
     table = find_run(Path(analyses), run, probe)
     if table is None:
@@ -221,7 +229,7 @@ def read_run(analyses: Path | str, run: str, probe: str) -> Table:
 
 
 def find_run(analyses: Path, run: str, probe: str) -> Table | None:
-    """As `read_run`, or None where there is no table."""
+    """Reads the tables of a run as `read_run` does, but returns None if there is none."""
     folders = (analyses / run / name for name in (FORMER.get(probe, probe), probe))
     found = {path.name: path for folder in folders for path in tables_in(folder)}
     paths = [found[name] for name in sorted(found, key=lambda name: (len(name), name))]
@@ -244,43 +252,49 @@ def find_run(analyses: Path, run: str, probe: str) -> Table | None:
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """The tables of a folder by name; a copy beside them, such as `seed-0 (1).parquet`, is not one."""
+    """Returns the tables in a folder, sorted by name; ignores copies such as `seed-0 (1).parquet`."""
     return sorted(path for path in folder.glob("seed-*.parquet") if TABLE_NAME.fullmatch(path.name))
 
 
 def settings_beside(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """One table of each question in a run's folder, and the settings in its record; what cannot be read is left out."""
+    """Yields one table of each question in a run's folder, with its recorded settings; skips unreadable tables."""
     firsts = (next(iter(tables_in(folder)), None) for folder in sorted(run.glob("*")))
     for path in (one for one in firsts if one is not None and one.is_file()):
         try:
             record = json.loads(pq.read_schema(path).metadata[_RECORD])
             yield path, dict(record["settings"])
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError):
-            continue  # whoever reads its rows says what is wrong
+            continue  # reading its rows will report the error
 
 
 def own_prior(frame: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows of a planning table use no policy network as prior, or read it where their own model stands."""
+    """Returns which rows of a planning table evaluate the prior in their model's own place, or use no policy prior."""
     own = frame["model"].map({"learned": "latent", "true": "state"})
     return (frame["prior"] != "policy") | (frame["prior_at"] == own) | (frame["model"] == "none")
 
 
 def near_an_end(frame: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows of a table of errors belong to a state from which the end of the episode is near.
+    """Returns which rows of a table of errors belong to a state near the end of an episode.
 
-    That is a state from which any sequence of any policy that is scored at a training step ends it: of the longest
-    horizon, and of all policies of a row of the matrix.
+    That is a state from which at least one of the sequences scored at its training step ends the episode, at the
+    longest horizon and among the policies of all columns of the matrix.
     """
     return frame.groupby(["seed", "training_step", "state"])["end_within"].transform("max").astype(bool)
 
 
 def own_temperature(frame: pd.DataFrame) -> pd.DataFrame:
-    """A matrix's policies at the temperature that collected data at their step; an older table has no others."""
+    """Keeps a matrix's rows of policies at the temperature that collected data at their step.
+
+    Older tables hold only such rows, without the column.
+    """
     return frame[frame["own_temperature"]] if "own_temperature" in frame else frame
 
 
 def _with_places(frame: pd.DataFrame) -> pd.DataFrame:
-    """A planning table of an older mzprobe, which had no other priors and horizons than these."""
+    """Adds the columns `prior_at` and `counted_from` to an older planning table; returns any other table unchanged.
+
+    The values are those that older versions always used.
+    """
     if "prior" not in frame or "prior_at" in frame or "model" not in frame:
         return frame
     place = frame["model"].map({"learned": "latent"}).fillna("state").where(frame["prior"] == "policy", "none")
@@ -291,19 +305,20 @@ def _with_places(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def commands_of(table: Table) -> list[str]:
-    """The commands that made the tables of a run, each once."""
+    """Returns the commands that made the tables of a run, each once."""
     records = table.record["agents"]
     commands = [record["commands"][step] for record in records for step in sorted(record["commands"], key=int)]
     return list(dict.fromkeys(commands))
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """What two records do not share, such as `settings (states)`; nothing where their numbers belong together.
+    """Returns the first part in which two records differ, such as `settings (states)`; empty if their numbers match.
 
-    A run may have been taken further, so `training.steps` does not count. A dataset may have been moved: where both
-    records have its SHA-256, that counts in the place of `dataset.path`. Older tables do not say their device.
+    `training.steps` is ignored, since a run may have been continued. A dataset may have been moved, so where both
+    records have its SHA-256, that is compared instead of `dataset.path`. Older tables do not record their device; a
+    part `dataset` or `compute` that either record lacks is not compared.
     """
-    if all(old.get(part) == new.get(part) for part in _PARTS):  # as nearly always: a closer look takes its time
+    if all(old.get(part) == new.get(part) for part in _PARTS):  # the usual case; the comparison below is slow
         return ""
     known = bool(old.get("dataset") and new.get("dataset"))
     ignored = {"training.steps", "dataset.path"} if known else {"training.steps"}
@@ -320,14 +335,17 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _of_both(*versions: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Versions without a user's own code that only one of them names: it is another agent's, or was not kept yet."""
+    """Yields both versions without digests of a user's own code that only one of them has.
+
+    Such code belongs to another agent, or was not recorded yet.
+    """
     shared = set.intersection(*map(set, versions))
     for one in versions:
         yield {name: said for name, said in one.items() if name in shared or not said.startswith(OWN)}
 
 
 def _complete(part: str, values: Any) -> Any:
-    """A part of a record with the keys that an older mzprobe did not have yet, as that would have done."""
+    """Completes a part of a record with keys that older versions lacked, at the values that these versions used."""
     if part == "compute":
         return {"precision": "highest", **values}
     try:
@@ -337,7 +355,7 @@ def _complete(part: str, values: Any) -> Any:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted key."""
+    """Flattens nested values to a dict with dotted keys."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}

@@ -1,4 +1,4 @@
-"""Thread counts: bits repeat only for an equal number of threads, so it is part of the configuration."""
+"""Limits on threads: results repeat bit for bit only with the same number, so it is part of the configuration."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def limited_threads(threads: int) -> Iterator[None]:
-    """Holds torch and the BLAS of numpy to `threads` CPU threads."""
+    """Limits torch and numpy's BLAS to `threads` CPU threads within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -1,4 +1,4 @@
-"""TOML files and the words of the command line, as plain values."""
+"""Reads TOML files and `key=value` words of the command line as plain values."""
 
 import difflib
 import json
@@ -13,16 +13,16 @@ from mzprobe.values import refuse_deep
 
 
 def shipped(kind: str = "presets") -> tuple[str, ...]:
-    """Names of the presets (or `presets/studies`) that come with the package."""
+    """Returns the names of the presets, or of another kind such as `presets/studies`, that come with the package."""
     folder = resources.files("mzprobe").joinpath(kind)
     return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
 
 
 def read_toml(name: str, kind: str) -> dict[str, Any]:
-    """The values of a shipped TOML file of a kind (`presets` or `presets/studies`), or one at a path.
+    """Reads a shipped TOML file of a kind (`presets` or `presets/studies`), or one at a path that ends in `.toml`.
 
     Raises:
-        UsageError: if there is none, or it is not TOML.
+        UsageError: if there is no such file, or it is not valid TOML.
     """
     if name.endswith(".toml"):
         remedy = f"give the path of a TOML file or one of {_listed(kind)}"
@@ -39,13 +39,13 @@ def read_toml(name: str, kind: str) -> dict[str, Any]:
         refuse_deep(values)
     except RecursionError:
         raise UsageError(f"{name} is not valid TOML: it is nested too deeply") from None
-    except ValueError as reason:  # also of bytes that are no text, and of numbers with thousands of digits
+    except ValueError as reason:  # includes bytes that are not UTF-8 and numbers with thousands of digits
         raise UsageError(f"{name} is not valid TOML: {reason}") from None
     return values
 
 
 def lies_here(name: str) -> bool:
-    """Whether a file of this name lies here, whose ending was left out."""
+    """Whether the working directory has the file `<name>.toml`, so that only its suffix was left out."""
     return Path(f"{name}.toml").is_file()
 
 
@@ -54,10 +54,14 @@ def _listed(kind: str) -> str:
 
 
 def key_and_value(override: str, *, example: str = "training.batch_size=64") -> tuple[str, Any]:
-    """What `key=value` says; a value that is not JSON is a text. The example is of a key that there is.
+    """Parses `key=value`; a value that is not JSON is a text.
+
+    Args:
+        override: word of the command line.
+        example: valid override, for the error message.
 
     Raises:
-        UsageError: if it says nothing, or nothing that a configuration can hold.
+        UsageError: if it is not of this form, or no configuration can hold the value.
     """
     key, sign, text = override.partition("=")
     if not sign or not key:

@@ -1,4 +1,4 @@
-"""Which code may run: code that a file names runs only if the user allows its module; see docs/trust.md."""
+"""Trust in code: code that a file names runs only if the user allows its module; see docs/trust.md."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,22 +9,22 @@ from pydantic import BaseModel
 from mzprobe.errors import UsageError
 from mzprobe.names import ATARI, GYM
 
-_CODE = re.compile(r"([^:]*):.*", re.DOTALL)  # module:attribute, and Gymnasium's module:ID, whatever it is called
+_CODE = re.compile(r"([^:]*):.*", re.DOTALL)  # module:attribute, or module:ID in Gymnasium
 
 
 def refuse_code(values: Mapping[str, Any], *, allow: Sequence[str], source: object) -> None:
-    """Refuses a configuration that comes from a file and names code of a module that is not allowed.
+    """Refuses a configuration from a file that names code of a module that is not allowed.
 
-    Registered names, `atari:GAME` and plain `gym:ID` are code of mzprobe, of ALE, of Gymnasium and of what is installed
-    to extend it.
+    Registered names, `atari:GAME` and plain `gym:ID` are always allowed: they name code of mzprobe, of ALE, of
+    Gymnasium and of installed packages that extend it.
 
     Args:
-        values: of the configuration, nested as in a file.
-        allow: modules; of a package all that lies in it.
-        source: the file, for the sentence.
+        values: values of the configuration, nested as in a file.
+        allow: allowed modules; a package includes all its modules.
+        source: the file, for the error message.
 
     Raises:
-        UsageError: naming the code that would run, before any of it does.
+        UsageError: if code is not allowed; names the code. None of it has run.
     """
     for key, name, module in named_code(values):
         if not any(module == one or module.startswith(f"{one}.") for one in allow):
@@ -35,7 +35,7 @@ def refuse_code(values: Mapping[str, Any], *, allow: Sequence[str], source: obje
 
 
 def named_code(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Keys of a configuration that name code, with the name and the module that would be imported."""
+    """Yields each key of a configuration that names code, with that name and the module that would be imported."""
     environment, network = (_section(values, name) for name in ("environment", "network"))
     kind = str(network.get("kind", ""))
     named = _CODE.match(kind)
@@ -54,7 +54,7 @@ def named_code(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def modules_of(config: BaseModel) -> tuple[str, ...]:
-    """The modules that a configuration names, for whoever has been told to run it and what it makes."""
+    """Returns the modules that a configuration names, to allow them where the user asked to run it."""
     return tuple(module for _, _, module in named_code(config.model_dump()))
 
 
@@ -64,7 +64,7 @@ def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts in an option of a Gymnasium environment, some of which make another one by its id."""
+    """Yields all texts in an option of a Gymnasium environment; some environments make another one by such an ID."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

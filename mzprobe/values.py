@@ -1,17 +1,17 @@
-"""Plain values, as TOML and JSON hold them, and which of them no configuration accepts."""
+"""Checks of plain values, as TOML and JSON hold them, that no configuration accepts."""
 
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_DEEPEST = 20  # levels of nesting; nothing needs as many, and whoever walks through values may recurse
+_DEEPEST = 20  # levels of nesting; none needs more, and code that walks through values may recurse
 
 
 def refuse_deep(value: Any) -> None:
-    """Refuses what is nested so deeply that nobody means it.
+    """Refuses values that are nested more deeply than any configuration needs.
 
     Raises:
-        ValueError: in a few words.
+        ValueError: if they are; the message is a few words.
     """
     for _, depth in _parts(value):
         if depth > _DEEPEST:
@@ -19,10 +19,10 @@ def refuse_deep(value: Any) -> None:
 
 
 def refuse_odd(value: Any) -> None:
-    """Refuses what JSON does not hold, or gives back as something else.
+    """Refuses values that JSON cannot hold or would not read back unchanged.
 
     Raises:
-        ValueError: in a few words.
+        ValueError: if there is one; the message is a few words.
     """
     refuse_deep(value)
     for part, _ in _parts(value):
@@ -44,18 +44,18 @@ def refuse_odd(value: Any) -> None:
 
 
 def whole(value: Any, *, most: int = 2**53) -> int:
-    """A count that a file has, as it is.
+    """Returns a count from a file unchanged.
 
     Raises:
         ValueError: if it is no whole number from 0 to `most`.
     """
-    if type(value) is not int or not 0 <= value <= most:  # true is no count
+    if type(value) is not int or not 0 <= value <= most:  # refuses bool, a subclass of int
         raise ValueError(f"{value!r:.40} is no whole number from 0 to {most}")
     return value
 
 
 def holds_boolean(value: Any) -> bool:
-    """Whether a value is true or false, or a list with one of them in it."""
+    """Whether a value is a boolean, or a list that contains one at any depth."""
     if isinstance(value, list | tuple):
         return any(isinstance(part, bool) for part, _ in _parts(value))
     return isinstance(value, bool)
@@ -67,7 +67,7 @@ def _refuse_surrogates(text: str) -> None:
 
 
 def _parts(value: Any) -> Iterator[tuple[Any, int]]:
-    """A value and all that is in it, with the levels above each."""
+    """Yields a value and all values nested in it, each with its depth."""
     left = [(value, 0)]
     while left:
         part, depth = left.pop()

@@ -1,4 +1,4 @@
-"""Is everything below a folder what mzprobe wrote? Checkpoints, states of training, tables and datasets, one by one."""
+"""Verifies that checkpoints, states of training, tables and datasets below a folder are what mzprobe wrote."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ _DATASET = Path("data") / "metadata.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Examined:
-    """One thing that mzprobe wrote, and what is wrong with it."""
+    """Result of examining one thing that mzprobe wrote."""
 
     path: Path
     kind: str  # checkpoint, state, table or dataset
-    problem: str = ""  # one sentence, empty where all is well
-    sealed: bool = True  # whether there was a digest to compare with
+    problem: str = ""  # one sentence, empty if nothing is wrong
+    sealed: bool = True  # whether it has a digest to compare with
 
 
 def examine(paths: Sequence[Path]) -> Iterator[Examined]:
-    """Looks at everything below the paths, in order of their names; hidden folders are left out.
+    """Examines everything below the paths, in order of their names; skips hidden folders.
 
     Raises:
-        UsageError: if a path does not exist, or is neither a folder nor a file.
+        UsageError: if a path does not exist, is a file but no table, or is neither a folder nor a file.
         MzprobeError: if a folder cannot be listed.
     """
     for path in paths:
@@ -38,7 +38,7 @@ def examine(paths: Sequence[Path]) -> Iterator[Examined]:
 
 
 def tables_below(paths: Sequence[Path]) -> list[Path]:
-    """The tables below the paths.
+    """Returns the tables below the paths; a path that is a file counts as a table.
 
     Raises:
         UsageError: if there is none.
@@ -108,14 +108,14 @@ def _refuse_other_seed(path: Path, agent: Path, seed: int) -> None:
 def _table(path: Path) -> bool:
     table, sealed = look_at(path)
     run, probe = table.record["run"], table.record["probe"]
-    in_a_run = path.parent.name.startswith((probe, FORMER.get(probe, probe)))  # else it lies by itself
+    in_a_run = path.parent.name.startswith((probe, FORMER.get(probe, probe)))  # False if moved out of its run
     if in_a_run and path.parent.parent.name != run:
         raise MzprobeError(f"{path} is a table of run {run}: rename {path.parent.parent}, or move it back")
     return sealed
 
 
 def _dataset(path: Path) -> bool:
-    from mzprobe.datasets.reading import verify_files  # an extra, needed only here
+    from mzprobe.datasets.reading import verify_files  # optional dependency, needed only here
 
     metadata, _ = verify_files(str(path), path)
-    return "mzprobe" in metadata  # Minari's own have no digest
+    return "mzprobe" in metadata  # datasets that Minari wrote have no digest

@@ -1,4 +1,4 @@
-"""One typed, frozen, documented configuration: presets, overrides by key, and the record beside every result."""
+"""Typed, frozen, documented configuration: from presets, with overrides by key, and recorded with every result."""
 
 from mzprobe.config.base import MOST, Config, NonNegative, NonNegativeInt, PositiveInt, keys, set_key, validated
 from mzprobe.config.network import FactoryConfig, MLPConfig, NetworkConfig, ResNetConfig, VectorsConfig

@@ -1,4 +1,4 @@
-"""The base of all configurations: frozen, validated models, whose keys are set and refused by name."""
+"""Base of all configurations: frozen, validated models, with keys that are set by name and errors that name them."""
 
 import difflib
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from mzprobe.errors import UsageError
 from mzprobe.values import holds_boolean, refuse_odd
 
-MOST = 2**31 - 1  # of anything that is counted: more is a slip, and products of two still fit 64 bits
-WIDEST = 2**16  # entries of a layer, whose weights are the square of that: 16 GiB
+MOST = 2**31 - 1  # largest count; more is a slip, and products of two counts still fit 64 bits
+WIDEST = 2**16  # entries of a layer; a square matrix of weights then takes 16 GiB
 PositiveInt = Annotated[int, Field(ge=1, le=MOST)]
 
 
@@ -20,19 +20,19 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-Options = Annotated[dict[str, Any], AfterValidator(_plain)]  # of somebody's factory: what JSON holds
+Options = Annotated[dict[str, Any], AfterValidator(_plain)]  # options of a user's factory: values that JSON holds
 NonNegativeInt = Annotated[int, Field(ge=0, le=MOST)]
 Width = Annotated[int, Field(ge=1, le=WIDEST)]
-_LARGEST = 1e12  # of any factor; squares of it are numbers of float32
+_LARGEST = 1e12  # largest factor; its square still fits float32
 Positive = Annotated[float, Field(gt=0, le=_LARGEST)]
 NonNegative = Annotated[float, Field(ge=0, le=_LARGEST)]
-Exponent = Annotated[float, Field(ge=0, le=10)]  # of priorities, which would all become 0 or infinite
-Atom = Annotated[float, Field(ge=-1e6, le=1e6)]  # transformed units; 1e12 in the environment's
+Exponent = Annotated[float, Field(ge=0, le=10)]  # exponent of priorities; larger ones make them 0 or infinite
+Atom = Annotated[float, Field(ge=-1e6, le=1e6)]  # transformed units; 1e6 is 1e12 in units of the environment
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Config(BaseModel):
-    """Base of all configurations: frozen, without unknown keys, and without infinite or missing numbers."""
+    """Base of all configurations: frozen, without unknown keys, infinite numbers or NaN."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, strict=False
@@ -43,7 +43,7 @@ class Config(BaseModel):
     def _no_boolean_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[info.field_name or ""]
         if isinstance(value, bool) and "true" in get_args(field.annotation):
-            return str(value).lower()  # a word of this key, which TOML and the command line read as a boolean
+            return str(value).lower()  # the choice "true" or "false", which TOML and the command line read as a boolean
         if field.annotation is not bool and holds_boolean(value):
             raise ValueError("true and false are no numbers and no text")
         return value
@@ -56,7 +56,7 @@ def set_key(model: type[Config], values: dict[str, Any], key: str, value: Any) -
     """Sets a dotted key in nested values.
 
     Raises:
-        UsageError: if the model has no such key; names the nearest one.
+        UsageError: if the model has no such key (names the nearest one), or a part of the key is not a section.
     """
     known = dict(keys(model))
     parts = key.split(".")
@@ -78,17 +78,17 @@ def set_key(model: type[Config], values: dict[str, Any], key: str, value: Any) -
 
 
 def keys(model: type[Config], prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """All dotted keys of a configuration, and whether each is a free dictionary."""
+    """Yields all dotted keys of a configuration, and whether each is a dictionary with free keys."""
     for name, field in model.model_fields.items():
         sections = list(_sections(field.annotation))
-        for section in sections:  # several where a section has kinds with keys of their own
+        for section in sections:  # several where a section has kinds with different keys
             yield from keys(section, f"{prefix}{name}.")
         if not sections:
             yield prefix + name, field.annotation == dict[str, Any]
 
 
 def _sections(annotation: Any) -> Iterator[type[Config]]:
-    """The configurations that a key's type names."""
+    """Yields the configuration classes in a key's type."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         yield annotation
     elif get_origin(annotation) in (Annotated, Union, UnionType):
@@ -96,7 +96,7 @@ def _sections(annotation: Any) -> Iterator[type[Config]]:
             yield from _sections(part)
 
 
-_IN_WORDS = {  # of pydantic's kinds of errors
+_IN_WORDS = {  # messages for some of pydantic's error types
     "tuple_type": "give a list, such as [0, 1, 2]",
     "too_short": "it has {actual_length} entries, and {min_length} is the fewest",
     "missing": "it must be given",
@@ -104,7 +104,16 @@ _IN_WORDS = {  # of pydantic's kinds of errors
 
 
 def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> AnyConfig:
-    """Builds a configuration, or says in one sentence what is wrong with it."""
+    """Builds a configuration from nested values.
+
+    Args:
+        model: class of the configuration.
+        values: nested values.
+        source: start of error messages, such as the name of the file.
+
+    Raises:
+        UsageError: if a key or a value is wrong, or the values are nested too deeply.
+    """
     try:
         return model.model_validate(values)
     except RecursionError:
@@ -112,11 +121,11 @@ def validated(model: type[AnyConfig], values: dict[str, Any], source: str) -> An
     except ValidationError as reason:
         first = reason.errors()[0]
         places = [part for part in first["loc"] if isinstance(part, str)]
-        kinds = [part for part in places if "=" in part]  # tags of a union, which no key looks like
+        kinds = [part for part in places if "=" in part]  # tags of a union; no key contains "="
         key = ".".join(part for part in places if part not in kinds)
         if first["type"] == "extra_forbidden":
             set_key(model, {}, key, None)
-            if not kinds:  # a dotted key, which --set takes
+            if not kinds:  # a dotted key, which only --set accepts
                 section, _, leaf = key.rpartition(".")
                 said = f"{key} is written as a key of a section: [{section}], and below it {leaf}"
                 raise UsageError(f"{source}: {said}") from None

@@ -45,7 +45,7 @@ class MLPConfig(VectorsConfig):
     """Small perceptrons, for vector observations."""
 
     kind: Literal["mlp"] = "mlp"
-    """Five perceptrons with one hidden layer each; images are taken as vectors."""
+    """Five perceptrons with one hidden layer each; images are flattened to vectors."""
 
 
 class ResNetConfig(NetworkConfig):
@@ -80,19 +80,19 @@ class ResNetConfig(NetworkConfig):
 
 
 class FactoryConfig(VectorsConfig):
-    """What a factory of your own receives: use whichever of these keys you like, and `options` for all others."""
+    """Keys that a factory of your own receives: it may use any of these, and `options` for all others."""
 
     kind: Annotated[str, Field(pattern=":")]
     """`module:attribute` of a callable that takes (config, spec, generator)."""
     options: Options = Field(default_factory=dict)
-    """Options of the factory: what JSON holds."""
+    """Options of the factory: any values that JSON can hold."""
 
 
 KINDS: Mapping[str, type[NetworkConfig]] = {"mlp": MLPConfig, "resnet": ResNetConfig}
 
 
 def config_class(kind: str) -> type[NetworkConfig]:
-    """The configuration class of a kind of network.
+    """Returns the configuration class of a kind of network.
 
     Raises:
         ValueError: if there is no such kind.
@@ -105,16 +105,16 @@ def config_class(kind: str) -> type[NetworkConfig]:
 
 
 def keys_for_kind(section: Mapping[str, Any], kind: object) -> dict[str, Any]:
-    """Keys of a preset's network that another kind has too; keys that only the preset's own kind has are dropped."""
+    """Returns the entries of a network section whose keys another kind has too; all entries for an unknown kind."""
     try:
         known = config_class(str(kind)).model_fields
     except ValueError:
-        return dict(section)  # which is refused later, by its kind
+        return dict(section)  # validation refuses the kind later
     return {key: value for key, value in section.items() if key in known}
 
 
 def network_kind(network: Any) -> str:
-    """The kind of a network section or configuration; `mlp` for older files, which do not name one."""
+    """Returns the kind of a network section or configuration; `mlp` for older files, which do not name one."""
     kind = network.get("kind", "mlp") if isinstance(network, Mapping) else getattr(network, "kind", "mlp")
     return str(kind)
 

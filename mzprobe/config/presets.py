@@ -1,4 +1,4 @@
-"""Configurations made from presets, with overrides on top."""
+"""Makes configurations from presets, with overrides."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,17 +11,17 @@ from mzprobe.names import GYM
 from mzprobe.toml import key_and_value, read_toml
 from mzprobe.trust import refuse_code
 
-_MOST_SEARCHES = 1000  # of reanalyse for one of play; the presets have up to 99
+_MOST_SEARCHES = 1000  # searches of reanalyse per search of play; the presets have up to 99
 
 
 def load_preset(name: str, overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> RunConfig:
-    """The configuration of a preset (a shipped name or a path of a TOML file), with `key=value` overrides.
+    """Loads the configuration of a preset (a shipped name or a path of a TOML file), with `key=value` overrides.
 
     The preset's options are for its own environment, so overriding the environment's name drops them. Overriding the
     kind of network drops the keys that the other kind does not have.
 
     Args:
-        name: of the preset.
+        name: name or path of the preset.
         overrides: given by the user, and so allowed to name any code.
         allow: modules whose code the file may name.
 
@@ -34,9 +34,17 @@ def load_preset(name: str, overrides: Sequence[str] = (), *, allow: Sequence[str
 def preset_with(
     preset: str, overrides: Sequence[tuple[str, Any]], source: str, *, allow: Sequence[str] | None = None
 ) -> RunConfig:
-    """The configuration of a preset with keys and values on top; `source` is named in errors.
+    """Loads the configuration of a preset, with keys and values that override it.
 
-    Code that the preset itself names is refused unless `allow` has its module; with None, that is up to the caller.
+    Args:
+        preset: name or path of the preset.
+        overrides: dotted keys and their values.
+        source: name for error messages.
+        allow: modules whose code the preset itself may name. With None any code is accepted, and trust in it is up to
+            the caller.
+
+    Raises:
+        UsageError: if the preset, a key or a value is wrong, or it names code that is not allowed.
     """
     values = read_toml(preset, "presets")
     if not values:
@@ -61,20 +69,23 @@ def preset_with(
 
 
 def _own_of(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections of a file that may name code, without what is given in its place and so is not run."""
+    """Returns the sections of a file that may name code, without values that overrides replace."""
     own = {name: values[name] for name in ("environment", "network") if name in values}
     if "network.kind" in given:
         own.pop("network", None)
     file = own.get("environment")
     if "environment.name" in given and isinstance(file, dict):
-        stay = given["environment.name"] == file.get("name")  # the file's options
+        stay = given["environment.name"] == file.get("name")  # then the file's options stay in use
         gym = str(file.get("name")).startswith(GYM)
         own["environment"] = {"name": GYM, "options": file.get("options")} if stay and gym else {}
     return own
 
 
 def _refuse_idle_keys(config: RunConfig, source: str) -> None:
-    """Keys that do nothing together are refused before an agent is begun; records of before are read with them."""
+    """Refuses combinations of keys in which one has no effect.
+
+    This applies to new configurations only: older records with such keys can still be read.
+    """
     if config.search.rule == "gumbel" and config.training.temperature_ladder:
         raise UsageError(
             f"{source}: training.temperature_ladder does nothing with search.rule=gumbel, which collects data by its "
@@ -98,7 +109,16 @@ def _refuse_idle_keys(config: RunConfig, source: str) -> None:
 
 
 def with_overrides(config: AnyConfig, overrides: Sequence[str], *, option: str = "--set") -> AnyConfig:
-    """A copy of a configuration with `key=value` overrides, given by an option that errors name."""
+    """Returns a copy of a configuration with `key=value` overrides.
+
+    Args:
+        config: configuration to change.
+        overrides: `key=value` texts.
+        option: option of the command line that gave them, for error messages.
+
+    Raises:
+        UsageError: if a key or a value is wrong.
+    """
     values = config.model_dump()
     first, _ = next(keys(type(config)))
     for override in overrides:

@@ -1,4 +1,4 @@
-"""The configuration of a run: environment, network, search, training, reanalyse and dataset."""
+"""Configuration of a run: environment, network, search, training, reanalyse and dataset."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -21,13 +21,13 @@ from mzprobe.config.network import AnyNetworkConfig, MLPConfig, ResNetConfig, co
 
 
 class EnvironmentConfig(Config):
-    """The environment, as `envs.make` takes it."""
+    """Name and options of the environment, as `envs.make` takes them."""
 
     name: str = "cartpole"
     """A registered name, `gym:ID` of a deterministic Gymnasium environment, or `module:attribute` of
     a factory of your own."""
     options: Options = Field(default_factory=dict)
-    """Keyword arguments of the environment, such as gamma or time_limit: what JSON holds."""
+    """Keyword arguments of the environment, such as gamma or time_limit: any values that JSON can hold."""
 
 
 Rule = Literal["puct", "gumbel", "regularised"]
@@ -41,8 +41,9 @@ class SearchConfig(Config):
     simulations: PositiveInt = 50
     """N, simulations per search."""
     rule: Rule = "puct"
-    """What is tried, played and learned: `puct`, MuZero's own rule; `gumbel`, Gumbel MuZero (Danihelka et al. 2022); or
-    `regularised`, PUCT's tree with the regularised policy of its root to play and to learn (Grill et al. 2020)."""
+    """How actions are searched, played and learned: `puct`, MuZero's own rule; `gumbel`, Gumbel MuZero (Danihelka et
+    al. 2022); or `regularised`, PUCT's tree, with the regularised policy of its root to play and to learn (Grill et al.
+    2020)."""
     c1: NonNegative = 1.25
     """Weight of the prior."""
     c2: Positive = 19652.0
@@ -56,16 +57,16 @@ class SearchConfig(Config):
     c_visit: NonNegative = 50.0
     """Gumbel: added to the largest visit count of a node, in the weight of Q against the prior."""
     c_scale: NonNegative = 0.1
-    """Gumbel: factor on that weight."""
+    """Gumbel: factor on the weight of Q against the prior."""
     q_range: Literal["node", "tree"] = "node"
-    """Gumbel: whose smallest and largest Q scale Q to [0, 1]: those of its node (mctx), so that two actions always get
-    0 and 1, however little they differ, or those of the tree (the paper)."""
+    """Gumbel: smallest and largest Q that scale Q to [0, 1]: those of the node (mctx), so that two actions always get 0
+    and 1, however little they differ, or those of the tree (the paper)."""
     untried: Literal["least", "mean"] = "least"
-    """PUCT: what an action is worth before it is tried: the least that the tree has seen (MuZero), or a mean of the
-    actions tried beside it and above (EfficientZero, Ye et al. 2021)."""
+    """PUCT: value of an action before it is tried: the least that the tree has seen (MuZero), or a mean of the actions
+    tried beside it and above (EfficientZero, Ye et al. 2021)."""
     node_visits: Literal["all", "children"] = "all"
-    """PUCT: what N(s) counts: all visits, including the one that expanded s, so that the first choice there follows the
-    prior; or the visits of its actions alone (LightZero), so that the first choice is a tie."""
+    """PUCT: visits that N(s) counts: all, including the one that expanded s, so that the first choice there follows the
+    prior; or those of its actions alone (LightZero), so that the first choice is a tie."""
     normalisation_floor: Positive = 0.01
     """Smallest divisor when Q is scaled by the tree's range; in the unit in which the network sees rewards, that is
     after `network.reward_scale`, so that it means the same whatever the unit of the environment."""
@@ -95,7 +96,7 @@ class TrainingConfig(Config):
     """Positions in a training batch."""
     unroll_steps: Annotated[int, Field(ge=0, le=1000)] = 10
     """K, steps that the model is unrolled in training; with 0 no model is learned, only policy and value. A batch
-    holds all K steps at once for the gradient, which halves at each: nothing is learned from the thousandth."""
+    keeps all K steps for the gradient, which is halved at each step, so that very long ones teach nothing."""
     n_step: PositiveInt = 50
     """n, real rewards before the value target bootstraps."""
     n_step_by_age: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
@@ -114,7 +115,7 @@ class TrainingConfig(Config):
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Averaged weights: after training step t they keep min(this, (1 + t) / (10 + t)) of themselves. 0 for none."""
     averaged: tuple[Literal["play", "reanalyse", "checkpoints"], ...] = ("play", "reanalyse", "checkpoints")
-    """What uses averaged weights, where there are any; evaluations use the weights that checkpoints hold."""
+    """Uses of averaged weights, if there are any; evaluations use the weights that checkpoints hold."""
     weight_decay: NonNegative = 1e-4
     """AdamW's decoupled decay."""
     gradient_clip: Positive = 5.0
@@ -137,9 +138,9 @@ class TrainingConfig(Config):
     """Pairs (first training step, T) for the behaviour policy, in order. Gumbel's rule collects data by its noise
     instead, and uses T where it is evaluated or probed."""
     temperature_ladder: tuple[Positive, ...] = ()
-    """T of each episode played side by side while collecting data, in turn and from the first step to the last, in
-    place of `temperatures`, which stay those of evaluations and probes. Offline, nothing is played, and neither this
-    key nor the next does anything."""
+    """T of the episodes played side by side while collecting data, assigned to them in turn and used at every training
+    step, instead of `temperatures`, which still apply to evaluations and probes. Offline, nothing is played, and
+    neither this key nor `uniform_share` has an effect."""
     uniform_share: Share = 0.0
     """Share of the uniform policy in the policy that collects data."""
     evaluation_interval: PositiveInt = 1000
@@ -150,9 +151,9 @@ class TrainingConfig(Config):
     """Positions of the replay buffer that each checkpoint keeps, with the actions that lead there and their targets,
     for `mzprobe eval-targets`; nothing else depends on it."""
     plan_in: Model = "learned"
-    """What self-play, reanalyse and the behaviour policy of the probes search in: the learned model, or the environment
-    itself with the network's policy and value (AlphaZero for one player). The model is learned either way, so that it
-    can be probed; `unroll_steps=0` leaves it out."""
+    """Model that self-play, reanalyse and the behaviour policy of the probes search in: the learned one, or the
+    environment itself with the network's policy and value (AlphaZero for one player). The model is learned either way,
+    so that it can be probed; `unroll_steps=0` leaves it out."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """CPU threads; results repeat bit for bit with the same number of them."""
 
@@ -184,17 +185,17 @@ class TrainingConfig(Config):
         return self
 
     def temperature(self, step: int) -> float:
-        """T of the behaviour policy at a training step."""
+        """Returns T of the behaviour policy at a training step."""
         return [T for first, T in self.temperatures if first <= step][-1]
 
     def n_at(self, ages: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Steps n of the return of positions whose episodes were stored so many training steps ago, `[B]`."""
+        """Returns n of the returns, `[B]`, for positions whose episodes were stored `ages` training steps ago."""
         first = np.array([age for age, _ in self.n_step_by_age], np.int64)
         n = np.array([self.n_step, *(n for _, n in self.n_step_by_age)], np.int64)
         return np.asarray(n[np.searchsorted(first, ages, side="right")])
 
     def checkpoints(self) -> tuple[int, ...]:
-        """All training steps at which a checkpoint is due."""
+        """Returns all training steps at which a checkpoint is due."""
         further = {step for step in self.checkpoint_steps if step <= self.steps}
         return tuple(sorted({*range(0, self.steps + 1, self.checkpoint_interval), *further, self.steps}))
 
@@ -204,18 +205,18 @@ class TrainingConfig(Config):
 
 
 class ReanalyseConfig(Config):
-    """Targets made anew from stored positions, by a search with the latest or averaged weights (MuZero Unplugged)."""
+    """Recomputes targets of stored positions, by a search with the latest or averaged weights (MuZero Unplugged)."""
 
     fraction: Share = 0.0
     """Share of all targets that are made from stored positions; below 1 online. Offline, 1 for these targets, or 0 for
     recorded actions as policy targets (behaviour cloning)."""
     positions: Literal["in_turn", "oldest", "drawn"] = "in_turn"
     """Which stored positions get new targets: all `in_turn`; the `oldest` targets first; or those `drawn` for a
-    training batch, before it is learned from, where an agent that plays may have at most half a batch due each step.
+    training batch, before it is used. With `drawn`, at most half a batch may be due at each training step online.
     With a fraction of 0.5, turns come exactly as fast as the buffer fills: `in_turn` then renews each position once, at
     an age that chance has set, and `oldest` does not."""
     batch_size: PositiveInt = 64
-    """Stored positions searched side by side; fewer online, where so many at once would blur the share."""
+    """Stored positions searched side by side; fewer online, where so many at once would blur the fraction."""
     root_noise: bool = True
     """Whether these searches have root noise, as those of self-play do; without it, a policy that has become certain
     only confirms itself."""
@@ -228,31 +229,32 @@ class DatasetConfig(Config):
     """Recorded episodes to learn from."""
 
     path: str | None = None
-    """A Minari dataset: its folder, or its id in Minari's own place; None for no dataset."""
+    """A Minari dataset: its folder, or its id in Minari's own storage; None for no dataset."""
     use: Literal["offline", "demonstrations"] = "offline"
-    """Learn from it alone and never step the environment, or begin with it and go on online."""
+    """Learn from it alone and never step the environment, or begin with it and continue online."""
     targets_per_step: PositiveInt = 64
-    """Recorded positions whose targets are made anew each training step, unless online a reanalyse fraction decides."""
+    """Recorded positions whose targets are recomputed each training step; online, a reanalyse fraction above 0 decides
+    instead."""
     warm_start: bool = True
-    """Offline with reanalyse: begin with the recorded actions as policy targets, until it is their turn to be searched;
-    otherwise all positions are searched before the first step, with weights that have learned nothing."""
+    """Offline with reanalyse: begin with the recorded actions as policy targets, until their positions are searched in
+    turn; otherwise all positions are searched before the first step, with untrained weights."""
     share: Share = 0.5
     """Share of demonstrations in a training batch at step 0."""
     decay_steps: PositiveInt = 5000
     """Training steps in which that share falls to 0, evenly."""
 
     def share_at(self, step: int) -> float:
-        """Share of demonstrations in a training batch at a training step."""
+        """Returns the share of demonstrations in a training batch at a training step."""
         return self.share * max(0.0, 1 - step / self.decay_steps)
 
     def share_until(self, step: int) -> float:
-        """Sum of the shares at the training steps before one."""
+        """Returns the sum of `share_at` over all training steps before `step`."""
         steps = min(step, self.decay_steps)
         return self.share * (steps - steps * (steps - 1) / (2 * self.decay_steps))
 
 
 class RunConfig(Config):
-    """All that decides a run; with a seed, all that decides an agent."""
+    """Complete configuration of a run; together with a seed it determines an agent."""
 
     environment: EnvironmentConfig = EnvironmentConfig()
     network: AnyNetworkConfig = MLPConfig()
@@ -306,7 +308,7 @@ class RunConfig(Config):
             )
         if self.reanalyse.positions == "drawn" and not self.offline:
             due = fraction / (1 - fraction) / self.training.training_ratio
-            if due > B / 2:  # a position may be drawn twice, and what the warm-up has left is to be made up for
+            if due > B / 2:  # positions may be drawn twice, and the backlog of the warm-up must be made up for
                 raise ValueError(
                     f"reanalyse.fraction={fraction:g} calls for {due:.0f} targets a training step, and of drawn "
                     f"positions there are {B}, of which half at most may be due: lower it, or raise "
@@ -316,7 +318,11 @@ class RunConfig(Config):
 
 
 def of_record(values: dict[str, Any], source: str) -> RunConfig:
-    """A run's configuration as a file has it; keys that an older mzprobe lacked are set to what it did.
+    """Builds a run's configuration from a record; keys that older versions lacked get the values they used.
+
+    Args:
+        values: nested values of the record.
+        source: name for error messages.
 
     Raises:
         UsageError: if a key or a value is wrong; names the source.

@@ -1,4 +1,4 @@
-"""A configuration as a TOML file with all of its keys, each under its documentation."""
+"""Writes a configuration as a TOML file with all of its keys, each below its documentation."""
 
 import json
 import re
@@ -14,10 +14,10 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def as_toml(config: Config) -> str:
-    """The TOML file of a configuration whose keys are all in sections; read back, it is the same configuration.
+    """Returns a TOML file of a configuration whose keys are all in sections; reading it restores the configuration.
 
     Raises:
-        UsageError: if an option is null, which TOML cannot say.
+        UsageError: if an option is null, which TOML cannot express.
     """
     sections = [(name, getattr(config, name)) for name in type(config).model_fields]
     return "\n".join(line for name, section in sections for line in (f"[{name}]", *_lines(section, name), ""))
@@ -35,7 +35,7 @@ def _lines(section: Config, name: str) -> Iterator[str]:
 
 
 def _written(value: Any, key: str) -> str:
-    """A value as TOML writes it: as JSON does, but for tables and null."""
+    """Writes a value in TOML, which differs from JSON only in tables and null."""
     if value is None:
         raise UsageError(f"{key} holds null, which no TOML file can say: leave the option out where that is the same")
     if isinstance(value, dict):

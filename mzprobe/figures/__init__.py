@@ -1,6 +1,6 @@
-"""Figures: (table) -> matplotlib Figure, and the folder in which a run's figures lie. Never touches a model."""
+"""Draws the figures of runs from their tables, without any model."""
 
-import mzprobe._matplotlib  # noqa: F401  # isort: skip  # before anything of matplotlib's
+import mzprobe._matplotlib  # noqa: F401  # isort: skip  # before any import of matplotlib
 
 import json
 import shlex
@@ -35,14 +35,14 @@ __all__ = ["PLANS", "Drawn", "Plan", "all_plans", "draw_comparison", "draw_run",
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a figure comes from a probe's table."""
+    """How a figure is made from a probe's table."""
 
-    name: str  # of the files
+    name: str  # name of the files
     probe: str
-    command: str  # that makes the table
+    command: str  # command that makes the table
     aggregate: Callable[[pd.DataFrame], pd.DataFrame]
     draw: Callable[..., Figure]
-    optional: bool = False  # not missed where it has no table
+    optional: bool = False  # whether it is not reported as missing without a table
 
 
 PLANS = (
@@ -128,7 +128,7 @@ PLANS = (
 
 
 def all_plans() -> tuple[Plan, ...]:
-    """The figures of our questions, then those of installed packages' questions."""
+    """Returns the plans of our questions, then those of installed packages' questions."""
     plugged = (
         Plan(
             name=figure.name,
@@ -147,12 +147,17 @@ def all_plans() -> tuple[Plan, ...]:
 def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
     """Draws every figure of a run whose table exists, each as PNG, SVG and the CSV of its numbers.
 
-    A file that is there and would change is replaced, and said to be. A figure whose tables are refused, such as a
-    damaged one, is left as it is, and the others are drawn.
+    An existing file whose content changes is replaced, and reported as such. A figure whose tables are refused, such as
+    damaged ones, is left as it is, and the others are drawn.
+
+    Args:
+        run: name of the run.
+        analyses: folder of all tables.
+        figures: folder of all figures; those of the run are in a folder of its name.
 
     Raises:
-        MzprobeError: if the run has no table at all, or none that is not refused.
-        InUse: if another command goes on writing there.
+        MzprobeError: if the run has no table at all, or all its tables are refused.
+        InUse: if another command is writing there for more than a minute.
     """
     plans = all_plans()
     tables = [_found(analyses, run, plan.probe) for plan in plans]
@@ -178,12 +183,12 @@ def draw_run(run: str, *, analyses: Path, figures: Path) -> list[Drawn]:
 
 
 def how_to_make(plan: Plan, run: str, tables: Sequence[Table]) -> str:
-    """The command that makes a figure's table, of the agents that the commands of the run's other tables name."""
+    """Returns the command that makes a figure's table, for the agents named by the commands of the run's tables."""
     known = next((commands_of(table)[-1] for table in tables), "")
     if known.startswith("mzprobe.ask("):
         return f"mzprobe.ask(agents, {plan.probe!r})"
     words = shlex.split(known)[2:]
-    if "--source" not in words:  # of an agent of ours
+    if "--source" not in words:  # an agent of mzprobe itself
         return f"{plan.command} checkpoints/{run}"
     settings = [at for at, word in enumerate(words) if word == "--set"]
     others = [word for at, word in enumerate(words) if not {at, at - 1} & set(settings)]
@@ -191,7 +196,7 @@ def how_to_make(plan: Plan, run: str, tables: Sequence[Table]) -> str:
 
 
 def _found(analyses: Path, run: str, probe: str) -> Table | MzprobeError | None:
-    """The tables of a question, none, or why they are refused."""
+    """Returns the tables of a question, None if there are none, or the error if they are refused."""
     try:
         return find_run(analyses, run, probe)
     except MzprobeError as reason:
@@ -199,12 +204,12 @@ def _found(analyses: Path, run: str, probe: str) -> Table | MzprobeError | None:
 
 
 def made_by(table: Table) -> str:
-    """Comment lines of a CSV: what made its numbers."""
+    """Returns comment lines of a CSV that state what made its numbers."""
     records = table.record["agents"]
     made = [f"# command: {command}" for command in commands_of(table)]
     made.append(f"# seeds: {', '.join(str(record['seed']) for record in records)}")
     made += [f"# code: {code}" for code in codes_of(records)]
-    # Equal in all agents: find_run refuses others.
+    # These are equal for all agents, since find_run refuses others.
     for part in ("settings", "config", "versions"):
         made.append(f"# {part}: {json.dumps(records[0][part], sort_keys=True)}")
     return "\n".join(made) + "\n"

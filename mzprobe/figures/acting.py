@@ -1,4 +1,4 @@
-"""Ways to act with what a study's variants have learned, policy, value and model, and what each returns."""
+"""Returns of different ways to act with the policy, value and model that a study's variants have learned."""
 
 from collections.abc import Sequence
 
@@ -30,14 +30,14 @@ _ROWS = (
     (MCTS, "true"),
 )
 _DATASET = "mean return of the dataset"
-_LINE = 0.15  # inches, of one variant in a row
+_LINE = 0.15  # height in inches of one variant in a row
 
 
 def aggregate_acting(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of the return, one row a variant and way to act.
+    """Computes the mean and standard error over agents of the return, one row per variant and way to act.
 
-    Each variant is looked at its last training step. The search is that with the policy prior and the most
-    simulations. `returns` has every agent's own mean, in order of seeds, a space between them.
+    Each variant is taken at its last training step. The search is the one with the policy prior and the most
+    simulations. `returns` has every agent's own mean, in order of seeds, separated by spaces.
 
     Args:
         frame: tables `planning-value` of all variants, with a column `variant`.
@@ -53,14 +53,14 @@ def aggregate_acting(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_acting(cells: pd.DataFrame, *, title: str, reference: float | None = None) -> Figure:
-    """Draws the aggregate: a row a way to act, in it a line a variant with its agents, their mean and standard error.
+    """Draws the aggregate: one row per way to act, with a line per variant of its agents, their mean and its error.
 
-    Of a variant that cannot act in a way, for want of a model, that is said there.
+    Bars span one standard error. A variant that cannot act in some way, because it has no model, is labelled so.
 
     Args:
-        cells: what `aggregate_acting` gives, variants in order.
-        title: of the environment.
-        reference: mean return of the episodes that were learned from, if there were some.
+        cells: result of `aggregate_acting`, variants in order.
+        title: start of the figure's title, usually the environment's name.
+        reference: mean return of the episodes that were learned from, if any.
     """
     variants = list(cells["variant"].unique())
     looks = variant_looks(variants)
@@ -91,7 +91,7 @@ def draw_acting(cells: pd.DataFrame, *, title: str, reference: float | None = No
 
 
 def _acts(frame: pd.DataFrame) -> pd.Series:
-    """How each row acts, or None for those that are not compared."""
+    """Returns the way in which each row acts, or None for rows that are not compared."""
     searched = frame["simulations"] > 0
     most = frame["simulations"] == frame["simulations"].max()
     acts = pd.Series(None, index=frame.index, dtype=object)
@@ -104,7 +104,7 @@ def _acts(frame: pd.DataFrame) -> pd.Series:
 
 
 def _draw_line(axes: Axes, here: pd.DataFrame, variant: str, y: float, *, label: str, **look: object) -> None:
-    """One variant in one row: its agents, their mean and its standard error, or that it has no model."""
+    """Draws one variant in one row: its agents, their mean and its standard error, or a note that it has no model."""
     colour, marker = look["colour"], look["marker"]
     if variant not in here.index:
         left, none = ("axes fraction", "data"), "learned no model"
@@ -131,14 +131,14 @@ def _draw_line(axes: Axes, here: pd.DataFrame, variant: str, y: float, *, label:
 
 
 def _name(cells: pd.DataFrame, act: str, model: str) -> str:
-    """What a row is called."""
+    """Returns the label of a row."""
     here = cells[(cells["act"] == act) & (cells["model"] == model)]
     said = f"{act} (N = {_range(here['simulations'].unique().tolist())})" if act == MCTS else act
     return said if model == "none" else f"{said},\n{model} model"
 
 
 def _steps(cells: pd.DataFrame) -> str:
-    """The last training steps."""
+    """Describes the training steps that are shown."""
     return f"step {_range([thousands(step) for step in sorted(cells['training_step'].unique())])}"
 
 

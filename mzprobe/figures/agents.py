@@ -1,4 +1,4 @@
-"""Every agent of a study's variants by itself: which learn, which get stuck, which lose what they had."""
+"""Returns of every single agent of a study's variants: which learn, which get stuck, which get worse again."""
 
 import pandas as pd
 from matplotlib import ticker
@@ -16,7 +16,7 @@ from mzprobe.figures.style import (
 
 
 def aggregate_agents(online: pd.DataFrame) -> pd.DataFrame:
-    """Mean return of the behaviour policy, one row a variant, training step and agent; `episodes` is of how many.
+    """Computes the behaviour policy's mean return over `episodes`, one row per variant, training step and agent.
 
     Args:
         online: tables of all variants, with a column `variant`.
@@ -27,13 +27,13 @@ def aggregate_agents(online: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_agents(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: a panel a variant, a thin line an agent, a thick one for their median.
+    """Draws the aggregate: one panel per variant, with a thin line per agent and a thick one for their median.
 
-    Panels share the x axis, unless some variants were trained further than others, whose titles say so.
+    Panels share the x axis unless some variants were trained further than others; their titles then say so.
 
     Args:
-        cells: what `aggregate_agents` gives, variants in order.
-        title: of the environment.
+        cells: result of `aggregate_agents`, variants in order.
+        title: start of the figure's title, usually the environment's name.
     """
     looks = variant_looks(cells["variant"].unique())
     ends = cells.groupby("variant")["training_step"].max()

@@ -1,4 +1,4 @@
-"""Figures that put any runs beside each other: one a question, a line a run, each at its last training step."""
+"""Figures that compare any runs: one figure per question, with one line per run, each at its last training step."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -35,43 +35,44 @@ from mzprobe.tables import Table
 
 
 class Run(NamedTuple):
-    """What is put beside others: the agents of a run, or one of them."""
+    """Agents to compare with others: all agents of a run, or one of them."""
 
     name: str
     seed: int | None = None
 
     @property
     def label(self) -> str:
-        """In legends and tables."""
+        """Name in legends and tables."""
         return self.name if self.seed is None else f"{self.name}, seed {self.seed}"
 
 
 _POLICY_NAMES = {"behaviour": "search", "prior": "policy network,\nsampled", "greedy": "policy network,\ngreedy"}
 _POLICIES = list(_POLICY_NAMES)
 _STEPS = ("training_step", "policy_step")
-_MARKED = 40  # points of a line, at most, that have a mark each
-_LABEL = 45  # characters of which two stand beside each other
-_APART = 0.15  # of two runs' marks at a policy's place
+_MARKED = 40  # largest number of points of a line with markers
+_LABEL = 45  # characters of a label up to which the legend has two columns
+_APART = 0.15  # distance of the marks of two runs, where policies are 1 apart
 _UNITS = {"seed": "agents", "episode": "episodes"}
-_OWN = {"gamma": "gamma {:g}", "time_limit": "{} steps"}  # of an environment, said where runs differ in it
+_OWN = {"gamma": "gamma {:g}", "time_limit": "{} steps"}  # settings of an environment, shown where runs differ in them
 
 
 def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path, step: int | None = None) -> list[Drawn]:
-    """Draws every question that two runs or more have been asked, each as PNG, SVG and CSV, and differences of pairs.
+    """Draws every question for which two or more runs have tables, each as PNG, SVG and CSV.
 
-    A run is shown at one training step of its table. Episodes of runs in the same environment begin in the same
-    states: of these there is a second figure, each run's return minus that of the first, start by start. States that a
-    policy visits are its own; errors at them are put beside each other and not paired.
+    A run is shown at one training step of its table. Episodes of runs in the same environment begin in the same states,
+    so questions about returns get a second figure, of each run's return minus that of the first run from the same
+    start. Errors are not paired, because each policy visits states of its own.
 
     Args:
-        runs: two or more, the first of which others are compared with.
+        runs: two or more; the others are compared with the first.
         analyses: folder of all tables.
-        folder: of the figures.
+        folder: folder of the figures.
         step: training step; by default the last of each table. A table without it is left out.
 
     Raises:
-        UsageError: if no two of them have been asked the same, or they were asked in different ways or environments.
-        InUse: if another command goes on writing there.
+        UsageError: if no two runs have tables of the same question, or these were made in different ways or
+            environments.
+        InUse: if another command is writing there for more than a minute.
     """
     done, left_out = list[Drawn](), list[Drawn]()
     with folder_held(folder):
@@ -94,14 +95,14 @@ def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path, step: int 
 
 
 def paired_differences(view: View, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Returns of every run minus those of the first, of the same agents' numbers and the same starts.
+    """Computes the differences between the returns of every run and those of the first, with equal seeds and starts.
 
-    One row a run and cell: the mean difference, and its standard error over agents (`over`), or over episodes where
-    there is one agent. A run without an agent of a number that the first has, too, has no row.
+    One row per run and cell, with the mean difference and its standard error over agents, or over episodes if there is
+    only one agent; `over` names which. A run that shares no seed with the first has no row.
 
     Args:
-        view: of a question whose rows are episodes.
-        frames: its tables by run, the first of which others are compared with.
+        view: view of a question whose rows are episodes.
+        frames: tables of the question by run; the others are compared with the first.
     """
     (first, of_first), *others = frames.items()
     keys = list(dict.fromkeys(key for panel in view.panels for key in panel.where))
@@ -126,12 +127,12 @@ def _draw_view(view: View, tables: Mapping[Run, Table], folder: Path, step: int 
     labels = dict(zip(frames, _labels(cells, frames, records), strict=True))
     view = guessed(view, cells.drop(columns="run"))
     if not any(len(_rows(cells, panel.where)) for panel in view.panels):
-        return []  # nothing that has a number
+        return []  # no panel has a number
     figure = _draw(view, cells, labels, title=title)
     done = write_figure(figure, cells, made=made, folder=folder, name=view.name)
     cells = paired_differences(view, frames) if view.paired and _begin_alike(records) else cells.iloc[:0]
     if len(cells):
-        others = dict(zip(frames, _labels(cells, frames, records), strict=True))  # of the agents that both runs have
+        others = dict(zip(frames, _labels(cells, frames, records), strict=True))  # counts agents that both runs have
         paired = {label: others[label] for label in cells["run"].unique()}
         figure = _draw(view, cells, paired, title=title, against=f"minus {next(iter(frames))}")
         done += write_figure(figure, cells, made=made, folder=folder, name=f"{view.name}-paired")
@@ -153,12 +154,12 @@ def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: 
             if against:
                 axes.axhline(0, color="0.6", linewidth=0.6)
         together = pd.concat([_rows(cells, panel.where) for panel in shown])
-        for panel, axes in zip(shown, panels, strict=True):  # after all of them: what is shared has seen its largest
+        for panel, axes in zip(shown, panels, strict=True):  # after all are drawn, since axes may be shared
             if panel.log:
                 axes.set_yscale("log")
             else:
                 start_at_zero(axes, together if alike else _rows(cells, panel.where))
-        for label in dict.fromkeys(panel.ylabel for panel in shown):  # one scale each
+        for label in dict.fromkeys(panel.ylabel for panel in shown):  # panels of one quantity share a scale
             kin = [axes for panel, axes in zip(shown, panels, strict=True) if panel.ylabel == label]
             ends = min(axes.get_ylim()[0] for axes in kin), max(axes.get_ylim()[1] for axes in kin)
             for axes in kin:
@@ -178,7 +179,7 @@ def _draw_runs(
     *,
     log: bool,
 ) -> None:
-    """A line, or a place beside the others', for every run of a panel's rows."""
+    """Draws the rows of a panel: a line per run, or for policies a mark per run beside those of the others."""
     for place, (run, look) in enumerate(looks.items()):
         own, named = rows[rows["run"] == run], {**look, "label": labels[run]}
         if view.x == "policy":
@@ -189,7 +190,7 @@ def _draw_runs(
 
 
 def _tick(axes: Axes, view: View, cells: pd.DataFrame) -> None:
-    """Ticks of the axis that all panels share."""
+    """Sets the ticks of the x axis, which all panels share."""
     if view.x == "simulations":
         simulations_axis(axes, cells[cells["simulations"] > 0]["simulations"].to_numpy())
     elif view.x in _STEPS:
@@ -199,23 +200,23 @@ def _tick(axes: Axes, view: View, cells: pd.DataFrame) -> None:
 
 
 def _spread(cells: pd.DataFrame) -> str:
-    """What bands and bars are, in words; nothing where a single agent has none."""
+    """Describes the bands and bars; empty for a single agent, which has none."""
     if "over" in cells:
         return f", mean ± standard error over {' or '.join(cells['over'].unique())}"
     return ", mean ± standard error over agents" if cells["agents"].max() > 1 else ""
 
 
 def _draw_categories(axes: Axes, cells: pd.DataFrame, look: Mapping[str, Any], *, shift: float) -> None:
-    """Means at the policies' places, runs beside each other, with bars of one standard error."""
+    """Draws a run's mean for each policy, with bars of one standard error, shifted so that runs stand side by side."""
     places = np.array([_POLICIES.index(policy) for policy in cells["policy"]]) + shift
     style = {"color": look["colour"], "marker": look["marker"], "label": look["label"], "markersize": 4}
-    style |= {"clip_on": False}  # many stand at the most that can be returned, where the panel ends
+    style |= {"clip_on": False}  # many are at the largest possible return, where the panel ends
     axes.errorbar(places, cells["mean"], yerr=cells["standard_error"], linestyle="", capsize=2, **style)
     axes.set_xticks(range(len(_POLICIES)), [_POLICY_NAMES[policy] for policy in _POLICIES])
 
 
 def _tables(runs: Sequence[Run], name: str, analyses: Path) -> dict[Run, Table | None]:
-    """The table of each run, of the agents that are shown."""
+    """Reads the table of each run, with only the agents that are shown; None where there is none."""
     by_label = {run.label: run.name for run in runs}
     found = tables_alike(analyses, by_label, name, remedy="ask one of them again with --overwrite")
     tables = {run: found.get(run.label) for run in runs}
@@ -229,7 +230,10 @@ def _of_seed(table: Table, run: Run) -> Table | None:
 
 
 def _horizons(tables: Mapping[Run, Table]) -> str:
-    """The h of cross tables, if they differ: each is the unroll length of its own agents, and errors do not compare."""
+    """Describes the largest h of cross tables if they differ, so that errors do not compare; empty otherwise.
+
+    By default h is the unroll length of a run's own agents.
+    """
     found = {run.label: int(table.frame["h"].max()) for run, table in tables.items() if "h" in table.frame}
     return ", ".join(f"{label} at h = {h}" for label, h in found.items()) if len(set(found.values())) > 1 else ""
 
@@ -239,16 +243,16 @@ def _steps(table: Table) -> set[int]:
 
 
 def _at(frame: pd.DataFrame, step: int | None) -> pd.DataFrame:
-    """The rows of a training step, by default the last, and of a model's own value head."""
+    """Returns the rows of a training step, by default the last, and of the model's own value head."""
     if "training_step" not in frame:
-        return frame  # an aggregate of somebody's own, over steps
+        return frame  # an installed package's aggregate over steps
     chosen = frame["training_step"].max() if step is None else step
     shown: pd.DataFrame = frame[frame["training_step"] == chosen]
     return shown[shown["value_step"] == shown["training_step"]] if "value_step" in shown else shown
 
 
 def _rows(cells: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows with these entries that have a number."""
+    """Returns the rows with these entries and a mean; without rows of 0 simulations."""
     kept: pd.DataFrame = cells[cells["mean"].notna()]
     for column, entry in where.items():
         kept = kept[kept[column] == entry]
@@ -258,7 +262,7 @@ def _rows(cells: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
 def _labels(
     cells: pd.DataFrame, frames: Mapping[str, pd.DataFrame], records: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
-    """What a legend says of each run: its step, its agents, and what its environment has of its own."""
+    """Yields the legend's label of each run: its step, its agents, and settings of its environment that differ."""
     specs = [record["environment"] for record in records]
     several = [key for key in _OWN if len({spec[key] for spec in specs}) > 1]
     for (label, frame), spec in zip(frames.items(), specs, strict=True):
@@ -266,7 +270,7 @@ def _labels(
         step = f"step {thousands(int(frame['training_step'].iloc[0]))}"
         shown = cells[cells["run"] == label]
         known = shown[shown["mean"].notna()]
-        if shown.empty:  # the first of pairs
+        if shown.empty:  # the first run in paired differences
             yield label
             continue
         agents = agents_in_words(shown if known.empty else known)
@@ -274,7 +278,7 @@ def _labels(
 
 
 def _begin_alike(records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether episodes of the same number begin in the same states, and may last as long."""
+    """Whether episodes with the same number begin in the same state and have the same time limit in all runs."""
 
     def of(record: Mapping[str, Any]) -> tuple[Any, ...]:
         options = dict(section(section(record["config"], "environment"), "options"))

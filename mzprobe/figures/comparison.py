@@ -22,17 +22,17 @@ from mzprobe.tables import TIMING, Table, commands_of, differing, find_run
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How a figure comes from tables of all variants."""
+    """How a figure is made from the tables of all variants."""
 
-    name: str  # of the files
+    name: str  # name of the files
     table: str
-    aggregate: Callable[..., pd.DataFrame]  # (frame of the table, frame of the other one or None)
-    draw: Callable[..., Figure]  # (cells, *, title), and reference where there is one to show
-    other: str | None = None  # a second table, used where it is there
-    with_reference: bool = False  # whether it shows what the variants learned from
+    aggregate: Callable[..., pd.DataFrame]  # (frame of the table), and the frame of `other` or None if that is given
+    draw: Callable[..., Figure]  # (cells, *, title), and `reference` if `with_reference`
+    other: str | None = None  # second table, used if it exists
+    with_reference: bool = False  # whether it shows the mean return of the episodes that variants learned from
 
 
-# Of a cell; the rest says which it is.
+# Columns of a cell's numbers; all other columns identify the cell.
 STATISTICS = ("mean", "standard_error", "agents", "smallest", "ratio", "returns")
 _AGAIN = "remove those of one and run the study again"
 
@@ -67,19 +67,19 @@ def draw_comparison(
     reference: float | None = None,
     asked: Collection[str] | None = None,
 ) -> list[Drawn]:
-    """Draws what compares the variants of a study, as far as there are tables, each as PNG, SVG and CSV.
+    """Draws the figures that compare the variants of a study, as far as tables exist, each as PNG, SVG and CSV.
 
     Args:
-        study: a shipped name or a path of a TOML file; its stem names the folder of the figures.
+        study: shipped name or path of a TOML file; its stem names the folder of the figures.
         runs: name of the run of each variant, in order.
         analyses: folder of all tables.
         figures: folder of all figures.
-        reference: mean return of the episodes that variants learned from, if there were some.
-        asked: names of the tables that the study asks for; without them, all that there are count.
+        reference: mean return of the episodes that variants learned from, if any.
+        asked: names of the tables that the study asks for; by default all existing tables are used.
 
     Raises:
-        UsageError: if there is no table at all, or variants were measured in different ways.
-        InUse: if another command goes on writing there.
+        UsageError: if there is no table for any figure, or variants were measured in different ways.
+        InUse: if another command is writing there for more than a minute.
     """
     stem, remedy = Path(study).stem, f"mzprobe study {study}"
     wanted = [one for one in COMPARISONS if asked is None or one.table in asked]
@@ -125,16 +125,16 @@ def _draw_all(
 
 
 def tables_alike(analyses: Path, runs: Mapping[str, str], name: str, *, remedy: str) -> dict[str, Table]:
-    """The table of each run that has one.
+    """Reads the table of each run that has one, and checks that they can be compared.
 
     Args:
         analyses: folder of all tables.
-        runs: their names, by what they are called beside each other.
-        name: of the tables.
-        remedy: where they were made in different ways.
+        runs: names of the runs, by label.
+        name: name of the tables.
+        remedy: end of the error message if they were made in different ways.
 
     Raises:
-        UsageError: if they were: with other settings, or by other versions; or are of different environments.
+        UsageError: if they were made with different settings or versions, or in different environments.
     """
     found = {label: find_run(analyses, run, name) for label, run in runs.items()}
     tables = {label: table for label, table in found.items() if table is not None}
@@ -152,18 +152,18 @@ def tables_alike(analyses: Path, runs: Mapping[str, str], name: str, *, remedy: 
 
 
 def keys_of(cells: pd.DataFrame) -> list[str]:
-    """The columns that say which cell a row is."""
+    """Returns the columns that identify the cell of a row."""
     return [column for column in cells.columns if column not in STATISTICS]
 
 
 def joined(tables: Mapping[str, Table] | Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
-    """The rows of all tables, which a column tells apart."""
+    """Joins the rows of all tables, with their labels in a new column `column`."""
     frames = {label: one.frame if isinstance(one, Table) else one for label, one in tables.items()}
     return pd.concat([frame.assign(**{column: label}) for label, frame in frames.items()], ignore_index=True)
 
 
 def provenance(tables: Mapping[str, Table]) -> str:
-    """Comment lines of a CSV: what made its numbers."""
+    """Returns comment lines of a CSV that state what made the numbers of several tables, by label."""
     commands = dict.fromkeys(command for table in tables.values() for command in commands_of(table))
     made = [f"# command: {command}" for command in commands]
     for variant, table in tables.items():

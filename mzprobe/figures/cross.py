@@ -17,25 +17,28 @@ from mzprobe.figures.style import PANEL_TITLE, WIDTH, agents_in_words, figure_st
 from mzprobe.stats import over_agents
 from mzprobe.tables import own_temperature
 
-_COLOURS = 41  # of a map, odd for a middle; with more, those of text have no room in a PNG of 256
-_ROUNDING = 1e-9  # relative; errors closer than this are equal but for the order of their sums
-MISSING = "0.85"  # grey of a cell that has no number
+_COLOURS = 41  # colours of a map, odd to have a middle; more would leave no room for text in a PNG of 256 colours
+_ROUNDING = 1e-9  # relative; errors that differ by less count as equal, as sums in another order may
+MISSING = "0.85"  # grey of a cell without a number
 _FRAME: dict[str, Any] = {"fill": False, "edgecolor": "black", "linewidth": 1.3}
-_HALO = _FRAME | {"edgecolor": "white", "linewidth": 2.8}  # below the frames, so that dark cells show them too
+_HALO = _FRAME | {"edgecolor": "white", "linewidth": 2.8}  # below the frames, so that they show on dark cells too
 _SMALLEST, _NONE = "smallest error of its row, in most agents too", "not measured, or no ratio"
 _PAIRS = {"own": "Policies at the T that collected data", "1": "Policies at T = 1"}
 
 
 @of_steps
 def aggregate_cross(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of the error at the largest h, one row a cell of the matrix.
+    """Computes the mean and standard error over agents of the error at the largest h, one row per cell of the matrix.
 
-    `policies_at` is `own` where every policy has the temperature that collected data at its step and, in rows of their
-    own if some step has another, `1` where all have T = 1. `ratio` is the cell's mean divided by that of its row's
-    diagonal (the model's own policy). The row of means is normalised, not each agent's, so that it is the ratio of the
-    numbers drawn, and no agent whose own error is almost 0 outweighs all others. It is NaN where the diagonal is
-    missing or 0. `smallest` counts the agents whose own error is the smallest of their row here, by more than rounding:
-    where errors are equal, as an untrained model's may be for every policy, none is; nor is one without a rival.
+    In rows with `policies_at` equal to `own`, every policy has the temperature that collected data at its step. If any
+    of these differs from 1, there are also rows with `1`, where all policies have T = 1.
+
+    `ratio` is the cell's mean divided by that of its row's diagonal (the model's own policy), and NaN where the
+    diagonal is missing or 0. Means are divided rather than each agent's numbers, so that it is the ratio of the numbers
+    drawn, and no agent with an error of almost 0 outweighs the others.
+
+    `smallest` counts the agents whose smallest error of the row is in this cell, by more than rounding. Ties do not
+    count, as an untrained model may have for all policies, and neither does a cell without a rival.
     """
     largest = frame[frame["h"] == frame["h"].max()]
     own = own_temperature(largest)
@@ -46,7 +49,7 @@ def aggregate_cross(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """The matrix of errors at one h, each policy at one temperature."""
+    """Computes the cells of a matrix of errors at one h, with each policy at one temperature."""
     by = ["h", "training_step", "policy_step"]
     each = frame.groupby([*by, "seed"])["error"].mean().reset_index()
     row = [each["training_step"], each["seed"]]
@@ -63,18 +66,18 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
 def draw_cross(cells: pd.DataFrame, *, title: str) -> Figure:
     """Draws the aggregate: a heat map of the means, and beside it each row divided by its diagonal.
 
-    Policies at T = 1 have a second pair below, in the same colours. The errors' colours follow their square root, so
-    that an untrained row does not leave all others pale; those of the ratios their logarithm, a half as far from 1 as a
-    double. The smallest error of a row has a frame where most agents have theirs there, and every row says how many of
-    them have it on the diagonal.
+    Policies at T = 1 have a second pair of maps below, in the same colours. The colours of errors follow their square
+    root, so that an untrained row does not leave all others pale. Those of ratios follow their logarithm, with a half
+    as far from 1 as a double. The smallest error of a row has a frame if most agents have theirs there too. Beside
+    every row is the number of agents that have it on the diagonal.
 
     Args:
-        cells: what `aggregate_cross` gives.
-        title: of the environment.
+        cells: result of `aggregate_cross`.
+        title: start of the figure's title, usually the environment's name.
     """
     kinds = list(dict.fromkeys(cells["policies_at"]))
     rows, columns = (cells[name].nunique() for name in ("training_step", "policy_step"))
-    most = float(cells["mean"].max()) or 1.0  # colours need a range even where there is no error at all
+    most = float(cells["mean"].max()) or 1.0  # colours need a range even if all errors are 0
     looks: list[dict[str, Any]] = [
         {"norm": PowerNorm(0.5, 0, most), "colours": "YlGnBu"},
         {"norm": _around_one(cells["ratio"].to_numpy()), "colours": "RdBu_r"},
@@ -105,7 +108,7 @@ def draw_cross(cells: pd.DataFrame, *, title: str) -> Figure:
 
 
 def _draw_pair(pair: Sequence[Axes], cells: pd.DataFrame, looks: list[dict[str, Any]]) -> dict[str, Patch]:
-    """The heat maps of errors and of ratios, and what a legend must say of them by its label."""
+    """Draws the heat maps of errors and of ratios; returns the entries that a legend needs, by label."""
     means, ratios, counts, agents = (
         cells.pivot_table(index="training_step", columns="policy_step", values=name, dropna=False)
         for name in ("mean", "ratio", "smallest", "agents")
@@ -124,7 +127,7 @@ def _draw_pair(pair: Sequence[Axes], cells: pd.DataFrame, looks: list[dict[str, 
 
 
 def _heat_map(axes: Axes, matrix: pd.DataFrame, framed: NDArray[np.bool_], *, norm: Normalize, colours: str) -> None:
-    """One matrix: its numbers in coloured cells, some of them framed, and none where there is no number."""
+    """Draws one matrix: its numbers in coloured cells, with frames around some; cells without a number are grey."""
     colour_map = mpl.colormaps[colours].resampled(_COLOURS)
     axes.pcolormesh(
         np.ma.masked_invalid(matrix.to_numpy()), norm=norm, cmap=colour_map, edgecolors="white", linewidth=0.5
@@ -153,7 +156,7 @@ def _heat_map(axes: Axes, matrix: pd.DataFrame, framed: NDArray[np.bool_], *, no
 
 
 def _count_diagonals(axes: Axes, counts: pd.DataFrame, agents: pd.DataFrame) -> None:
-    """Beside each row how many agents have their smallest error for the model's own policy."""
+    """Writes beside each row how many agents have their smallest error for the model's own policy."""
     for row, step in enumerate(counts.index):
         if step in counts.columns and agents.loc[step, step] > 0 and agents.loc[step].gt(0).sum() > 1:
             said = f"{int(counts.loc[step, step])}/{int(agents.loc[step, step])}"
@@ -165,14 +168,14 @@ def _count_diagonals(axes: Axes, counts: pd.DataFrame, agents: pd.DataFrame) -> 
 
 
 def _around_one(ratios: NDArray[np.float64]) -> LogNorm:
-    """Colours of ratios: 1 in the middle, as far below it as above, a double at least."""
+    """Returns a logarithmic colour scale for ratios, symmetric around 1 and at least from 1/2 to 2."""
     known = ratios[ratios > 0]
     furthest = max([2.0, *known, *(1 / known)])
     return LogNorm(1 / furthest, furthest, clip=True)  # clip: a ratio of 0 has no logarithm
 
 
 def _colour_bar(column: NDArray[Any], label: str, **options: Any) -> None:
-    """Below a column of axes `[rows]` the colours of all of them."""
+    """Adds the colour bar of a column of axes `[rows]` below it."""
     figure = column[0].get_figure()
     bar = figure.colorbar(column[0].collections[0], ax=list(column), orientation="horizontal", aspect=30, **options)
     bar.set_label(label, fontsize=8)
@@ -181,7 +184,7 @@ def _colour_bar(column: NDArray[Any], label: str, **options: Any) -> None:
 
 
 def _number(value: float) -> str:
-    """A number short enough for a cell, with two digits at least unless it is 0."""
+    """Formats a number briefly enough for a cell."""
     if 0 < value < 0.0005:
         return "<.001"
     decimals = sum(value < limit for limit in (100, 10, 0.1))
@@ -189,5 +192,5 @@ def _number(value: float) -> str:
 
 
 def _fraction(value: float, _position: int) -> str:
-    """A power of two as a ratio: 1/4, 1, 4."""
+    """Formats a power of two as a ratio: 1/4, 1, 4."""
     return f"{value:g}" if value >= 1 else f"1/{1 / value:g}"

@@ -1,4 +1,4 @@
-"""Order-k Bellman error of the behaviour policy and the agent's own value head, in its two parts."""
+"""Order-k Bellman error of the behaviour policy and the agent's own value head, and its two parts."""
 
 from typing import Any
 
@@ -33,7 +33,10 @@ LINES: dict[str, dict[str, Any]] = {
 
 @of_steps
 def aggregate_equivalence(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of the error and of its parts' magnitudes, by both steps and order k."""
+    """Computes the mean and standard error over agents of the magnitudes of the error and its parts.
+
+    One row per training step, step of the value head, order k and quantity.
+    """
     by = ["training_step", "value_step", "k"]
     parts = [
         over_agents(frame.assign(magnitude=frame[quantity].abs()), by=by, column="magnitude").assign(quantity=quantity)
@@ -44,14 +47,14 @@ def aggregate_equivalence(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_equivalence(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate where the value head is the model's own: one panel a training step, a line a quantity.
+    """Draws the aggregate for each model's own value head: one panel per training step, one line per quantity.
 
-    The untrained model (step 0) is left out where there are others: its errors are those of predicting nothing. So is
-    order 0, where both updates are the same value.
+    The untrained model (step 0) is left out if there are others, since its errors are those of predicting nothing.
+    Order 0 is left out because both updates are the same value.
 
     Args:
-        cells: what `aggregate_equivalence` gives.
-        title: of the environment.
+        cells: result of `aggregate_equivalence`.
+        title: start of the figure's title, usually the environment's name.
     """
     own = cells[cells["training_step"] == cells["value_step"]]
     steps = np.sort(own["training_step"].unique())
@@ -66,7 +69,7 @@ def draw_equivalence(cells: pd.DataFrame, *, title: str) -> Figure:
             axes.set_title(f"Step {thousands(step)}", fontsize=PANEL_TITLE)
         error_axes(panels, shown)
         panels[0].set_xlim(left=0)
-        panels[0].xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))  # shared
+        panels[0].xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))  # shared axis
         figure.suptitle(f"{title}, {means_in_words(own)}", fontsize=10)
         label_rows(figure, panels, "Error (discounted reward)")
         legend_below(figure, (line["label"] for line in LINES.values()), title="Magnitude of the", columns=3)

@@ -34,11 +34,11 @@ _TYPICAL: dict[str, dict[str, Any]] = {
 
 @of_steps
 def aggregate_horizon(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents, one row a quantity, training step and horizon.
+    """Computes the mean and standard error over agents, one row per quantity, training step and horizon.
 
-    `error` is the mean over an agent's states, `median` their median, `without_ends` the mean over those from which no
-    end is near (of the longest horizon), `step_error` and `grounded_error` the mean magnitude of the error of step h
-    alone, in the unrolled and in the re-grounded model. A table of before has the first two.
+    `error` is the mean over an agent's states, `median` their median, and `without_ends` the mean over those that are
+    not near the end of an episode (see `near_an_end`). `step_error` and `grounded_error` are the mean magnitudes of the
+    error of step h alone, in the unrolled and in the re-grounded model. Older tables have only the first two.
     """
     by = ["training_step", "h"]
     medians = frame.groupby([*by, "seed"])["error"].median().reset_index()
@@ -53,16 +53,19 @@ def aggregate_horizon(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_horizon(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: mean errors, a line a horizon; typical ones at the longest; those of each step alone.
+    """Draws the aggregate in panels: mean errors by horizon, errors over states, and errors of each step alone.
 
-    Bands span one standard error. The untrained model (step 0) is said in words, so that the axes can show the others,
-    unless there is no other; axes are logarithmic where errors span much. One training step alone has no line over
-    training: then errors, mean and typical ones, stand over the horizon, in one panel. The last panel is drawn where
-    the table has it; its last training step also in the re-grounded model.
+    The first panel has the mean errors over training, with one line per horizon; the second the mean, the median and
+    the mean without states near an end, at the longest horizon. With a single training step, these stand over the
+    horizon instead, in one panel. The last panel is drawn if the table has errors of single steps, and shows the last
+    training step also in the re-grounded model.
+
+    Bands span one standard error. Errors of the untrained model (step 0) are given in words, so that the axes fit the
+    others, unless there is no other model. Axes are logarithmic where errors span a wide range.
 
     Args:
-        cells: what `aggregate_horizon` gives.
-        title: of the environment.
+        cells: result of `aggregate_horizon`.
+        title: start of the figure's title, usually the environment's name.
     """
     untrained = cells[(cells["training_step"] == 0) & (cells["quantity"] == "error")]
     if (cells["training_step"] > 0).any():
@@ -114,7 +117,7 @@ def _draw_means(axes: Axes, cells: pd.DataFrame, untrained: pd.DataFrame) -> Non
 
 
 def _in_words(untrained: pd.DataFrame) -> str:
-    """Errors of the untrained model, which no axis shows."""
+    """Describes the errors of the untrained model, which no axis shows; empty if there is none."""
     return f"\n(untrained: {untrained['mean'].min():.2g} to {untrained['mean'].max():.2g})" if len(untrained) else ""
 
 
@@ -155,7 +158,7 @@ def _draw_steps(axes: Axes, cells: pd.DataFrame) -> None:
 
 
 def _legend(axes: Axes, title: str, *, columns: int) -> None:
-    """Below the panel, where no line passes under it."""
+    """Adds a legend below the panel, where it hides no line."""
     spacing: dict[str, Any] = {"columnspacing": 1.0, "handlelength": 1.6, "handletextpad": 0.5}
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
     axes.legend(title=title, frameon=False, ncols=columns, fontsize=7, **place, **spacing)

@@ -1,4 +1,4 @@
-"""How much better than the policy network the search acts, state by state, by the number of simulations."""
+"""Improvement of the search's action over the policy network's, state by state, by the number of simulations."""
 
 from typing import Any
 
@@ -40,9 +40,9 @@ POSSIBLE = "best action of all"
 
 @of_steps
 def aggregate_improvement(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of improvement, one row a training step, way to search and N.
+    """Computes the mean and standard error over agents of the improvement, one row per training step, search and N.
 
-    What the best action would bring is of the model `none`, with 0 simulations.
+    Rows of the model `none`, with 0 simulations, hold the improvement of the best action of all.
     """
     by = ["training_step", "model", "prior", "leaf", "simulations"]
     best = frame.assign(possible=frame["best_value"] - frame["prior_value"], model="none", prior="none", leaf="none")
@@ -52,14 +52,14 @@ def aggregate_improvement(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_improvement(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate with value leaves: one panel a training step, a colour a model, band of one standard error.
+    """Draws the aggregate for value leaves: one panel per training step, one colour per model.
 
-    Above 0 the search acts better than the policy network's likeliest action; the level that the best action of all
-    would reach is grey.
+    Bands span one standard error. Above 0 the search acts better than the policy network's likeliest action; the grey
+    level is that of the best action of all.
 
     Args:
-        cells: what `aggregate_improvement` gives.
-        title: of the environment.
+        cells: result of `aggregate_improvement`.
+        title: start of the figure's title, usually the environment's name.
     """
     steps = np.sort(cells["training_step"].unique())
     with figure_style():

@@ -1,4 +1,4 @@
-"""Single states, many agents: how wrong the model is along the sequences that inspect keeps."""
+"""Errors of the model along the action sequences that the probe `inspect` keeps, over agents."""
 
 import pandas as pd
 
@@ -8,7 +8,10 @@ from mzprobe.stats import over_agents
 
 @of_steps
 def aggregate_inspect(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of the absolute error of a sum of rewards, by sequence and steps along it."""
-    steps = frame[frame["visits"].isna()]  # trees have visits
+    """Computes the mean and standard error over agents of the absolute error of the value along a sequence.
+
+    One row per training step, sequence (`part`) and number of steps along it (`depth`).
+    """
+    steps = frame[frame["visits"].isna()]  # sequences; rows of trees have visits
     apart = (steps["predicted_value"] - steps["value"]).abs()
     return over_agents(steps.assign(error=apart), by=["training_step", "part", "depth"], column="error")

@@ -1,4 +1,4 @@
-"""How a study's variants learn: the behaviour policy's return by environment steps and by the time of training."""
+"""Learning curves of a study's variants: the behaviour policy's return by environment steps and training time."""
 
 import pandas as pd
 from matplotlib import ticker
@@ -19,19 +19,19 @@ from mzprobe.figures.style import (
 )
 from mzprobe.stats import over_agents
 
-TRAINING = ("play", "reanalyse", "learn")  # parts of the time that training needs; evaluations are only looked at
+TRAINING = ("play", "reanalyse", "learn")  # parts of the time that count as training; evaluations do not
 _DATASET = "the dataset's episodes"
 
 
 def aggregate_learning(online: pd.DataFrame, timing: pd.DataFrame | None) -> pd.DataFrame:
-    """Mean and standard error over agents of the behaviour policy's return, one row a variant and training step.
+    """Computes the mean and standard error over agents of the behaviour policy's return.
 
-    `environment_steps` and `core_seconds` are means over agents of what training had taken until then; core seconds
-    leave out evaluations, and are NaN where the time was not kept.
+    One row per variant and training step. `environment_steps` and `core_seconds` are means over agents of what training
+    had taken until then. Core seconds exclude evaluations, and are NaN where times were not recorded.
 
     Args:
         online: tables of all variants, with a column `variant`.
-        timing: likewise, or None.
+        timing: tables of times of all variants, with a column `variant`, or None.
 
     Raises:
         UsageError: if the online tables are too old to have environment steps.
@@ -53,16 +53,16 @@ def aggregate_learning(online: pd.DataFrame, timing: pd.DataFrame | None) -> pd.
 
 
 def draw_learning(cells: pd.DataFrame, *, title: str, reference: float | None = None) -> Figure:
-    """Draws the aggregate: a line a variant, mean over agents, band of one standard error, twice with the same returns.
+    """Draws the aggregate: one line per variant with the mean over agents, and a band of one standard error.
 
-    On the left they lie over environment steps (over training steps where no variant takes any), on the right over
-    core seconds of training, where these are known. An axis on which some variant ends four times earlier than another
-    is logarithmic, without the untrained agents at 0.
+    The left panel shows returns over environment steps, or over training steps if no variant takes environment steps.
+    The right panel shows the same returns over core seconds of training, if these are known. An axis is logarithmic,
+    without the untrained agents at 0, if one variant ends more than four times further than another.
 
     Args:
-        cells: what `aggregate_learning` gives, variants in order.
-        title: of the environment.
-        reference: mean return of the episodes that were learned from, if there were some.
+        cells: result of `aggregate_learning`, variants in order.
+        title: start of the figure's title, usually the environment's name.
+        reference: mean return of the episodes that were learned from, if any.
     """
     played = cells["environment_steps"].max() > 0
     panels = [("environment_steps", "Environment steps") if played else ("training_step", "Training steps")]

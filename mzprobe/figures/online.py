@@ -26,7 +26,7 @@ from mzprobe.stats import over_agents
 
 LINES: dict[str, dict[str, Any]] = {
     "behaviour": {"label": "MCTS (behaviour policy)", "colour": BLUE, "marker": "o"},
-    # In the greys and the dashes that they have in Figure 7.
+    # In the same greys and dashes as in Figure 7.
     "prior": {"label": "policy prior, sampled", "colour": SAMPLED, "marker": "s", "linestyle": "-."},
     "greedy": {"label": "policy prior, greedy", "colour": GREEDY, "marker": "^", "linestyle": (0, (6, 2))},
 }
@@ -35,9 +35,9 @@ _AGENT, _COLDER = "MCTS, each agent", "first checkpoint at another temperature T
 
 @of_steps
 def aggregate_online(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of the return, one row a policy and training step.
+    """Computes the mean and standard error over agents of the return, one row per policy and training step.
 
-    `temperature` is that of the policy; `returns` has every agent's own mean, in order of seeds, a space between them.
+    `temperature` is that of the policy; `returns` has every agent's own mean, in order of seeds, separated by spaces.
     """
     by = ["policy", "training_step"]
     own = frame.groupby([*by, "seed"])["return"].mean().groupby(level=by)
@@ -47,13 +47,13 @@ def aggregate_online(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_online(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: one line a policy, mean over agents, band of one standard error; thin lines are agents.
+    """Draws the aggregate: one line per policy with the mean over agents, and a band of one standard error.
 
-    Agents are those of the behaviour policy. From a vertical line on it acts at another temperature.
+    Thin lines are single agents acting by the behaviour policy. Vertical lines mark changes of its temperature.
 
     Args:
-        cells: what `aggregate_online` gives.
-        title: of the environment.
+        cells: result of `aggregate_online`.
+        title: start of the figure's title, usually the environment's name.
     """
     with figure_style():
         figure = Figure(figsize=(4.6, 3.8), layout="constrained")
@@ -75,7 +75,7 @@ def draw_online(cells: pd.DataFrame, *, title: str) -> Figure:
 
 
 def _draw_agents(axes: Axes, behaviour: pd.DataFrame) -> None:
-    """A thin line an agent, if all are at every step."""
+    """Draws a thin line per agent, if there are several and all have a return at every step."""
     own = [agents_of_text(returns) for returns in behaviour["returns"]]
     if len(own) > 1 and len({len(numbers) for numbers in own}) == 1 and len(own[0]) > 1:
         steps = behaviour["training_step"].to_numpy()
@@ -84,10 +84,10 @@ def _draw_agents(axes: Axes, behaviour: pd.DataFrame) -> None:
 
 
 def _mark_temperatures(axes: Axes, behaviour: pd.DataFrame) -> None:
-    """A vertical line at every training step from which the behaviour policy has another temperature."""
+    """Draws a vertical line at every training step from which the behaviour policy has another temperature."""
     T = behaviour["temperature"].to_numpy()
     changes = [i for i in range(1, len(T)) if T[i] != T[i - 1]]
-    for height, i in enumerate(changes):  # each a line of text higher, at the bottom, where few curves are
+    for height, i in enumerate(changes):  # text at the bottom, where few curves are, each a line higher
         step, place = behaviour["training_step"].iloc[i], (2, 3 + 8 * height)
         axes.axvline(step, color="0.8", linewidth=0.8, zorder=0, label=_COLDER)
         axes.annotate(f"T = {T[i]:g}", (step, 0), place, ("data", "axes fraction"), "offset points", fontsize=6)

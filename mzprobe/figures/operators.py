@@ -1,4 +1,4 @@
-"""Search rules compared by N: what they return, how sure a policy they teach, and how rightly they decide."""
+"""Search rules compared by N: their returns, the entropy of their policy targets, and how often they decide best."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ QUANTITIES = {
 }
 _DRAWN = ("return", "entropy", "fidelity")
 RULES: dict[str, dict[str, Any]] = {
-    "puct": {"label": "PUCT", "colour": BLUE, "marker": "o", "linewidth": 2.2, "markersize": 5},  # seen behind others
+    "puct": {"label": "PUCT", "colour": BLUE, "marker": "o", "linewidth": 2.2, "markersize": 5},  # shows behind others
     "gumbel": {"label": "Gumbel", "colour": ORANGE, "marker": "s", "linestyle": "--"},
     "regularised": {"label": "regularised policy", "colour": GREEN, "marker": "^"},
 }
@@ -39,10 +39,11 @@ _ROWS = {"trained": "Trained and acting by it", "acting": "Acting alone, agents 
 
 @of_steps
 def aggregate_operators(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of each quantity, one row a rule and N, at the last training step.
+    """Computes the mean and standard error over agents of each quantity, one row per rule and N, at the last step.
 
-    `row` is `acting` for what acts on agents of one training, the one by PUCT with the most simulations where there are
-    several, and `trained` for agents that act by the rule and N that they were trained with, where there are several.
+    In rows `acting`, all rules act for agents that were trained alike; among several trainings, these are the agents
+    trained by PUCT with the most simulations, if there are any. With several trainings there are also rows `trained`,
+    of agents that act by the rule and N that they were trained with.
 
     Args:
         frame: a table `operators`, or those of all variants with a column `variant`.
@@ -68,14 +69,14 @@ def aggregate_operators(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_operators(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: a panel a quantity, a line a rule against N, bands of one standard error.
+    """Draws the aggregate: one panel per quantity, with one line per rule against N and bands of one standard error.
 
-    With several trainings a row of panels shows agents that act as they were trained, and one what acts on the same
-    agents.
+    With several trainings, one row of panels shows agents that act as they were trained, and another all rules acting
+    for the same agents.
 
     Args:
-        cells: what `aggregate_operators` gives.
-        title: of the environment.
+        cells: result of `aggregate_operators`.
+        title: start of the figure's title, usually the environment's name.
     """
     kinds = [row for row in _ROWS if row in set(cells["row"])]
     with figure_style():
@@ -101,6 +102,6 @@ def draw_operators(cells: pd.DataFrame, *, title: str) -> Figure:
 
 
 def _row_title(cells: pd.DataFrame, row: str) -> str:
-    """What the panels of a row show, in words."""
+    """Describes what the panels of a row show."""
     of = cells[cells["row"] == row].iloc[0]
     return _ROWS[row].format(f"{RULES[of['trained_rule']]['label']}, N = {of['trained_simulations']}")

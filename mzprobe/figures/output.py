@@ -1,4 +1,4 @@
-"""How a figure's files get to disk, and what is said of them."""
+"""Writes the files of a figure, and reports what became of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,22 +21,22 @@ _TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """What became of one file, or of one figure that has no table or whose tables are refused."""
+    """Outcome of writing one file, or of a figure that has no table or whose tables are refused."""
 
     what: str
     status: Literal["written", "unchanged", "replaced", "missing", "refused"]
-    remedy: str = ""  # the command that makes a missing table, or what is wrong with those that are there
+    remedy: str = ""  # command that makes a missing table, or what is wrong with refused tables
 
 
 def write_figure(figure: Figure, cells: pd.DataFrame, *, made: str, folder: Path, name: str) -> list[Drawn]:
-    """Writes a figure as PNG, SVG and the CSV of its numbers; says of each file whether it is new.
+    """Writes a figure as PNG and SVG and its numbers as CSV; returns the outcome for each file.
 
     Args:
-        figure: what is drawn.
-        cells: its numbers.
-        made: comment lines of the CSV, what made the numbers.
-        folder: of the figures.
-        name: of the files.
+        figure: figure to write.
+        cells: numbers of the figure.
+        made: comment lines of the CSV that state what made the numbers.
+        folder: folder of the figures.
+        name: name of the files, without suffix.
     """
     files = {suffix: rendered(figure, suffix) for suffix in ("png", "svg")}
     files["csv"] = csv_text(cells, made=made).encode(errors="backslashreplace")
@@ -48,11 +48,11 @@ def write_figure(figure: Figure, cells: pd.DataFrame, *, made: str, folder: Path
 
 
 def csv_text(cells: pd.DataFrame, *, made: str) -> str:
-    """The CSV beside a figure: comment lines of what made its numbers, then the numbers."""
+    """Returns the CSV beside a figure: comment lines that state what made its numbers, then the numbers."""
     return made + cells.to_csv(index=False, lineterminator="\n")
 
 
 def title_of(table: Table) -> str:
-    """The environments that a run's tables are of."""
+    """Returns the name of the environment that a run's tables are from, or several names with slashes between."""
     name = "/".join(sorted({record["environment"]["name"] for record in table.record["agents"]}))
     return _TITLES.get(name, name)

@@ -1,4 +1,4 @@
-"""Figure 7: return of planning with the learned and with the true model, guided by the policy or by a uniform prior."""
+"""Figure 7: return of planning with the learned and with the true model, guided by the policy or a uniform prior."""
 
 from typing import Any
 
@@ -28,8 +28,8 @@ from mzprobe.figures.style import (
 from mzprobe.stats import over_agents
 
 _HOLLOW: dict[str, Any] = {"linewidth": 0.8, "markersize": 5, "markerfacecolor": "none", "zorder": 3}
-_BROAD: dict[str, Any] = {"linewidth": 1.8, "markersize": 4}  # seen behind the true model's, which lie on them
-LINES: dict[tuple[str, str, str], dict[str, Any]] = {  # model, prior, where that is from
+_BROAD: dict[str, Any] = {"linewidth": 1.8, "markersize": 4}  # visible behind the true model's lines on top of them
+LINES: dict[tuple[str, str, str], dict[str, Any]] = {  # by model, prior, and where the prior is evaluated
     ("learned", "policy", "latent"): {
         "label": "learned model, policy prior",
         "colour": ORANGE,
@@ -79,22 +79,23 @@ _LEAVES = {"rollout": "leaf values by random rollout", "value": "leaf values by 
 
 @of_steps
 def aggregate_planning(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of the return, one row a training step, way to act and N."""
+    """Computes the mean and standard error over agents of the return, one row per training step, way to act and N."""
     how = ["leaf", "horizon", "counted_from", "temperature"]
     by = ["training_step", "model", "prior", "prior_at", *how, "simulations"]
     return over_agents(frame, by=by, column="return")
 
 
 def draw_planning(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: one panel a training step, a colour a model, band of one standard error.
+    """Draws the aggregate: one panel per training step, one colour per model, bands of one standard error.
 
-    The uniform prior is dotted, as in the paper; dashed is the policy network's where the other model stands, at real
-    states encoded anew or at unrolled latents. What acts without a search has no N and is a horizontal line: the policy
-    prior, sampled and greedy, and, where measured, the best of a single step in either model.
+    The uniform prior is dotted, as in the paper. The policy prior is dashed where it is evaluated in the other model's
+    place: at encoded real states for the learned model, at unrolled latents for the true one. Acting without a search
+    has no N and is a horizontal line: the policy prior, sampled and greedy, and, where measured, random play and the
+    best single step in either model.
 
     Args:
-        cells: what `aggregate_planning` gives.
-        title: of the environment.
+        cells: result of `aggregate_planning`.
+        title: start of the figure's title, usually the environment's name.
     """
     steps = np.sort(cells["training_step"].unique())
     searched = cells[cells["simulations"] > 0]
@@ -127,7 +128,7 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame) -> None:
 
 
 def _how(searched: pd.DataFrame) -> str:
-    """How leaves were valued and how far it was planned, for the title."""
+    """Describes for the title how leaves were valued and how far the search planned."""
     if searched.empty:
         return ""
     leaf, horizon, start = searched[["leaf", "horizon", "counted_from"]].iloc[0]

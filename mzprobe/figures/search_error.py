@@ -1,4 +1,4 @@
-"""Figure 6: value prediction error of the search's simulated trajectories, and how far it leaves the prior."""
+"""Figure 6: value prediction error of the search's simulated trajectories, and its distance from the prior."""
 
 from collections.abc import Container
 from typing import Any
@@ -35,8 +35,8 @@ PANELS = {  # title and name of the y axis
     "kl": ("Visits against the\npolicy network", "Kullback-Leibler\ndivergence (nats)"),
 }
 QUANTITIES = tuple(PANELS)
-REGULARISED = {"tv": "tv_regularised", "kl": "kl_regularised"}  # drawn beside them
-_ROWS = (QUANTITIES[:3], QUANTITIES[3:])  # how wrong the model is; where the search goes
+REGULARISED = {"tv": "tv_regularised", "kl": "kl_regularised"}  # quantities drawn in the same panel, by quantity
+_ROWS = (QUANTITIES[:3], QUANTITIES[3:])  # errors of the model; where the search goes
 DOTS = ", regularised policy for the visits"
 LINES: dict[str, dict[str, Any]] = {
     "policy": {"label": "policy prior", "colour": BLUE, "marker": "o"},
@@ -46,9 +46,9 @@ LINES: dict[str, dict[str, Any]] = {
 
 @of_steps
 def aggregate_search_error(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of `QUANTITIES`, by training step, prior and simulations.
+    """Computes the mean and standard error over agents of each quantity, by training step, prior and simulations.
 
-    A quantity that a table of an older mzprobe does not have is left out.
+    Quantities are `QUANTITIES` and those of `REGULARISED`; those that an older table lacks are left out.
     """
     by = ["training_step", "prior", "simulations"]
     known = [quantity for quantity in (*QUANTITIES, *REGULARISED.values()) if quantity in frame]
@@ -58,16 +58,16 @@ def aggregate_search_error(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_search_error(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: two rows of panels a training step, one line a prior, band of one standard error.
+    """Draws the aggregate: two rows of panels per training step, one line per prior, bands of one standard error.
 
-    The upper row has the errors, the lower one where the search goes; what the aggregate does not have has no panel.
-    Every panel has its own y axis, since errors of training steps have different states and do not compare, but for
-    the two of tree paths, which are the same steps' errors weighed in two ways. Distances from the regularised policy
-    are dotted beside those from the visits.
+    The upper row shows errors, the lower one where the search goes; quantities that the aggregate lacks have no panel.
+    Every panel has its own y axis, since errors of different training steps are at different states and do not compare.
+    Only the two panels of tree paths, which weight the errors of the same steps in two ways, share an axis. Distances
+    from the regularised policy are dotted beside those from the visits.
 
     Args:
-        cells: what `aggregate_search_error` gives.
-        title: of the environment.
+        cells: result of `aggregate_search_error`.
+        title: start of the figure's title, usually the environment's name.
     """
     steps = np.sort(cells["training_step"].unique())
     with figure_style():
@@ -91,7 +91,7 @@ def draw_search_error(cells: pd.DataFrame, *, title: str) -> Figure:
 
 
 def _draw_regularised(axes: Axes, cells: pd.DataFrame, quantity: str) -> None:
-    """Dotted, the distance from the regularised policy in the place of that from the visits."""
+    """Draws dotted lines of the distance from the regularised policy, if the quantity is the distance from visits."""
     for prior, line in LINES.items():
         own = cells[(cells["quantity"] == REGULARISED.get(quantity)) & (cells["prior"] == prior)]
         if not own.empty:
@@ -100,7 +100,7 @@ def _draw_regularised(axes: Axes, cells: pd.DataFrame, quantity: str) -> None:
 
 
 def _panels(steps: NDArray[np.int64], known: Container[str]) -> tuple[Figure, dict[tuple[int, str], Axes]]:
-    """A figure, and its panels by training step and quantity; the lowest of each column names the x axis."""
+    """Creates a figure and its panels by training step and quantity; the lowest of each column labels the x axis."""
     kept = [[quantity for quantity in row if quantity in known] for row in _ROWS]
     kept = [row for row in kept if row]
     rows, columns = len(steps) * len(kept), max(len(row) for row in kept)

@@ -27,18 +27,18 @@ _LINES: dict[str, dict[str, Any]] = {
     "rank_error": {"label": "value prediction error (right axis)", "colour": ORANGE},
 }
 _TIES = "probability 0 in half of the states or more: ties"
-_WAYS = {"_at_1": "at T = 1", "_smoothed": "of smoothed visits"}  # other ways to rank, of which only rho is drawn
-_PRIOR = "_prior"  # and one whose rho has no room there: the CSV has it
+_WAYS = {"_at_1": "at T = 1", "_smoothed": "of smoothed visits"}  # other rankings, of which only rho is shown
+_PRIOR = "_prior"  # another ranking, whose rho has no room in the figure and is only in the CSV
 
 
 @of_steps
 def aggregate_sequences(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of the quantities `probability` and `rank_error`, by training step and rank.
+    """Computes the mean and standard error over agents of every quantity, by training step and rank.
 
-    `impossible` is the share of states whose sequence of that rank has probability 0: there ranks are ties. `rho` has
-    no rank: Spearman's correlation of probability and error, over the agents in which it is defined (`rho_at_1`,
-    `rho_smoothed` and `rho_prior`: with the probabilities at T = 1, of smoothed visits and of the policy prior); a
-    training step where it is defined in none has no such row.
+    Quantities are `probability`, `rank_error` and `impossible`, the share of states whose sequence of that rank has
+    probability 0, so that its rank is a tie. `rho` has no rank: it is Spearman's correlation of probability and error,
+    over the agents for which it is defined. `rho_at_1`, `rho_smoothed` and `rho_prior` are the same with the
+    probabilities at T = 1, of smoothed visits and of the policy prior. A training step without such agents has no row.
     """
     frame = frame.assign(impossible=(frame["probability"] == 0).astype(float))
     parts = [
@@ -49,22 +49,22 @@ def aggregate_sequences(frame: pd.DataFrame) -> pd.DataFrame:
         rho = over_agents(frame.dropna(subset=[quantity]), by=["training_step"], column=quantity)
         parts.append(rho.assign(quantity=quantity, rank=None))
     columns = ["training_step", "quantity", "rank", "mean", "standard_error", "agents"]
-    # Nullable, so that ranks stay whole numbers beside the rows without one.
+    # Nullable integers, so that ranks stay whole beside rows without a rank.
     parts = [part[columns].astype({"rank": "Int64"}) for part in parts]
     return pd.concat(parts).sort_values(columns[:3], ignore_index=True)
 
 
 def draw_sequences(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: one panel a training step, probability on the left axis, error on the right one.
+    """Draws the aggregate: one panel per training step, with probability on the left axis and error on the right one.
 
-    Probabilities have a logarithmic axis and the same limits in all panels, which shows how certain the policy grows;
-    shaded are the ranks at which half of the states or more have ties of probability 0. Panels share those of the
-    error too, so that trained models compare; only where the untrained one (step 0) would take more than twice their
-    axis does it get its own, as its panel then says.
+    Probabilities have a logarithmic axis with the same limits in all panels, which shows how certain the policy
+    becomes. Ranks at which half of the states or more have ties of probability 0 are shaded. Panels also share the
+    limits of the error, so that trained models can be compared. The untrained model (step 0) has its own axis if its
+    errors exceed twice the trained models', and its panel then says so.
 
     Args:
-        cells: what `aggregate_sequences` gives.
-        title: of the environment.
+        cells: result of `aggregate_sequences`.
+        title: start of the figure's title, usually the environment's name.
     """
     ranked = cells[cells["rank"].notna()]
     steps = np.sort(ranked["training_step"].unique())
@@ -99,18 +99,18 @@ def _shade_ties(axes: Axes, impossible: pd.DataFrame) -> None:
 
 
 def _probability_limits(ranked: pd.DataFrame) -> tuple[float, float]:
-    """From the smallest mean that is drawn to 1, six powers of ten at most."""
+    """Returns limits from below the smallest positive mean to 1, at most six powers of ten."""
     means = ranked.loc[(ranked["quantity"] == "probability") & (ranked["mean"] > 0), "mean"]
     return max(1e-6, float(means.min()) / 2), 1.0
 
 
 def _error_limit(ranked: pd.DataFrame) -> tuple[float, bool]:
-    """Top of the shared axis of the errors, and whether the untrained model is left out of it."""
+    """Returns the top of the shared axis of errors, and whether the untrained model has its own axis."""
     errors = ranked[ranked["quantity"] == "rank_error"]
     tops = (errors["mean"] + errors["standard_error"].fillna(0)).groupby(errors["training_step"]).max()
-    trained = tops[tops.index > 0].max()  # NaN where there is none
+    trained = tops[tops.index > 0].max()  # NaN without a trained model
     apart = bool(tops.get(0, 0.0) > 2 * trained)
-    # A model without any error still needs an axis.
+    # An axis needs a height even if all errors are 0.
     return float(1.05 * (trained if apart else tops.max()) or 1.0), apart
 
 
@@ -130,7 +130,7 @@ def _rho_in_words(cells: pd.DataFrame, step: int) -> str:
 
 
 def _mean_in_words(rho: pd.DataFrame) -> str:
-    """Of the one row that there is."""
+    """Formats the mean and standard error of the first row, which is the only one; without an error for one agent."""
     mean = _signed(rho["mean"].iloc[0])
     return f"{mean} ± {rho['standard_error'].iloc[0]:.2f}" if rho["agents"].iloc[0] > 1 else mean
 
@@ -140,7 +140,7 @@ def _signed(number: float) -> str:
 
 
 def _finish(left: Axes, right: Axes, *, own: bool, last: bool) -> None:
-    """Colours the two y axes as their lines, and leaves names and shared numbers to the ends of a row."""
+    """Colours the two y axes like their lines, and puts labels and shared numbers only at the ends of a row."""
     place = left.get_subplotspec()
     assert place is not None
     right.spines["right"].set_visible(True)

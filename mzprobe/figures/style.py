@@ -1,4 +1,4 @@
-"""How every figure looks, the parts they share, and how one is written so that the same table gives the same bytes."""
+"""Style and shared parts of all figures, and rendering that produces the same bytes from the same table."""
 
 import io
 import math
@@ -38,15 +38,15 @@ STYLE: Any = {
     "pdf.fonttype": 42,
 }
 
-WIDTH = 7.0  # inches, of a figure of several panels: a page's text
+WIDTH = 7.0  # inches; width of a figure with several panels, that of a page's text
 PANEL_TITLE = 9  # points
 _THOUSAND = 1000
-_SPAN = 5.0  # largest error divided by the smallest, from which on their axis is logarithmic
-_DEEPEST = 1e-5  # of the largest error, below which a logarithmic axis does not go: there errors are rounding
+_SPAN = 5.0  # ratio of the largest to the smallest error above which their axis is logarithmic
+_DEEPEST = 1e-5  # bottom of a logarithmic axis relative to the largest error; smaller ones are rounding
 
-# Told apart by the colour-blind, and, as every line has its own marker or dashes too, without colour.
+# The colour-blind can tell these apart; every line also has its own marker or dashes, for print without colour.
 BLUE, ORANGE, GREEN = sns.color_palette("colorblind", 3)
-GREY = "0.35"  # what is beside the rest
+GREY = "0.35"  # secondary lines
 SAMPLED, GREEDY = "0.55", "0.1"  # the policy prior without search
 _MARKERS = "os^Dv*PX"
 _DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (9, 2)), (0, (1, 4)))
@@ -54,13 +54,13 @@ _DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (9, 2)), (0, (1, 4)))
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Seaborn's ticks with our sizes, for the time of one figure, whatever a `matplotlibrc` says."""
+    """Applies seaborn's style `ticks` with our sizes within the block, regardless of any `matplotlibrc`."""
     with style.context("default"), sns.axes_style("ticks"), mpl.rc_context(STYLE):
         yield
 
 
 def rendered(figure: Figure, suffix: str) -> bytes:
-    """The figure as `png` or `svg` bytes, without dates or names of the machine."""
+    """Returns the figure as `png` or `svg` bytes, without metadata such as dates."""
     buffer = io.BytesIO()
     metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
     with figure_style():
@@ -69,9 +69,9 @@ def rendered(figure: Figure, suffix: str) -> bytes:
 
 
 def in_few_colours(png: bytes) -> bytes:
-    """A PNG with a palette of 256 colours, which nobody tells from the original: a third of its bytes."""
+    """Reduces a PNG to a palette of 256 colours, which looks the same and takes a third of the bytes."""
     buffer = io.BytesIO()
-    method = Image.Quantize.MAXCOVERAGE  # a median cut spends them on text, and bars of colours come out banded
+    method = Image.Quantize.MAXCOVERAGE  # a median cut spends the palette on text, and colour bars become banded
     with Image.open(io.BytesIO(png)) as image:
         palette = image.convert("RGB").quantize(256, method=method, kmeans=1, dither=Image.Dither.NONE)
         palette.save(buffer, format="PNG", optimize=True, dpi=image.info["dpi"])
@@ -79,10 +79,9 @@ def in_few_colours(png: bytes) -> bytes:
 
 
 def of_steps(aggregate: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """An aggregate that refuses rows of no known training step, for which a figure has no place.
+    """Decorates an aggregate so that it refuses rows without a known training step, which no figure can place.
 
-    Raises:
-        UsageError: if there are any, as of an agent in memory that was not told its step.
+    The decorated aggregate raises `UsageError` if there are any, as for an agent in memory without a given step.
     """
 
     @wraps(aggregate)
@@ -98,34 +97,34 @@ def of_steps(aggregate: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.
 
 
 def agents_as_text(own: "pd.Series[float]") -> str:
-    """Every agent's own number, a space between them, as a CSV holds them."""
+    """Joins every agent's own number to a text for a CSV, separated by spaces."""
     return " ".join(map(str, own.tolist()))
 
 
 def agents_of_text(text: object) -> list[float]:
-    """Takes back what `agents_as_text` gave."""
+    """Parses the result of `agents_as_text`."""
     return [float(number) for number in str(text).split()]
 
 
 def thousands(step: float, _position: int | None = None) -> str:
-    """A number of training steps as ticks and titles say it: 0, 0.5K, 20K."""
+    """Formats a number of training steps for ticks and titles: 0, 0.5K, 20K."""
     return f"{step / 1000:g}K" if step else "0"
 
 
 def agents_in_words(cells: pd.DataFrame) -> str:
-    """How many agents an aggregate is over: `30 agents`, or `28 to 30 agents` where cells differ."""
+    """Describes the number of agents of an aggregate: `30 agents`, or `28 to 30 agents` where cells differ."""
     fewest, most = int(cells["agents"].min()), int(cells["agents"].max())
     count = str(most) if fewest == most else f"{fewest} to {most}"
     return f"{count} agent{'s' if most > 1 else ''}"
 
 
 def means_in_words(cells: pd.DataFrame) -> str:
-    """What is drawn of so many agents: `30 agents, mean ± standard error`; one alone has neither."""
+    """Describes what is drawn: `30 agents, mean ± standard error`; for a single agent only `1 agent`."""
     return agents_in_words(cells) + (", mean ± standard error" if cells["agents"].max() > 1 else "")
 
 
 def draw_mean(axes: Axes, cells: pd.DataFrame, x: str, *, colour: Any, label: str, **line: Any) -> None:
-    """Draws the means of an aggregate over column `x`, with a band of one standard error; nothing for no cells."""
+    """Draws the means of an aggregate over column `x`, with a band of one standard error; no-op without cells."""
     if cells.empty:
         return
     at, y, error = (cells[name].to_numpy(dtype=float) for name in (x, "mean", "standard_error"))
@@ -134,7 +133,7 @@ def draw_mean(axes: Axes, cells: pd.DataFrame, x: str, *, colour: Any, label: st
 
 
 def draw_level(axes: Axes, cells: pd.DataFrame, *, colour: Any, dashes: Any, label: str) -> None:
-    """A horizontal line at the mean of a cell, if there is one, with a band of one standard error."""
+    """Draws a horizontal line at the mean of a cell, if there is one, with a band of one standard error."""
     for mean, error in zip(cells["mean"], cells["standard_error"], strict=True):
         axes.axhline(mean, color=colour, linestyle=dashes, linewidth=1.2, label=label)
         if not np.isnan(error):
@@ -142,7 +141,7 @@ def draw_level(axes: Axes, cells: pd.DataFrame, *, colour: Any, dashes: Any, lab
 
 
 def legend_below(figure: Figure, labels: Iterable[str], *, title: str, columns: int) -> None:
-    """One legend below all panels, where no line can pass under it: the lines that any panel has, in this order."""
+    """Adds one legend below all panels, where it hides no line, with the labels that any panel has, in this order."""
     known: dict[str, Any] = {}
     for axes in figure.axes:
         lines, names = axes.get_legend_handles_labels()
@@ -152,7 +151,7 @@ def legend_below(figure: Figure, labels: Iterable[str], *, title: str, columns: 
 
 
 def start_at_zero(axes: Axes, cells: pd.DataFrame) -> None:
-    """Lets the y axis start at 0 unless a mean lies below; what is highest keeps its distance from the top."""
+    """Starts the y axis at 0 unless a mean lies below, with a margin above the highest point of all shared axes."""
     if cells["mean"].min() >= 0:
         kin = axes.get_shared_y_axes().get_siblings(axes)
         highest = max((one.dataLim.ymax for one in kin if np.isfinite(one.dataLim.ymax)), default=0.0)
@@ -160,14 +159,14 @@ def start_at_zero(axes: Axes, cells: pd.DataFrame) -> None:
 
 
 def error_axes(panels: Sequence[Axes], cells: pd.DataFrame) -> None:
-    """Gives panels one y axis for errors: logarithmic where they span much, so that late ones are seen beside early.
+    """Sets one y axis for errors in all panels; it is logarithmic where they span a wide range.
 
-    A band that reaches 0 is cut at the axis, and so is a line that falls below a hundred-thousandth of the largest
-    error. Where a mean is 0 the axis is linear and starts there.
+    Late errors can then be read beside early ones. A band that reaches 0 is cut at the axis, and so is a line below
+    `_DEEPEST` of the largest error. A linear axis starts at 0; it is also used if any mean is 0.
 
     Args:
-        panels: that show the same quantity.
-        cells: what is drawn in any of them.
+        panels: panels that show the same quantity.
+        cells: all cells that are drawn in them.
     """
     means = cells["mean"].dropna()
     logarithmic = bool(len(means) and means.min() > 0 and means.max() > _SPAN * means.min())
@@ -189,15 +188,15 @@ def error_axes(panels: Sequence[Axes], cells: pd.DataFrame) -> None:
 def panel_rows(
     count: int, *, xlabel: str, columns: int = 3, height: float = 1.9, sharex: bool = True, sharey: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, in even rows of at most `columns`.
+    """Creates a figure of `count` panels, in even rows of at most `columns`; returns it and its panels.
 
     Args:
-        count: of panels.
-        xlabel: below the lowest panel of each column.
-        columns: most in a row.
-        height: of a row, in inches.
-        sharex: whether they share the x axis.
-        sharey: whether they share the y axis.
+        count: number of panels.
+        xlabel: label below the lowest panel of each column.
+        columns: largest number of panels in a row.
+        height: height of a row in inches.
+        sharex: whether panels share the x axis.
+        sharey: whether panels share the y axis.
     """
     rows = math.ceil(count / columns)
     columns = math.ceil(count / rows)
@@ -205,14 +204,14 @@ def panel_rows(
     grid = list(figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).flat)
     for unused in grid[count:]:
         unused.remove()
-    for panel in grid[count - columns : count]:  # those with none below
+    for panel in grid[count - columns : count]:  # panels with none below
         panel.tick_params(labelbottom=True)
         panel.set_xlabel(xlabel)
     return figure, grid[:count]
 
 
 def label_rows(figure: Figure, panels: Sequence[Axes], label: str) -> None:
-    """What all panels have on their y axes, said once: beside the only row, or beside all rows."""
+    """Labels the y axes of all panels once: beside the only row, or beside all rows."""
     if panels[0].get_gridspec().nrows == 1:  # type: ignore[union-attr]
         panels[0].set_ylabel(label)
     else:
@@ -220,16 +219,16 @@ def label_rows(figure: Figure, panels: Sequence[Axes], label: str) -> None:
 
 
 class StepFormatter(ticker.Formatter):
-    """Ticks of training steps: in thousands, unless the axis ends before the first of them."""
+    """Formatter of training steps: in thousands, unless the axis ends below 1000."""
 
     def __call__(self, x: float, _position: int | None = None) -> str:
-        """A tick's text."""
+        """Returns the text of a tick."""
         assert self.axis is not None
         return f"{x:g}" if max(self.axis.get_view_interval()) < _THOUSAND else thousands(x)
 
 
 def simulations_axis(axes: Axes, simulations: NDArray[np.int64]) -> None:
-    """A log2 x axis with a tick at every N, of which at most five have their number, the largest among them."""
+    """Sets a log2 x axis with a tick at every N; at most five of them are numbered, always including the largest."""
     numbers = np.unique(simulations)
     axes.set_xscale("log", base=2)
     axes.set_xticks(np.sort(numbers[:: -max(1, math.ceil(len(numbers) / 5))]))
@@ -239,11 +238,11 @@ def simulations_axis(axes: Axes, simulations: NDArray[np.int64]) -> None:
 
 
 def variant_looks(variants: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """How a study's variants are told apart, as `draw_mean` takes it: each has its colour and marker, in order.
+    """Returns the look of each of a study's variants, as arguments of `draw_mean`: a colour and a marker, in order.
 
-    A variant that is another one with a word more (`0.5-fewer` beside `0.5`) has the other's, and dashes of its own.
-    Where there are more than colours, those of one first word share theirs.
-    What is drawn earlier is broader, so that it is seen behind what lies on it.
+    A variant named like another one plus a suffix (`0.5-fewer` beside `0.5`) has the colour and marker of the other,
+    with its own dashes. If there are more variants than colours, those with the same first word share a colour. Lines
+    that are drawn earlier are broader, so that they remain visible behind later ones.
     """
     names = list(variants)
     roots = {name: min((one for one in names if name.startswith(f"{one}-")), key=len, default=name) for name in names}

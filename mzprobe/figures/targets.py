@@ -1,4 +1,4 @@
-"""Value targets against the truth, by how long ago their episode was stored."""
+"""Value targets against the true value, by the time since their episode was stored."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ from mzprobe.figures.style import (
 )
 from mzprobe.stats import over_agents
 
-PARTS = 5  # of a buffer, by age
+PARTS = 5  # number of parts of a replay buffer, by age
 LINES: dict[str, dict[str, Any]] = {
     "value": {"label": "true value of the behaviour policy", "colour": GREEN, "marker": "s"},
     "target": {"label": "stored target", "colour": ORANGE, "marker": "o", "linestyle": "--"},
@@ -37,9 +37,9 @@ _QUANTITIES = (*LINES, "priority", "decode_bias", "age")
 
 @of_steps
 def aggregate_targets(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over agents of every quantity, by training step and fifth of an agent's positions.
+    """Computes the mean and standard error over agents of every quantity, by training step and fifth of positions.
 
-    Fifth 1 are the youngest; positions of one age are kept together.
+    Fifth 1 holds an agent's youngest positions; positions of equal age are in the same fifth.
     """
     parts = _in_parts(frame, ["seed", "training_step"])
     found = [
@@ -51,23 +51,23 @@ def aggregate_targets(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_parts(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """The rows with the part of their positions that they are of, by age."""
+    """Adds a column `part`, 1 to `PARTS` by age among the rows with equal entries in the columns `by`."""
     rank = frame.groupby(by)["age"].rank(pct=True)
     return frame.assign(part=np.ceil(rank * PARTS).clip(1, PARTS).astype(int))
 
 
 @of_steps
 def aggregate_oldest(frame: pd.DataFrame) -> pd.DataFrame:
-    """How far the oldest fifth of an agent's targets lies from the truth, mean and standard error over agents.
+    """Computes the mean and standard error over agents of target minus true value, in the oldest fifth of positions.
 
-    One row a variant and training step; below 0 the targets are too low. `age` is the mean age of that fifth.
+    One row per variant and training step; below 0 the targets are too low. `age` is the mean age of that fifth.
 
     Args:
         frame: tables of all variants, with a column `variant`.
     """
     by = ["variant", "training_step"]
     parts = _in_parts(frame, [*by, "seed"])
-    # Where many are of one age, the last part that an agent has is not the fifth.
+    # With many positions of equal age, an agent's last part may not be the fifth.
     oldest = parts[parts["part"] == parts.groupby([*by, "seed"])["part"].transform("max")]
     cells = over_agents(oldest.assign(error=oldest["target"] - oldest["value"]), by=by, column="error")
     age = over_agents(oldest, by=by, column="age").set_index(by)["mean"].rename("age")
@@ -75,11 +75,11 @@ def aggregate_oldest(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_oldest(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: a line a variant.
+    """Draws the aggregate: one line per variant.
 
     Args:
-        cells: what `aggregate_oldest` gives, variants in order.
-        title: of the environment.
+        cells: result of `aggregate_oldest`, variants in order.
+        title: start of the figure's title, usually the environment's name.
     """
     looks = variant_looks(cells["variant"].unique())
     with figure_style():
@@ -98,11 +98,11 @@ def draw_oldest(cells: pd.DataFrame, *, title: str) -> Figure:
 
 
 def draw_targets(cells: pd.DataFrame, *, title: str) -> Figure:
-    """Draws the aggregate: one panel a training step, against the mean age of a fifth of the positions.
+    """Draws the aggregate: one panel per training step, against the mean age of each fifth of the positions.
 
     Args:
-        cells: what `aggregate_targets` gives.
-        title: of the environment.
+        cells: result of `aggregate_targets`.
+        title: start of the figure's title, usually the environment's name.
     """
     steps = np.sort(cells["training_step"].unique())
     with figure_style():

@@ -1,4 +1,4 @@
-"""How runs are put beside each other in every question: which part of its aggregate is drawn, and along what."""
+"""How runs are compared in each question: which rows of its aggregate are drawn, and along which column."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from mzprobe.settings import plugged_questions
 
 
 class Panel(NamedTuple):
-    """A part of a question's aggregate: the rows that have these entries."""
+    """Panel of a figure: the rows of a question's aggregate with the entries `where`."""
 
     title: str
     where: Mapping[str, Any]
@@ -33,26 +33,26 @@ class Panel(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """How runs are put beside each other in one question."""
+    """How runs are compared in one question."""
 
-    table: str  # of the question; names the files too
-    aggregate: Callable[[pd.DataFrame], pd.DataFrame]  # the question's own
-    x: str = ""  # column of the aggregate; guessed where there is none
+    table: str  # table of the question; also the default name of the files
+    aggregate: Callable[[pd.DataFrame], pd.DataFrame]  # aggregate of the question's own figure
+    x: str = ""  # column of the x axis; guessed if empty
     xlabel: str = ""
     panels: tuple[Panel, ...] = ()
-    paired: bool = False  # whether its rows are episodes, which begin alike for all agents of an environment
-    file: str = ""  # name of the files, where a question has several figures
+    paired: bool = False  # whether its rows are episodes, with the same starts for all agents of an environment
+    file: str = ""  # name of the files, for questions with several figures
 
     @property
     def name(self) -> str:
-        """Of the files."""
+        """Name of the files."""
         return self.file or self.table
 
 
 _ERROR, _RETURN = "Value prediction error\n(discounted reward)", "Return (undiscounted reward)"
 _N = "Simulations per step, N"
-_MOST = 12  # panels of a view that was guessed
-_SEARCHES = {  # model and prior, and where that is asked
+_MOST = 12  # largest number of panels of a guessed view
+_SEARCHES = {  # model, prior, and where the policy prior is evaluated
     "Learned model, policy prior": {"model": "learned", "prior": "policy", "prior_at": "latent"},
     "Learned model, uniform prior": {"model": "learned", "prior": "uniform"},
     "True model, policy prior": {"model": "true", "prior": "policy", "prior_at": "state"},
@@ -184,7 +184,7 @@ VIEWS = (
 
 
 def all_views() -> tuple[View, ...]:
-    """Of our questions, then of those of installed packages that have figures."""
+    """Returns the views of our questions, then those of installed packages' questions that have figures."""
     plugged = (
         View(table=question.name, aggregate=resolved(figure.aggregate), file=figure.name)
         for question in plugged_questions()
@@ -194,9 +194,13 @@ def all_views() -> tuple[View, ...]:
 
 
 def guessed(view: View, cells: pd.DataFrame) -> View:
-    """The view of a question that says none: its means along the first column of numbers that varies at its last step.
+    """Completes a view without an x axis: means along the first numeric column that varies, else the training step.
 
-    There is a panel for each combination of entries of its other columns, as far as there are some.
+    There is one panel per combination of entries of the other columns that vary, at most `_MOST`.
+
+    Args:
+        view: view to complete; returned unchanged if it has an x axis.
+        cells: aggregate of the question, at one training step.
     """
     if view.x:
         return view

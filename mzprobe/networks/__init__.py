@@ -139,9 +139,10 @@ def _refuse_unsavable(config: NetworkConfig, network: TrainableNetwork) -> None:
     """Refuses a tensor whose numbers numpy, and with it a checkpoint, cannot hold."""
     for name, tensor in network.state_dict().items():
         if tensor.dtype == torch.bfloat16 or tensor.is_complex():
+            dtype = str(tensor.dtype).removeprefix("torch.")
             raise UsageError(
-                f"network {config.kind} holds {name} as {str(tensor.dtype).removeprefix('torch.')}, which no checkpoint "
-                "can: make it float32, and train with --precision bfloat16 for faster products"
+                f"network {config.kind} holds {name} as {dtype}, which no checkpoint can: make it float32, and "
+                "train with --precision bfloat16 for faster products"
             )
 
 

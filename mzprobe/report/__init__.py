@@ -1,4 +1,4 @@
-"""One page for a run or several: what they are, the claims with their agents, every figure, live. Reads tables only."""
+"""HTML report of one or more runs: their facts, the verdicts on claims and interactive figures, from tables alone."""
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -27,27 +27,27 @@ _AGAIN = "ask one of them again with --overwrite, or report each alone"
 def write_report(
     runs: Sequence[str], *, analyses: Path, folder: Path, on_progress: Callable[[str], None] = lambda _: None
 ) -> Drawn:
-    """Writes the page of one run, or of several side by side; the same tables give the same bytes.
+    """Writes the page of one run, or of several side by side; the same tables produce the same bytes.
 
     Args:
-        runs: their names.
+        runs: names of the runs.
         analyses: folder of all tables.
-        folder: of the page, where the runs' figures are.
-        on_progress: called with what is done next.
+        folder: folder of the page, where the runs' figures are.
+        on_progress: called with a description of each step before it begins.
 
     Raises:
-        UsageError: if a run has no table, tables of two were made in different ways, or the extra is missing.
-        InUse: if another command goes on writing there.
+        UsageError: if a run has no table, tables of two runs were made in different ways, or the extra is missing.
+        InUse: if another command is writing there for more than a minute.
     """
     require_extra()
     tables = _tables(runs, analyses, on_progress)
     path = folder / FILE
-    with folder_held(folder):  # before what takes long
+    with folder_held(folder):  # taken before the page is made, which takes long
         return Drawn(what=str(path), status=replace_file(path, _page(runs, tables, on_progress)))
 
 
 def _tables(runs: Sequence[str], analyses: Path, on_progress: Callable[[str], None]) -> dict[str, dict[str, Table]]:
-    """Tables by run and name."""
+    """Reads the tables of all runs, by run and name; raises `UsageError` for a run without any."""
     names = [plan.probe for plan in all_plans()] + [claim.probe for claim in all_claims()]
     found: dict[str, dict[str, Table]] = {run: {} for run in runs}
     for name in dict.fromkeys(names):
@@ -94,7 +94,7 @@ def _page(runs: Sequence[str], tables: Mapping[str, Mapping[str, Table]], on_pro
 
 
 def _missing(runs: Sequence[str], tables: Mapping[str, Mapping[str, Table]]) -> list[str]:
-    """The commands whose figures a reader might miss."""
+    """Returns the commands that would make the tables of figures that are missing and not optional."""
 
     def missed(plan: Plan, run: str) -> bool:
         return plan.probe not in tables[run] and not plan.optional

@@ -1,4 +1,4 @@
-"""What the live chart of each figure shows, in the style of the figure that is drawn on paper."""
+"""Content of the interactive chart of each figure, in the style of the printed figure."""
 
 from dataclasses import replace
 from typing import Any
@@ -277,14 +277,15 @@ CHARTS = {
 
 
 def chart_of(name: str, cells: pd.DataFrame) -> Chart:
-    """The chart of a figure; of one that is not ours, its means against the first column of numbers that varies.
+    """Returns the chart of a figure; for one of an installed package, a default chart of its means.
 
-    The entries of its other columns are chosen, but those of the last one, which has a line for each. Where no column
-    of numbers varies, one that does not is the place, or else the first of words.
+    The default draws the means against the first numeric column that varies, or the first numeric one, or the first one
+    of text. Of the other columns that vary, the last has one line per entry, and entries of the rest are chosen by the
+    reader.
 
     Args:
-        name: of the figure.
-        cells: its aggregate, of all runs.
+        name: name of the figure.
+        cells: aggregate of the figure, for all runs.
     """
     if name in CHARTS:
         return CHARTS[name]

@@ -1,4 +1,4 @@
-"""A live chart as records that the page reads: its axes, its lines and its choices."""
+"""Records that describe an interactive chart to the page: its axes, its lines and its choices."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,38 +23,38 @@ _DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line: the rows of the aggregate that it is of, and its look."""
+    """A line of a chart: the rows of the aggregate that it draws, and its look."""
 
     label: str
     where: Mapping[str, Any]
     colour: str = "blue"
     dash: str = "solid"
     symbol: str = "circle"
-    level: bool = False  # a horizontal line at the one number there is
+    level: bool = False  # whether it is a horizontal line at a single number
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One drawing of a figure; a figure may have several to choose from."""
+    """One drawing of a chart; a chart may have several to choose from."""
 
     title: str
     ylabel: str
     x: str
     xlabel: str
-    where: Mapping[str, Any] = field(default_factory=dict)  # entries that rows have
-    same: tuple[str, ...] = ()  # columns that have one entry
+    where: Mapping[str, Any] = field(default_factory=dict)  # entries that its rows have, by column
+    same: tuple[str, ...] = ()  # columns that must have equal entries in a row
     lines: tuple[Line, ...] = ()
-    by: str = ""  # column with a line for each of its entries, where lines are not given
-    named: str = "{}"  # what such a line is called
+    by: str = ""  # column with one line per entry, where `lines` are not given
+    named: str = "{}"  # label of such a line
     last_only: bool = False  # whether only the last of these lines is shown at first
-    leave_untrained: bool = False  # whether the untrained model (step 0) is left out at first, where there is another
-    choose: tuple[str, ...] = ()  # columns of which one entry is looked at, the last one at first
+    leave_untrained: bool = False  # whether the untrained model (step 0) is hidden at first, if there is another
+    choose: tuple[str, ...] = ()  # columns of which the reader chooses one entry, at first the last
     xlog: bool = False
     ylog: bool = False
-    matrix: str = ""  # column of colours in cells, `by` the rows, where it is no drawing of lines
+    matrix: str = ""  # for a matrix instead of lines: column that colours the cells; its rows are the entries of `by`
 
     def drawn(self, cells: pd.DataFrame) -> "pd.Series[bool]":
-        """Which rows of the aggregate it may draw."""
+        """Returns which rows of the aggregate the part may draw."""
         kept = pd.Series(False, index=cells.index)
         for where in [line.where for line in self.lines] or [{}]:
             kept |= _rows(cells, {**self.where, **where}, self.same)
@@ -63,25 +63,25 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """The live figure of a plan."""
+    """Interactive figure of a plan."""
 
     heading: str
-    says: str  # how to read it
+    says: str  # description for the reader
     parts: tuple[Part, ...]
 
     def record(self) -> dict[str, Any]:
-        """For the page."""
+        """Returns the chart as nested dicts for the page."""
         return asdict(self)
 
     def drawn(self, cells: pd.DataFrame) -> "pd.Series[bool]":
-        """Which rows of the aggregate any part may draw: agents' own numbers of the others are not needed."""
+        """Returns which rows of the aggregate any part may draw; the page needs agents' own numbers for these alone."""
         kept = pd.Series(False, index=cells.index)
         for part in self.parts:
             kept |= part.drawn(cells)
         return kept
 
     def without_empty(self, aggregates: Iterable[pd.DataFrame]) -> "Chart":
-        """The chart without the parts that no aggregate has a row of."""
+        """Returns the chart without the parts for which no aggregate has a row."""
         found = list(aggregates)
         return replace(self, parts=tuple(part for part in self.parts if any(part.drawn(one).any() for one in found)))
 
@@ -96,7 +96,13 @@ def _rows(cells: pd.DataFrame, where: Mapping[str, Any], same: Sequence[str]) ->
 
 
 def look(line: Mapping[str, Any], where: Mapping[str, Any], *, level: bool = False) -> Line:
-    """A line that looks as in the figure of the paper's kind."""
+    """Returns a line with the look of a printed figure's line.
+
+    Args:
+        line: label and look, as for `draw_mean` or `draw_level`.
+        where: entries of the line's rows, by column.
+        level: whether it is a horizontal line.
+    """
     dash = line.get("linestyle", line.get("dashes", "-"))
     said = _DASHES[dash] if isinstance(dash, str) else ",".join(f"{1.5 * length:g}px" for length in dash[1])
     symbol = _SYMBOLS[line.get("marker", "o")] + ("-open" if line.get("markerfacecolor") == "none" else "")
@@ -105,11 +111,11 @@ def look(line: Mapping[str, Any], where: Mapping[str, Any], *, level: bool = Fal
 
 
 def looks(lines: Mapping[Any, Mapping[str, Any]], *columns: str) -> tuple[Line, ...]:
-    """Lines of a figure by their keys: the entries of these columns."""
+    """Returns the lines of a figure, whose keys are the entries of their rows in `columns`."""
     keyed = [(key if isinstance(key, tuple) else (key,), line) for key, line in lines.items()]
     return tuple(look(line, dict(zip(columns, key, strict=True))) for key, line in keyed)
 
 
 def also(line: Line, **entries: Any) -> Line:
-    """A line of the rows that have these entries too."""
+    """Returns a line restricted to rows that also have these entries."""
     return replace(line, where={**line.where, **entries})

@@ -1,4 +1,4 @@
-"""What a run is, from the records of its tables: environment, agents, steps, versions, commands, compute."""
+"""Facts of a run from the records of its tables: environment, agents, steps, versions, commands and compute."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from mzprobe.tables import TIMING, Table, commands_of
 
 
 def facts_of(run: str, tables: Mapping[str, Table]) -> dict[str, Any]:
-    """For the head of a page, all of it text.
+    """Returns the facts of a run for the head of a page, as text.
 
     Args:
-        run: its name.
-        tables: by name, that of times among them if there is one.
+        run: name of the run.
+        tables: tables by name, including that of times if there is one.
     """
     asked = {name: table for name, table in tables.items() if name != TIMING}
     records = [record for table in asked.values() for record in table.record["agents"]]
@@ -40,7 +40,7 @@ def facts_of(run: str, tables: Mapping[str, Table]) -> dict[str, Any]:
 
 
 def spans(numbers: Sequence[int]) -> str:
-    """Sorted whole numbers in words: `0 to 2, 7`."""
+    """Formats sorted whole numbers as ranges: `0 to 2, 7`."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and number == parts[-1][-1] + 1:
@@ -59,7 +59,7 @@ def _environment(spec: Mapping[str, Any]) -> str:
 
 
 def _trained(config: Mapping[str, Any]) -> str:
-    """The few keys of a configuration by which runs are told apart; agents of other code may have none of them."""
+    """Describes the main keys that tell configurations apart; those of other code may have none of them."""
     network, search, training, reanalyse = (
         section(config, part) for part in ("network", "search", "training", "reanalyse")
     )
@@ -91,7 +91,7 @@ def _versions(versions: Mapping[str, str]) -> str:
 
 
 def _commands(tables: Mapping[str, Table]) -> dict[str, list[str]]:
-    """The tables that each command made."""
+    """Returns the names of the tables that each command made."""
     made: dict[str, list[str]] = {}
     for name, table in tables.items():
         for command in commands_of(table):

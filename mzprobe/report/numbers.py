@@ -1,4 +1,4 @@
-"""The numbers of a report: a figure's own aggregate, of all agents and of each alone, and the claims' effects."""
+"""Numbers of a report: each figure's aggregate, over all agents and for each alone, and the claims' effects."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -18,20 +18,20 @@ from mzprobe.seeding import numpy_generator
 from mzprobe.stats import bootstrap_mean
 from mzprobe.tables import Table
 
-RESAMPLES = 2000  # of a bootstrap, of agents
+RESAMPLES = 2000  # number of bootstrap draws of agents
 Float64 = NDArray[np.float64]
 
 
 def figure_numbers(plan: Plan, tables: Mapping[str, Table], *, number: int) -> dict[str, Any]:
-    """A figure of one or more runs, for the page.
+    """Returns the chart and numbers of a figure of one or more runs, for the page.
 
-    Numbers of all agents are those of the CSV beside the figure, comment lines too, as one text. An agent's own are
-    what the same aggregate gives of its rows alone; `rows` are those of the CSV that they are of.
+    The numbers over all agents are the text of the CSV beside the figure, with its comment lines. An agent's own
+    numbers are the same aggregate of its rows alone; `rows` are the rows of the CSV that they belong to.
 
     Args:
-        plan: of the figure.
-        tables: of its probe, by run.
-        number: of the figure, which branches the draws of its bootstrap.
+        plan: plan of the figure.
+        tables: tables of its probe, by run.
+        number: index of the figure, which seeds its bootstrap.
     """
     aggregates = {run: plan.aggregate(table.frame) for run, table in tables.items()}
     chart = chart_of(plan.name, pd.concat(aggregates.values()))
@@ -41,7 +41,7 @@ def figure_numbers(plan: Plan, tables: Mapping[str, Table], *, number: int) -> d
 
 
 def agents_own(plan: Plan, frame: pd.DataFrame, cells: pd.DataFrame) -> Float64:
-    """Each agent's own numbers [agents, cells], in the order of seeds; NaN where it has none."""
+    """Returns each agent's own numbers [agents, cells], in order of seeds; NaN where an agent has none."""
     keys = keys_of(cells)
     wanted = cells[keys]
     found = []
@@ -52,7 +52,14 @@ def agents_own(plan: Plan, frame: pd.DataFrame, cells: pd.DataFrame) -> Float64:
 
 
 def intervals(own: Float64, *, number: int) -> tuple[Float64, Float64]:
-    """Ends of the 95 % bootstrap interval of the mean of every column [cells], over agents; NaN for fewer than two."""
+    """Returns both ends [cells] of the 95 % bootstrap interval of every column's mean over agents.
+
+    They are NaN for a column with fewer than two finite numbers.
+
+    Args:
+        own: [agents, cells], each agent's own numbers.
+        number: index of the figure, which seeds the bootstrap.
+    """
     generator = numpy_generator(0, "report", number)
     ends = np.full((2, own.shape[1]), np.nan)
     for column, numbers in enumerate(own.T):
@@ -65,10 +72,10 @@ def intervals(own: Float64, *, number: int) -> tuple[Float64, Float64]:
 
 
 def claim_numbers(findings: Mapping[str, Sequence[Finding]], frames: Mapping[str, Mapping[str, pd.DataFrame]]) -> Any:
-    """The effects of agents that each claim was judged by, one list for each run; None where it has no data.
+    """Returns the agents' effects that each claim was judged by, one list per run; None for a claim without data.
 
     Args:
-        findings: of all claims, by run.
+        findings: findings of all claims, by run.
         frames: tables by run and probe.
     """
     return [
@@ -78,7 +85,7 @@ def claim_numbers(findings: Mapping[str, Sequence[Finding]], frames: Mapping[str
 
 
 def packed(numbers: Float64) -> str:
-    """Little-endian float64 in base64, which a page reads without parsing, to the last bit."""
+    """Returns numbers as little-endian float64 in base64, which the page reads exactly and without parsing."""
     return base64.b64encode(np.ascontiguousarray(numbers, dtype="<f8").tobytes()).decode()
 
 

@@ -1,4 +1,4 @@
-"""The page: its template, what it is told, and its bytes. All text of tables is escaped by the template."""
+"""Renders the page of a report from its template, which escapes all text from tables."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -25,10 +25,10 @@ _JSON = {"sort_keys": True, "allow_nan": False, "separators": (",", ":")}
 
 
 def require_extra() -> None:
-    """Refuses to go on without what a page is made with.
+    """Checks that the packages that render a page are installed.
 
     Raises:
-        UsageError: naming the extra to install.
+        UsageError: if one is missing; names the extra to install.
     """
     try:
         import jinja2  # noqa: F401
@@ -47,18 +47,19 @@ def render(
     missing: Sequence[str],
     numbers: Mapping[str, Any],
 ) -> bytes:
-    """One HTML file with all that it needs in it; the same arguments give the same bytes.
+    """Renders one self-contained HTML file; the same arguments produce the same bytes.
 
-    A click on a point of a chart tells agent and step by an event (`mzprobe:point`), which the section of states hears.
+    A click on a point of a chart dispatches an event (`mzprobe:point`) with its agent and step, which the section of
+    states handles.
 
     Args:
-        command: that makes the page again.
-        version: of mzprobe.
-        runs: what `facts_of` gives, by run.
-        claims: what `claim_rows` gives.
+        command: command that makes the page again.
+        version: version of mzprobe.
+        runs: result of `facts_of` for each run.
+        claims: result of `claim_rows`.
         notes: sentences about all claims.
         missing: commands that would make further figures.
-        numbers: of figures and claims, for the charts.
+        numbers: numbers of figures and claims, for the charts.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
@@ -97,7 +98,7 @@ _PARTS = ("page.css", *_SCRIPTS)
 
 
 def _inert(text: str) -> Any:
-    """Our own or the library's code, which stands in the page as it is; nothing in it ends its element."""
+    """Marks our own or the library's code as safe to stand in the page; nothing in it can close its element."""
     from markupsafe import Markup
 
     return Markup(text.replace("</script", "<\\/script").replace("</style", "<\\/style"))
@@ -108,19 +109,19 @@ def claim_rows(
     without: Mapping[str, Sequence[Finding]],
     figures: Mapping[str, Sequence[tuple[str, str]]],
 ) -> list[dict[str, Any]]:
-    """A row a claim and run, with its cells, for the template.
+    """Returns one row per claim and run, with its cells, for the template.
 
     Args:
-        findings: of all claims in order, by run.
-        without: the same without states from which an end is near.
-        figures: name and heading of those of each probe.
+        findings: findings of all claims in order, by run.
+        without: the same, without states near the end of an episode.
+        figures: name and heading of the figures of each probe.
     """
     order = [(run, i) for i in range(len(next(iter(findings.values())))) for run in findings]
     return [_claim_row(run, i, findings[run][i], without[run][i], figures) for run, i in order]
 
 
 def notes(findings: Mapping[str, Sequence[Finding]]) -> list[str]:
-    """What must be said of all claims of a run: how many have which verdict, or that agents are too few for any."""
+    """Returns a sentence per run: how many claims have which verdict, or that agents are too few for any."""
     few = {run: undecidable(of_run) for run, of_run in findings.items()}
     return [f"{run}: {note}." if note else f"{run}: {counted(findings[run])}" for run, note in few.items()]
 

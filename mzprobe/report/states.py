@@ -1,4 +1,4 @@
-"""Inspected states as the page holds them: by agent and training step, packed, and unpacked when they are shown."""
+"""Inspected states for the page: packed by agent and training step, and unpacked there when they are shown."""
 
 import base64
 import gzip
@@ -11,25 +11,25 @@ import pandas as pd
 
 from mzprobe.tables import Table
 
-STATES = "inspect"  # the table of them
-LARGEST = 3_000_000  # bytes of a run's states
-DIGITS = 4  # that the page shows of a number, and holds
-LETTERS = 1000  # of an observation, beyond which nobody reads it
+STATES = "inspect"  # name of the table of inspected states
+LARGEST = 3_000_000  # bytes of a run's states at most
+DIGITS = 4  # significant digits that the page holds and shows
+LETTERS = 1000  # characters of the longest observation that is shown
 
 _RETURNS = ("true_return", "true_return_error")
 _TREE = (
     *("parent", "meaning", "visits", "q", "prior", "leaf_value"),
     *("reward", "predicted_reward", "latent_distance"),
-    *_RETURNS,  # of the state and of its actions
+    *_RETURNS,  # true returns of the state and of its actions
 )
 _SEQUENCE = ("meaning", "reward", "predicted_reward", "value", "predicted_value", "latent_distance", "probability")
 _STATE = ("state", "episode", "time", "chosen", "error", *_RETURNS, "picture")
 
 
 def kept_states(table: Table) -> dict[str, Any]:
-    """The states of a run for the page: which agents and training steps have some, and each one's, packed.
+    """Returns the states of a run for the page: the agents and training steps that have some, and their packed states.
 
-    Where they are too many for a page, every second training step is left out, the last one never, until they are not.
+    As long as they take more than `LARGEST` bytes, every second training step is left out, but never the last one.
     """
     packed = {
         (int(str(seed)), int(str(step))): packed_text([_state(own) for _, own in rows.groupby("state", sort=False)])
@@ -45,13 +45,13 @@ def kept_states(table: Table) -> dict[str, Any]:
 
 
 def packed_text(values: Any) -> str:
-    """Values as JSON, compressed (RFC 1952), in base64."""
+    """Returns values as JSON, compressed by gzip (RFC 1952), in base64."""
     text = json.dumps(values, sort_keys=True, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def short(number: float) -> float | int | None:
-    """A number to as many digits as are shown, whole ones to all of theirs; None where there is none."""
+    """Rounds a number to `DIGITS` significant digits, except whole ones; returns None if it is not finite."""
     if not math.isfinite(number):
         return None
     rounded = number if float(number).is_integer() else float(f"{number:.{DIGITS}g}")
@@ -69,7 +69,7 @@ def _state(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _part(part: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """A tree or a sequence, by columns."""
+    """Returns a tree or a sequence by columns."""
     tree = bool(rows["visits"].notna().any())
     columns = {name: [_entry(entry) for entry in rows[name].tolist()] for name in (_TREE if tree else _SEQUENCE)}
     return {"name": part, "tree": tree, "ends": np.flatnonzero(rows["terminal"]).tolist(), **columns}

@@ -1,4 +1,4 @@
-"""Settings of the probes, one record each: name, command, help and options of a question."""
+"""Settings of the probes, one class each: name, command, help and options of a question."""
 
 import warnings
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
@@ -23,7 +23,7 @@ Simulations = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
 class ActingConfig(Config):
-    """How the behaviour policy is played in a probe; settings that are left out are as in the agent's training."""
+    """How a probe plays the behaviour policy; settings that are left out are as in the agent's training."""
 
     simulations: PositiveInt | None = None
     """N of its searches."""
@@ -38,9 +38,9 @@ class ActingConfig(Config):
 class ProbeConfig(Config):
     """Settings that all probes have. A probe's docstring is the help of its command, and its fields are the options."""
 
-    question: ClassVar[str]  # its name, that of its tables
-    command: ClassVar[str]  # that asks it
-    example: ClassVar[str]  # of the command's arguments
+    question: ClassVar[str]  # name of the question and its tables
+    command: ClassVar[str]  # command that runs the probe
+    example: ClassVar[str]  # example of the command's arguments
 
     seed: NonNegativeInt = 0
     """Seed of the episodes, states and sequences; the agent's own seed is mixed in."""
@@ -49,7 +49,7 @@ class ProbeConfig(Config):
 
     @model_serializer(mode="wrap")
     def _acting_where_asked(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out of the record what is left to the agent, so that older tables still compare."""
+        """Omits default values of `acting` from the record, so that it still equals those of older tables."""
         values: dict[str, Any] = write(self)
         asked = self.acting.model_dump(mode="json", exclude_defaults=True)
         return {**values, "acting": asked} if asked else {key: values[key] for key in values if key != "acting"}
@@ -70,7 +70,7 @@ class OnlineConfig(ProbeConfig):
 
 
 class StatesConfig(ProbeConfig):
-    """Settings of the probes that look at states which the behaviour policy visits."""
+    """Settings of probes that examine states visited by the behaviour policy."""
 
     states: PositiveInt = 200
     """S, states sampled for each agent and checkpoint."""
@@ -199,7 +199,7 @@ class OperatorsConfig(ProbeConfig):
     states: PositiveInt = 5
     """States of each episode at which the decision is judged."""
     rules: tuple[Rule, ...] = get_args(Rule)
-    """Search rules that act; none for the agent's own."""
+    """Search rules that act; an empty list stands for the agent's own rule."""
     simulations: Simulations = (2, 4, 8, 16, 50)
     """N, simulations per step, for each rule."""
     steps: PositiveInt | None = None
@@ -243,7 +243,7 @@ class TargetsConfig(ProbeConfig):
     """Beyond the paper: are the value targets that the agent learns from still true?
 
     At the replay-buffer positions that each checkpoint has kept: the stored target against the true value of the
-    agent's own behaviour policy, by the episode's age and the position's priority, and what the value head says.
+    agent's own behaviour policy, by the episode's age and the position's priority, and the value head's prediction.
     """
 
     question: ClassVar[str] = "targets"
@@ -260,8 +260,8 @@ class PlanningConfig(ProbeConfig):
     """Figure 7: does the learned model help planning, and how far is it from the true one?
 
     Returns of acting by search in the {learned, true} model with the {policy, uniform} prior, for every N, and of
-    the policy prior alone. The policy's prior is taken from unrolled latents and from real states, encoded anew, in
-    both models. All cells start from the same states.
+    the policy prior alone. In both models, the policy's prior is evaluated at unrolled latents and at encoded real
+    states. All cells start from the same states.
     """
 
     question: ClassVar[str] = "planning"
@@ -274,15 +274,15 @@ class PlanningConfig(ProbeConfig):
     """N, simulations per step, one cell each; by default doubled from 2A to 128. With fewer than 2A, not every action
     has been tried twice, so that the action played hardly depends on the model."""
     leaf: Literal["rollout", "value"] = "rollout"
-    """What a leaf is worth: a random rollout in the model that is planned in, or the network's value."""
+    """Value of a leaf: that of a random rollout in the model that is planned in, or the network's."""
     horizon: PositiveInt = 16
     """Planning horizon of the rollouts, in steps."""
     counted_from: Literal["root", "leaf"] = "root"
-    """Where that horizon begins: at the root, so that nothing deeper counts, or at every leaf anew."""
+    """Where that horizon begins: at the root, so that nothing deeper counts, or at each leaf."""
     crossed: tuple[PositiveInt, ...] | None = None
-    """N at which the policy network's prior is also taken from where the other model stands: from real states, encoded
-    anew, while planning in the learned model, and from unrolled latents while planning in the true one; by default all
-    N, and none for an empty list (--set crossed=[]). Both models are stepped then, and not in one kernel, which takes
+    """N at which the policy network's prior is also evaluated where the other model evaluates it: at encoded real
+    states while planning in the learned model, and at unrolled latents while planning in the true one; by default all
+    N, and none for an empty list (--set crossed=[]). This steps both models, outside the fused kernel, and takes
     several times the work of the others."""
     ties: Ties = "lot"
     """Which of equal scores the searches select, whatever the agent was trained with (see `search.ties`)."""
@@ -290,7 +290,7 @@ class PlanningConfig(ProbeConfig):
     """T of the acting policy: 0 takes the most visited action; without one, the temperature that collected data."""
 
 
-QUESTIONS = "mzprobe.questions"  # group of entry points: a `Question` of an installed package each
+QUESTIONS = "mzprobe.questions"  # group of entry points, each a `Question` of an installed package
 
 OURS: tuple[type[ProbeConfig], ...] = (
     OnlineConfig,
@@ -308,10 +308,9 @@ OURS: tuple[type[ProbeConfig], ...] = (
 
 
 def plugged_questions() -> list[Any]:
-    """The `Question`s of installed packages, by the names of their entry points.
+    """Returns the `Question` objects of installed packages, sorted by the names of their entry points.
 
-    What is none, or has a name or a command that another has, is left out with a warning: it would take the place of
-    what it is not.
+    Entries that are not a `Question`, or reuse a name or command, are skipped with a warning.
     """
     taken = {word for settings in OURS for word in (settings.question, settings.command)}
     found = []
@@ -327,7 +326,7 @@ def plugged_questions() -> list[Any]:
 
 
 def simulation_counts(given: tuple[int, ...] | None, num_actions: int) -> tuple[int, ...]:
-    """Numbers of simulations to look at: those given, else 2A and its doubles up to 128."""
+    """Returns the numbers of simulations to examine, sorted: those given, or 2A and its doublings up to 128."""
     if given is not None:
         return tuple(sorted(set(given)))
     counts = [2 * num_actions]

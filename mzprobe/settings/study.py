@@ -1,4 +1,4 @@
-"""Settings of a study: which agents and probes it has, and on which configuration."""
+"""Settings of a study: its agents, their configurations and the probes to run."""
 
 import re
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class StepsConfig(Config):
-    """The training steps that each probe of a study looks at; none means all, for `search_error` the paper's 2000."""
+    """Training steps that each probe of a study examines; empty means all, or the paper's 2000 for `search_error`."""
 
     online: tuple[NonNegativeInt, ...] = ()
     horizon: tuple[NonNegativeInt, ...] = ()
@@ -50,7 +50,7 @@ PolicyName = Literal["behaviour", "prior", "random"]
 
 
 class StudyDataset(Config):
-    """Recorded episodes that a study makes for itself, by an agent of its preset and overrides."""
+    """Recorded episodes that a study makes for itself, with an agent of its preset and overrides."""
 
     seed: NonNegativeInt = 0
     """Seed of the agent, and of the episodes."""
@@ -60,15 +60,15 @@ class StudyDataset(Config):
     """Smallest and largest mean return that the episodes may have. The agent then has ten checkpoints up to `step`, and
     the earliest whose episodes return that much is recorded; without a range, the checkpoint at `step`."""
     policy: PolicyName = "behaviour"
-    """Who acts: the agent's search, its policy network alone, or nobody (uniform actions)."""
+    """Policy that acts: the agent's search, its policy network alone, or uniformly random actions."""
     temperature: NonNegative | None = None
-    """T of the search; none for the one that collected data at that step."""
+    """T of the search; by default the one that collected data at that step."""
     episodes: PositiveInt = 100
     """Number of episodes to record."""
 
 
 class StudyConfig(Config):
-    """Which agents and probes there are, on which configuration. A probe's section holds its settings."""
+    """Agents and probes of a study, and their configuration; the section of a probe holds its settings."""
 
     preset: str
     """Preset of the run."""
@@ -81,7 +81,7 @@ class StudyConfig(Config):
     dataset: StudyDataset | None = None
     """Recorded episodes for the variants that set `dataset.use`; made before the variants are trained."""
     steps: StepsConfig = StepsConfig()
-    """Training steps that each probe looks at."""
+    """Training steps that each probe examines."""
     online: OnlineConfig | None = None
     horizon: HorizonConfig | None = None
     sequences: SequencesConfig | None = None
@@ -140,7 +140,10 @@ class StudyConfig(Config):
 
     @model_validator(mode="after")
     def _one_behaviour_policy(self) -> Self:
-        """Tables of one folder are drawn together, and a second policy's would be refused after hours."""
+        """Refuses probes with different behaviour policies.
+
+        Tables in one folder are drawn together, which would otherwise fail only after hours of work.
+        """
         asked = {name: settings.acting.model_dump() for name, (settings, _) in self.probes().items()}
         first = next(iter(asked), "")
         for name, acting in asked.items():
@@ -153,22 +156,26 @@ class StudyConfig(Config):
         return self
 
     def probes(self) -> dict[str, tuple[ProbeConfig, tuple[int, ...]]]:
-        """The probes that have a section, in order: settings and training steps by name."""
+        """Returns the settings and training steps of the probes that have a section, by name and in order."""
         named = {name: getattr(self, name) for name in type(self.steps).model_fields}
         return {name: (given, getattr(self.steps, name)) for name, given in named.items() if given is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRun:
-    """A run of a study: one configuration, with all seeds."""
+    """Run of a study: one configuration, with all seeds."""
 
-    name: str  # of the run
-    variant: str  # its name in the study; empty where that has no variants
+    name: str  # name of the run
+    variant: str  # name of its variant; empty if the study has none
     config: RunConfig
 
 
 def dotted(given: Any) -> Any:
-    """Joins keys again that TOML took apart because they were not quoted (`training.steps = 3`)."""
+    """Rejoins dotted keys that TOML nested because they were not quoted (`training.steps = 3`).
+
+    Raises:
+        ValueError: if a key is given in both forms.
+    """
     if not isinstance(given, dict):
         return given
     found: dict[str, Any] = {}
@@ -187,7 +194,7 @@ def dotted(given: Any) -> Any:
 
 
 def study_model() -> type[StudyConfig]:
-    """A study's configuration, with a section for every question of an installed package too."""
+    """Returns the configuration class of a study, including a section for each question of installed packages."""
     theirs = {question.name: question.config for question in plugged_questions()}
     if not theirs:
         return StudyConfig
@@ -198,9 +205,9 @@ def study_model() -> type[StudyConfig]:
 
 
 def load_study(name: str) -> tuple[StudyConfig, RunConfig]:
-    """A study (a shipped name or a path of a TOML file) and its preset with its overrides.
+    """Loads a study (a shipped name or a path of a TOML file), and the configuration of its preset with its overrides.
 
-    If the study has no variants, the latter is the configuration of its run.
+    If the study has no variants, that is the configuration of its run.
 
     Raises:
         UsageError: if the study, a key or a value is wrong.
@@ -210,16 +217,16 @@ def load_study(name: str) -> tuple[StudyConfig, RunConfig]:
 
 
 def study_runs(name: str, study: StudyConfig, *, datasets: Path = Path("datasets")) -> tuple[StudyRun, ...]:
-    """The runs of a study, in order: one with the study's name, or one per variant, named `<study>-<variant>`.
+    """Returns the runs of a study, in order: one with the study's name, or one per variant, `<study>-<variant>`.
 
     Args:
-        name: of the study, as `load_study` takes it.
-        study: its settings.
-        datasets: folder of all datasets. Its path, as it is given, is part of the configuration of a run that learns
+        name: name or path of the study, as for `load_study`.
+        study: settings of the study.
+        datasets: folder of all datasets. Its path, as given, becomes part of the configuration of a run that learns
             from the study's dataset.
 
     Raises:
-        UsageError: if a key or a value of a variant is wrong, or no folder can have its name; names it.
+        UsageError: if a key or a value of a variant is wrong, or no folder can have its name; names the variant.
     """
     stem = Path(name).stem
     for run in [f"{stem}-{variant}" for variant in study.variants] or [stem]:

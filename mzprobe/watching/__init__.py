@@ -1,4 +1,4 @@
-"""Watching an agent play: an episode with what its search and its model said at each step, as frames, in a file."""
+"""Videos of an agent's play: an episode with the outputs of its search and model at each step, drawn as frames."""
 
 from mzprobe.watching.episode import Watched, watch
 from mzprobe.watching.frames import frames_of

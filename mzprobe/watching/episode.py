@@ -1,4 +1,4 @@
-"""One episode, step by step, with what the search visited and what the model dreamt of the next steps."""
+"""Plays one episode and records, step by step, the search's visits and the model's predictions of the next steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,19 +22,19 @@ Actor = Literal["search", "prior"]
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """An episode of T steps; dreams reach h steps ahead, along the actions that were then taken."""
+    """Episode of T steps; the model's dreams are its predictions for h steps ahead, along the actions then taken."""
 
     spec: EnvironmentSpec
-    pictures: list[Picture] | None  # [T + 1], where the environment draws itself
+    pictures: list[Picture] | None  # [T + 1], None if the environment has no pictures
     actions: Int64  # [T]
-    rewards: Float64  # [T], in the truth
-    terminated: bool  # else the time limit ended it, or whoever watched
-    acting: Float64  # [T, A], what the action was drawn from
-    prior: Float64  # [T, A], of the policy network
-    search_value: Float64  # [T], of the search; NaN where none was made
-    value: Float64  # [T + 1], of the network at the real state
-    dreamt_rewards: Float64  # [T, h], of the model unrolled from step t; NaN beyond the end
-    dreamt_values: Float64  # [T, h], of the latent after each of them
+    rewards: Float64  # [T], real rewards
+    terminated: bool  # False if the time limit or the caller's `steps` ended the episode
+    acting: Float64  # [T, A], distribution that the action was drawn from
+    prior: Float64  # [T, A], prior of the policy network at the real state
+    search_value: Float64  # [T], root value of the search; NaN without a search
+    value: Float64  # [T + 1], value of the network at the real state; 0 at a terminal one
+    dreamt_rewards: Float64  # [T, h], predicted rewards of the model unrolled from step t; NaN beyond the end
+    dreamt_values: Float64  # [T, h], value of the latent after each of these steps; NaN beyond the end
 
 
 def watch(
@@ -47,16 +47,16 @@ def watch(
     steps: int | None = None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Watched:
-    """Plays one episode.
+    """Plays one episode and records it.
 
     Args:
-        agent: who plays.
-        episode: which: the same number is the same start.
-        actor: the agent's search, or its policy network alone.
-        temperature: T of either; without it, the agent's own of the search, and 1 of the network.
-        horizon: h, steps that the model dreams ahead.
-        steps: most that are played; without it, the time limit of the environment.
-        on_step: told the number of each step before it is taken.
+        agent: agent that plays.
+        episode: number of the episode; the same number has the same start.
+        actor: what acts: the agent's search, or its policy network alone.
+        temperature: T of the actor; by default the agent's own for the search, and 1 for the network.
+        horizon: h, number of steps that the model predicts ahead.
+        steps: largest number of steps; by default the time limit of the environment.
+        on_step: called with the number of each step after it is taken.
     """
     environment = agent.environment
     generator = numpy_generator(agent.origin.seed, "watch", episode)
@@ -88,7 +88,7 @@ def watch(
 
 
 class _Recording:
-    """A policy that keeps what it said."""
+    """Policy that records its distributions, and its search's values."""
 
     def __init__(self, policy: BehaviourPolicy | PriorPolicy) -> None:
         self.policy: Policy = policy
@@ -96,7 +96,7 @@ class _Recording:
         self.values: list[float] = []
 
     def distribution(self, states: Any) -> Float64:
-        """As the policy; its search's value beside it."""
+        """Returns the policy's distribution, and records it with the search's value (NaN without a search)."""
         value = np.nan
         if isinstance(self.policy, BehaviourPolicy):
             (result,) = self.policy.searches(states)
@@ -116,12 +116,12 @@ def _policy(agent: Agent, actor: Actor, temperature: float | None) -> BehaviourP
 
 
 def _dreams(agent: Agent, states: Any, actions: Int64, horizon: int) -> tuple[Float64, Float64]:
-    """Predicted rewards and values `[T, h]` of the model unrolled from each state, along the actions taken there."""
+    """Unrolls the model from each of T states along the actions taken; returns rewards and values `[T, h]`."""
     engine, T = engine_for(agent.network, agent.compute), len(actions)
     rewards, values = np.full((2, T, horizon), np.nan)
     latents = engine.represent(agent.environment.observe(states))
     for k in range(min(horizon, T)):
-        latents = latents[: T - k]  # of those from which the episode goes on so far
+        latents = latents[: T - k]  # those from which the episode has a step k
         latents, reward = engine.dynamics(latents, actions[k:])
         _, value = engine.predict(latents)
         rewards[: T - k, k], values[: T - k, k] = reward.cpu().numpy(), value.cpu().numpy()

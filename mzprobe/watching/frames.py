@@ -1,6 +1,6 @@
-"""An episode as frames: the state, what the search visited, and what the model dreams beside what comes."""
+"""Draws an episode as frames: the state, the policy, and the model's predicted returns beside the real ones."""
 
-import mzprobe._matplotlib  # noqa: F401  # isort: skip  # before anything of matplotlib's
+import mzprobe._matplotlib  # noqa: F401  # isort: skip  # before any import of matplotlib
 
 from collections.abc import Iterator
 
@@ -16,16 +16,16 @@ from mzprobe.pictures import pixels_of
 from mzprobe.watching.episode import Watched
 
 _INCHES = (8.0, 3.6)
-_PICTURE = 480  # pixels, of a drawing
+_PICTURE = 480  # width of a state's picture in pixels
 
 
 def frames_of(watched: Watched, *, every: int = 1, title: str = "") -> Iterator[Pixels]:
-    """Frames `[H, W, 3]`, one every so many steps; the last state is the last frame.
+    """Yields frames `[H, W, 3]`, one every `every` steps; the last frame shows the last state.
 
     Args:
-        watched: an episode.
-        every: steps from one frame to the next.
-        title: whose it is.
+        watched: episode to draw.
+        every: number of steps between frames.
+        title: start of each frame's title, such as the name of the agent.
     """
     T = len(watched.actions)
     limits = _limits(watched)
@@ -72,7 +72,7 @@ def _draw_picture(axes: Axes, picture: Picture | None) -> None:
 
 
 def _draw_choice(axes: Axes, watched: Watched, t: int) -> None:
-    """The policy network's probabilities beside those that the action was drawn from."""
+    """Draws the policy network's probabilities beside those that a search's action was drawn from."""
     at = np.arange(watched.spec.num_actions)
     axes.bar(at - 0.2, watched.prior[t], 0.4, color=GREY, label="policy network")
     if not np.isnan(watched.search_value[t]):
@@ -84,7 +84,7 @@ def _draw_choice(axes: Axes, watched: Watched, t: int) -> None:
 
 
 def _draw_dream(axes: Axes, watched: Watched, t: int, limits: tuple[float, float]) -> None:
-    """Rewards still to come and a value after them, G_k = sum gamma^i r + gamma^k v: dreamt, and as they come."""
+    """Draws the bootstrapped returns of the next steps, G_k = sum gamma^i r + gamma^k v, predicted and real."""
     dreamt, true = dreamt_returns(watched, t)
     axes.plot(np.arange(len(dreamt)), dreamt, "o-", color=ORANGE, markersize=3, label="the model's dream")
     axes.plot(np.arange(len(true)), true, "s--", color=GREY, markersize=3, label="as it comes")
@@ -96,14 +96,15 @@ def _draw_dream(axes: Axes, watched: Watched, t: int, limits: tuple[float, float
 
 
 def _legend_above(axes: Axes) -> None:
-    """Where nothing is drawn."""
+    """Adds a legend above the panel, where nothing is drawn."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, ncols=2, frameon=False, fontsize=7)
 
 
 def dreamt_returns(watched: Watched, t: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bootstrapped returns of k = 0 .. h steps from step t, in the model and in the truth, as far as the episode goes.
+    """Returns the bootstrapped returns of k = 0 .. h steps from step t, in the model and in the real environment.
 
-    The truth's end in the value of the network at the real state, so that both differ by what unrolling does.
+    They stop at the end of the episode. The real ones bootstrap with the network's value at the real state, so that the
+    two differ only by the effect of unrolling.
     """
     gamma, T = watched.spec.gamma, len(watched.actions)
     h = min(watched.dreamt_rewards.shape[1], T - t)
@@ -119,7 +120,7 @@ def dreamt_returns(watched: Watched, t: int) -> tuple[NDArray[np.float64], NDArr
 
 
 def _limits(watched: Watched) -> tuple[float, float]:
-    """What the axis of returns must hold, over the whole episode."""
+    """Returns limits of the axis of returns that hold for the whole episode."""
     every = np.concatenate([np.concatenate(dreamt_returns(watched, t)) for t in range(len(watched.actions))])
     low, high = float(every.min()), float(every.max())
     margin = 0.08 * (high - low) or 1.0
@@ -127,5 +128,5 @@ def _limits(watched: Watched) -> tuple[float, float]:
 
 
 def _short(name: str) -> str:
-    """An action's name in two lines, where it has words."""
+    """Breaks an action's name into two lines at its first space."""
     return name.replace(" ", "\n", 1)

@@ -1,4 +1,4 @@
-"""Writes frames to a file: a GIF, or an MP4 where the extra `video` is installed."""
+"""Writes frames to a file: a GIF, or an MP4 if the extra `video` is installed."""
 
 import io
 import tempfile
@@ -17,10 +17,11 @@ SUFFIXES = (".gif", ".mp4")
 
 
 def check_video(path: Path, *, overwrite: bool) -> None:
-    """Refuses a file that could not be written, before there are frames.
+    """Refuses a file that could not be written, before any frames are made.
 
     Raises:
-        UsageError: if its kind is unknown, its extra is missing, its folder is not there, or it is there already.
+        UsageError: if its type is unknown, the extra for it is missing, its folder does not exist, or the file exists
+            and `overwrite` is False.
     """
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path}: an episode is written as {' or '.join(SUFFIXES)}, give the file such an end")
@@ -33,18 +34,22 @@ def check_video(path: Path, *, overwrite: bool) -> None:
 
 
 def write_video(path: Path, frames: Iterable[Pixels], *, fps: float) -> None:
-    """Writes frames `[H, W, 3]` of one size; the file appears when it is whole.
+    """Writes frames `[H, W, 3]` of one size; the file appears only when it is complete.
 
     Args:
-        path: ends in .gif or .mp4.
-        frames: one or more.
-        fps: frames a second.
+        path: path that ends in .gif or .mp4.
+        frames: one or more frames.
+        fps: frames per second.
+
+    Raises:
+        MzprobeError: if the disk is full or the place cannot be written.
+        UsageError: if the extra for MP4 files is missing.
     """
     write_file(path, _as_gif(frames, fps) if path.suffix == ".gif" else _as_mp4(frames, fps))
 
 
 def _as_gif(frames: Iterable[Pixels], fps: float) -> bytes:
-    # One palette for all, or colours would flicker: that of the first frame, to which all others are brought.
+    # All frames use the palette of the first one; otherwise colours would flicker.
     images = (Image.fromarray(np.ascontiguousarray(frame)) for frame in frames)
     first = next(images).quantize(colors=64)
     rest = (image.quantize(palette=first, dither=Image.Dither.NONE) for image in images)
@@ -64,7 +69,7 @@ def _as_gif(frames: Iterable[Pixels], fps: float) -> bytes:
 def _as_mp4(frames: Iterable[Pixels], fps: float) -> bytes:
     every = iter(frames)
     first = next(every)
-    height, width = first.shape[0] // 2 * 2, first.shape[1] // 2 * 2  # as the codec wants them
+    height, width = first.shape[0] // 2 * 2, first.shape[1] // 2 * 2  # the codec needs even numbers
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "episode.mp4"
         writer = _ffmpeg().write_frames(str(path), (width, height), fps=fps, macro_block_size=2)

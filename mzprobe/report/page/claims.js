@@ -1,5 +1,5 @@
 "use strict";
-// The table of claims: sorted, filtered, opened. Works before the plotting library is there.
+// Sorts, filters and opens the rows of the table of claims. Works before the plotting library is loaded.
 (() => {
   const table = document.getElementById("claim-table");
   const form = document.getElementById("claim-filter");
@@ -15,7 +15,7 @@
 
   function compare(one, other) {
     if (typeof one === "string") return one.localeCompare(other, "en", { numeric: true });
-    const lacking = Number.isNaN(one) - Number.isNaN(other); // what is undefined comes last
+    const lacking = Number.isNaN(one) - Number.isNaN(other); // undefined values come last
     return lacking || one - other;
   }
 

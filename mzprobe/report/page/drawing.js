@@ -1,13 +1,13 @@
 "use strict";
-// From a figure's choices to traces and a layout of Plotly.
+// Turns the choices of a figure into traces and layouts for Plotly.
 const drawing = (() => {
   const { shown, whole } = reading;
 
-  // Plotly reads a few tags in its texts: those of tables are none.
-  const MANY = 60; // points of a line, beyond which each needs no mark
-  const FEW = 6; // lines, beyond which agents would hide them
-  const DEEPEST = 1e6; // of a logarithmic axis: its top over its bottom, below which lies rounding
+  const MANY = 60; // largest number of points of a line with markers
+  const FEW = 6; // largest number of lines with which agents are drawn; with more they would hide the lines
+  const DEEPEST = 1e6; // largest ratio of a logarithmic axis's top to its bottom; smaller numbers are rounding
 
+  // Escapes text from tables, since Plotly interprets some tags.
   const inert = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
   function theme() {
@@ -23,7 +23,7 @@ const drawing = (() => {
     return `rgba(${rgb(hex).join(",")},${share})`;
   }
 
-  // A colour between three, for lines in an order.
+  // Interpolates between three colours, for lines in an order.
   function between(colour, share) {
     const stops = ["from", "middle", "to"].map((name) => rgb(colour(name)));
     const at = Math.min(Math.floor(share * 2), 1);
@@ -53,7 +53,7 @@ const drawing = (() => {
     return [...found].sort(before);
   }
 
-  // The lines of a part, each with its rows in every run, sorted along x.
+  // Returns the lines of a part, each with its rows in every run, sorted along x.
   function linesOf(runs, part, chosen) {
     const by = part.by ? entries(runs, part, part.by, chosen) : [];
     const lines = part.by
@@ -77,7 +77,7 @@ const drawing = (() => {
     return full.filter((line) => line.rows.some((rows) => rows.length));
   }
 
-  // Ends of what is drawn: along x of all lines, so that a level alone has its panel, along y of those that are shown.
+  // Returns the range of the data: along x of all lines, so that a level alone has an axis, along y of visible ones.
   function extent(runs, lines, part, state, logs) {
     const ends = { x: [Infinity, -Infinity], y: [Infinity, -Infinity] };
     const add = (axis, number) => {
@@ -92,7 +92,7 @@ const drawing = (() => {
           add("y", run.columns.mean[row]);
           const [low, high] = run.spread(row, state.spread);
           add("y", high);
-          if (!logs.y) add("y", low); // on a logarithmic axis it may be rounding alone
+          if (!logs.y) add("y", low); // on a logarithmic axis it may be mere rounding
           if (state.agents && !line.level) run.seeds.forEach((_, agent) => add("y", run.own(agent, row)));
         }
       }
@@ -128,7 +128,7 @@ const drawing = (() => {
     return `<b>${inert(line.label)}</b><br>${said(run, row, part, line, cell[part.x][row])}<br>${agents}: ${shown(cell.mean[row])}${error}${ends}`;
   }
 
-  // Traces of one line: band, agents, the thick agent, mean.
+  // Returns the traces of one line: band, agents, the highlighted agent, mean.
   function traces(run, r, part, line, state, look) {
     const rows = line.rows[r];
     if (!rows.length) return [];
@@ -179,7 +179,7 @@ const drawing = (() => {
     return found;
   }
 
-  // All agents of a line in one trace, a gap between two.
+  // Returns all agents of a line as one trace, with gaps between them.
   function agentsTrace(run, rows, part, line, common) {
     const [x, y, text, customdata] = [[], [], [], []];
     run.seeds.forEach((seed, agent) => {
@@ -236,7 +236,7 @@ const drawing = (() => {
     };
   }
 
-  // Where along x something was measured.
+  // Returns the places along x at which lines have points.
   function measured(runs, lines, part) {
     const places = new Set();
     runs.forEach((run, r) => {
@@ -245,14 +245,14 @@ const drawing = (() => {
     return [...places].sort(before);
   }
 
-  // Few enough ticks, each at such a place.
+  // Returns at most ten ticks, each at one of the places.
   function ticks(places) {
     const every = Math.max(1, Math.ceil(places.length / 10));
     const kept = places.filter((_, i) => i % every === 0);
     return { tickvals: kept, ticktext: kept.map(whole) };
   }
 
-  // What Plotly draws of each run, the same axes for all.
+  // Returns data and layout of the lines of each run, with the same axes for all runs.
   function lined(runs, part, lines, asked, logs) {
     const colour = theme();
     const few = lines.filter((line) => !line.hidden && !line.level).length <= FEW;
@@ -283,7 +283,7 @@ const drawing = (() => {
     ratio: [[0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#f7f7f7"], [0.75, "#f4a582"], [1, "#b2182b"]],
   };
 
-  // A matrix of each run, in the same colours.
+  // Returns data and layout of the matrix of each run, with the same colours for all runs.
   function matrices(runs, part, chosen, state) {
     const colour = theme();
     const [x, y] = [part.x, part.by].map((column) => entries(runs, part, column, chosen));
@@ -331,7 +331,7 @@ const drawing = (() => {
     }));
   }
 
-  // Its number; of means in bold the smallest of a row, where most agents have theirs there too.
+  // Returns the text of a cell: its number, in bold for a row's smallest mean if most agents have theirs there too.
   function cellMark(run, agent, row, value) {
     if (row === undefined) return "";
     const text = shown(rounded(value(row)));

@@ -1,5 +1,5 @@
 "use strict";
-// Figures and agents of claims: drawn when they come into view, and again when a choice changes.
+// Draws figures and the agents of claims when they come into view, and again when a choice changes.
 (() => {
   const { numbers, floats, run: readRun, ownCsv, quoted, shown, whole, save } = reading;
   const { before, inert, theme, faint, entries, linesOf, lined, matrices, layout, axis } = drawing;
@@ -27,7 +27,7 @@
       details: find("details"),
       part: record.chart.parts[0],
       chosen: {},
-      toggled: new Map(), // lines that were switched on or off by hand
+      toggled: new Map(), // lines that the reader switched on or off
       runs: null,
       stale: true,
     };
@@ -162,7 +162,7 @@
     if (figure.details.open) tabulate(figure, lines);
   }
 
-  // On paper a drawing has no window to fit into: half of the width where there are two.
+  // Printed drawings need a fixed size: half of the page's width if there are two or more.
   function paper(count) {
     return state.printing ? { width: count > 1 ? 330 : 680, height: 330 } : { autosize: true };
   }
@@ -182,7 +182,7 @@
     });
   }
 
-  // A click on a point: its agent is drawn thick everywhere, and whoever shows its states hears of it.
+  // Handles a click on a point: highlights its agent in all figures, and dispatches an event for the states section.
   function point(at, from) {
     if (!at) return;
     if (at.seed !== undefined) {
@@ -194,7 +194,7 @@
     document.dispatchEvent(new CustomEvent("mzprobe:point", { detail }));
   }
 
-  // What is drawn, as a table.
+  // Shows the numbers that are drawn as a table.
   function tabulate(figure, lines) {
     const { part, runs } = figure;
     const tables = part.matrix ? runs.map((run) => matrixTable(figure, run)) : runs.map((run, r) => lineTable(figure, run, r, lines));
@@ -225,7 +225,7 @@
       whole(place),
       ...visible.map((line) => text(line.level ? line.rows[r][0] : line.rows[r].find((row) => run.columns[part.x][row] === place))),
     ]);
-    if (!rows.length && visible.length) rows.push(["any", ...visible.map((line) => text(line.rows[r][0]))]); // levels alone
+    if (!rows.length && visible.length) rows.push(["any", ...visible.map((line) => text(line.rows[r][0]))]); // only levels
     return table(`${run.name}: ${part.title}`, [part.xlabel, ...visible.map((line) => line.label)], rows);
   }
 

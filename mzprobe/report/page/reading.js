@@ -1,5 +1,5 @@
 "use strict";
-// The page's numbers: aggregates from the very text of their CSV, agents' own from packed float64.
+// Reads the page's numbers: aggregates from the text of their CSV, agents' own numbers from packed float64.
 const reading = (() => {
   const numbers = JSON.parse(document.getElementById("numbers").textContent);
 
@@ -8,14 +8,14 @@ const reading = (() => {
     return new Float64Array(bytes.buffer);
   }
 
-  // What was compressed as JSON (RFC 1952).
+  // Unpacks values that were compressed as JSON (RFC 1952).
   async function unpacked(text) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return JSON.parse(await new Response(stream).text());
   }
 
-  // Fields of a CSV (RFC 4180) below its comment lines.
+  // Parses the rows and fields of a CSV (RFC 4180) below its comment lines.
   function fields(text) {
     let at = 0;
     while (text[at] === "#") at = text.indexOf("\n", at) + 1;
@@ -44,7 +44,7 @@ const reading = (() => {
 
   const ENDLESS = { inf: Infinity, "-inf": -Infinity }; // as pandas writes them
 
-  // Columns by name: numbers, with null for what is missing, or words.
+  // Returns the columns of a CSV by name: numbers, with null for missing ones, or words.
   function columns(text) {
     const [names, ...rows] = fields(text);
     const found = {};
@@ -56,7 +56,7 @@ const reading = (() => {
     return { names, columns: found, length: rows.length };
   }
 
-  // What a figure says of one run, read when it is first drawn.
+  // Reads the numbers of one run in a figure; called when the figure is first drawn.
   function run(record) {
     const table = columns(record.csv);
     const place = new Map(record.rows.map((row, i) => [row, i]));
@@ -76,7 +76,7 @@ const reading = (() => {
     };
   }
 
-  // Agents' own numbers as a CSV: the columns that say which cell, the agent, and its mean.
+  // Returns the agents' own numbers as a CSV: the columns that identify a cell, the agent's seed and its mean.
   function ownCsv(record) {
     const table = run(record);
     const given = new Set(["mean", "standard_error", "agents", "smallest", "ratio", "returns"]);
@@ -102,7 +102,7 @@ const reading = (() => {
     return /[",\n]/.test(entry) ? `"${String(entry).replaceAll('"', '""')}"` : String(entry);
   }
 
-  // A number as a reader sees it: four digits.
+  // Formats a number with four significant digits.
   function shown(number) {
     if (number === null || Number.isNaN(number)) return "–";
     return String(Number(number.toPrecision(4))).replace("-", "−").replace("Infinity", "∞");

@@ -1,5 +1,5 @@
 "use strict";
-// States that were looked into: those of one agent and training step, chosen by hand or by a click on a point.
+// Shows the inspected states of one agent and training step, chosen in the form or by a click on a point.
 (() => {
   const form = document.getElementById("state-choice");
   if (!form) return;
@@ -7,7 +7,7 @@
   const [place, said, back] = ["shown", "said", "back"].map((name) => document.getElementById(`state-${name}`));
   const why = { worst: "the largest error", median: "the median error", random: "drawn by lot", asked: "asked for" };
   const titles = { likeliest: "The likeliest sequence", best: "The best sequence", worst: "The worst predicted sequence" };
-  let asked = 0; // what was chosen last; unpacking takes its time
+  let asked = 0; // number of the latest choice; an earlier one may still be unpacking
 
   function element(name, properties = {}, ...children) {
     const made = Object.assign(document.createElement(name), properties);
@@ -23,7 +23,7 @@
     box.value = String(entries.includes(wanted) ? wanted : other(entries));
   }
 
-  // Agents of the run, and steps of the agent, with what was chosen before where it is there too.
+  // Fills in the agents of the run and the steps of the agent; keeps the previous choices if they exist there.
   function choices(seed, step) {
     const at = kept(chosen("run"));
     fill(form.elements.seed, [...new Set(at.map(([one]) => one))], (one) => `agent ${one}`, seed, (all) => all[0]);
@@ -98,7 +98,7 @@
     const where = `Step ${whole(state.time)} of episode ${state.episode}: error ${shown(state.error)} at the largest h. True return of the behaviour policy from here: ${shown(state.true_return)} ± ${shown(state.true_return_error)}.`;
     const seen = element("div", {}, element("p", { textContent: where }));
     if (state.observation) seen.append(element("p", { textContent: `Observation: ${state.observation}` }));
-    // An image runs no code, whatever stands in it.
+    // As an image, the picture cannot run code, whatever it contains.
     const drawn = state.picture ? [element("img", { src: `data:image/svg+xml,${encodeURIComponent(state.picture)}`, alt: `Drawing of state ${state.state}` })] : [];
     const trees = state.parts.filter((part) => part.tree);
     const article = element(
@@ -126,7 +126,7 @@
     place.dataset.shown = kept(run)[i].join(" ");
   }
 
-  // A point says run and step, and its agent where it is of one: otherwise the agent that was looked at stays.
+  // Handles a click on a point, which has a run, a step and, if it is of one agent, a seed; else the agent stays.
   function point({ run, seed, step, from }) {
     const r = numbers.runs.indexOf(run);
     const at = kept(r);
