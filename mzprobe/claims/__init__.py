@@ -1,4 +1,4 @@
-"""The paper's claims as tests on tables: effect, interval, p and verdict. Never touches a model."""
+"""The paper's claims as tests on tables: effect, interval, p and verdict. No model is loaded."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ __all__ = ["CLAIMS", "Claim", "Finding", "all_claims", "judge", "judge_run", "re
 
 
 def read_tables(run: str, *, analyses: Path) -> dict[str, Table]:
-    """The tables of a run that claims are about, by probe.
+    """Reads the tables of a run that claims are about, by probe.
 
     Raises:
-        UsageError: if there is none, or agents were measured with other settings.
+        UsageError: if there is none, or agents were measured with different settings.
     """
     found = {name: find_run(analyses, run, name) for name in dict.fromkeys(claim.probe for claim in all_claims())}
     tables = {name: table for name, table in found.items() if table is not None}
@@ -30,12 +30,12 @@ def read_tables(run: str, *, analyses: Path) -> dict[str, Table]:
 
 
 def judge_run(tables: dict[str, Table], *, ends: bool = True) -> list[Finding]:
-    """Judges all claims, in the order of the paper. The same tables give the same findings.
+    """Judges all claims, in the order of `all_claims`. The same tables give the same findings.
 
     Args:
-        tables: by probe.
-        ends: whether states count from which an end of the episode is near; without them, claims about errors alone
-            have data (see `without_ends`).
+        tables: tables by probe.
+        ends: whether to include states near the end of an episode; without them, only claims about errors have data
+            (see `without_ends`).
     """
     frames = {name: table.frame if ends else without_ends(table.frame) for name, table in tables.items()}
     return [
@@ -45,6 +45,6 @@ def judge_run(tables: dict[str, Table], *, ends: bool = True) -> list[Finding]:
 
 
 def all_claims() -> tuple[Claim, ...]:
-    """The paper's, our own, and those of installed packages' questions after them."""
+    """Returns the paper's claims and our own, then those of installed packages' questions."""
     theirs = [resolved(question.claims) for question in plugged_questions()]
     return (*CLAIMS, *(claim for claims in theirs for claim in claims))

@@ -13,40 +13,43 @@ from mzprobe.stats import Interval
 from mzprobe.tables import near_an_end
 
 Verdict = Literal["holds", "fails", "undecided", "no data"]
-LEVEL = 0.05  # of significance, two-sided
+LEVEL = 0.05  # level of significance, two-sided
 
 
 class MissingError(Exception):
-    """A table lacks something that a claim compares."""
+    """Raised if a table lacks something that a claim compares."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a paper says, and how its effect is measured. A positive effect speaks for it."""
+    """A statement of a paper, and how its effect is measured. A positive effect supports it.
+
+    A claim can be about the one of several rivals that speaks most against it. Its measure then returns one row per
+    cell, agent and rival, with a column `rival`.
+    """
 
     name: str
-    section: str  # of the paper
-    sentence: str  # what is claimed
-    effect: str  # in words, with its unit
-    probe: str  # whose table it needs
-    measure: Callable[[pd.DataFrame], pd.DataFrame]  # table -> cell (text), seed, effect; one row a cell and agent, or,
-    # where it is about the one of several rivals that speaks most against it, one a rival too, with a column `rival`
-    every: bool = False  # it is about every cell, else about an agent's mean over its cells
+    section: str  # section of the paper
+    sentence: str  # statement that is tested
+    effect: str  # description of the effect in words, with its unit
+    probe: str  # name of the probe whose table it needs
+    measure: Callable[[pd.DataFrame], pd.DataFrame]  # table -> cell (text), seed, effect; one row per cell and agent
+    every: bool = False  # whether it is about every cell, or else about an agent's mean over its cells
 
     @property
     def of_paper(self) -> bool:
-        """Whether the paper makes the claim; otherwise it is of section `beyond`, or of a plug-in."""
+        """Whether the paper makes the claim; otherwise its section is `beyond`, or it comes from a plug-in."""
         return self.section == "abstract" or self.section[:1].isdigit()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A part of a claim, such as one training step, over agents."""
+    """Result for one part of a claim, such as one training step, over agents."""
 
     label: str
     effect: Interval  # mean over agents
     p: float  # two-sided
-    adjusted: float  # by Holm, over the cells of the claim
+    adjusted: float  # p by Holm's method, over the cells of the claim
     agents: int
 
 
@@ -56,31 +59,31 @@ class Finding:
 
     claim: Claim
     verdict: Verdict
-    effect: Interval  # mean over agents; of a claim about every cell, that of the cell that decides
+    effect: Interval  # mean over agents; for a claim about every cell, that of the cell that decides
     p: float  # two-sided
     agents: int
-    agreeing: int  # agents whose own effect is positive; of a claim about every cell, in all of them
+    agreeing: int  # agents whose own effect is positive; for a claim about every cell, in all of them
     cells: tuple[Cell, ...]
-    last: Cell | None = None  # the last training step alone, averaged over N; None where its cells are not of several
+    last: Cell | None = None  # last training step alone, averaged over N; None unless there are several
 
 
 def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Generator) -> Finding:
-    """Judges a claim on the table of its probe, at the training steps that all of its agents have.
+    """Judges a claim on the table of its probe, at the training steps that all agents of the table have.
 
     The agent is the unit. Its effects are averaged over the cells, and the mean over agents is tested against 0 by
-    flipping signs: the claim holds or fails where p <= 0.05, by the sign of the mean, and is undecided otherwise.
+    flipping signs. The claim holds or fails where p <= 0.05, by the sign of the mean, and is undecided otherwise.
 
-    A claim about the rival most against it, in each cell the one of the smallest mean effect, is tested by the smallest
-    means of sets of agents (`sign_flip_least`). It holds or is undecided.
+    A claim about the rival that speaks most against it, in each cell the one with the smallest mean effect, is tested
+    by the smallest means of sets of agents (`sign_flip_least`). It can hold or be undecided, but not fail.
 
-    A claim about every cell holds where each cell's effect is positive at p <= 0.05: since all must be, nothing is
-    adjusted. It fails where the cell most against it is so at p <= 0.05, by flipping agents in all cells at once. Cells
-    that not all agents have are left out.
+    A claim about every cell holds where the effect of each cell is positive at p <= 0.05; since all must be, p is not
+    adjusted. It fails where the cell that speaks most against it is negative at p <= 0.05, by flipping agents in all
+    cells at once. Cells that not all agents have are left out.
 
     Args:
-        claim: what to judge.
+        claim: claim to judge.
         frame: table of all agents, or None.
-        generator: samples signs where there are more than 15 agents.
+        generator: source of the signs that are sampled where there are more than 15 agents.
     """
     effects = _measured(claim, frame)
     if effects.empty:
@@ -106,17 +109,20 @@ def judge(claim: Claim, frame: pd.DataFrame | None, *, generator: np.random.Gene
 
 
 def without_ends(frame: pd.DataFrame) -> pd.DataFrame | None:
-    """A table of errors without the states from which an end is near, or None where it does not say."""
+    """Returns a table of errors without states near the end of an episode; None if it does not say which are."""
     return frame[~near_an_end(frame)] if "end_within" in frame else None
 
 
 def measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
-    """The effects that a claim is judged by, one row a cell and agent: `cell`, `seed`, `effect`; none without data."""
+    """Returns the effects that a claim is judged by, one row per cell and agent: `cell`, `seed`, `effect`.
+
+    Without data there are no rows.
+    """
     return _chosen(_measured(claim, frame))
 
 
 def _measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
-    """The same, with all rivals where there are any."""
+    """Returns the effects that a claim is judged by, with all rivals where there are any."""
     nothing = pd.DataFrame({"cell": [], "seed": [], "effect": []})
     if frame is None:
         return nothing
@@ -133,7 +139,7 @@ def _measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def _chosen(effects: pd.DataFrame) -> pd.DataFrame:
-    """Of several rivals, in each cell the one of the smallest mean effect over agents."""
+    """Keeps, of several rivals, the one with the smallest mean effect over agents in each cell."""
     if "rival" not in effects or effects.empty:
         return effects
     means = effects.groupby(["cell", "rival"])["effect"].mean()
@@ -143,7 +149,7 @@ def _chosen(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cells(effects: pd.DataFrame, generator: np.random.Generator) -> tuple[Cell, ...]:
-    """Every cell by itself, in order of appearance."""
+    """Tests every cell by itself, in order of appearance."""
     groups = [(str(label), own) for label, own in effects.groupby("cell", sort=False)]
     tested = [_tested(own, generator) for _, own in groups]
     every = holm([p for _, p in tested])
@@ -154,7 +160,7 @@ def _cells(effects: pd.DataFrame, generator: np.random.Generator) -> tuple[Cell,
 
 
 def _last(effects: pd.DataFrame, cells: tuple[Cell, ...], generator: np.random.Generator) -> Cell | None:
-    """The last of several training steps, averaged over its cells."""
+    """Tests the last training step alone, averaged over its cells; None if there is only one, or a cell names none."""
     steps = effects["cell"].str.extract(r"^(step [\d,]*\d)")[0]
     if steps.isna().any() or len(steps.unique()) < 2:
         return None
@@ -168,9 +174,9 @@ def _last(effects: pd.DataFrame, cells: tuple[Cell, ...], generator: np.random.G
 
 
 def _tested(effects: pd.DataFrame, generator: np.random.Generator) -> tuple[Interval, float]:
-    """Mean over agents with its interval, and p, by the same patterns of signs, so that neither contradicts the other.
+    """Returns the mean over agents with its interval, and p; an agent's number is the mean over its cells.
 
-    An agent's number is the mean over its cells.
+    Interval and p use the same patterns of signs, so that neither contradicts the other.
     """
     seed = int(generator.integers(2**63))
     if "rival" in effects:
@@ -185,7 +191,10 @@ def _tested(effects: pd.DataFrame, generator: np.random.Generator) -> tuple[Inte
 def _of_every_cell(
     effects: pd.DataFrame, cells: tuple[Cell, ...], generator: np.random.Generator
 ) -> tuple[Interval, float]:
-    """Effect and p of the cell that decides: the one most against the claim, else the least certain one for it."""
+    """Returns effect and p of the cell that decides.
+
+    That is the cell most against the claim if its effect is negative, else the one with the largest p.
+    """
     matrix = effects.pivot_table(index="seed", columns="cell", values="effect")
     worst, p = worst_sign_flip(matrix, generator=generator)
     label = matrix.columns[worst]

@@ -1,6 +1,6 @@
 """The claims of "What Model Does MuZero Learn?" (He et al., ECAI 2024), its abstract and sections 3 and 4, and our own.
 
-Those that the paper does not make, but that what it says suggests, are of section "beyond".
+Claims that the paper suggests but does not make have the section "beyond".
 """
 
 from mzprobe.claims import effects

@@ -1,4 +1,4 @@
-"""What became of the claims, as JSON, as Markdown and for a terminal."""
+"""Reports the verdicts on claims as JSON, as Markdown and for a terminal."""
 
 import json
 import math
@@ -36,12 +36,12 @@ _STYLES = {"holds": "green", "fails": "red", "undecided": "yellow", "no data": "
 
 
 def as_json(run: str, findings: Sequence[Finding], without: Sequence[Finding] = ()) -> str:
-    """One object: the run, and a list of findings with their cells; what is undefined is null.
+    """Returns one JSON object with the run and a list of findings with their cells; undefined numbers are null.
 
     Args:
-        run: its name.
-        findings: of all claims.
-        without: the same without states from which an end is near, in the same order.
+        run: name of the run.
+        findings: findings of all claims.
+        without: findings of the same claims without states near the end of an episode.
     """
     calm = {finding.claim.name: finding for finding in without if finding.verdict != "no data"}
     claims = [
@@ -67,7 +67,14 @@ def as_json(run: str, findings: Sequence[Finding], without: Sequence[Finding] = 
 def as_markdown(
     run: str, findings: Sequence[Finding], tables: Mapping[str, Table], without: Sequence[Finding] = ()
 ) -> str:
-    """A page: how to read it, what made the tables, all claims, and each by its cells; arguments as in `as_json`."""
+    """Returns a page: how to read it, what made the tables, all claims, and each by its cells.
+
+    Args:
+        run: name of the run.
+        findings: findings of all claims.
+        tables: tables that they were judged on, by probe.
+        without: findings of the same claims without states near the end of an episode.
+    """
     lines = [f"# Claims of the paper, run {run}", "", f"{PAPER}. Made by `mzprobe claims {run}`.", "", RULE, ""]
     note = undecidable(findings)
     lines += [f"**{note}.**", ""] if note else []
@@ -87,7 +94,7 @@ def as_markdown(
 
 
 def _without_ends(findings: Sequence[Finding]) -> list[str]:
-    """The claims about errors, at states from which no end is near."""
+    """Returns the lines on claims about errors at states that are not near the end of an episode."""
     known = [finding for finding in findings if finding.verdict != "no data"]
     if not known:
         return []
@@ -100,18 +107,18 @@ def _without_ends(findings: Sequence[Finding]) -> list[str]:
 
 
 def one_step(finding: Finding) -> str:
-    """Says where all that is known is of a single training step."""
+    """Returns a sentence if all data are of a single training step, else an empty string."""
     steps = {re.sub(r",? *N = .*", "", cell.label) for cell in finding.cells}
     alone = len(steps) == 1 and next(iter(steps)).startswith("step ")
     return f" All of it is of one training step, {next(iter(steps))}." if alone else ""
 
 
 def as_table(findings: Sequence[Finding], tables: Mapping[str, Table]) -> RichTable:
-    """Verdict, section, sentence and numbers of each claim, for a terminal of any width.
+    """Returns verdict, section, sentence and numbers of each claim, for a terminal of any width.
 
     Args:
-        findings: of all claims.
-        tables: what they were judged on, by probe; without data, it is said what is missing.
+        findings: findings of all claims.
+        tables: tables that they were judged on, by probe; they tell what is missing for a claim without data.
     """
     table = RichTable.grid(padding=(0, 2))
     for finding in findings:
@@ -128,7 +135,7 @@ def as_table(findings: Sequence[Finding], tables: Mapping[str, Table]) -> RichTa
 
 
 def _missing(finding: Finding, tables: Mapping[str, Table]) -> str:
-    """Why a claim has no data."""
+    """Returns why a claim has no data."""
     probe = finding.claim.probe
     if probe in tables:
         return f"the table of {probe} lacks what it compares"
@@ -138,7 +145,7 @@ def _missing(finding: Finding, tables: Mapping[str, Table]) -> str:
 
 
 def counted(findings: Sequence[Finding]) -> str:
-    """How many claims of the paper have which verdict, and how many that are not the paper's."""
+    """Returns a sentence with the number of claims per verdict, for the paper's claims and the others."""
     of_paper = [finding.verdict for finding in findings if finding.claim.of_paper]
     others = [finding.verdict for finding in findings if not finding.claim.of_paper]
     return (
@@ -157,7 +164,7 @@ def _verdicts(verdicts: Sequence[str]) -> str:
 
 
 def undecidable(findings: Sequence[Finding]) -> str:
-    """A sentence where there are too few agents for any verdict, else nothing."""
+    """Returns a sentence if there are too few agents for any verdict, else an empty string."""
     most = max(finding.agents for finding in findings)
     if not most or smallest_p(most) <= LEVEL:
         return ""
@@ -168,17 +175,17 @@ def undecidable(findings: Sequence[Finding]) -> str:
 
 
 def shown(number: float) -> str:
-    """Three digits, or a dash for what is undefined; what is left of a sum that should be 0 is 0."""
+    """Returns a number with three digits, or a dash if it is undefined; what rounding leaves of 0 is shown as 0."""
     return "-" if math.isnan(number) else f"{number if abs(number) > _ROUNDING else 0:.3g}"
 
 
 def shown_interval(interval: Interval) -> str:
-    """Both ends, or a dash where there are none."""
+    """Returns both ends, or a dash if there are none."""
     return "-" if math.isnan(interval.low) else f"{shown(interval.low)} to {shown(interval.high)}"
 
 
 def shown_last(finding: Finding) -> str:
-    """Effect at the last training step alone, with its interval, or a dash."""
+    """Returns the effect at the last training step alone, with its interval, or a dash."""
     if finding.last is None:
         return "-"
     interval = "" if math.isnan(finding.last.effect.low) else f" ({shown_interval(finding.last.effect)})"
@@ -186,7 +193,7 @@ def shown_last(finding: Finding) -> str:
 
 
 def shown_agents(finding: Finding) -> str:
-    """How many agents agree, of how many, or a dash."""
+    """Returns how many agents agree, of how many, or a dash."""
     return f"{finding.agreeing} of {finding.agents}" if finding.agents else "-"
 
 
@@ -224,7 +231,7 @@ def _null(number: float) -> float | None:
 
 
 def _provenance(tables: Mapping[str, Table]) -> list[str]:
-    """What made the tables: commands, seeds and versions."""
+    """Returns what made the tables: commands, seeds and versions."""
     lines = []
     for name, table in tables.items():
         records = table.record["agents"]

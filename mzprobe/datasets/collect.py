@@ -1,4 +1,4 @@
-"""Collecting a dataset: an agent, its policy network alone, or chance plays whole episodes, which are written down."""
+"""Collects a dataset: an agent, its policy network alone, or random play acts in episodes that are recorded."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -31,22 +31,22 @@ from mzprobe.settings import PolicyName
 from mzprobe.sources.own import load_agent
 from mzprobe.threads import limited_threads
 
-SIDE_BY_SIDE = 64  # episodes played and held at a time
+SIDE_BY_SIDE = 64  # episodes played and held in memory at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Player:
-    """Who plays, and where."""
+    """A policy, and the environment that it plays in."""
 
     environment: Environment
     policy: Policy
     name: PolicyName
-    temperature: float | None  # T of the policy; None at random
-    checkpoint: Checkpoint | None  # whose agent plays; None at random
+    temperature: float | None  # T of the policy; None for random play
+    checkpoint: Checkpoint | None  # checkpoint of the agent; None for random play
 
     @property
     def algorithm(self) -> str:
-        """In a few words, for people."""
+        """Name of the policy in a few words, for people."""
         if self.checkpoint is None:
             return "random policy"
         what = "MuZero" if self.name == "behaviour" else "MuZero, policy network alone"
@@ -54,18 +54,18 @@ class Player:
 
     @property
     def seed(self) -> int:
-        """Of the agent; 0 at random, so that chance is the same however its environment was named."""
+        """Seed of the agent; 0 at random, so that random play is the same however its environment was named."""
         return 0 if self.checkpoint is None else self.checkpoint.seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """What was written."""
+    """Summary of a dataset that was written."""
 
     path: Path
     steps: int
     returns: Float64  # [episodes], undiscounted, environment units
-    before: bool = False  # whether by the same request before this one
+    before: bool = False  # whether an earlier, identical request wrote it
 
 
 def load_player(
@@ -76,13 +76,13 @@ def load_player(
     device: str = "cpu",
     allow: Sequence[str] = (),
 ) -> Player:
-    """Whoever is to play.
+    """Loads the policy that is to play, with its environment.
 
     Args:
         source: folder of a checkpoint; at random also a preset, whose environment is played.
         name: `behaviour` acts by search, `prior` by the policy network alone, `random` uniformly.
-        temperature: T; the checkpoint's own by default for `behaviour`, 1 for `prior`.
-        device: of the network.
+        temperature: T; by default the checkpoint's own for `behaviour`, and 1 for `prior`.
+        device: device of the network.
         allow: modules whose code the source may name.
 
     Raises:
@@ -119,8 +119,8 @@ def check_request(path: Path, *, episodes: int | None, steps: int | None, comman
     """Refuses what `collect` would refuse, before an agent is loaded for it.
 
     Raises:
-        UsageError: if something is at `path` that another command made, no dataset can be called so, not exactly one of
-            `episodes` and `steps` is given, or Minari is not installed.
+        UsageError: if something is at `path` that another command made, no dataset can have that name, not exactly one
+            of `episodes` and `steps` is given, `command` cannot be recorded, or Minari is not installed.
     """
     if (episodes is None) == (steps is None):
         raise UsageError("give how many --episodes to record, or how many --steps, and not both")
@@ -142,26 +142,26 @@ def collect(
     side_by_side: int = SIDE_BY_SIDE,
     on_progress: Callable[[int, int], None] = lambda _episodes, _steps: None,
 ) -> Collected:
-    """Plays whole episodes and writes them; the dataset appears at `path` when it is whole.
+    """Plays whole episodes and writes them; the dataset appears at `path` when it is complete.
 
-    Where the same request has written it already, it is verified and left as it is. An episode depends on the player,
-    the seed and its own number alone, not on which are played side by side.
+    If an identical request has already written it, it is verified and left as it is. An episode depends on the player,
+    the seed and its own number alone, not on which episodes are played side by side.
 
     Args:
-        player: who, and where.
+        player: policy and environment.
         path: folder of the dataset; nothing else may be there.
-        episodes: how many to play.
-        steps: or: play until there are at least so many; the last episode is whole.
-        seed: of the starts and of the actions.
-        command: for the record.
-        side_by_side: episodes played and held at a time.
+        episodes: number of episodes to play.
+        steps: instead of `episodes`, the number of steps to reach; the last episode is played to its end.
+        seed: seed of the starts and of the actions.
+        command: command line, for the record.
+        side_by_side: number of episodes played and held in memory at a time.
         on_progress: called with the episodes and steps written so far.
 
     Raises:
         UsageError: if something else is at `path`, or not exactly one of `episodes` and `steps` is given.
-        InUse: if another command writes there.
-        DatasetError: if what the same request wrote is damaged.
-        MzprobeError: if the environment gives what cannot be recorded, or the disk is full.
+        InUse: if another command is writing there.
+        DatasetError: if what an identical request wrote is damaged.
+        MzprobeError: if the environment returns what cannot be recorded, or the disk is full.
     """
     check_request(path, episodes=episodes, steps=steps, command=command)
     checkpoint = player.checkpoint
@@ -173,7 +173,7 @@ def collect(
         return there
     with ExitStack() as stack:
         stack.enter_context(held(path))
-        there = collected_before(player, path, **asked)  # by another command, before this one had the lock
+        there = collected_before(player, path, **asked)  # another command may have written it meanwhile
         if there is not None:
             return there
         stack.enter_context(limited_threads(threads))
@@ -195,17 +195,15 @@ def collect(
 def collected_before(
     player: Player, path: Path, *, episodes: int | None, steps: int | None, seed: int, command: str
 ) -> Collected | None:
-    """What is at `path`, verified, if `collect` would write the same bytes there: it was killed after its last step.
+    """Verifies what is at `path`, if `collect` would write the same bytes there, as after a kill at its very end.
 
-    What it left beside that is removed.
-
-    Arguments are those of `collect`.
+    What the killed command left beside it is removed. Arguments are those of `collect`.
 
     Returns:
-        None where nothing is there.
+        Its summary, or None if nothing is there.
 
     Raises:
-        UsageError: if it would write others.
+        UsageError: if `collect` would write other bytes.
         DatasetError: if what is there is damaged.
     """
     if not path.exists():
@@ -229,7 +227,7 @@ def collected_before(
 
 
 def mean_return(player: Player, *, episodes: int, seed: int = 0) -> float:
-    """Mean undiscounted return of the episodes that `collect` would write with the same arguments."""
+    """Returns the mean undiscounted return of the episodes that `collect` would write with the same arguments."""
     checkpoint = player.checkpoint
     returns: list[float] = []
     with limited_threads(1 if checkpoint is None else checkpoint.config.training.threads):
@@ -241,7 +239,7 @@ def mean_return(player: Player, *, episodes: int, seed: int = 0) -> float:
 
 
 def made_by(player: Player, *, seed: int) -> dict[str, Any]:
-    """What made the episodes of a dataset, as JSON."""
+    """Returns what made the episodes of a dataset, as JSON."""
     checkpoint = player.checkpoint
     made: dict[str, Any] = {"seed": seed, "policy": player.name, "temperature": player.temperature}
     if checkpoint is not None:
@@ -256,23 +254,23 @@ def made_by(player: Player, *, seed: int) -> dict[str, Any]:
 
 
 def _expected(writer: DatasetWriter, steps: int) -> int:
-    """Episodes that it may still take to so many steps; at first as if all were as long as they can be."""
+    """Estimates how many episodes are missing to reach `steps`; at first, takes all to last to the time limit."""
     length = writer.steps / len(writer.returns) if writer.returns else writer.spec.time_limit
     return ceil((steps - writer.steps) / length)
 
 
 def record_episodes(environment: Environment, policy: Policy, *, seeds: Int64, uniforms: Float64) -> list[Recorded]:
-    """Plays one episode a seed as `behaviour.play_episodes` does, and keeps what was seen, done and rewarded.
+    """Plays one episode per seed as `behaviour.play_episodes` does, and keeps observations, actions and rewards.
 
     Args:
-        environment: where.
-        policy: who acts.
-        seeds: `[E]`, of the starts.
-        uniforms: `[E, time limit]` numbers in [0, 1), one an action.
+        environment: environment to play in.
+        policy: policy that acts.
+        seeds: `[E]`, seeds of the starts.
+        uniforms: `[E, time limit]` numbers in [0, 1), one per action.
     """
     E, starts = len(seeds), environment.reset(seeds)
     terminated = np.zeros(E, np.bool_)
-    seen, seen_by = [environment.observe(starts)], [np.arange(E)]  # time step by time step, and whose
+    seen, seen_by = [environment.observe(starts)], [np.arange(E)]  # by time step, with the episodes' indices
     acted: list[Int64] = []
     rewarded: list[Float64] = []
     acted_by: list[Int64] = []
@@ -291,14 +289,14 @@ def record_episodes(environment: Environment, policy: Policy, *, seeds: Int64, u
 
 
 def _by_episode(rows: Sequence[NDArray[Any]], whose: Sequence[Int64]) -> list[NDArray[Any]]:
-    """Rows in order of time, sorted into those of each episode."""
+    """Splits rows, which are in order of time, by the episode that they belong to."""
     owners = np.concatenate(whose)
     order = np.argsort(owners, kind="stable")
     return np.split(np.concatenate(rows)[order], np.cumsum(np.bincount(owners))[:-1])
 
 
 def _numbers(player: Player, seed: int, first: int, count: int) -> tuple[Int64, Float64]:
-    """Start seeds `[count]` and action numbers `[count, time limit]`, each episode's from its own generator."""
+    """Draws start seeds `[count]` and action numbers `[count, time limit]`, each episode's from its own generator."""
     limit = player.environment.spec.time_limit
     drawn = [
         draw_episode_numbers(numpy_generator(player.seed, "collect", seed, episode), 1, limit)
@@ -309,7 +307,7 @@ def _numbers(player: Player, seed: int, first: int, count: int) -> tuple[Int64, 
 
 
 def _environment_of(source: str, allow: Sequence[str]) -> Environment:
-    """The environment of a checkpoint or of a preset."""
+    """Makes the environment of a checkpoint or of a preset."""
     if Path(source).is_dir():
         return read_checkpoint(Path(source), allow=allow).make_environment()
     if Path(source).name != source and not source.endswith(".toml"):

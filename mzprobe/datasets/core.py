@@ -1,4 +1,4 @@
-"""A recorded episode, and what every one must be before anything learns from it."""
+"""A recorded episode, and the checks that every episode must pass before anything learns from it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,18 +20,18 @@ class Recorded:
     observations: NDArray[Any]  # [T + 1, *shape], of the environment's dtype
     actions: Int64  # [T]
     rewards: Float64  # [T], environment units
-    terminated: bool  # else truncated
+    terminated: bool  # whether the last step terminated it; otherwise it was truncated
 
 
 def checked(
     spec: EnvironmentSpec, *, observations: Any, actions: Any, rewards: Any, terminations: Any, truncations: Any
 ) -> Recorded:
-    """An episode from the arrays that a dataset holds, cast to the types used here.
+    """Returns an episode from the arrays of a dataset, checked and cast to the types used here.
 
-    An episode that ends with neither flag was cut off: it counts as truncated. One with both has terminated.
+    An episode that ends with neither flag was cut off and counts as truncated. One with both has terminated.
 
     Args:
-        spec: of the environment that it must fit.
+        spec: specification of its environment.
         observations: real, `[T + 1, *shape]`.
         actions: integers, `[T]`.
         rewards: real, `[T]`, environment units.
@@ -39,7 +39,7 @@ def checked(
         truncations: bool, `[T]`.
 
     Raises:
-        ValueError: saying what is wrong with it, to follow "episode 3".
+        ValueError: if they are not an episode of that environment; the message is worded to follow "episode 3".
     """
     T = len(rewards) if isinstance(rewards, np.ndarray) and rewards.ndim else 0
     if T < 1:
@@ -58,10 +58,10 @@ def checked(
     if terminations[:-1].any():
         raise ValueError("goes on after a terminal state")
     if truncations[:-1].any():
-        # What was seen at that end is not recorded: the next row is a start, which the action did not lead to.
+        # The observation at that end is not recorded: the next row is the start of another episode.
         cut = int(truncations.argmax()) + 1
         raise ValueError(f"goes on after it was truncated at step {cut} of {T}, as if several episodes were one")
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+    with np.errstate(over="ignore"):  # too large numbers become infinite, and are refused below
         seen, rewarded = observations.astype(spec.observation_dtype), rewards.astype(np.float64)
     if spec.observation_dtype != "float32" and not np.array_equal(seen, observations):
         raise ValueError(f"has observations that are not {spec.observation_dtype}")
@@ -74,10 +74,10 @@ def checked(
 
 
 def fitting(name: str, values: Any, kinds: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """An array, if it is one of these kinds (letters of numpy's) and of this shape.
+    """Returns `values` if it is an array of one of `kinds` (letters of numpy's) and of `shape`.
 
     Raises:
-        ValueError: saying what it is, to follow "episode 3".
+        ValueError: if it is not; the message is worded to follow "episode 3".
     """
     if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype.kind not in kinds:
         found = f"{values.dtype}{list(values.shape)}" if isinstance(values, np.ndarray) else type(values).__name__

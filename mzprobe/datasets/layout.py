@@ -1,4 +1,4 @@
-"""Where a dataset lies, what its bytes are, and the record of how mzprobe made it."""
+"""Where a dataset lies, the digest of its files, and the record of how mzprobe made it."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ DAMAGED = "copy it again or record it again"
 
 
 def require_minari() -> None:
-    """Refuses to go on without Minari.
+    """Raises an error if Minari is not installed.
 
     Raises:
         UsageError: naming the extra to install.
@@ -32,16 +32,16 @@ def require_minari() -> None:
 
 
 def missing_extra() -> UsageError:
-    """The one sentence for a package of the extra that is not there."""
+    """Returns the error for a missing package of the extra `offline`."""
     return UsageError("datasets need Minari and h5py: pip install 'mzprobe[offline]'")
 
 
 def find(name: str) -> Path:
-    """The folder of a dataset: given itself (or the `data` in it), or by an id in Minari's own place.
+    """Returns the folder of a dataset, given the folder itself (or the `data` in it), or an id in Minari's own place.
 
     Raises:
         UsageError: if no dataset can have that name.
-        DatasetError: if there is none; names the nearest id.
+        DatasetError: if there is none, naming the nearest id, or if what is there cannot be read or is no dataset.
     """
     if not name.strip() or unsayable(name):
         raise UsageError(f"{name!r} cannot be a dataset: give the folder of one, or its id in Minari's own place")
@@ -51,7 +51,7 @@ def find(name: str) -> Path:
             if (folder / DATA / METADATA).is_file():
                 return folder
         there = here.exists() or (place / name).exists()
-    except OSError as reason:  # too long, or closed to whoever asks
+    except OSError as reason:  # a name that is too long, or a folder that may not be read
         raise DatasetError(
             f"dataset {name} cannot be looked for ({reason.strerror}): give the folder of one that can be read"
         ) from None
@@ -63,12 +63,12 @@ def find(name: str) -> Path:
 
 
 def minari_place() -> Path:
-    """Where Minari keeps datasets. Its own function for that would also make the folder."""
+    """Returns the folder in which Minari keeps datasets; Minari's own function would also create it."""
     return Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
 
 
 def ids(place: Path) -> Iterator[str]:
-    """The ids of the datasets in Minari's place."""
+    """Yields the ids of the datasets in Minari's place."""
     for folder, names, _ in os.walk(place):
         if DATA in names:
             yield Path(folder).relative_to(place).as_posix()
@@ -77,12 +77,13 @@ def ids(place: Path) -> Iterator[str]:
 
 
 def refuse_odd_files(folder: Path) -> None:
-    """Refuses what is neither a file nor a folder, before anything is opened: reading a pipe or a device may never end.
+    """Refuses anything that is neither a file nor a folder: reading a pipe or a device may never end.
 
-    Links to files are files. What lies behind a link to a folder would be read, but is not part of the digest.
+    Call it before anything is opened. Links to files count as files. Links to folders are refused, since what lies
+    behind them would be read but is not part of the digest.
 
     Raises:
-        DatasetError: naming it.
+        DatasetError: naming the first one.
         OSError: if a folder cannot be listed.
     """
     record = folder / RECORD
@@ -93,7 +94,7 @@ def refuse_odd_files(folder: Path) -> None:
 
 
 def _below(data: Path) -> list[Path]:
-    """All that lies in a folder and in those in it; unlike `rglob`, it says so where one cannot be listed."""
+    """Returns all paths below a folder; unlike `rglob`, it raises an OSError if a folder cannot be listed."""
 
     def refuse(reason: OSError) -> None:
         raise reason
@@ -103,7 +104,10 @@ def _below(data: Path) -> list[Path]:
 
 
 def digest(data: Path) -> str:
-    """SHA-256 over the names, sizes and contents of all files of a dataset but its metadata, a block at a time."""
+    """Returns the SHA-256 over names, sizes and contents of all files of a dataset except its metadata.
+
+    Files are read one block at a time.
+    """
     total = hashlib.sha256()
     for path in sorted(path for path in _below(data) if path.is_file() and path != data / METADATA):
         total.update(f"{path.relative_to(data).as_posix()}\0{path.stat().st_size}\0".encode())
@@ -114,15 +118,16 @@ def digest(data: Path) -> str:
 
 
 def check_record(folder: Path, found: str, metadata: dict[str, Any]) -> None:
-    """Compares the files of a dataset with the record that `mzprobe collect` left beside them, if it made them.
+    """Checks a dataset against the record that `mzprobe collect` left beside it, if that command made it.
 
     Args:
-        folder: of the dataset.
+        folder: folder of the dataset.
         found: `digest` of its files now.
-        metadata: Minari's, which says whether mzprobe made it.
+        metadata: Minari's metadata, which say whether mzprobe made it.
 
     Raises:
-        DatasetError: if any byte of data or record is another one, or the record is gone.
+        DatasetError: if any byte of data, metadata or record has changed, or the record is missing or of a newer
+            format.
     """
     path = folder / RECORD
     if not path.exists() and "mzprobe" not in metadata:

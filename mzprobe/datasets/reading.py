@@ -1,7 +1,7 @@
-"""Opening a dataset: everything in it is verified, a few episodes at a time, before anything learns from it.
+"""Opens datasets, and verifies every episode, a few at a time, before anything learns from it.
 
-Nothing is unpickled and no environment is made: Minari would make the recorded one, which may be code of anybody's,
-where a dataset does not say its spaces; such a dataset is refused.
+Nothing is unpickled and no environment is made. Where a dataset does not state its spaces, Minari would make the
+recorded environment, which may run any code; such a dataset is refused.
 """
 
 import json
@@ -38,26 +38,26 @@ _LONGEST_REASON = 200  # characters of another library's message
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A dataset that was opened and verified. It keeps no observations: `read` takes them from disk."""
+    """A dataset that was opened and verified. It keeps no observations: `read` loads them from disk."""
 
     name: str
     path: Path
-    sha256: str  # over all that its episodes come from, wherever it lies
-    lengths: Int64  # [episodes], steps T of each
+    sha256: str  # of all that its episodes are read from; the same wherever it lies
+    lengths: Int64  # [episodes], number of steps T
     returns: Float64  # [episodes], undiscounted sum of rewards, environment units
     spec: EnvironmentSpec = field(repr=False)
     storage: Storage = field(repr=False)  # access to the files
 
     def __len__(self) -> int:
-        """Number of episodes."""
+        """Returns the number of episodes."""
         return len(self.lengths)
 
     def read(self, indices: Iterable[int] | NDArray[np.int64]) -> list[Recorded]:
-        """Reads some episodes, in the order asked for; only these are read.
+        """Reads the episodes at `indices`, in that order, and no others.
 
         Raises:
             IndexError: if there is no such episode.
-            DatasetError: if the files are no longer what they were when the dataset was opened.
+            DatasetError: if an episode is damaged, or not as long as it was when the dataset was opened.
         """
         chosen = [int(index) for index in indices]
         if any(not 0 <= index < len(self) for index in chosen):
@@ -74,11 +74,11 @@ def open_dataset(name: str | Path, spec: EnvironmentSpec) -> Dataset:
 
     Args:
         name: its folder, or its id in Minari's own place.
-        spec: of the environment that the episodes must be of.
+        spec: specification of the environment that the episodes must be of.
 
     Raises:
-        UsageError: if it is a dataset of another kind of environment, or Minari is not installed.
-        DatasetError: if it is missing, damaged, edited, empty, or holds what cannot be learnt from.
+        UsageError: if it is of another kind of environment, `spec` is no specification, or Minari is not installed.
+        DatasetError: if it is missing, damaged, edited or empty, or holds values that cannot be learnt from.
     """
     if not isinstance(spec, EnvironmentSpec):
         raise UsageError(f"open_dataset takes the spec of an environment, env.spec, not {kind_of(spec)}")
@@ -117,10 +117,10 @@ def open_dataset(name: str | Path, spec: EnvironmentSpec) -> Dataset:
 
 
 def verify_files(name: str, folder: Path) -> tuple[dict[str, Any], str]:
-    """Minari's metadata of a dataset, and the digest of its files, compared with mzprobe's record where there is one.
+    """Returns Minari's metadata of a dataset and the digest of its files, checked against mzprobe's record, if any.
 
     Raises:
-        DatasetError: if a file is damaged, edited, or no file.
+        DatasetError: if a file is damaged, edited, or not a regular file.
     """
     with _said(f"dataset {name}"):
         refuse_odd_files(folder)
@@ -132,7 +132,7 @@ def verify_files(name: str, folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def _metadata(name: str, path: Path) -> dict[str, Any]:
-    """Minari's metadata, with all that is needed of them."""
+    """Reads Minari's metadata, and checks that they have all entries that are needed."""
     from minari import supported_dataset_versions
 
     try:
@@ -150,7 +150,7 @@ def _metadata(name: str, path: Path) -> dict[str, Any]:
         "total_steps": int,
     }
     for key, kind in needed.items():
-        # Of a class, not an instance: true is no number of episodes.
+        # The type itself, since `isinstance` takes True for a number.
         if type(metadata.get(key)) is not kind:
             raise DatasetError(f"{path} does not say {key}: record dataset {name} again with Minari 0.5 or newer")
     if metadata["minari_version"] not in supported_dataset_versions:
@@ -173,7 +173,7 @@ def _episodes(name: str, storage: Storage, indices: Iterable[int], spec: Environ
 
 
 def _as_numbers(raw: dict[str, Any], spaces: Spaces) -> dict[str, Any]:
-    """The columns with observations flattened and actions from 0, where the spaces call for it."""
+    """Returns the columns with observations flattened and actions counted from 0, where the spaces require it."""
     if spaces.plain:
         return raw
     changed = dict(raw)
@@ -186,7 +186,7 @@ def _as_numbers(raw: dict[str, Any], spaces: Spaces) -> dict[str, Any]:
 
 
 def _raw(name: str, storage: Storage, indices: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Episodes as the files have them."""
+    """Yields episodes as the files hold them, each with its index."""
     decoded = storage.episodes(indices)
     for index in indices:
         with _said(f"episode {index} of dataset {name}"):
@@ -196,7 +196,7 @@ def _raw(name: str, storage: Storage, indices: list[int]) -> Iterator[tuple[int,
 
 @contextmanager
 def _said(what: str) -> Iterator[None]:
-    """Turns whatever the storage's libraries raise on damaged files into one sentence."""
+    """Turns whatever the storage's libraries raise on damaged files into a `DatasetError` of one sentence."""
     try:
         yield
     except (MzprobeError, MemoryError):

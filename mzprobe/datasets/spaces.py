@@ -1,4 +1,4 @@
-"""The spaces that a dataset says it has, against the environment's; and observations flattened as `gym:` flattens."""
+"""Checks the spaces of a dataset against the environment's, and flattens observations as `gym:` does."""
 
 import json
 import warnings
@@ -16,16 +16,16 @@ from mzprobe.errors import UsageError
 from mzprobe.files import sha256
 from mzprobe.names import GYM
 
-_LONGEST = 60  # characters of a space in a sentence
+_LONGEST = 60  # characters of a space in an error message
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spaces:
-    """Gymnasium's spaces of a dataset."""
+    """Spaces of a dataset, as objects of Gymnasium."""
 
     observation: Any
     action: Any
-    said: tuple[str, str]  # as the metadata have the two
+    said: tuple[str, str]  # text of both in the metadata
 
     @property
     def flattens(self) -> bool:
@@ -36,29 +36,35 @@ class Spaces:
 
     @property
     def plain(self) -> bool:
-        """Whether episodes are what the files hold: nothing is flattened, and actions begin at 0."""
+        """Whether episodes are used exactly as the files hold them: nothing is flattened, and actions begin at 0."""
         return not self.flattens and self.action.start == 0
 
     def identity(self, digest: str) -> str:
-        """The SHA-256 of the episodes, given that of the files: the spaces count where they decide what is seen."""
+        """Returns the SHA-256 that identifies the episodes, given the digest of the files.
+
+        The spaces are part of it only where they change what is read from the files.
+        """
         return digest if self.plain else sha256("\0".join((digest, *self.said)).encode())
 
 
 def spaces_of(metadata: Mapping[str, Any]) -> Spaces:
-    """The spaces in a dataset's metadata, the keys of dictionaries in their order there: so they are flattened."""
+    """Returns the spaces in a dataset's metadata.
+
+    The keys of dictionaries keep the order that they have there, since observations are flattened in that order.
+    """
     from minari.serialization import deserialize_space
 
     said = (metadata["observation_space"], metadata["action_space"])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Gymnasium's opinions on bounds
+        warnings.simplefilter("ignore")  # Gymnasium warns of unusual bounds
         observation, action = (_in_order(deserialize_space(text), json.loads(text)) for text in said)
     return Spaces(observation=observation, action=action, said=said)
 
 
 def refuse_other_spaces(name: str, spaces: Spaces, spec: EnvironmentSpec) -> None:
-    """Compares the spaces that a dataset says it has with the environment's.
+    """Checks that the spaces of a dataset are those of the environment.
 
-    Those of `gym:` environments are flattened where they are no `Box`, and their actions may begin at any number.
+    For `gym:` environments, observation spaces other than `Box` are flattened, and actions may begin at any number.
 
     Raises:
         UsageError: if they differ.
@@ -87,16 +93,16 @@ def refuse_other_spaces(name: str, spaces: Spaces, spec: EnvironmentSpec) -> Non
 
 
 def flattened(space: Any, values: Any, rows: int, name: str = "observations") -> NDArray[Any]:
-    """Observations of a space as `gymnasium.spaces.utils.flatten` gives them one by one, `[rows, entries]`.
+    """Returns observations flattened one by one as by `gymnasium.spaces.utils.flatten`, `[rows, entries]`.
 
     Args:
-        space: of one observation.
-        values: arrays over all rows; in a dictionary or tuple, or a list of strings, where the space is such.
-        rows: how many there must be.
-        name: of the values, in errors.
+        space: space of one observation.
+        values: arrays over all rows, in dictionaries or tuples as the space is; a list of strings for `Text`.
+        rows: number of rows that there must be.
+        name: name of the values, for errors.
 
     Raises:
-        ValueError: saying what does not fit the space, to follow "episode 3".
+        ValueError: if they do not fit the space; the message is worded to follow "episode 3".
     """
     from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 
@@ -118,7 +124,7 @@ def flattened(space: Any, values: Any, rows: int, name: str = "observations") ->
 
 
 def parts_of(space: Any) -> list[tuple[Any, Any]]:
-    """Names or numbers of what a nested space is made of, each with its space, in order."""
+    """Returns the parts of a nested space in order, each as its key or index and its space."""
     inside = space.spaces
     return list(inside.items()) if isinstance(inside, dict) else list(enumerate(inside))
 
@@ -142,7 +148,7 @@ def _characters(space: Any, values: Any, rows: int, name: str) -> NDArray[Any]:
 
 
 def _in_order(space: Any, said: Mapping[str, Any]) -> Any:
-    """A space whose dictionaries have their keys as they are said; Gymnasium sorts those that it is given."""
+    """Returns a space whose dictionaries keep the order of keys in `said`; Gymnasium sorts the keys of plain ones."""
     from gymnasium.spaces import Dict, Tuple
 
     if isinstance(space, Dict):

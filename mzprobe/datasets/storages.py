@@ -1,7 +1,8 @@
-"""The columns of recorded episodes as Minari's storages hold them, read without the others.
+"""Reads the columns of recorded episodes from Minari's storages, without those that are not needed.
 
-Infos in particular stay where they are: nothing learns from them, and Minari 0.5 cannot decode all that it writes.
-What a file only claims is refused before it is read: more numbers than it has room for, and parts that lie elsewhere.
+Infos in particular are not read: nothing learns from them, and Minari 0.5 cannot decode all that it writes. The claims
+of a file are checked before it is read. One that claims more numbers than it has room for, or keeps parts elsewhere, is
+refused.
 """
 
 import io
@@ -19,17 +20,17 @@ from numpy.typing import NDArray
 from mzprobe.datasets.spaces import Spaces, parts_of
 
 COLUMNS = ("observations", "actions", "rewards", "terminations", "truncations")
-_AT_A_TIME = 64  # episodes, each time a file of all of them is opened
-_MOST_SHRUNK = 1100  # bytes that a compressed one can stand for: deflate has 1032 at most
-_SMALL = 1 << 20  # bytes that any file may claim
+_AT_A_TIME = 64  # episodes read each time that the file of all of them is opened
+_MOST_SHRUNK = 1100  # bytes that a compressed byte can stand for; deflate reaches 1032
+_SMALL = 1 << 20  # bytes that a chunk of any file may claim
 
 
 class ArrowStorage:
-    """A folder an episode with one file, Arrow or Parquet: a row an observation, the last one of the others padded.
+    """One folder per episode with one Arrow or Parquet file: one row per observation, other columns padded by one.
 
     Args:
         data: folder of all data.
-        spaces: of observations and actions.
+        spaces: spaces of observations and actions.
         kind: `arrow` or `parquet`.
     """
 
@@ -39,11 +40,11 @@ class ArrowStorage:
         self.kind = kind
 
     def count(self) -> int:
-        """How many episodes the files hold, whatever the metadata say."""
+        """Counts the episodes in the files, whatever the metadata say."""
         return sum(path.is_dir() and path.name.isdecimal() for path in self.data.iterdir())
 
     def episodes(self, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """The columns of some episodes, nested where their space is."""
+        """Yields the columns of some episodes, nested where their space is."""
         for index in indices:
             table = self._table(self.data / str(index))
             found = {name: _arrow_column(table, name) for name in COLUMNS}
@@ -52,7 +53,7 @@ class ArrowStorage:
             yield {name: value if name == "observations" else value[:-1] for name, value in values.items()}
 
     def _table(self, folder: Path) -> pa.Table:
-        """The needed columns of the one file of an episode; Minari splits none, and leaves out the same names."""
+        """Reads the needed columns of an episode's one file; Minari splits none, and ignores the same file names."""
         files = [path for path in folder.iterdir() if path.name != "metadata.json" and path.name[0] not in "._"]
         if len(files) != 1:
             raise ValueError(f"its folder holds {len(files)} files of data where there should be one")
@@ -72,11 +73,11 @@ class ArrowStorage:
 
 
 class HDF5Storage:
-    """One file with a group an episode.
+    """One file with one group per episode.
 
     Args:
         data: folder of all data.
-        spaces: of observations and actions.
+        spaces: spaces of observations and actions.
     """
 
     def __init__(self, data: Path, spaces: Spaces) -> None:
@@ -84,14 +85,14 @@ class HDF5Storage:
         self.spaces = spaces
 
     def count(self) -> int:
-        """How many episodes the file holds, whatever the metadata say."""
+        """Counts the episodes in the file, whatever the metadata say."""
         import h5py
 
         with h5py.File(self.path, "r") as file:
             return sum(key.startswith("episode_") for key in file)
 
     def episodes(self, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """The columns of some episodes, nested where their space is."""
+        """Yields the columns of some episodes, nested where their space is."""
         import h5py
 
         size = self.path.stat().st_size
@@ -109,7 +110,7 @@ Storage = ArrowStorage | HDF5Storage
 
 
 def storage_of(data: Path, kind: str, spaces: Spaces) -> Storage:
-    """The storage of a dataset, by the name that its metadata have for it.
+    """Returns the storage of a dataset, by its name in the metadata.
 
     Raises:
         ValueError: if there is none of that name.
@@ -122,7 +123,7 @@ def storage_of(data: Path, kind: str, spaces: Spaces) -> Storage:
 
 
 def _arrow_column(table: pa.Table, name: str) -> pa.Array:
-    """One column, in one piece."""
+    """Returns one column, in one piece."""
     array = table.column(name).combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         raise ValueError(f"its {name} are longer than Arrow holds in one piece")
@@ -130,7 +131,7 @@ def _arrow_column(table: pa.Table, name: str) -> pa.Array:
 
 
 def _arrow_values(array: pa.Array, space: Any, name: str) -> Any:
-    """An Arrow array as numpy's, or a dictionary, tuple or list of such; `space` is None for plain numbers."""
+    """Converts an Arrow array to numpy, or a dictionary, tuple or list; `space` is None for plain numbers."""
     from gymnasium.spaces import Dict, Text, Tuple
 
     kind = array.type
@@ -154,7 +155,7 @@ def _arrow_values(array: pa.Array, space: Any, name: str) -> Any:
 
 
 def _rows(array: pa.Array, shape: tuple[int, ...], name: str) -> NDArray[Any]:
-    """Lists of one length as rows, of a shape where there are as many numbers in each."""
+    """Converts lists of equal length to rows, of `shape` if that has as many numbers."""
     kind = array.type
     sizes = [kind.list_size] if pa.types.is_fixed_size_list(kind) else np.unique(np.diff(array.offsets)).tolist()
     if len(sizes) != 1:
@@ -175,12 +176,12 @@ def _numbers(array: pa.Array, name: str) -> NDArray[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class _HDF5Reader:
-    """Reads members of groups, if they are what they claim."""
+    """Reads members of groups, after checking that they are what they claim to be."""
 
     size: int  # bytes of the file
 
     def values(self, group: Any, name: str, space: Any, said: str = "") -> Any:
-        """A member as numpy's array, or a dictionary, tuple or list of such; `space` is None for plain numbers."""
+        """Returns a member as an array, or a dictionary, tuple or list; `space` is None for plain numbers."""
         from gymnasium.spaces import Dict, Text, Tuple
 
         item, said = _member(group, name), said or name
@@ -195,12 +196,12 @@ class _HDF5Reader:
         values = item[()]
         if isinstance(space, Text):
             return [value.decode("utf-8") for value in values]
-        if _may_be_images(space) and values.ndim <= 2:  # bytes of images, not numbers of pixels
+        if _may_be_images(space) and values.ndim <= 2:  # encoded images, not pixels
             return _images([np.asarray(value, np.uint8).tobytes() for value in values], space.shape, said)
         return values
 
     def _refuse_claims(self, item: Any, said: str) -> None:
-        """Refuses numbers that lie in other files, and more of them than there are bytes for."""
+        """Refuses numbers that lie in other files, or that are more than there are bytes for."""
         import h5py
 
         if not isinstance(item, h5py.Dataset) or item.shape is None:
@@ -217,7 +218,7 @@ class _HDF5Reader:
 
 
 def _member(group: Any, name: str) -> Any:
-    """What has a name in a group, if it lies in the same file under no other name."""
+    """Returns the member of that name in a group; refuses one that is a link, such as to another file."""
     import h5py
 
     if not isinstance(group, h5py.Group):
@@ -231,14 +232,17 @@ def _member(group: Any, name: str) -> Any:
 
 
 def _may_be_images(space: Any) -> bool:
-    """Whether Minari's writer may have made JPEG images of observations: by version and option, so the data decide."""
+    """Whether Minari's writer may have stored observations as JPEG images.
+
+    That depends on its version and an option, so the data decide.
+    """
     from gymnasium.spaces import Box
 
     return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
 
 
 def _images(encoded: Sequence[bytes], shape: tuple[int, ...], name: str) -> NDArray[np.uint8]:
-    """JPEG images as Minari's writer makes them of uint8 observations, `[images, *shape]`."""
+    """Decodes the JPEG images that Minari's writer makes of uint8 observations, `[images, *shape]`."""
     from PIL import Image
 
     images = np.empty((len(encoded), *shape), np.uint8)

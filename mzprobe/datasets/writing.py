@@ -1,9 +1,9 @@
-"""Writing a dataset that Minari reads, a few episodes at a time.
+"""Writes datasets that Minari reads, a few episodes at a time.
 
-Of Minari's storages, Arrow: a file an episode, written once. Its bytes do not depend on how many episodes come at a
-time, and a refused write is an error like any other; with h5py 3.16 at a limit on file sizes, none was raised and the
-process crashed as the file was closed. The files are written here: Minari's own writer counts all bytes of a dataset
-anew with each episode.
+The storage is Arrow, with one file per episode that is written once. Its bytes do not depend on how many episodes are
+appended at a time, and a failed write is an error like any other. With HDF5 (h5py 3.16), a limit on file sizes raised
+no error, and the process crashed when the file was closed. Minari's own writer is not used, because it counts all bytes
+of a dataset again with each episode.
 """
 
 import copy
@@ -28,18 +28,18 @@ from mzprobe.locks import held
 from mzprobe.names import check_name
 from mzprobe.provenance import versions
 
-LONGEST = (1 << 17) - 1  # steps: Minari's reading splits what is longer
+LONGEST = (1 << 17) - 1  # steps; Minari splits longer episodes when it reads them
 
 
 class DatasetWriter:
-    """What `new_dataset` gives: takes episodes, holds none of them.
+    """Writer of a dataset, made by `new_dataset`; keeps no episodes in memory.
 
     Args:
-        folder: to fill.
-        name: of the dataset.
-        spec: of the environment.
-        algorithm: who acted, in a few words.
-        record: JSON, what made the dataset; the command as `command`.
+        folder: folder to fill.
+        name: name of the dataset.
+        spec: specification of the environment.
+        algorithm: what acted, in a few words.
+        record: what made the dataset, as JSON; `command` is the command line.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class DatasetWriter:
         self.algorithm = algorithm
         self.record = dict(record)
         self.steps = 0
-        self.returns: list[float] = []  # of each episode, environment units
+        self.returns: list[float] = []  # return of each episode, environment units
         (folder / DATA).mkdir()
 
     def append(self, episodes: Sequence[Recorded], *, seeds: Int64 | None = None) -> None:
         """Writes episodes.
 
         Args:
-            episodes: in order.
-            seeds: `[episodes]`, of the starts, where `reset` of the environment takes such.
+            episodes: episodes in order.
+            seeds: `[episodes]`, seeds of their starts if the environment's `reset` takes them, else None.
 
         Raises:
             MzprobeError: if an episode does not fit the environment's specification, or is too long for Minari.
@@ -94,7 +94,7 @@ class DatasetWriter:
             self.returns.append(float(episode.rewards.sum()))
 
     def finish(self) -> None:
-        """Writes the metadata, Minari's and our own with the digest of all data.
+        """Writes Minari's metadata, and mzprobe's record with the digest of all data.
 
         Raises:
             ValueError: if no episode was written.
@@ -116,7 +116,7 @@ class DatasetWriter:
         (self.folder / RECORD).write_bytes(sealed(record))
 
     def _metadata(self) -> dict[str, Any]:
-        """What Minari wants to know of a dataset."""
+        """Returns the metadata that Minari requires."""
         import minari
         from gymnasium.spaces import Discrete
         from minari.serialization import serialize_space
@@ -143,22 +143,23 @@ class DatasetWriter:
 def new_dataset(
     path: Path, spec: EnvironmentSpec, *, algorithm: str, record: Mapping[str, Any], locked: bool = False
 ) -> Iterator[DatasetWriter]:
-    """A dataset to write, which appears at `path` when the block ends well, whole and on disk; else nothing does.
+    """Opens a dataset to write; it appears at `path`, complete and on disk, only if the block ends without an error.
 
     Args:
-        path: folder of the dataset; nothing may be there.
-        spec: of the environment.
-        algorithm: who acted, in a few words.
-        record: JSON, what made the dataset; the command as `command`.
+        path: folder of the dataset, which must not exist.
+        spec: specification of the environment.
+        algorithm: what acted, in a few words.
+        record: what made the dataset, as JSON; `command` is the command line.
         locked: whether the caller holds the lock of `path`.
 
     Raises:
         UsageError: if something is at `path`, or Minari is not installed.
-        InUse: if another command writes there.
+        InUse: if another command is writing there.
         MzprobeError: if the disk is full or the place cannot be written.
+        ValueError: if the block writes no episode.
     """
     require_minari()
-    refuse_existing(path)  # no lock is made beside what has a name that no dataset can have
+    refuse_existing(path)  # first, so that no lock is made for an impossible name
     with nullcontext() if locked else held(path), new_directory(path) as folder:
         writer = DatasetWriter(folder, path.name, spec, algorithm=algorithm, record=record)
         yield writer
@@ -166,7 +167,7 @@ def new_dataset(
 
 
 def refuse_existing(path: Path) -> None:
-    """Refuses a place where something is, or whose name no dataset can have.
+    """Refuses a path where something is, or whose name no dataset can have.
 
     Raises:
         UsageError: naming it.
@@ -180,13 +181,13 @@ def refuse_existing(path: Path) -> None:
 
 
 def dataset_id(name: str) -> str:
-    """The id under which Minari knows a dataset whose folder has a name; Minari wants a version at the end."""
+    """Returns the id that Minari has for a dataset in a folder of that name; it must end in a version."""
     known = re.sub(r"[^-\w]", "-", name, flags=re.ASCII)
     return known if re.search(r".-v\d+$", known) else f"{known}-v0"
 
 
 def _box(spec: EnvironmentSpec) -> Any:
-    """The space of a spec's observations."""
+    """Returns the Gymnasium space of a spec's observations."""
     from gymnasium.spaces import Box
 
     low, high = {"float32": (-np.inf, np.inf), "uint8": (0, 255), "bool": (False, True)}[spec.observation_dtype]
@@ -194,7 +195,7 @@ def _box(spec: EnvironmentSpec) -> Any:
 
 
 def _write_arrow(path: Path, episode: Recorded, flags: Mapping[str, Any]) -> None:
-    """One episode in the columns of Minari's Arrow storage: a row an observation, the last one padded."""
+    """Writes one episode as columns of Minari's Arrow storage: one row per observation, other columns padded."""
     flat = np.ascontiguousarray(episode.observations).reshape(len(episode.observations), -1)
     columns = {
         "observations": pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1]),
@@ -208,7 +209,7 @@ def _write_arrow(path: Path, episode: Recorded, flags: Mapping[str, Any]) -> Non
 
 
 def _gymnasium_spec(spec: EnvironmentSpec) -> Any:
-    """Gymnasium's own specification of the environment that ours equals, with our time limit; None if there is none."""
+    """Returns Gymnasium's spec of the environment that ours equals, with our time limit; None if there is none."""
     import gymnasium
 
     named = re.fullmatch(r"Gymnasium (\S+)", spec.source)

@@ -1,1 +1,1 @@
-"""Runs the tasks of a study, which have needs and an order, in processes of this machine or on a cluster."""
+"""Runs the tasks of a study by their dependencies and needs, on this machine or on a Ray cluster."""

@@ -1,4 +1,4 @@
-"""What an executor receives, tasks with their needs, and what it reports about them."""
+"""Protocols of tasks and executors, and the messages that running tasks send."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,84 +6,89 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 from mzprobe.errors import Interrupted, MzprobeError
 
-COMPILING = "compiling kernels, once on this machine"  # a phase of a task
-State = Literal["begun", "done", "failed", "again"]  # again: where it ran is lost, and it begins elsewhere
+COMPILING = "compiling kernels, once on this machine"  # phase in the reports of a task
+State = Literal["begun", "done", "failed", "again"]  # again: its worker or node was lost, and it starts over
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a task takes while it runs, or what there is for tasks in all."""
+    """Resources that a task takes while it runs, or that are available for all tasks together."""
 
     cores: int = 1
-    memory: int = 0  # bytes, about
+    memory: int = 0  # bytes, approximately
     cards: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a task says of itself."""
+    """Progress of a task, as the task reports it."""
 
-    label: str  # of the task
-    phase: str  # train, record, the name of a probe, or that kernels are compiled before
+    label: str  # label of the task
+    phase: str  # train, record, the name of a probe, or `COMPILING`
     done: float
-    total: int | None  # None where it is not known
-    note: str = ""  # how it goes, in a few words
+    total: int | None  # None if unknown
+    note: str = ""  # state of the work, in a few words
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task could not be finished."""
+    """Reason why a task could not be finished."""
 
     sentence: str
-    in_use: bool = False  # whether since another command was at it
+    in_use: bool = False  # whether the reason is that another command was using the agent
 
 
 @dataclass(frozen=True)
 class Warned:
-    """What the user should know of an agent, whose work goes on."""
+    """Warning for the user about an agent whose work continues."""
 
     sentence: str
 
 
 class Task(Protocol):
-    """A piece of work; pickled to where it is done. Done a second time, it finds that there is nothing to do."""
+    """A piece of work, pickled to where it runs. Running it a second time finds nothing left to do."""
 
     @property
     def name(self) -> str:
-        """Tells it from all other tasks: `seed 0 horizon`."""
+        """Unique name, such as `seed 0 horizon`."""
         ...
 
     @property
     def label(self) -> str:
-        """Whose it is, for reports and failures: `seed 0`, or with the variant in front."""
+        """Name of its agent, for reports and failures: `seed 0`, or with the variant in front."""
         ...
 
     @property
     def needs(self) -> Needs:
-        """What it takes."""
+        """Resources that it takes while it runs."""
         ...
 
     @property
     def after(self) -> tuple[str, ...]:
-        """Names of the tasks that must be done before."""
+        """Names of the tasks that must be done before it."""
         ...
 
     def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
-        """Does it, reporting on the way; raises `Interrupted` soon after it must stop."""
+        """Runs the task, reporting progress on the way.
+
+        Raises:
+            Interrupted: soon after `must_stop` returns True.
+            MzprobeError: if the task cannot be done.
+        """
         ...
 
 
 @runtime_checkable
 class Spreading(Protocol):
-    """What a task is too that can use further cores while it runs, with the same result."""
+    """A task that can also use extra cores while it runs, with the same result."""
 
     @property
     def spreads(self) -> bool:
-        """Whether it can, as it is."""
+        """Whether it can use extra cores with its present settings."""
         ...
 
     def spread(self, idle: Callable[[], int]) -> Self:
-        """The same task, which asks now and then how many cores beside its own are idle."""
+        """Returns the same task, which calls `idle` now and then for the number of idle cores beside its own."""
         ...
 
 
@@ -91,14 +96,14 @@ OnState = Callable[[Task, State, str], None]
 
 
 class Executor(Protocol):
-    """Who does tasks."""
+    """Runs tasks."""
 
     def total(self) -> Needs:
-        """What it has for tasks that run at a time."""
+        """Returns the resources for all tasks that run at the same time."""
         ...
 
     def most(self) -> Needs:
-        """What a single task can have of that: a cluster has several machines."""
+        """Returns the part of `total` that a single task can have; the total of a cluster is spread over machines."""
         ...
 
     def run(
@@ -108,36 +113,37 @@ class Executor(Protocol):
         on_report: Callable[[Report], None] = lambda _: None,
         on_state: OnState = lambda _task, _state, _said: None,
     ) -> None:
-        """Does all tasks; the first ones first, as far as their order and their needs allow.
+        """Runs all tasks, the first ones first, as far as their dependencies and needs allow.
+
+        Warnings of mzprobe are issued in this process, with the task's label in front.
 
         Args:
-            tasks: in the order in which they matter.
-            on_report: told of progress.
-            on_state: told when a task begins and ends, and why it failed.
-
-        Warnings of mzprobe's are given by this process, with the task's label.
+            tasks: tasks in order of importance.
+            on_report: called with every report of progress.
+            on_state: called with a task, its new state and the reason, if it failed or begins again; otherwise the
+                reason is empty.
 
         Raises:
-            Interrupted: on Ctrl-C, SIGTERM or SIGHUP; every task has stopped.
-            MzprobeError: the failures of tasks; all that does not come after them is done.
+            Interrupted: on Ctrl-C, SIGTERM or SIGHUP, after every task has stopped.
+            MzprobeError: if tasks failed, once all tasks that do not depend on them are done.
         """
         ...
 
 
 def stopped() -> Interrupted:
-    """What is said when all tasks have been stopped."""
+    """Returns the error to raise once all tasks have been stopped."""
     return Interrupted("stopped, every agent saved: run the same command again to resume")
 
 
 def refuse_failures(failures: Sequence[tuple[Task, str]], tasks: Sequence[Task]) -> None:
-    """Says which agents could not be finished, and why the first one.
+    """Raises an error that names the agents that could not be finished, with the reason of the first one.
 
     Args:
-        failures: tasks that failed, and why.
-        tasks: all of them, in order.
+        failures: the tasks that failed, each with its reason.
+        tasks: all tasks, in order.
 
     Raises:
-        MzprobeError: if there is any.
+        MzprobeError: if any task failed.
     """
     if not failures:
         return
@@ -155,7 +161,10 @@ def refuse_failures(failures: Sequence[tuple[Task, str]], tasks: Sequence[Task])
 
 
 def _waiting_for(failed: set[str], tasks: Sequence[Task]) -> list[Task]:
-    """The tasks that come after one that failed, directly or not; `tasks` are in an order in which they can be done."""
+    """Returns the tasks that depend on a failed one, directly or indirectly.
+
+    Predecessors must come before the tasks that depend on them in `tasks`.
+    """
     lost = set(failed)
     waiting = []
     for task in tasks:

@@ -1,8 +1,8 @@
-"""Tasks in processes of this machine, one thread each: reports passed on, nothing left running behind a stop.
+"""Runs tasks in processes of this machine, one thread each, and leaves no process behind when stopped.
 
-A process takes one task after another, as importing torch takes longer than many of them. Every process has a pipe of
-its own, and shares no lock with another: one that is killed blocks nobody. When no task waits any more, idle cores are
-lent to those that can spread.
+A process takes one task after another, since importing torch takes longer than many of them. Every process has a pipe
+of its own and shares no lock with another, so one that is killed does not block the rest. Once no task waits to begin,
+idle cores are lent to running tasks that can spread.
 """
 
 import multiprocessing
@@ -36,36 +36,36 @@ from mzprobe.execution.schedule import Schedule
 from mzprobe.memory import available
 from mzprobe.orphans import run_pickled
 
-_GRACE = 2.0  # seconds for a task whose parent is gone to stop and save by itself
-_STOP = b""  # said to a process in place of a task
-_LENT = b"cores "  # said to one that has a task, with how many beside its own are idle; no pickle begins so
+_GRACE = 2.0  # seconds that a task has to stop and save by itself once its parent is gone
+_STOP = b""  # sent in place of a task, so that the process ends
+_LENT = b"cores "  # sent to a busy process, with the number that it may use beside its own; no pickle begins so
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A task is over, well or not; a process whose task failed takes no further one."""
+    """Message that a task has ended, well or not. A process whose task failed takes no further one."""
 
     well: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Local:
-    """Processes of this machine.
+    """Executor in processes of this machine.
 
     Args:
-        processes: at a time; by default as many as there are cores that this process may use.
-        cards: graphics cards for tasks that need one, by number. A process that has one sees no other.
+        processes: maximum number at a time; by default the number of cores that this process may use.
+        cards: numbers of the graphics cards for tasks that need one. A process that has one sees no other.
     """
 
     processes: int | None = None
     cards: tuple[int, ...] = ()
 
     def total(self) -> Needs:
-        """As in the protocol; the memory is what is free now."""
+        """See `Executor.total`; the memory is what is free now."""
         return Needs(cores=self.processes or usable_cores(), memory=available(), cards=len(self.cards))
 
     def most(self) -> Needs:
-        """As in the protocol."""
+        """See `Executor.most`."""
         return self.total()
 
     def run(
@@ -75,25 +75,25 @@ class Local:
         on_report: Callable[[Report], None] = lambda _: None,
         on_state: OnState = lambda _task, _state, _said: None,
     ) -> None:
-        """As in the protocol."""
+        """See `Executor.run`."""
         _Pool(tasks, self.total(), self.cards, on_report, on_state).run()
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A process and the task that it is at, if it is at one."""
+    """A process, and the task that it is running, if any."""
 
     process: Any
     pipe: Connection
     card: int | None
     task: Task | None = None
-    lent: int = 0  # cores beside those that its task has asked for
-    ending: bool = False  # it takes no further task, and its pipe is about to close
+    lent: int = 0  # idle cores that its task may use beside its own
+    ending: bool = False  # whether it takes no further task and its pipe is about to close
 
 
 @dataclass
 class _Pool:
-    """The processes of one run."""
+    """Processes of one run of tasks."""
 
     tasks: Sequence[Task]
     total: Needs
@@ -107,7 +107,7 @@ class _Pool:
         self.schedule = Schedule(self.tasks, self.total)
 
     def run(self) -> None:
-        """Does all of it."""
+        """Runs all tasks."""
         try:
             while not self.schedule.over:
                 while (task := self.schedule.next()) is not None:
@@ -124,23 +124,23 @@ class _Pool:
         refuse_failures(self.failures, self.tasks)
 
     def _begin(self, task: Task) -> None:
-        """Gives a task to a process that has none, or to a new one."""
+        """Gives a task to an idle process, or to a new one."""
         called = pickle.dumps(task)
         card = self._free_card() if task.needs.cards and self.cards else None
         idle = [worker for worker in self.workers.values() if worker.task is None and not worker.ending]
         worker = next((one for one in idle if one.card == card), None)
         if worker is None:
-            if idle and len(self.workers) >= self.total.cores:  # it sees another card, or none
+            if idle and len(self.workers) >= self.total.cores:  # the wrong card: makes room
                 self._end(idle[0])
             worker = self._started(card)
         worker.task, worker.lent = task, 0
         worker.process.name = task.label
         self.on_state(task, "begun", "")
-        with suppress(OSError):  # it has just died, which is seen when it is listened to
+        with suppress(OSError):  # it has just died, which `_relay` will notice
             worker.pipe.send_bytes(called)
 
     def _lend(self) -> None:
-        """Says to tasks that can spread how many cores are idle, shared out among them."""
+        """Tells tasks that can spread how many idle cores they may use, shared out among them."""
         idle = self.schedule.idle()
         if not idle.cores:
             return
@@ -152,7 +152,7 @@ class _Pool:
             lent = min((idle.cores + len(those) - 1 - place) // len(those), fitting)
             if lent != worker.lent:
                 worker.lent = lent
-                with suppress(OSError):  # as where it is begun
+                with suppress(OSError):  # as in `_begin`
                     worker.pipe.send_bytes(_LENT + str(lent).encode())
 
     def _free_card(self) -> int:
@@ -160,7 +160,7 @@ class _Pool:
         return next(card for card in self.cards if card not in busy)
 
     def _started(self, card: int | None) -> _Worker:
-        # Spawned, not forked: torch and numba do not survive a fork, and Windows and macOS have none.
+        # Spawned, not forked: torch and numba do not survive a fork, and not every system has one.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         called = pickle.dumps((_serve, card))
@@ -169,7 +169,7 @@ class _Pool:
             with signals.held_back():
                 process.start()
         finally:
-            theirs.close()  # only then does the pipe end with the process
+            theirs.close()  # so that the pipe closes when the process ends
         worker = self.workers[ours] = _Worker(process, ours, card)
         return worker
 
@@ -182,15 +182,15 @@ class _Pool:
         del self.workers[worker.pipe]
 
     def _end_all(self) -> None:
-        """Stops what runs, which saves first, and ends all processes."""
+        """Stops running tasks, which save first, and ends all processes."""
         for pipe in self.workers:
             with suppress(OSError):
                 pipe.send_bytes(_STOP)
         while self.workers:
-            self._relay()  # a process ends only when its reports have been taken
+            self._relay()  # a process ends only once its reports have been read
 
     def _relay(self) -> None:
-        """Passes on what there is to report, and keeps the failures; a process whose pipe is closed has ended."""
+        """Handles the messages that have arrived; a process whose pipe is closed has ended."""
         ready: list[Any] = wait(list(self.workers), timeout=0.1)
         for pipe in ready:
             worker = self.workers[pipe]
@@ -210,7 +210,7 @@ class _Pool:
 
     def _heard(self, worker: _Worker, message: Any) -> None:
         task = worker.task
-        assert task is not None  # a process without one says nothing
+        assert task is not None  # an idle process sends nothing
         if isinstance(message, Failure):
             self._failed(worker, message.sentence)
         elif isinstance(message, Warned):
@@ -221,7 +221,7 @@ class _Pool:
                 self.schedule.done(task)
                 self.on_state(task, "done", "")
             else:
-                worker.ending = True  # it was told to stop
+                worker.ending = True  # it was asked to stop
                 self.schedule.failed(task)
         else:
             self.on_report(message)
@@ -235,10 +235,10 @@ class _Pool:
 
 
 def _serve(card: int | None, pipe: "Connection[Any, Any]") -> None:
-    """Runs in a process of its own: does tasks until it is told to stop, or one fails."""
+    """Runs tasks in a worker process until the parent says to stop, or one fails."""
     if card is not None:
         seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[card] if seen else str(card)  # before CUDA is first asked
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[card] if seen else str(card)  # before CUDA starts
     ear = _Ear(pipe)
     while (called := ear.next_task()) is not None and _run(called, ear):
         pass
@@ -246,22 +246,25 @@ def _serve(card: int | None, pipe: "Connection[Any, Any]") -> None:
 
 @dataclass
 class _Ear:
-    """What the parent says."""
+    """Messages from the parent, as a worker process receives them."""
 
     pipe: "Connection[Any, Any]"
-    lent: int = 0  # cores beside its own that the task may use
-    stopped: bool = False  # whether the parent has said so, or is gone, which closes its end
+    lent: int = 0  # idle cores that the task may use beside its own
+    stopped: bool = False  # whether the parent has said to stop, or is gone and its end closed
 
     def next_task(self) -> bytes | None:
-        """Waits for a task; None where there is to be none."""
+        """Waits for the next task and returns it pickled, or None if there is to be none."""
         called = None
         while not self.stopped and called is None:
             called = self._hear()
-        self.lent = 0  # that was for a task that has just ended
+        self.lent = 0  # they were lent to the task that has just ended
         return called
 
     def must_stop(self) -> bool:
-        """Whether the task must stop; no further one is said before it has ended."""
+        """Whether the task must stop.
+
+        No message that is read here is a task: the parent sends the next one only after this one has ended.
+        """
         try:
             while not self.stopped and self.pipe.poll():
                 self._hear()
@@ -270,7 +273,7 @@ class _Ear:
         return self.stopped
 
     def idle(self) -> int:
-        """Cores that the task may use beside its own."""
+        """Returns the number of idle cores that the task may use beside its own."""
         return 0 if self.must_stop() else self.lent
 
     def _hear(self) -> bytes | None:
@@ -286,7 +289,7 @@ class _Ear:
 
 
 def _run(called: bytes, ear: _Ear) -> bool:
-    """Does a pickled task, which stops when the parent says so; whether it is done."""
+    """Runs a pickled task, which stops when the parent says so, and returns whether it is done."""
 
     def say(message: Report | Failure | Warned | Ended) -> None:
         with suppress(OSError):  # the parent is gone
@@ -305,14 +308,17 @@ def run_here(
     must_stop: Callable[[], bool],
     idle: Callable[[], int] | None = None,
 ) -> Failure | Interrupted | None:
-    """Does a pickled task in this process; says why it is not done, if it is not.
+    """Runs a pickled task in this process.
 
     Args:
-        called: the task.
-        report: told of progress.
-        warn: told what the user should know.
-        must_stop: asked whether to stop.
-        idle: asked how many cores beside its own a task that spreads may use; without it none.
+        called: the pickled task.
+        report: called with progress.
+        warn: called with warnings for the user.
+        must_stop: returns whether the task must stop.
+        idle: returns the number of idle cores that a task that spreads may use beside its own; None if there are none.
+
+    Returns:
+        None if the task is done, the `Interrupted` if it was stopped, else why it failed.
     """
     label = "a task"
     try:

@@ -1,7 +1,7 @@
-"""Tasks on a Ray cluster whose nodes share a folder: the same tasks, done elsewhere if the node they ran on is lost.
+"""Runs tasks on a Ray cluster whose nodes share a folder; a task whose node is lost is started again elsewhere.
 
-The driver gives the cluster no more tasks than fit, so that it is here that their order is decided. What tasks say
-comes through an actor on the driver's own node; what they make lies in the shared folder, as on one machine.
+The driver submits only as many tasks as fit, so that their order is decided here and not by Ray. Messages of tasks come
+through an actor on the driver's own node. Results are written to the shared folder, as on one machine.
 """
 
 import logging
@@ -22,28 +22,28 @@ from mzprobe.execution.schedule import Schedule
 from mzprobe.recording import code
 from mzprobe.signals import kept
 
-_LOOK = 0.1  # seconds between two looks at what tasks say
-_COUNT = 5.0  # seconds between two looks at what the cluster has
-_LISTEN = 0.5  # seconds between two looks of a task at whether it must stop
-LOST = 300.0  # seconds in which the locks of a lost node must have been let go; file servers notice after 90 or more
-_RETRIES = 20  # of a task whose worker or node was lost
+_LOOK = 0.1  # seconds between two readings of the mailbox
+_COUNT = 5.0  # seconds between two counts of the cluster's resources
+_LISTEN = 0.5  # seconds between two checks by a task of whether it must stop
+LOST = 300.0  # seconds allowed for the locks of a lost node to be released; file servers notice after 90 or more
+_RETRIES = 20  # restarts of a task whose worker or node was lost
 _NONE = "there is no Ray cluster here: start one with ray start --head, or say where it is with RAY_ADDRESS"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnRay:
-    """A Ray cluster.
+    """Executor on a Ray cluster.
 
     Args:
-        address: of the cluster; by default RAY_ADDRESS, or one that was started on this machine.
-        tasks: at a time; by default as many as fit.
+        address: address of the cluster; by default RAY_ADDRESS, or a cluster that was started on this machine.
+        tasks: maximum number of cores in use, and so of tasks at a time; by default all cores.
     """
 
     address: str | None = None
     tasks: int | None = None
 
     def total(self) -> Needs:
-        """As in the protocol; asks the cluster.
+        """See `Executor.total`; asks the cluster.
 
         Raises:
             UsageError: if Ray is not installed, or there is no cluster.
@@ -53,7 +53,11 @@ class OnRay:
         return replace(total, cores=min(total.cores, self.tasks or total.cores))
 
     def most(self) -> Needs:
-        """As in the protocol; what the largest node has."""
+        """See `Executor.most`; the largest amount of each resource that a node has.
+
+        Raises:
+            UsageError: if Ray is not installed, or there is no cluster.
+        """
         most = _summed(max, _connected(self.address))
         return replace(most, cores=min(most.cores, self.tasks or most.cores))
 
@@ -64,7 +68,7 @@ class OnRay:
         on_report: Callable[[Report], None] = lambda _: None,
         on_state: OnState = lambda _task, _state, _said: None,
     ) -> None:
-        """As in the protocol.
+        """See `Executor.run`.
 
         Raises:
             UsageError: if Ray is not installed, or there is no cluster.
@@ -79,33 +83,33 @@ class OnRay:
 
 
 class Mailbox:
-    """What tasks have said, and whether they must stop; an actor."""
+    """Actor that collects the messages of tasks, and tells tasks whether they must stop."""
 
     def __init__(self) -> None:
         self._said: list[tuple[str, Report | Warned]] = []
         self._stop = False
 
     def say(self, name: str, message: Report | Warned) -> None:
-        """A task says something."""
+        """Adds a message of the task of that name."""
         self._said.append((name, message))
 
     def taken(self) -> list[tuple[str, Report | Warned]]:
-        """All that was said since the last time."""
+        """Returns and removes all messages since the last call."""
         said, self._said = self._said, []
         return said
 
     def stop(self) -> None:
-        """All tasks must stop from now on."""
+        """Makes all tasks stop from now on."""
         self._stop = True
 
     def stopping(self) -> bool:
-        """Whether they must."""
+        """Returns whether tasks must stop."""
         return self._stop
 
 
 @dataclass
 class _Driver:
-    """The tasks of one run."""
+    """State of one run of tasks."""
 
     ray: Any
     tasks: Sequence[Task]
@@ -113,14 +117,14 @@ class _Driver:
     resize: Callable[[], None]
     on_report: Callable[[Report], None]
     on_state: OnState
-    running: dict[Any, Task] = field(default_factory=dict)  # by what stands for its end
+    running: dict[Any, Task] = field(default_factory=dict)  # by reference to its result
     tries: dict[str, int] = field(default_factory=dict)
     failures: list[tuple[Task, str]] = field(default_factory=list)
-    looked: float = 0.0  # when tasks were last heard
-    counted: float = field(default_factory=time.monotonic)  # when nodes were
+    looked: float = 0.0  # time of the last reading of the mailbox
+    counted: float = field(default_factory=time.monotonic)  # time of the last count of resources
 
     def run(self) -> None:
-        """Does all of it."""
+        """Runs all tasks."""
         self._connect_tasks()
         try:
             while not self.schedule.over:
@@ -130,12 +134,12 @@ class _Driver:
             self._hear()
             refuse_failures(self.failures, self.tasks)
         except (KeyboardInterrupt, Interrupted, SystemError) as stop:
-            # A signal that comes inside Ray's own code may be handed on as the reason of a SystemError.
+            # A signal that arrives inside Ray's own code may surface as the cause of a SystemError.
             if isinstance(stop, SystemError) and not isinstance(stop.__cause__, KeyboardInterrupt | Interrupted):
                 raise
             self._stop()
             raise stopped() from None
-        except self.ray.exceptions.RayError as reason:  # of the mailbox: what becomes of tasks is seen to
+        except self.ray.exceptions.RayError as reason:  # from the mailbox; `_said` handles those of tasks
             said = f"the cluster has lost the node that this command runs on ({_first(reason)})"
             raise MzprobeError(f"{said}: run the same command again to resume") from None
         finally:
@@ -146,9 +150,9 @@ class _Driver:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
-        lasting = {"max_restarts": -1, "max_task_retries": -1}  # where its process is killed, it forgets what was said
+        lasting = {"max_restarts": -1, "max_task_retries": -1}  # a restarted mailbox has lost its messages
         self.mailbox = self.ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here, **lasting).remote()
-        self.remote = self.ray.remote(max_retries=0)(_run_there)  # retries are ours: which tasks matter is known here
+        self.remote = self.ray.remote(max_retries=0)(_run_there)  # retried by `_ended`, in the schedule's order
 
     def _begin(self, task: Task) -> None:
         again, needed = self.tries.get(task.name, 0), self.schedule.needs(task)
@@ -159,7 +163,7 @@ class _Driver:
         self.on_state(task, "again" if again else "begun", "where it ran is lost" if again else "")
 
     def _relay(self) -> None:
-        """Passes on what there is to report, and sees which tasks have ended."""
+        """Passes on new messages, and handles the tasks that have ended."""
         ended, _ = self.ray.wait(list(self.running), timeout=_LOOK)
         if len(self.running) > 1 and ended:
             ended, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=0)
@@ -172,7 +176,7 @@ class _Driver:
             self._ended(self.running.pop(one), one)
 
     def _hear(self) -> None:
-        """Passes on what tasks have said since the last time."""
+        """Passes on the messages since the last call."""
         for name, message in self.ray.get(self.mailbox.taken.remote()):
             if isinstance(message, Warned):
                 warnings.warn(message.sentence, MzprobeWarning, stacklevel=6)
@@ -181,9 +185,9 @@ class _Driver:
         self.looked = time.monotonic()
 
     def _ended(self, task: Task, ended: Any) -> None:
-        """A task is done, has failed, or is lost with its worker or its node and begins again."""
+        """Handles a task that is done, has failed, or was lost with its worker or node and must begin again."""
         said = self._said(task, ended)
-        if isinstance(said, str):  # it stopped without being told to, or is lost
+        if isinstance(said, str):  # it stopped without being asked to, or was lost
             self.tries[task.name] = self.tries.get(task.name, 0) + 1
             if self.tries[task.name] <= _RETRIES:
                 self.schedule.again(task)
@@ -198,11 +202,11 @@ class _Driver:
             self.on_state(task, "done", "")
 
     def _said(self, task: Task, ended: Any) -> Failure | str | None:
-        """Why a task failed, or why it has to begin again, or None when it is done."""
+        """Returns why a task failed, or as a string why it must begin again, or None if it is done."""
         known = self.ray.exceptions
         try:
             said: Failure | str | None = self.ray.get(ended)
-        except known.RayTaskError as raised:  # before the task itself could see to it: elsewhere it would again
+        except known.RayTaskError as raised:  # raised outside of `run_here`: any node would raise it again
             if isinstance(raised.cause, known.RayError):
                 return _first(raised.cause)
             return Failure(f"{task.label}: {said_of_unexpected(raised.cause, remedy='mend the node that it ran on')}")
@@ -214,21 +218,24 @@ class _Driver:
         """Tells all tasks to stop, and waits until they have saved."""
         left = list(self.running)
         while True:
-            self.ray.get(self.mailbox.stop.remote())  # again and again: it may have forgotten
+            self.ray.get(self.mailbox.stop.remote())  # repeatedly: a restarted mailbox has forgotten it
             if not left:
                 break
             _, left = self.ray.wait(left, num_returns=len(left), timeout=_COUNT)
 
 
 def _run_there(called: bytes, mailbox: Any, folder: str, sources: str, again: bool) -> Failure | str | None:
-    """Does a pickled task on a node of the cluster: why it failed, or that it was stopped, or None when it is done.
+    """Runs a pickled task on a node of the cluster.
 
     Args:
-        called: the task.
-        mailbox: for what it says.
+        called: the pickled task.
+        mailbox: actor that receives the messages of the task.
         folder: working directory of the driver, which all nodes share.
         sources: digest of the driver's mzprobe.
-        again: whether it ran before, where it was lost; who held its locks there may take a moment to be gone.
+        again: whether the task was lost before, so that the locks of its lost process may take a while to be released.
+
+    Returns:
+        None if the task is done, a string if it was stopped, else why it failed.
     """
     import ray
 
@@ -254,7 +261,7 @@ def _run_there(called: bytes, mailbox: Any, folder: str, sources: str, again: bo
     def say(message: Report | Warned) -> None:
         told = mailbox.say.remote(name, message)
         if isinstance(message, Warned):
-            ray.get(told)  # else the driver might have gone before it comes
+            ray.get(told)  # otherwise the driver might exit before it arrives
 
     try:
         name = pickle.loads(called).name
@@ -270,14 +277,18 @@ def _run_there(called: bytes, mailbox: Any, folder: str, sources: str, again: bo
 
 
 def _connected(address: str | None) -> Any:
-    """Ray, connected to a cluster."""
+    """Returns the module `ray`, connected to a cluster.
+
+    Raises:
+        UsageError: if Ray is not installed, or there is no cluster.
+    """
     try:
         import ray
     except ImportError:
         raise UsageError("--executor ray needs Ray: pip install 'mzprobe[ray]'") from None
     if not ray.is_initialized():
         where = address or os.environ.get("RAY_ADDRESS") or "auto"
-        # What tasks print is theirs; a study says what there is to say.
+        # The output of tasks is not forwarded: their reports say all that a study shows.
         try:
             with kept():
                 ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
@@ -288,7 +299,7 @@ def _connected(address: str | None) -> Any:
 
 
 def _summed(over: Callable[[list[int]], int], ray: Any) -> Needs:
-    """What all nodes of the cluster have, or the largest has."""
+    """Returns what all living nodes have together, or the most that one has of each resource (`over` is sum or max)."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores, memory, cards = (over([int(node.get(what, 0)) for node in nodes] or [0]) for what in _RESOURCES)
     return Needs(cores=max(1, cores), memory=memory, cards=cards)

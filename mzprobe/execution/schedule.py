@@ -1,8 +1,8 @@
-"""Which task is next: the most urgent one whose predecessors are done and for which there is room.
+"""Chooses the next task: the most urgent one whose predecessors are done and for which there is room.
 
-A task for which others wait (training, for which its probes do) goes ahead of tasks for which nobody does once there
-are no more of them than cores: else the last agents would train while cores are idle. Where it needs a card, it always
-does: a card never waits for a probe.
+A task that others wait for (training, which its probes wait for) goes ahead of the rest once no more such tasks are
+left to begin than there are cores; otherwise the last agents would train while cores are idle. One that needs a card
+always goes ahead, so that a card never waits for a probe.
 """
 
 import heapq
@@ -13,19 +13,19 @@ from mzprobe.execution.core import Needs, Task
 
 
 class Schedule:
-    """The tasks that are not done.
+    """Tasks that are not done, and the resources that the running ones hold.
 
     Args:
-        tasks: in the order in which they matter; a task that is waited for is among them, or done.
-        total: what there is for those that run at a time.
-        most: what one of them can have of that; a task that needs more gets this. By default all of it.
+        tasks: tasks in order of importance; the predecessors of each are among them, or done already.
+        total: resources for all tasks that run at the same time.
+        most: resources that a single task can have; a task that needs more gets these. By default `total`.
     """
 
     def __init__(self, tasks: Sequence[Task], total: Needs, most: Needs | None = None) -> None:
         self.total = total
         self.most = most or total
         self.running: dict[str, Task] = {}
-        self._taken: dict[str, Needs] = {}  # by those
+        self._taken: dict[str, Needs] = {}  # by name of running task
         self._free = {"cores": total.cores, "memory": total.memory, "cards": total.cards}
         self._tasks = {task.name: task for task in tasks}
         self._index = {task.name: index for index, task in enumerate(tasks)}
@@ -34,8 +34,8 @@ class Schedule:
         for name, others in self._waits.items():
             for other in others:
                 self._waiting_for[other].append(name)
-        self._leading = {name for name in self._tasks if self._waiting_for.get(name)}  # and not begun
-        self._ready = defaultdict[tuple[bool, Needs], list[tuple[int, str]]](list)  # heaps
+        self._leading = {name for name in self._tasks if self._waiting_for.get(name)}  # waited for, not begun
+        self._ready = defaultdict[tuple[bool, Needs], list[tuple[int, str]]](list)  # heaps, most important first
         for name, others in self._waits.items():
             if not others:
                 self._add(name)
@@ -46,7 +46,7 @@ class Schedule:
         return not self._tasks
 
     def resize(self, total: Needs, most: Needs) -> None:
-        """There is more or less by now; what runs keeps what it has."""
+        """Updates the available resources; running tasks keep what they have."""
         for what in self._free:
             self._free[what] += getattr(total, what) - getattr(self.total, what)
         self.total = total
@@ -58,7 +58,7 @@ class Schedule:
                 self._add(name)
 
     def next(self) -> Task | None:
-        """The next task, which has begun with that; None where none can now."""
+        """Marks the next task as running and returns it, or returns None if none can begin now."""
         fitting = [kind for kind, heap in self._ready.items() if heap and self._fits(kind[1])]
         if not fitting:
             return None
@@ -71,16 +71,16 @@ class Schedule:
         return task
 
     def idle(self) -> Needs:
-        """What nobody will need any more: free while no task waits to begin."""
+        """Returns the resources that no task will need any more: all that are free if no task is waiting, else none."""
         return Needs(**self._free) if len(self.running) == len(self._tasks) else Needs(cores=0)
 
     def again(self, task: Task) -> None:
-        """A task that has begun did not end, and is to begin again."""
+        """Queues a running task again, because it did not end."""
         self._end(task)
         self._add(task.name)
 
     def done(self, task: Task) -> None:
-        """A task that has begun is done."""
+        """Marks a running task as done, so that tasks that waited for it can begin."""
         self._end(task)
         del self._tasks[task.name]
         for name in self._waiting_for[task.name]:
@@ -89,7 +89,7 @@ class Schedule:
                 self._add(name)
 
     def failed(self, task: Task) -> None:
-        """A task that has begun has failed: those that come after it are not done."""
+        """Marks a running task as failed, and drops all tasks that depend on it."""
         self._end(task)
         dropped = [task.name]
         while dropped:
@@ -99,7 +99,7 @@ class Schedule:
                 dropped += self._waiting_for[name]
 
     def needs(self, task: Task) -> Needs:
-        """What a task takes, as far as it can have that."""
+        """Returns the needs of a task, capped at what a single task can have."""
         needs, most = task.needs, self.most
         return Needs(
             cores=min(needs.cores, most.cores),
@@ -130,12 +130,12 @@ class Schedule:
 
 
 def duration(tasks: Sequence[Task], seconds: Mapping[str, float], total: Needs) -> float:
-    """Seconds from start to end when all goes as planned.
+    """Returns the seconds from start to end if every task takes the time given for it.
 
     Args:
-        tasks: in the order in which they matter.
-        seconds: of each, by name.
-        total: what there is for those that run at a time.
+        tasks: tasks in order of importance.
+        seconds: duration of each task, by name.
+        total: resources for all tasks that run at the same time.
     """
     schedule, now, ends = Schedule(tasks, total), 0.0, list[tuple[float, int, Task]]()
     count = 0

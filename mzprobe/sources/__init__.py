@@ -1,4 +1,4 @@
-"""Where agents come from: one file per source, which is recognised by what lies at a path."""
+"""Sources of agents: one file per code base, recognised by what lies at a path."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,13 +20,13 @@ from mzprobe.sources.mujax import Mujax, RunFolders
 from mzprobe.sources.muzero_general import MuZeroGeneral
 from mzprobe.sources.own import Own
 
-AnySource = str | Source | Adapter | type[Source] | type[Adapter] | None  # one by name, or itself
+AnySource = str | Source | Adapter | type[Source] | type[Adapter] | None  # name of a source, or a source itself
 
-GROUP = "mzprobe.sources"  # of entry points: a Source, or an Adapter of files
+GROUP = "mzprobe.sources"  # group of entry points: a Source, or an Adapter of files
 
 
 def sources() -> dict[str, Source]:
-    """All sources by name: ours, and those of installed packages."""
+    """Returns all sources by name: ours, then those of installed packages."""
     found: dict[str, Source] = {"own": Own()}
     for adapter in (MuZeroGeneral(), MichaelNny(), JimOhman(), LightZero(), EARLIER):
         found[adapter.name] = FileSource(adapter)
@@ -39,13 +39,13 @@ def sources() -> dict[str, Source]:
 def find_source(
     path: Path, *, source: AnySource = None, given: Sequence[str] = (), allow: Sequence[str] = ()
 ) -> Source:
-    """The source of the agents at a path.
+    """Returns the source of the agents at a path.
 
     Args:
-        path: of a checkpoint, an agent or a run.
-        source: its name, `module:attribute` of a Source or an Adapter of your own, or that itself; without it, the
-            first that recognises what lies there.
-        given: `KEY=VALUE`, facts of `sources.foreign.Facts` that are known better than the file or its authors say.
+        path: path of a checkpoint, an agent or a run.
+        source: name of a source, `module:attribute` of a Source or an Adapter of your own, or one itself; by default
+            the first source that recognises what lies there.
+        given: `KEY=VALUE`, facts of `sources.foreign.Facts` that take precedence over the file and its authors.
         allow: modules whose code the checkpoint may name.
 
     Raises:
@@ -74,7 +74,7 @@ def _found(path: Path, source: AnySource) -> Source:
         if one.recognises(path):
             return one
     if path.is_dir():
-        return known["own"]  # says what is missing
+        return known["own"]  # its errors say what is missing
     refuse_cut_off(path)
     raise UsageError(
         f"{path} is no checkpoint that mzprobe knows (mzprobe sources lists them): give another path, or write an "
@@ -94,11 +94,11 @@ def open_agent(
     """Opens the agent at a path, whatever code trained it.
 
     Args:
-        path: of a checkpoint, or of the one agent whose checkpoints lie there.
-        step: its training step; without it, the latest.
-        source: as in `find_source`.
-        given: as in `find_source`.
-        compute: how its numbers are made.
+        path: path of a checkpoint, or of the only agent whose checkpoints lie there.
+        step: training step of the checkpoint; by default the latest.
+        source: see `find_source`.
+        given: see `find_source`.
+        compute: device, precision, threads and memory of its computations.
         allow: modules whose code the checkpoint may name.
 
     Raises:
@@ -118,7 +118,7 @@ def open_agent(
 
 
 def _source_of(made: Any) -> Source:
-    """What a package or a user names: a Source or an Adapter, or a class of either."""
+    """Returns the source that a package or a user names, by a Source or an Adapter, or a class of either."""
     one: Any = made() if isinstance(made, type) else made
     if hasattr(one, "network") and hasattr(one, "describe"):
         return FileSource(one)

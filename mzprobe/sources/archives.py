@@ -1,7 +1,7 @@
-"""What `torch.save` wrote, read without torch's loader: arrays, numbers and containers, and nothing is run.
+"""Reads files of `torch.save` without torch's loader: arrays, numbers and containers; none of their code is run.
 
-Both layouts are known: the zip archive (torch 1.6 and later) and the chain of pickles of before. Storages are looked at
-as they lie in the file, so that a tensor can be no larger than what is there.
+Both layouts are known: the zip archive (torch 1.6 and later) and the older chain of pickles. Storages are read as they
+lie in the file, so that a tensor can be no larger than what is there.
 """
 
 import io
@@ -18,9 +18,9 @@ from mzprobe.errors import CheckpointError
 from mzprobe.files import read_bytes
 from mzprobe.sources.pickles import Inert, damaged, load, load_from
 
-_MAGIC = 0x1950A86A20F9469CFC6C  # of the layout before zip archives
-_SHARED = 8  # tensors that may share a storage, as tied weights do
-_FEW = 1024  # numbers of a storage that any may share
+_MAGIC = 0x1950A86A20F9469CFC6C  # first number in the layout before zip archives
+_SHARED = 8  # times that a storage may be copied, since tied weights share one
+_FEW = 1024  # numbers that a smaller storage counts as for that limit
 _ZIP = b"PK\x03\x04"
 _NUMBERS = {
     "Double": "<f8", "Float": "<f4", "Half": "<f2", "BFloat16": "<u2", "Long": "<i8", "Int": "<i4", "Short": "<i2",
@@ -34,19 +34,19 @@ class _Storage(NamedTuple):
     kind: str
     key: str
     numbers: NDArray[Any]
-    copied: list[int]  # one number: how many of them are in arrays by now
+    copied: list[int]  # a single counter of the numbers copied to arrays so far
 
 
 def is_archive(data: bytes) -> bool:
-    """Whether a file begins as `torch.save` begins one."""
+    """Whether data begin like a file of `torch.save`."""
     return data.startswith(_ZIP) or (data[:2] == b"\x80\x02" and _MAGIC.to_bytes(10, "little") in data[:32])
 
 
 def refuse_cut_off(path: Path) -> None:
-    """Refuses a file that begins as `torch.save` begins one and lacks its end, as an unfinished download does.
+    """Refuses a file that begins like a zip archive of `torch.save` and lacks its end, as after a failed download.
 
     Raises:
-        CheckpointError: saying so.
+        CheckpointError: if the file is cut off.
     """
     if path.is_file():
         with path.open("rb") as file:
@@ -58,7 +58,9 @@ def refuse_cut_off(path: Path) -> None:
 
 
 def read_archive(path: Path) -> Any:
-    """What `torch.save` was given: tensors as arrays, other classes than containers and numbers as `Inert` records.
+    """Returns what was passed to `torch.save`, with tensors as arrays.
+
+    Objects other than containers and numbers become `Inert` records.
 
     Raises:
         CheckpointError: if the file is missing, damaged, or does what no checkpoint needs.
@@ -91,7 +93,7 @@ def _of_zip(data: bytes, path: Path) -> Any:
 
 
 def _parts(data: bytes, path: Path) -> dict[str, bytes]:
-    """The files in a zip, each stored as it is, as torch does: nothing is unpacked."""
+    """Returns the files in a zip, which torch stores uncompressed: nothing is unpacked."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
@@ -108,12 +110,12 @@ def _parts(data: bytes, path: Path) -> dict[str, bytes]:
         raise
     except MemoryError:
         raise
-    except Exception as reason:  # zipfile raises what it likes
+    except Exception as reason:  # zipfile raises errors of many classes
         raise damaged(path, str(reason) or type(reason).__name__) from None
 
 
 def _of_chain(data: bytes, path: Path) -> Any:
-    """Pickles one after the other: a mark, a version, the machine, the object, the keys; then the storages."""
+    """Reads pickles one after another: magic number, version, machine, object and keys; then the storages."""
     stream = io.BytesIO(data)
     mark, version, machine = (load_from(stream, source=path) for _ in range(3))
     if mark != _MAGIC or version != 1001 or not isinstance(machine, dict):
@@ -124,7 +126,7 @@ def _of_chain(data: bytes, path: Path) -> Any:
 
     def storage(pid: Any) -> _Storage:
         kind, key, count = _named(pid)
-        if kind == "BFloat16":  # views of numbers that come later cannot be made longer
+        if kind == "BFloat16":  # views of numbers that are read later cannot be widened
             raise ValueError("its tensors are bfloat16 in torch's old layout, which is not read")
         if count * np.dtype(_NUMBERS[kind]).itemsize > len(data):
             raise ValueError(f"its tensor {key} is larger than the file")
@@ -132,7 +134,7 @@ def _of_chain(data: bytes, path: Path) -> Any:
             asked[key] = kind, count, np.zeros(count, _NUMBERS[kind])
         return _Storage(kind, key, asked[key][2], [0])
 
-    # Tensors are views; what they show comes after the object.
+    # Tensors are views of storages, which follow the object in the file.
     found = load_from(stream, source=path, makers=_VIEWS, store=storage)
     keys = load_from(stream, source=path)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
@@ -148,11 +150,11 @@ def _of_chain(data: bytes, path: Path) -> Any:
 
 
 def _named(pid: Any) -> tuple[str, str, int]:
-    """Kind, key and count of a storage that a pickle refers to."""
+    """Returns kind, key and count of a storage that a pickle refers to."""
     if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"):
         raise ValueError("it refers to what is no tensor")
     _, named, key, _, count = pid[:5]
-    named = getattr(named, "what", "")  # of a class that was not made
+    named = getattr(named, "what", "")  # an `Inert` class, not torch's
     kind = named.removeprefix("torch.").removesuffix("Storage") if isinstance(named, str) else ""
     if kind not in _NUMBERS:
         raise ValueError(f"its tensors are of a kind that is not known{f', {named}' if isinstance(named, str) else ''}")
@@ -169,7 +171,7 @@ def _numbers(kind: str, raw: bytes, count: int) -> NDArray[Any]:
 
 
 def _view(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> NDArray[Any]:
-    """A tensor as it lies in its storage; one that repeats numbers, as an expanded one, is refused."""
+    """Returns a tensor as a view of its storage; refuses one that repeats numbers, such as an expanded one."""
     if not isinstance(storage, _Storage):
         raise ValueError("a tensor of what is no storage")
     shape, steps = (tuple(int(n) for n in given) for given in (size, stride))
@@ -184,7 +186,10 @@ def _view(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> NDArray
 
 
 def _tensor(storage: Any, *place: Any) -> NDArray[Any]:
-    """A tensor as an array of its own; a storage that is copied over and over, which would fill memory, is refused."""
+    """Returns a tensor as an array of its own.
+
+    A storage that is copied over and over, which would fill memory, is refused.
+    """
     found = _view(storage, *place)
     storage.copied[0] += found.size
     if storage.copied[0] > _SHARED * max(len(storage.numbers), _FEW):
@@ -207,7 +212,7 @@ _VIEWS: Mapping[str, Any] = {**_TENSORS, "torch._utils _rebuild_tensor_v2": _vie
 
 
 def arrays_of(value: Any, *, source: object, what: str) -> dict[str, NDArray[Any]]:
-    """The weights in a tree, by name, of whatever type the file has, all finite.
+    """Returns the weights in a tree by name, each of the type that the file has.
 
     Raises:
         CheckpointError: if `value` is not names and arrays of numbers that are finite.
@@ -222,5 +227,5 @@ def arrays_of(value: Any, *, source: object, what: str) -> dict[str, NDArray[Any
 
 
 def field_of(record: Any, name: str) -> Any:
-    """An attribute of an object that was not made, or None where there is none."""
+    """Returns an attribute of an `Inert` record, or None if there is none."""
     return record.fields.get(name) if isinstance(record, Inert) else None

@@ -1,4 +1,4 @@
-"""The protocol of a source of agents: it finds agents at a path, says where each is from, and loads them."""
+"""Protocol of a source of agents: it finds agents at a path, states the provenance of each, and loads them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,24 +7,24 @@ from typing import Protocol
 from mzprobe.agents import Agent, Origin
 from mzprobe.compute import Compute
 
-GIVEN = "given"  # where a fact about an agent is from that its user said
-NAMING = ("run", "seed")  # facts that name an agent's tables, and are no part of what it is
+GIVEN = "given"  # source of a fact about an agent that the user gave
+NAMING = ("run", "seed")  # facts that name an agent's tables, and say nothing of the agent itself
 
 
 class Source(Protocol):
-    """A kind of checkpoint that agents are read from. All methods but `load` do without a network."""
+    """A kind of checkpoint that agents are read from. Only `load` builds a network."""
 
     @property
     def name(self) -> str:
-        """What it is called in tables and by `--source`."""
+        """Name in tables and for `--source`."""
         ...
 
     def recognises(self, path: Path) -> bool:
-        """Whether there are agents of this source at a path; runs nothing, raises nothing."""
+        """Whether there are agents of this source at a path; runs no code of theirs, and raises nothing."""
         ...
 
     def agents(self, path: Path) -> list[Path]:
-        """The agents at a path, one of them or all of a run.
+        """Returns the agents at a path, a single one or all of a run.
 
         Raises:
             UsageError: if there is none.
@@ -32,11 +32,11 @@ class Source(Protocol):
         ...
 
     def checkpoints(self, agent: Path) -> dict[int, Path]:
-        """An agent's checkpoints by training step, in order; empty where there are none."""
+        """Returns an agent's checkpoints by training step, in order; empty if there are none."""
         ...
 
     def origin(self, checkpoint: Path) -> Origin:
-        """Where the agent of a checkpoint is from.
+        """Returns the provenance of the agent of a checkpoint.
 
         Raises:
             MzprobeError: if the checkpoint cannot be read.
@@ -44,11 +44,11 @@ class Source(Protocol):
         ...
 
     def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:
-        """The agent of a checkpoint.
+        """Loads the agent of a checkpoint.
 
         Args:
-            checkpoint: its place.
-            compute: how its numbers are made; a source that knows better decides on the threads.
+            checkpoint: path of the checkpoint.
+            compute: device, precision, threads and memory of its computations; a source may choose the threads itself.
             allow: modules whose code the checkpoint may name.
 
         Raises:

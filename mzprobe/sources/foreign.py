@@ -1,7 +1,7 @@
-"""Agents that other code trained: a layout knows where their checkpoints lie on disk, an adapter what is in them.
+"""Agents that other code trained: a layout knows where their checkpoints lie, and an adapter what is in them.
 
 What a file does not hold, such as the discount, is taken from the configuration that its authors published, and marked
-as such; a user who knows better gives it (`--agent KEY=VALUE`).
+as such. A user who knows better can give it (`--agent KEY=VALUE`).
 """
 
 import re
@@ -33,46 +33,46 @@ from mzprobe.sources.layouts import ARCHIVES, Layout
 from mzprobe.threads import limited_threads
 from mzprobe.trust import modules_of, refuse_code
 
-_BATCH_SIZE = 256  # of a call of a network in a search
+_BATCH_SIZE = 256  # rows of a call of a network in a search
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 DISPERSED = "its own lander's engines were dispersed by chance, here they are not"
 
 
 class Facts(Config):
-    """What is known about an agent besides its weights."""
+    """Facts about an agent besides its weights."""
 
     environment: EnvironmentConfig = EnvironmentConfig(name="")
-    """The environment that it is probed in, with discount and time limit among its options; no name if not known."""
+    """Environment that it is probed in, with discount and time limit among its options; no name if not known."""
     history: NonNegativeInt = 0
-    """Observations that it sees at a time, each with the action before it; 0 where it sees the latest alone."""
+    """Number of observations that it sees at a time, each with the action before it; 0 if only the latest."""
     search: SearchConfig = SearchConfig()
-    """Its search; without root noise where it is probed."""
+    """Settings of its search; it is probed without root noise."""
     temperature: NonNegative | None = None
     """T of pi^MuZero."""
     unroll: NonNegativeInt | None = None
-    """K, steps that its model was unrolled in training."""
+    """K, the number of steps that its model was unrolled in training."""
     training_step: NonNegativeInt | None = None
-    """Optimiser updates."""
+    """Number of optimiser updates."""
     environment_steps: NonNegativeInt | None = None
-    """Steps taken in the environment."""
+    """Number of steps taken in the environment."""
     run: str = ""
-    """Name of its run, and of the folder of its tables; empty for one made from source and file."""
+    """Name of its run, and of the folder of its tables; if empty, one is made from source and file."""
     seed: NonNegativeInt = 0
-    """Which agent of its run it is: files with one run and different seeds are agents of that run."""
+    """Number of the agent in its run: files with one run and different seeds are agents of that run."""
 
 
 class Described(NamedTuple):
     """An agent as its file and its authors describe it."""
 
     facts: Facts
-    sources: dict[str, str]  # of facts that are not in the file, by key: where they are from
-    differences: tuple[str, ...] = ()  # between how it was trained and `facts`
-    returned: float | None = None  # undiscounted, in the environment's units, as the file or its authors say
-    returned_where: str = ""  # they say it
+    sources: dict[str, str]  # source of each fact that is not in the file, by key
+    differences: tuple[str, ...] = ()  # differences between how it was trained and `facts`
+    returned: float | None = None  # undiscounted return in environment units, as stated by the file or its authors
+    returned_where: str = ""  # where that return is stated
 
 
 class Adapter(Protocol):
-    """Knows the checkpoints of one code base by what lies in them: containers, numbers and arrays, as a rule."""
+    """Understands the checkpoints of one code base by their content: as a rule containers, numbers and arrays."""
 
     @property
     def name(self) -> str:
@@ -81,28 +81,28 @@ class Adapter(Protocol):
 
     @property
     def of(self) -> str:
-        """Whose code it is, for people."""
+        """Name of the code base, for people."""
         ...
 
     @property
     def verified(self) -> str:
-        """What its numbers were compared against."""
+        """Reference that its numbers were compared against."""
         ...
 
     def recognises(self, tree: Any) -> bool:
-        """Whether a file is a checkpoint of this code."""
+        """Whether a tree is a checkpoint of this code base."""
         ...
 
     def describe(self, tree: Any, *, source: object) -> Described:
-        """What is known of the agent.
+        """Returns what is known of the agent.
 
         Raises:
-            CheckpointError: if the file is not whole.
+            CheckpointError: if the file is incomplete.
         """
         ...
 
     def network(self, tree: Any, *, source: object) -> MuZeroNetwork:
-        """The network with its weights, in environment units.
+        """Returns the network with its weights, in environment units.
 
         Raises:
             CheckpointError: if the weights are not those of a network that this adapter knows.
@@ -112,31 +112,35 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True)
 class FileSource:
-    """The checkpoints of an adapter: one, or a folder with those of one agent at several training steps."""
+    """Source of an adapter's checkpoints: a single one, or a folder with one agent's at several training steps."""
 
     adapter: Adapter
-    given: tuple[str, ...] = ()  # KEY=VALUE, facts that a user knows better
+    given: tuple[str, ...] = ()  # KEY=VALUE, facts from the user, which take precedence
     layout: Layout = ARCHIVES
     allow: tuple[str, ...] = ()  # modules whose code a file, or its adapter, may name
 
     @property
     def name(self) -> str:
-        """As in the protocol."""
+        """See `Source.name`."""
         return self.adapter.name
 
     def recognises(self, path: Path) -> bool:
-        """Whether there is such a checkpoint at a path."""
+        """See `Source.recognises`."""
         return bool(self._files(path))
 
     def agents(self, path: Path) -> list[Path]:
-        """As in the protocol: one."""
+        """See `Source.agents`; there is one agent at a path."""
         if not self._files(path):
             refuse_cut_off(path)
             raise UsageError(f"{path} holds no checkpoint of {self.adapter.of}: give another path, or another --source")
         return [path]
 
     def checkpoints(self, agent: Path) -> dict[int, Path]:
-        """As in the protocol."""
+        """See `Source.checkpoints`.
+
+        Raises:
+            UsageError: if a file does not state its training step, or two state the same one.
+        """
         found: dict[int, Path] = {}
         for file in self._files(agent):
             step = self.described(file).facts.training_step
@@ -148,7 +152,7 @@ class FileSource:
         return dict(sorted(found.items()))
 
     def origin(self, checkpoint: Path) -> Origin:
-        """As in the protocol."""
+        """See `Source.origin`."""
         return self._origin(checkpoint, self.described(checkpoint))
 
     def _origin(self, checkpoint: Path, described: Described) -> Origin:
@@ -172,19 +176,19 @@ class FileSource:
         )
 
     def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:
-        """As in the protocol; of what a file names, only what its user allows or names too is run."""
+        """See `Source.load`; of the code that a file names, only what its user allows or names too is run."""
         tree = self.layout.read(checkpoint)
         described = self._described(tree, checkpoint, allow)
         facts, environment = described.facts, _environment(described.facts)
         try:
             network = self.adapter.network(tree, source=checkpoint)
-        except ValueError as reason:  # of a support that is none, such as one of a single atom
+        except ValueError as reason:  # from an invalid support, such as one of a single atom
             raise CheckpointError(f"{checkpoint} holds no network that can be used: {reason}") from None
         if isinstance(network, torch.nn.Module):
             placed(network.eval().requires_grad_(False), compute)
-        with limited_threads(compute.threads):  # small products wait for threads longer than they take
+        with limited_threads(compute.threads):  # for small products, threads cost more than they save
             _refuse_other_shape(network, environment, checkpoint, compute.device)
-        fixed = None if getattr(network, "cpu_batch_size", None) else _BATCH_SIZE  # some know better
+        fixed = None if getattr(network, "cpu_batch_size", None) else _BATCH_SIZE  # some networks choose their own
         return Agent(
             environment=environment,
             network=network,
@@ -196,10 +200,10 @@ class FileSource:
         )
 
     def described(self, checkpoint: Path) -> Described:
-        """What is known of a checkpoint's agent, the user's word first.
+        """Returns what is known of a checkpoint's agent; facts that the user gave take precedence.
 
         Raises:
-            MzprobeError: if the file cannot be read, is not one of the adapter's, or does not say what must be known.
+            MzprobeError: if the file cannot be read, is not one of the adapter's, or lacks a fact that must be known.
         """
         return self._described(self.layout.read(checkpoint), checkpoint)
 
@@ -230,12 +234,12 @@ class FileSource:
             return False
 
     def _run(self, checkpoint: Path, step: int | None) -> str:
-        """A name for the agent's tables."""
+        """Returns a name for the agent's run, and so for the folder of its tables."""
         return _UNFIT.sub("-", f"{self.name}-{self.layout.agent_of(checkpoint, step)}").strip("-.")
 
 
 def _own_word(given: Sequence[str]) -> tuple[str, ...]:
-    """The modules that a user names with the facts that are given."""
+    """Returns the modules that a user names in the given facts."""
     return modules_of(with_overrides(Facts(environment=EnvironmentConfig(name=GYM)), given))
 
 
@@ -253,7 +257,7 @@ def _environment(facts: Facts) -> Environment:
 
 
 def _refuse_other_shape(network: MuZeroNetwork, environment: Environment, source: Path, device: str) -> None:
-    """Asks a network once what it says in its environment."""
+    """Calls a network once, to check that it fits its environment."""
     spec = environment.spec
     try:
         check_network(network, spec, device=device)
@@ -266,10 +270,10 @@ def _refuse_other_shape(network: MuZeroNetwork, environment: Environment, source
 
 
 def chain_of(weights: dict[str, NDArray[Any]], *names: str, source: object) -> Chain:
-    """Linear layers by their names, such as `value_net.0`: weight and bias of each.
+    """Returns linear layers by their names, such as `value_net.0`: weight and bias of each.
 
     Raises:
-        CheckpointError: if one is missing, or is no layer.
+        CheckpointError: if none is named, one is missing or no layer, or one does not fit the one before it.
     """
     layers = []
     if not names:
@@ -286,7 +290,7 @@ def chain_of(weights: dict[str, NDArray[Any]], *names: str, source: object) -> C
 
 
 def facts_of(said: dict[str, Any], *, source: object) -> Facts:
-    """Facts as a checkpoint says them.
+    """Returns the facts that a checkpoint states.
 
     Raises:
         CheckpointError: if one is not what it should be.
@@ -298,10 +302,10 @@ def facts_of(said: dict[str, Any], *, source: object) -> Facts:
 
 
 def count(tree: dict[str, Any], key: str, *, source: object) -> int:
-    """A counter in a checkpoint.
+    """Returns a counter in a checkpoint.
 
     Raises:
-        CheckpointError: if it is no count.
+        CheckpointError: if it is missing or no count.
     """
     value = tree.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST:
@@ -310,7 +314,7 @@ def count(tree: dict[str, Any], key: str, *, source: object) -> int:
 
 
 def layer_names(weights: dict[str, NDArray[Any]], prefix: str) -> list[str]:
-    """Names of the layers in a `Sequential`, in order."""
+    """Returns the names of the layers in a `Sequential`, in order."""
     pattern = re.compile(rf"{re.escape(prefix)}\.(\d{{1,4}})\.weight")
     found = sorted(int(matched[1]) for matched in map(pattern.fullmatch, weights) if matched)
     return [f"{prefix}.{place}" for place in found]

@@ -1,7 +1,7 @@
 """Checkpoints of JimOhman/model-based-rl, fully connected networks, at its commit 2557590.
 
 Formulas are those of its `networks.py` and `config.py`: latents pass a ReLU before they are scaled, and the reward is
-read from the latent and the action. Its settings lie in the file, as an object that is not made but read.
+read from the latent and the action. Settings lie in the file as an object, whose attributes are read without making it.
 """
 
 import re
@@ -26,31 +26,31 @@ _OF_GAMES = (
     "after 500 frames without a reward one in twenty of its actions was drawn at random, here none is",
     "its later lives began where the game stood, here every episode begins a new game",
 )
-_RAM = "-ramNoFrameskip-v4"  # Gym's games by their memory
+_RAM = "-ramNoFrameskip-v4"  # Gym's games observed as RAM
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 @dataclass(frozen=True)
 class JimOhman:
-    """As the module says."""
+    """Adapter for checkpoints of JimOhman/model-based-rl."""
 
     name: str = "jimohman"
     of: str = "JimOhman/model-based-rl"
     verified: str = "its networks.py and config.py in double precision, FCNetwork"
 
     def recognises(self, tree: Any) -> bool:
-        """As in the protocol."""
+        """See `Adapter.recognises`."""
         weights = tree.get("weights") if isinstance(tree, dict) and "config" in tree else None
         return isinstance(weights, dict) and "transition_head.fc1.weight" in weights
 
     def describe(self, tree: Any, *, source: object) -> Described:
-        """As in the protocol."""
+        """See `Adapter.describe`."""
         config = tree["config"]
         named, gamma, N, K = (
             field_of(config, key) for key in ("environment", "discount", "num_simulations", "num_unroll_steps")
         )
         facts: dict[str, Any] = {
-            "search": {"simulations": N, "normalisation_floor": 1e-8},  # it divides by whatever range there is
+            "search": {"simulations": N, "normalisation_floor": 1e-8},  # it divides by any range, however small
             "unroll": K,
             "training_step": count(tree, "step", source=source),
         }
@@ -73,7 +73,7 @@ class JimOhman:
         )
 
     def network(self, tree: Any, *, source: object) -> FullyConnected:
-        """As in the protocol."""
+        """See `Adapter.network`."""
         config, chains = tree["config"], _chains(tree, source)
         low, high = (field_of(config, f"value_support_{end}") for end in ("min", "max"))
         same = [field_of(config, f"reward_support_{end}") for end in ("min", "max")] == [low, high]
@@ -87,12 +87,15 @@ class JimOhman:
 
 
 def _atari(config: Any, game: str, facts: dict[str, Any], sources: dict[str, str], *, source: object) -> Described:
-    """A game of which it saw the memory; what its wrappers did is what our options say, or it stays unknown."""
+    """Describes a game that the agent saw as RAM.
+
+    The environment stays unknown if our options cannot express what its wrappers did.
+    """
     skip, no_ops, frames = (field_of(config, key) for key in ("sticky_actions", "noop_max", "max_steps"))
     known = (
         [field_of(config, key) for key in ("wrap_atari", "norm_states", "state_range")] == [False, True, [0.0, 255.0]]
         and all(isinstance(number, int) and number > 0 for number in (skip, no_ops, frames))
-        and game != "Pong"  # where a lost point was an end
+        and game != "Pong"  # where a lost point ended an episode
     )
     if not known:
         return Described(facts=facts_of(facts, source=source), sources=sources)

@@ -1,4 +1,4 @@
-"""Modules of torch from the arrays in a file, by their names, as they compute in evaluation."""
+"""Builds torch modules from the named arrays in a file; they compute as the file's own do in evaluation mode."""
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -13,12 +13,12 @@ from mzprobe.errors import CheckpointError
 from mzprobe.networks.support import Support
 from mzprobe.sources.foreign import layer_names
 
-_EPSILON = 1e-5  # of torch's norms, which nobody here changes
+_EPSILON = 1e-5  # default of torch's norms, which no source here changes
 Activation = Literal["relu", "elu", "gelu"]
 
 
 class Layers:
-    """The layers of a file.
+    """Layers of the network in a file.
 
     Args:
         weights: arrays by name.
@@ -29,13 +29,13 @@ class Layers:
         self.weights, self.source = dict(weights), source
 
     def has(self, name: str) -> bool:
-        """Whether there is anything of that name."""
+        """Whether there is a module of that name."""
         return any(key.startswith(f"{name}.") for key in self.weights)
 
     def linear(self, name: str, norm: str | None = None) -> nn.Module:
-        """A linear layer, and the norm behind it."""
+        """Returns a linear layer, followed by the norm that is named, if any."""
         weight = self._weight(name, dimensions=2)
-        layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")  # takes no number from a generator
+        layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")  # on meta, no random numbers are drawn
         return self._filled(layer, name, norm, bias=True)
 
     def convolution(
@@ -47,7 +47,10 @@ class Layers:
         padding: int | None = None,
         bias: bool = False,
     ) -> nn.Module:
-        """A convolution of planes, which leaves their size but for the stride, and the norm behind it."""
+        """Returns a convolution of planes, followed by the norm that is named, if any.
+
+        The default padding keeps the size of the planes but for the stride.
+        """
         weight = self._weight(name, dimensions=4)
         outputs, inputs, height, width = weight.shape
         around = (height // 2, width // 2) if padding is None else padding
@@ -57,12 +60,12 @@ class Layers:
     def perceptron(
         self, prefix: str, activation: Activation, *, ends: Literal["plain", "active"] = "plain"
     ) -> nn.Module:
-        """The linear layers of a `Sequential`, each but the last with its norm and the activation behind it.
+        """Returns the linear layers of a `Sequential`, each but the last followed by its norm and the activation.
 
         Args:
-            prefix: of their names.
-            activation: that they share.
-            ends: whether the last has its norm and the activation as well.
+            prefix: prefix of their names.
+            activation: activation between them.
+            ends: whether the last one is also followed by its norm and the activation (`active`).
 
         Raises:
             CheckpointError: if there is none, one does not fit the one before it, or a norm is where none should be.
@@ -76,19 +79,19 @@ class Layers:
         return nn.Sequential(*parts)
 
     def outputs(self, name: str) -> int:
-        """Entries or planes that a layer gives."""
+        """Returns the number of entries or planes that a layer outputs."""
         return self._sizes(name)[0]
 
     def inputs(self, name: str) -> int:
-        """Entries or planes that a layer reads."""
+        """Returns the number of entries or planes that a layer reads."""
         return self._sizes(name)[1]
 
     def kernel(self, name: str) -> int:
-        """Height of a convolution's kernel."""
+        """Returns the height of a convolution's kernel."""
         return self._sizes(name)[2]
 
     def width(self, prefix: str) -> int:
-        """Outputs of the last linear layer of a `Sequential`."""
+        """Returns the number of outputs of the last linear layer of a `Sequential`."""
         found = [self.weights[f"{name}.weight"] for name in layer_names(self.weights, prefix)]
         wide = [weight.shape[0] for weight in found if weight.ndim == 2]
         if not wide:
@@ -96,11 +99,11 @@ class Layers:
         return int(wide[-1])
 
     def count(self, prefix: str) -> int:
-        """How many modules a `ModuleList` has."""
+        """Returns the number of modules in a `ModuleList`."""
         return len(self._numbered(prefix))
 
     def support(self, *heads: str) -> Support:
-        """The atoms of all scalar heads: whole numbers around 0.
+        """Returns the support of all scalar heads: whole numbers around 0.
 
         Raises:
             CheckpointError: if the heads have no such support, or not the same.
@@ -112,7 +115,7 @@ class Layers:
         return Support(minimum=-(count // 2), maximum=count // 2, atoms=count)
 
     def norm(self, name: str, *, planes: bool) -> nn.Module:
-        """A norm over each row: of all its entries, or of its planes together with numbers for each."""
+        """Returns a norm over all numbers of a row; with `planes`, scale and shift may be one number per plane."""
         weight, bias = self._array(f"{name}.weight"), self._array(f"{name}.bias")
         if weight.shape != bias.shape:
             raise self.other(f"has no norm {name}")
@@ -125,11 +128,11 @@ class Layers:
         return over
 
     def other(self, what: str) -> CheckpointError:
-        """The error for weights of another network."""
+        """Returns the error for weights that belong to another network."""
         return CheckpointError(f"{self.source} {what}: it is of another network than this source's")
 
     def _filled(self, layer: nn.Linear | nn.Conv2d, name: str, norm: str | None, *, bias: bool) -> nn.Module:
-        """A layer with its numbers; a batch norm is affine in evaluation, and becomes part of it."""
+        """Fills a layer with its numbers; a batch norm is affine in evaluation mode, and is merged into the layer."""
         weight = self._array(f"{name}.weight")
         added = self._array(f"{name}.bias") if bias else np.zeros(len(weight))
         if added.shape != weight.shape[:1]:
@@ -148,7 +151,7 @@ class Layers:
         return layer
 
     def _normed(self, prefix: str, ends: Literal["plain", "active"]) -> dict[str, str | None]:
-        """The linear layers of a `Sequential` in order, each with the norm behind it."""
+        """Returns the names of a `Sequential`'s linear layers in order, each with its norm's name, or None."""
         names = layer_names(self.weights, prefix)
         linear = [name for name in names if self.weights[f"{name}.weight"].ndim == 2]
         if not linear or linear[0] != f"{prefix}.0":
@@ -165,13 +168,13 @@ class Layers:
         return norms
 
     def _numbered(self, prefix: str) -> set[str]:
-        """Names of the modules in a `Sequential` or a `ModuleList` that have any array."""
+        """Returns the names of the modules in a `Sequential` or a `ModuleList` that have an array."""
         following = (name.removeprefix(f"{prefix}.") for name in self.weights if name.startswith(f"{prefix}."))
         numbers = {rest.partition(".")[0] for rest in following}
         return {f"{prefix}.{number}" for number in numbers if number.isdecimal()}
 
     def _sizes(self, name: str) -> tuple[int, int, int]:
-        """Outputs, inputs and the kernel's height of a layer, 1 where it has none."""
+        """Returns outputs, inputs and kernel height of a layer; the height is 1 if it has no kernel."""
         shape = self._array(f"{name}.weight").shape
         if len(shape) not in (2, 4) or 0 in shape:
             raise self.other(f"has no layer {name}")
@@ -190,7 +193,7 @@ class Layers:
 
 
 class Block(nn.Module):
-    """A residual block: relu(second(relu(first(x))) + shortcut(x)); norms belong to the two."""
+    """Residual block: relu(second(relu(first(x))) + shortcut(x)); norms are part of `first` and `second`."""
 
     def __init__(self, first: nn.Module, second: nn.Module, shortcut: nn.Module | None = None) -> None:
         super().__init__()
@@ -198,18 +201,18 @@ class Block(nn.Module):
         self.shortcut = nn.Identity() if shortcut is None else shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        """Planes `[B, C, H, W]` -> planes."""
+        """Maps planes `[B, C, H, W]` to planes."""
         return torch.relu(self.second(torch.relu(self.first(x))) + self.shortcut(x))
 
 
 def activated(activation: Activation) -> nn.Module:
-    """The module of an activation."""
+    """Returns the module of an activation."""
     made: dict[str, nn.Module] = {"relu": nn.ReLU(), "elu": nn.ELU(), "gelu": nn.GELU(approximate="tanh")}
     return made[activation]
 
 
 def chained(*parts: nn.Module | Iterable[nn.Module]) -> nn.Sequential:
-    """Modules one after the other, some of them given as lists."""
+    """Chains modules into a `Sequential`; lists of modules are flattened."""
     flat: list[nn.Module] = []
     for part in parts:
         flat.extend([part] if isinstance(part, nn.Module) else part)
@@ -217,7 +220,7 @@ def chained(*parts: nn.Module | Iterable[nn.Module]) -> nn.Sequential:
 
 
 def pooling() -> nn.Module:
-    """The pooling that halves planes."""
+    """Returns the pooling that halves the height and width of planes."""
     return nn.AvgPool2d(kernel_size=3, stride=2, padding=1)
 
 

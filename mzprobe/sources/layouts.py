@@ -1,4 +1,4 @@
-"""How the checkpoints of a code base lie on disk: what looks like one, and how its tree is read."""
+"""Layouts of checkpoints on disk: what looks like a checkpoint, and how its tree is read."""
 
 import re
 from contextlib import suppress
@@ -9,18 +9,18 @@ from mzprobe.errors import CheckpointError
 from mzprobe.files import read_bytes, sha256
 from mzprobe.sources.archives import is_archive, read_archive
 
-_HEAD = 64  # bytes that tell an archive
+_HEAD = 64  # bytes that are enough to recognise an archive
 
 
 class Layout(Protocol):
-    """Finds checkpoints and reads each into the tree that an adapter knows."""
+    """Finds checkpoints, and reads each into the tree that an adapter understands."""
 
     def found(self, path: Path) -> list[Path]:
-        """What looks like checkpoints at a path: it, or what lies in it; reads little, raises nothing."""
+        """Returns what looks like a checkpoint, the path itself or what lies in it; reads little, raises nothing."""
         ...
 
     def read(self, checkpoint: Path) -> Any:
-        """Its tree.
+        """Returns the tree of a checkpoint.
 
         Raises:
             CheckpointError: if it cannot be read.
@@ -28,7 +28,7 @@ class Layout(Protocol):
         ...
 
     def digest(self, checkpoint: Path) -> str:
-        """SHA-256 of what it holds.
+        """Returns the SHA-256 of what a checkpoint holds.
 
         Raises:
             CheckpointError: if it cannot be read.
@@ -36,36 +36,36 @@ class Layout(Protocol):
         ...
 
     def agent_of(self, checkpoint: Path, step: int | None) -> str:
-        """A name for its agent, the same for all of the agent's checkpoints."""
+        """Returns a name for the checkpoint's agent, the same for all of the agent's checkpoints."""
         ...
 
 
 class Archives:
-    """Files by `torch.save`, alone or several in a folder."""
+    """Files written by `torch.save`, a single one or several in a folder."""
 
     def found(self, path: Path) -> list[Path]:
-        """As in the protocol."""
+        """See `Layout.found`."""
         if path.is_file():
             return [path] if _begins_as_archive(path) else []
         return [file for file in sorted(path.iterdir()) if _begins_as_archive(file)] if path.is_dir() else []
 
     def read(self, checkpoint: Path) -> Any:
-        """As in the protocol."""
+        """See `Layout.read`."""
         return read_archive(checkpoint)
 
     def digest(self, checkpoint: Path) -> str:
-        """As in the protocol."""
+        """See `Layout.digest`."""
         return sha256(read_bytes(checkpoint, error=CheckpointError, remedy="give the file of a checkpoint"))
 
     def agent_of(self, checkpoint: Path, step: int | None) -> str:
-        """As in the protocol: the file's name without its training step, or else that of the folder."""
-        stem = Path(checkpoint.name.removesuffix(".tar")).stem  # of NAME.pth.tar as well
+        """See `Layout.agent_of`; the file's name without its training step, or the folder's name if nothing is left."""
+        stem = Path(checkpoint.name.removesuffix(".tar")).stem  # for NAME.pth.tar as well
         of_agent = re.sub(rf"[^A-Za-z0-9]*([a-z]*_?steps?[_-]?)?(?<!\d){step}$", "", stem)
         return of_agent or checkpoint.absolute().parent.name
 
 
 def _begins_as_archive(file: Path) -> bool:
-    if not file.is_file():  # whoever opens a pipe waits for its writer
+    if not file.is_file():  # opening a pipe would wait for its writer
         return False
     with suppress(OSError), file.open("rb") as opened:
         return is_archive(opened.read(_HEAD))

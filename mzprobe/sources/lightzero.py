@@ -2,8 +2,8 @@
 
 A file holds weights and counters alone. Constants are those of `lzero/policy/muzero.py` and of the configurations in
 `zoo`. Two generations of `MuZeroModelMLP` name their weights alike: up to 0.0.5 nothing follows the representation, in
-0.1 and 0.2 a softmax of each eight entries does. A file of theirs is read as of the latter, unless the user names the
-source `lightzero-0.0`; in later ones a norm is to be seen.
+0.1 and 0.2 a softmax of each eight entries does. Such a file is read as one of 0.1 or 0.2, unless the user names the
+source `lightzero-0.0`. Later versions are recognised by a norm among the weights.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _UNSEEN = {
 
 
 class _Game(NamedTuple):
-    """What a configuration says."""
+    """Constants of one of its configurations."""
 
     file: str
     environment: dict[str, Any]
@@ -34,7 +34,7 @@ class _Game(NamedTuple):
     differences: tuple[str, ...] = ()
 
 
-_GAMES = {  # by numbers observed and actions
+_GAMES = {  # by observed entries and actions
     (4, 2): _Game(
         file="zoo/classic_control/cartpole/config/cartpole_muzero_config.py",
         environment={"name": "cartpole", "options": {"gamma": 0.997, "time_limit": 200}},
@@ -51,10 +51,10 @@ _GAMES = {  # by numbers observed and actions
 
 @dataclass(frozen=True)
 class LightZero:
-    """As the module says.
+    """Adapter for checkpoints of LightZero.
 
     Attributes:
-        encoder: what follows the representation of vectors where a file does not show it.
+        encoder: what follows the representation of vectors if a file does not show it.
     """
 
     name: str = "lightzero"
@@ -63,7 +63,7 @@ class LightZero:
     encoder: Encoder = "simplex"
 
     def recognises(self, tree: Any) -> bool:
-        """As in the protocol."""
+        """See `Adapter.recognises`."""
         weights = _weights(tree)
         if any(name.startswith(_OTHERS) for name in weights):
             return False
@@ -72,7 +72,7 @@ class LightZero:
         return self.encoder == "simplex" and f"{IMAGES}.weight" in weights
 
     def describe(self, tree: Any, *, source: object) -> Described:
-        """As in the protocol; the game follows from the sizes of observation and policy."""
+        """See `Adapter.describe`; the game follows from the sizes of observation and policy."""
         layers = _layers(tree, source)
         facts: dict[str, Any] = {"temperature": 0.25, "unroll": 5, "search": _SEARCH}
         for key, counter in (("training_step", "last_iter"), ("environment_steps", "last_step")):
@@ -94,7 +94,7 @@ class LightZero:
         )
 
     def network(self, tree: Any, *, source: object) -> Composed:
-        """As in the protocol."""
+        """See `Adapter.network`."""
         layers = _layers(tree, source)
         return of_vectors(layers, encoder=self.encoder) if layers.has(VECTORS) else of_images(layers)
 
@@ -113,6 +113,6 @@ def _weights(tree: Any) -> dict[str, Any]:
 
 
 def _layers(tree: Any, source: object) -> Layers:
-    """The layers that an agent plays with, without those of the self-supervised loss."""
+    """Returns the layers that an agent plays with, without those of the self-supervised loss."""
     used = {name: value for name, value in _weights(tree).items() if name.partition(".")[0].endswith("_network")}
     return Layers(arrays_of(used, source=source, what="model"), source)

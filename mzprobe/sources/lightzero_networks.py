@@ -1,7 +1,7 @@
-"""The networks of LightZero: `MuZeroModelMLP` for vectors, `MuZeroModel` for images.
+"""Networks of LightZero: `MuZeroModelMLP` for vectors, `MuZeroModel` for images.
 
-Formulas are those of its `lzero/model`. Nothing is scaled after the dynamics, the reward is read from the next latent,
-and both heads of the prediction share a trunk.
+Formulas are those of its `lzero/model`. Latents are not scaled after the dynamics, the reward is read from the next
+latent, and both heads of the prediction share a trunk.
 """
 
 from typing import Literal
@@ -15,27 +15,27 @@ from mzprobe.sources.layers import Block, Layers, activated, chained, pooling
 
 Encoder = Literal["simplex", "plain"]
 VECTORS, IMAGES = "representation_network.fc_representation.0", "prediction_network.conv1x1_value"
-NORMED = "representation_network.norm"  # of vectors, later than 0.2.0
+NORMED = "representation_network.norm"  # of vectors, after version 0.2.0
 _PREDICTION = "prediction_network"
 _GROUP = 8  # entries of a simplex
-_AREA = 64  # of latent planes that are pooled once: those of images of 64 x 64
+_AREA = 64  # of latent planes that are pooled once, as from images of 64 x 64
 
 
 class Simplices(nn.Module):
-    """The softmax of each eight entries, one group after the other."""
+    """Softmax of each group of eight entries."""
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Latents `[B, L]`."""
+        """Maps latents `[B, L]` to latents of the same shape."""
         return torch.softmax(latents.view(len(latents), -1, _GROUP), dim=2).flatten(1)
 
 
 def of_vectors(layers: Layers, *, encoder: Encoder) -> Composed:
-    """`MuZeroModelMLP`.
+    """Builds a `MuZeroModelMLP`.
 
     Args:
-        layers: of the file.
-        encoder: what follows the representation where the file has no norm of it: `simplex` as in 0.1 and 0.2, whose
-            representation has a GELU, or nothing as before, with a ReLU.
+        layers: layers of the file.
+        encoder: what follows the representation if the file has no norm for it: `simplex` as in 0.1 and 0.2, whose
+            representation has a GELU, or `plain` for nothing as in older versions, with a ReLU.
     """
     residual, normed = layers.has("dynamics_network.fc_dynamics_1"), layers.has(NORMED)
     step = "dynamics_network.fc_dynamics" + ("_1" if residual else "")
@@ -63,7 +63,7 @@ def of_vectors(layers: Layers, *, encoder: Encoder) -> Composed:
 
 
 def of_images(layers: Layers) -> Composed:
-    """`MuZeroModel`; planes `[B, C, H, W]` as its environments' wrappers give them."""
+    """Builds a `MuZeroModel`, for planes `[B, C, H, W]` as its environments' wrappers return them."""
     A = layers.width(f"{_PREDICTION}.fc_policy")
     step = "dynamics_network.conv"
     return Composed(
@@ -83,7 +83,7 @@ def of_images(layers: Layers) -> Composed:
 
 
 def _refuse_other_latents(layers: Layers, latent: int, *, residual: bool, simplices: bool) -> None:
-    """Refuses parts of `MuZeroModelMLP` that do not read and give latents of one width."""
+    """Refuses a `MuZeroModelMLP` whose parts do not read and return latents of one width."""
     reading = [f"dynamics_network.{part}" for part in ("fc_reward_head", *(["fc_dynamics_2"] if residual else []))]
     reading += [f"{_PREDICTION}.{part}" for part in ("fc_prediction_common", "fc_value_head", "fc_policy_head")]
     widths = {latent, layers.width("representation_network.fc_representation")}
@@ -116,7 +116,7 @@ def _blocks(layers: Layers, prefix: str) -> list[nn.Module]:
 
 
 def _block(layers: Layers, name: str, *, stride: int = 1) -> Block:
-    """A residual block; one that halves planes has a convolution on its shortcut."""
+    """Builds a residual block; one that halves planes has a convolution on its shortcut."""
     return Block(
         layers.convolution(f"{name}.conv1.0", f"{name}.conv1.1", stride=stride),
         layers.convolution(f"{name}.conv2.0", f"{name}.conv2.1"),
@@ -125,7 +125,7 @@ def _block(layers: Layers, name: str, *, stride: int = 1) -> Block:
 
 
 def _head(layers: Layers, network: str, what: str, perceptron: str) -> nn.Module:
-    """Planes reduced by a convolution of 1 x 1, flattened, and a perceptron."""
+    """Builds a head: planes are reduced by a 1 x 1 convolution and flattened, and a perceptron follows."""
     reduced = layers.convolution(f"{network}.conv1x1_{what}", f"{network}.norm_{what}", bias=True)
     return chained(reduced, activated("relu"), nn.Flatten(), layers.perceptron(f"{network}.{perceptron}", "relu"))
 

@@ -13,7 +13,7 @@ _LAST = 0.5  # probability of an outermost atom from which a value counts as sat
 
 
 def described(agent: Agent) -> Iterator[str]:
-    """Where it is from, its network, its environment, its search and what is assumed."""
+    """Yields lines on an agent's provenance, network, environment and search, and on what is assumed."""
     origin, spec, search = agent.origin, agent.environment.spec, agent.search
     steps = "" if origin.environment_steps is None else f", {origin.environment_steps:,} environment steps"
     at = "unknown" if origin.training_step is None else f"{origin.training_step:,}"
@@ -29,7 +29,7 @@ def described(agent: Agent) -> Iterator[str]:
 
 
 def assumed(origin: Origin) -> Iterator[str]:
-    """Where facts are from that its file does not hold, and how its environment was another."""
+    """Yields the sources of facts that the agent's file does not hold, and how its environment differed from ours."""
     by_place: dict[str, list[str]] = {}
     for fact, place in origin.facts.items():
         by_place.setdefault(place, []).append(fact)
@@ -40,11 +40,11 @@ def assumed(origin: Origin) -> Iterator[str]:
 
 
 def support_said(agent: Agent, episodes: Episodes) -> Iterator[str]:
-    """Whether values saturate the support, and whether the truth lies outside of it.
+    """Yields whether values saturate the support, and whether true values lie outside of it.
 
     Args:
-        agent: whose support it is.
-        episodes: what it played, with their states.
+        agent: agent whose support it is.
+        episodes: episodes that the agent played, with their states.
     """
     engine = engine_for(agent.network, agent.compute)
     support = engine.support

@@ -18,48 +18,48 @@ from mzprobe.networks import MLPNetwork
 
 @dataclass(frozen=True, kw_only=True)
 class InMemory:
-    """An agent at several training steps."""
+    """One agent at several training steps."""
 
-    at: Mapping[int, Agent]  # by training step, as `placed` gives them
+    at: Mapping[int, Agent]  # agents by training step, as `placed` returns them
 
     @property
     def name(self) -> str:
-        """As in the protocol."""
+        """See `Source.name`."""
         return "memory"
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Whose code its environment and its networks are."""
+        """Modules that define its environments and networks."""
         return tuple(type(part).__module__ for one in self.at.values() for part in (one.environment, one.network))
 
     def recognises(self, path: Path) -> bool:  # noqa: ARG002
-        """As in the protocol: nothing lies anywhere."""
+        """See `Source.recognises`; there is nothing at any path."""
         return False
 
     def agents(self, path: Path) -> list[Path]:
-        """As in the protocol: the one."""
+        """See `Source.agents`; the single one."""
         return [path]
 
     def checkpoints(self, agent: Path) -> dict[int, Path]:
-        """As in the protocol; no file has these names."""
+        """See `Source.checkpoints`; the paths are names, and no files."""
         return {step: agent / str(step) for step in sorted(self.at)}
 
     def origin(self, checkpoint: Path) -> Origin:
-        """As in the protocol."""
+        """See `Source.origin`."""
         return self.at[int(checkpoint.name)].origin
 
     def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:  # noqa: ARG002
-        """As in the protocol: it is there."""
+        """See `Source.load`; the agent is already in memory."""
         return self.at[int(checkpoint.name)]
 
 
 def placed(agent: Agent, *, seed: int, training_step: int) -> Agent:
-    """An agent whose origin says all that its table is to say, as far as the agent shows it.
+    """Returns an agent whose origin holds all that its table records, as far as the agent shows it.
 
-    Its temperature is not part of that: it may change from step to step, as in training.
+    Its temperature is not recorded there, since it may change from step to step, as in training.
 
     Raises:
-        UsageError: as `weights_sha256`, unless its origin has a text of its own for them.
+        UsageError: see `weights_sha256`; not raised if its origin has a text of its own for them.
     """
     own, spec = agent.origin, spec_record(agent.environment)
     settings: dict[str, Any] = {"search": agent.search.model_dump(mode="json"), "unroll": agent.unroll}
@@ -72,21 +72,21 @@ def placed(agent: Agent, *, seed: int, training_step: int) -> Agent:
         environment=spec,
         network=own.network or ("mlp" if type(agent.network) is MLPNetwork else type(agent.network).__qualname__),
         weights_sha256=_digest(own.weights_sha256) if own.weights_sha256 else weights_sha256(agent.network),
-        config={**own.config, "environment": spec, **settings},  # as it is asked, whatever it was made from
+        config={**own.config, "environment": spec, **settings},  # settings in use, whatever the agent was made from
     )
     return replace(agent, origin=origin)
 
 
 def _digest(given: str) -> str:
-    """A digest as it is, and any other text's digest."""
+    """Returns a digest as it is, and the digest of any other text."""
     return given if re.fullmatch("[0-9a-f]{64}", given) else hashlib.sha256(given.encode()).hexdigest()
 
 
 def weights_sha256(network: object) -> str:
-    """SHA-256 of the weights of a torch module, by name and content.
+    """Returns the SHA-256 of the weights of a torch module, by name and content.
 
     Raises:
-        UsageError: for a network without any, which nobody but its author can tell from another one.
+        UsageError: for a network without weights, which cannot be told from another one.
     """
     weights = network.state_dict() if isinstance(network, torch.nn.Module) else {}
     if not weights or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):

@@ -2,7 +2,7 @@
 
 Formulas are those of its `muzero/network.py` and `muzero/util.py`, constants those of `make_classic_config`. Its agent
 sees the latest four observations, each with the action before it (`StackFrameAndAction`). Its own search gives every
-node the prior of the root; here each has its own, as in MuZero.
+node the prior of the root; here each node has its own, as in MuZero.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _CHAINS = {
 }
 _HISTORY = 4
 _CONFIG = "make_classic_config of muzero/config.py"
-_GAMES: dict[tuple[int, int], tuple[dict[str, Any], tuple[str, ...], float]] = {  # by numbers observed and actions
+_GAMES: dict[tuple[int, int], tuple[dict[str, Any], tuple[str, ...], float]] = {  # by observed entries and actions
     (4, 2): ({"name": "cartpole", "options": {"gamma": 0.997, "time_limit": 500}}, (), 500.0),
     (8, 4): (
         {"name": "lunarlander", "options": {"gamma": 0.997, "time_limit": 1000}},
@@ -34,24 +34,24 @@ _GAMES: dict[tuple[int, int], tuple[dict[str, Any], tuple[str, ...], float]] = {
 
 @dataclass(frozen=True)
 class MichaelNny:
-    """As the module says."""
+    """Adapter for checkpoints of michaelnny/muzero."""
 
     name: str = "michaelnny"
     of: str = "michaelnny/muzero"
     verified: str = "its muzero/network.py in double precision, MLP networks"
 
     def recognises(self, tree: Any) -> bool:
-        """As in the protocol."""
+        """See `Adapter.recognises`."""
         network = tree.get("network") if isinstance(tree, dict) and "train_steps" in tree else None
         return isinstance(network, dict) and f"{_CHAINS['representation']}.0.weight" in network
 
     def describe(self, tree: Any, *, source: object) -> Described:
-        """As in the protocol; the environment follows from the sizes of observation and policy."""
+        """See `Adapter.describe`; the environment follows from the sizes of observation and policy."""
         chains, step = _chains(tree, source), count(tree, "train_steps", source=source)
         seen = chains["representation"][0][0].shape[1] // _HISTORY - 1
         facts = {
             "history": _HISTORY,
-            "search": {"simulations": 50, "normalisation_floor": 1e-8},  # it divides by whatever range there is
+            "search": {"simulations": 50, "normalisation_floor": 1e-8},  # it divides by any range, however small
             "temperature": 1.0 if step < 30_000 else 0.5 if step < 60_000 else 0.25,
             "unroll": 5,
             "training_step": step,
@@ -71,7 +71,7 @@ class MichaelNny:
         )
 
     def network(self, tree: Any, *, source: object) -> FullyConnected:
-        """As in the protocol."""
+        """See `Adapter.network`."""
         chains = _chains(tree, source)
         atoms = len(chains["value"][-1][1])
         support = Support(minimum=-(atoms // 2), maximum=atoms // 2, atoms=atoms)

@@ -1,7 +1,7 @@
 """Checkpoints of mujax (okayapinar), Gumbel MuZero on mctx: a run's folder with `best` and `latest`.
 
-Formulas are those of its `algorithms/muzero.py` and `algorithms/gmz.py`. Its settings lie beside the weights of `best`,
-as JSON; `latest`, which has none, is of the same run.
+Formulas are those of its `algorithms/muzero.py` and `algorithms/gmz.py`. Settings lie beside the weights of `best`, as
+JSON; `latest`, which has none, is of the same run.
 """
 
 import json
@@ -29,7 +29,7 @@ from mzprobe.sources.pickles import damaged
 
 _BEST, _LATEST = "best", "latest"
 _SAID, _ARRAYS = "metadata.json", "pytree"
-_LARGEST = 1 << 20  # bytes of metadata; its own take a thousand
+_LARGEST = 1 << 20  # bytes of metadata; its own have about a thousand
 _NAME = re.compile(r"(?:params\.)?((?:representation|dynamics|prediction)\..+?)(?:\.value)?")
 _CHAINS = {
     "representation": "representation.net.head",
@@ -38,7 +38,7 @@ _CHAINS = {
     "policy": "prediction.policy",
     "value": "prediction.value",
 }
-_GAMES: dict[str, dict[str, Any]] = {  # Gymnasium's limits of steps
+_GAMES: dict[str, dict[str, Any]] = {  # time limits are Gymnasium's
     "CartPole-v0": {"name": "cartpole", "options": {"time_limit": 200}},
     "CartPole-v1": {"name": "cartpole", "options": {"time_limit": 500}},
     "LunarLander-v2": {"name": "lunarlander", "options": {"time_limit": 1000}},
@@ -48,13 +48,13 @@ _GAMES: dict[str, dict[str, Any]] = {  # Gymnasium's limits of steps
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint before its weights are read: what is said beside them, and where they lie."""
+    """A checkpoint before its weights are read: its metadata, and the folder of its arrays."""
 
     metadata: dict[str, Any]
     folder: Path
 
     def weights(self) -> dict[str, NDArray[Any]]:
-        """The network's arrays by their names in `best`; the optimiser's are left out."""
+        """Reads the network's arrays by their names in `best`, without the optimiser's."""
 
         def named(name: str) -> str | None:
             matched = _NAME.fullmatch(name)
@@ -64,10 +64,10 @@ class Saved:
 
 
 class RunFolders:
-    """The layout: a run's folder, or one checkpoint's in it."""
+    """Layout of a run's folder, or of one checkpoint's folder in it."""
 
     def found(self, path: Path) -> list[Path]:
-        """As in the protocol; where the latest is the best, the best alone."""
+        """See `Layout.found`; only the best one if the latest is of the same step."""
         if _is_saved(path):
             return [path]
         both = [path / name for name in (_BEST, _LATEST) if _is_saved(path / name)]
@@ -78,7 +78,7 @@ class RunFolders:
         return both
 
     def read(self, checkpoint: Path) -> Saved:
-        """As in the protocol."""
+        """See `Layout.read`; `latest` takes its settings from `best`."""
         said = _said(checkpoint)
         if "algo" not in said and checkpoint.absolute().name == _LATEST:
             run = _said(checkpoint.absolute().parent / _BEST)
@@ -86,30 +86,30 @@ class RunFolders:
         return Saved(said, checkpoint / _ARRAYS)
 
     def digest(self, checkpoint: Path) -> str:
-        """As in the protocol."""
+        """See `Layout.digest`."""
         return digest(checkpoint / _ARRAYS)
 
     def agent_of(self, checkpoint: Path, step: int | None) -> str:  # noqa: ARG002
-        """As in the protocol: the name of the run's folder."""
+        """See `Layout.agent_of`; the name of the run's folder."""
         place = checkpoint.absolute()
         return (place.parent if place.name in (_BEST, _LATEST) else place).name
 
 
 @dataclass(frozen=True)
 class Mujax:
-    """As the module says."""
+    """Adapter for checkpoints of mujax."""
 
     name: str = "mujax"
     of: str = "mujax"
     verified: str = "its gmz.py (0.1.3) in double precision, and with its search at 300 positions"
 
     def recognises(self, tree: Any) -> bool:
-        """As in the protocol."""
+        """See `Adapter.recognises`."""
         said = tree.metadata if isinstance(tree, Saved) else {}
         return said.get("algo") in ("gmz", "smz") and isinstance(said.get("config"), dict)
 
     def describe(self, tree: Saved, *, source: object) -> Described:
-        """As in the protocol; its actors' Gumbel numbers, times `gumbel_scale`, sample at that temperature."""
+        """See `Adapter.describe`; actors scale Gumbel noise by `gumbel_scale`, which samples at that temperature."""
         said, config = tree.metadata, tree.metadata["config"]
         if said["algo"] != "gmz":
             raise CheckpointError(f"{source} is of Stochastic MuZero, whose model draws lots: give one of mujax's gmz")
@@ -146,7 +146,7 @@ class Mujax:
         )
 
     def network(self, tree: Saved, *, source: object) -> NormedFullyConnected:
-        """As in the protocol."""
+        """See `Adapter.network`."""
         config = tree.metadata["config"]
         weights = arrays_of(tree.weights(), source=source, what="weights")
         chains = {part: _chain(weights, f"{prefix}.layers.layers", source) for part, prefix in _CHAINS.items()}
@@ -165,7 +165,7 @@ def _is_saved(path: Path) -> bool:
 
 
 def _said(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint's metadata."""
+    """Reads a checkpoint's metadata."""
     file = checkpoint / _SAID
     data = read_bytes(file, error=CheckpointError, remedy="give the folder of a checkpoint")
     try:
@@ -178,7 +178,7 @@ def _said(checkpoint: Path) -> dict[str, Any]:
 
 
 def _environment(said: dict[str, Any], gamma: float) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Its environment, by the name that its command line keeps, and how ours differs."""
+    """Returns its environment, by the name that its command line keeps, and how ours differs."""
     extra = said.get("extra")
     named = extra.get("env_id") if isinstance(extra, dict) else None
     if not isinstance(named, str):
@@ -192,14 +192,14 @@ def _environment(said: dict[str, Any], gamma: float) -> tuple[dict[str, Any], tu
 
 def _number(config: dict[str, Any], key: str, low: float, high: float, source: object) -> float:
     value = config.get(key)
-    with suppress(OverflowError):  # of an integer that no float holds
+    with suppress(OverflowError):  # from an integer that is too large for a float
         if isinstance(value, int | float) and not isinstance(value, bool) and low <= float(value) <= high:
             return float(value)
     raise CheckpointError(f"{source} has invalid settings ({key}): give another checkpoint")
 
 
 def _chain(weights: dict[str, NDArray[Any]], prefix: str, source: object) -> NormedChain:
-    """Linear, norm, SiLU: three places each in the `Sequential`, and one for a last linear layer."""
+    """Returns a chain of linear, norm and SiLU, three places each in the `Sequential`, and a last linear layer."""
     pattern = re.compile(rf"{re.escape(prefix)}\.(\d{{1,4}})\.kernel")
     last = max((int(matched[1]) for matched in map(pattern.fullmatch, weights) if matched), default=-1)
     names = [f"{prefix}.{place}" for place in range(0, last + 1, 3)]

@@ -1,8 +1,8 @@
 """Checkpoints of muzero-general (werner-duvaud): `model.checkpoint`, with either of its networks.
 
 Formulas are those of its `models.py`. Fully connected networks have ELU between layers, read the reward from the next
-latent before that is scaled, and make a latent's range of less than 1e-5 wider by that; residual ones are put together
-in `muzero_general_residual`, and no game is known here that it plays with them. Constants are those of
+latent before it is scaled, and add 1e-5 to a latent's range that is smaller than that. Residual ones are built in
+`muzero_general_residual`; none of the games that it plays with them is known here. Constants are those of
 `games/cartpole.py` and `games/lunarlander.py`, since a checkpoint holds weights and counters alone.
 """
 
@@ -29,16 +29,16 @@ _SCALE = LatentScale(epsilon=1e-5, always=False)
 
 
 class _Game(NamedTuple):
-    """What a file of `games/` says."""
+    """Constants of a file of `games/`."""
 
     file: str
     facts: dict[str, Any]
     temperature: Callable[[int], float]  # by training step
-    scale: float  # of rewards
+    scale: float  # factor of rewards
     differences: tuple[str, ...]
 
 
-_GAMES = {  # by numbers observed and actions
+_GAMES = {  # by observed entries and actions
     (4, 2): _Game(
         file="games/cartpole.py",
         facts={"environment": {"name": "cartpole", "options": {"gamma": 0.997, "time_limit": 500}}, "unroll": 10},
@@ -58,22 +58,22 @@ _GAMES = {  # by numbers observed and actions
 
 @dataclass(frozen=True)
 class MuZeroGeneral:
-    """As the module says."""
+    """Adapter for checkpoints of muzero-general."""
 
     name: str = "muzero-general"
     of: str = "muzero-general"
     verified: str = "its models.py in double precision, both of its networks"
 
     def recognises(self, tree: Any) -> bool:
-        """As in the protocol."""
+        """See `Adapter.recognises`."""
         return isinstance(tree, dict) and "num_played_steps" in tree and isinstance(tree.get("weights"), dict)
 
     def describe(self, tree: Any, *, source: object) -> Described:
-        """As in the protocol; the game follows from the sizes of observation and policy."""
+        """See `Adapter.describe`; the game follows from the sizes of observation and policy."""
         game = None if _is_residual(tree) else _game(_chains(tree, source))
         step = count(tree, "training_step", source=source)
         facts = {
-            "search": {"simulations": 50, "normalisation_floor": 1e-8},  # it divides by whatever range there is
+            "search": {"simulations": 50, "normalisation_floor": 1e-8},  # it divides by any range, however small
             "training_step": step,
             "environment_steps": count(tree, "num_played_steps", source=source),
         }
@@ -90,7 +90,7 @@ class MuZeroGeneral:
         )
 
     def network(self, tree: Any, *, source: object) -> FullyConnected | Composed:
-        """As in the protocol."""
+        """See `Adapter.network`."""
         if _is_residual(tree):
             return residual(Layers(arrays_of(tree["weights"], source=source, what="weights"), source))
         chains = _chains(tree, source)

@@ -1,7 +1,7 @@
-"""The residual network of muzero-general, for planes; formulas are those of its `models.py`.
+"""Residual network of muzero-general, for planes; formulas are those of its `models.py`.
 
-Latents are scaled to [0, 1] in each plane, and an action is a plane of a / A. A file with `downsample_net` holds a
-convolution and a norm beside it that are not used.
+Latents are scaled to [0, 1] in each plane, and an action is encoded as a plane of a / A. A file with `downsample_net`
+also holds a convolution and a norm that are not used.
 """
 
 from torch import Tensor, nn
@@ -11,13 +11,13 @@ from mzprobe.networks.core import ROWS_OF_IMAGES
 from mzprobe.networks.fully_connected import LatentScale
 from mzprobe.sources.layers import Block, Layers, activated, chained, pooling
 
-MARK = "dynamics_network.module.conv"  # of such a network among the weights
+MARK = "dynamics_network.module.conv"  # name among the weights of such a network
 _REPRESENTATION = "representation_network.module"
 _DYNAMICS, _PREDICTION = "dynamics_network.module", "prediction_network.module"
 
 
 def residual(layers: Layers) -> Composed:
-    """`MuZeroResidualNetwork`."""
+    """Builds a `MuZeroResidualNetwork`."""
     A = layers.width(f"{_PREDICTION}.fc_policy")
     return Composed(
         representation=_representation(layers),
@@ -36,14 +36,14 @@ def residual(layers: Layers) -> Composed:
 
 
 class PlaneScale(nn.Module):
-    """A scale of vectors, of each plane by itself."""
+    """Scales each plane by itself, with a scale of vectors."""
 
     def __init__(self, scale: LatentScale) -> None:
         super().__init__()
         self.scale = scale
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Latents `[B, C, H, W]`."""
+        """Scales latents `[B, C, H, W]`."""
         return self.scale(latents.flatten(0, 1).flatten(1)).view_as(latents)
 
 
@@ -67,7 +67,7 @@ def _representation(layers: Layers) -> nn.Module:
 
 
 def _features(layers: Layers, name: str) -> list[nn.Module]:
-    """Its `CNN`; the height of latent planes is half of its kernel's, their width follows from the heads."""
+    """Builds its `CNN`; latent planes are half as high as its kernel, and their width follows from the heads."""
     area = layers.inputs(f"{_PREDICTION}.fc_value.0") // layers.outputs(f"{_PREDICTION}.conv1x1_value")
     height = layers.kernel(f"{name}.0") // 2
     if height == 0 or area == 0 or area % height:
@@ -92,5 +92,5 @@ def _blocks(layers: Layers, prefix: str) -> list[nn.Module]:
 
 
 def _head(layers: Layers, reduced: str, perceptron: str) -> nn.Module:
-    """Planes reduced by a convolution of 1 x 1, flattened, and a perceptron."""
+    """Builds a head: planes are reduced by a 1 x 1 convolution and flattened, and a perceptron follows."""
     return chained(layers.convolution(reduced, bias=True), nn.Flatten(), layers.perceptron(perceptron, "elu"))

@@ -1,7 +1,7 @@
-"""Arrays that Orbax wrote, by name: Zarr (version 2) in an OCDBT database, which tensorstore reads.
+"""Reads arrays that Orbax wrote, by name: Zarr (version 2) in an OCDBT database, read by tensorstore.
 
-What a file declares is compared with what lies there before any of it is made: all chunks of an array are stored, and
-the arrays together are no larger than their bytes could have held.
+What a file declares is compared with what it holds before any array is made: all chunks of an array must be stored, and
+the arrays together must be no larger than their bytes could have held.
 """
 
 import json
@@ -20,39 +20,39 @@ from mzprobe.sources.pickles import damaged
 
 _METADATA = "/.zarray"
 _WIDTHS = {"<f4": 4, "<f8": 8, "<f2": 2, "bfloat16": 2}  # bytes of a number
-_SMALLER = 64  # zeros of a fresh head shrink to nothing, hidden layers beside them by a tenth
+_SMALLER = 64  # most that arrays shrink: a fresh head's zeros to nothing, hidden layers beside it by a tenth
 _REMEDY = "copy its folder again, or give another one"
-_ONE = {"limit": 1}  # thread; others may be at work beside
-_SECONDS = 120.0  # that a read may take; a disk that answers takes a fraction of one
+_ONE = {"limit": 1}  # one thread, since other processes may be at work
+_SECONDS = 120.0  # limit of a read; a disk that responds takes a fraction of one
 
 
 class _Array(NamedTuple):
-    """What the database says of an array."""
+    """An array as the database declares it."""
 
     shape: tuple[int, ...]
-    chunks: tuple[int, ...]  # shape of each
+    chunks: tuple[int, ...]  # shape of a chunk
     width: int  # bytes of a number
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Chunks along each axis."""
+        """Number of chunks along each axis."""
         return tuple(-(-size // chunk) for size, chunk in zip(self.shape, self.chunks, strict=True))
 
     @property
     def size(self) -> int:
-        """Bytes of all chunks when they are unpacked."""
+        """Bytes of all chunks when unpacked."""
         return math.prod(self.grid) * math.prod(self.chunks) * self.width
 
 
 def read_arrays(folder: Path, *, named: Callable[[str], str | None]) -> dict[str, NDArray[np.float32]]:
-    """Floating-point arrays of an Orbax folder.
+    """Returns the floating-point arrays of an Orbax folder by key.
 
     Args:
         folder: the one with `manifest.ocdbt`.
-        named: gives the key of an array by its name there; None leaves it out, unread.
+        named: returns the key of an array by its name in the folder, or None to leave it out unread.
 
     Raises:
-        CheckpointError: if the folder is damaged, or its arrays are no numbers.
+        CheckpointError: if the folder is damaged, or its arrays are not floating-point numbers.
         UsageError: if tensorstore is not installed.
     """
     tensorstore = _tensorstore()
@@ -69,12 +69,12 @@ def read_arrays(folder: Path, *, named: Callable[[str], str | None]) -> dict[str
         return {key: _read(tensorstore, database / f"{name}/", declared[name], context) for name, key in wanted.items()}
     except (MemoryError, MzprobeError):
         raise
-    except Exception:  # tensorstore raises what it likes, in many lines
+    except Exception:  # tensorstore raises errors of many classes, in many lines
         raise damaged(folder, "its arrays cannot be read") from None
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 of the files in a folder: of their names and each one's own."""
+    """Returns the SHA-256 over the names and digests of the files in a folder."""
     files = sorted(path for path in folder.rglob("*") if not path.is_dir())
     lines = (
         f"{path.relative_to(folder).as_posix()} {sha256(read_bytes(path, error=CheckpointError, remedy=_REMEDY))}\n"
@@ -107,7 +107,10 @@ def _declared(metadata: bytes) -> _Array:
 
 
 def _refuse_what_is_not_there(declared: dict[str, _Array], keys: set[str], folder: Path) -> None:
-    """Before anything is made: a chunk that is missing would be read as zeros, and a shape may be any."""
+    """Refuses missing chunks, which would be read as zeros, and shapes that are too large for the files.
+
+    Call it before any array is made.
+    """
     lying = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if sum(array.size for array in declared.values()) > _SMALLER * lying:
         raise damaged(folder, "its arrays would be larger than its files can hold")

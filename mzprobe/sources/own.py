@@ -1,4 +1,4 @@
-"""Agents that mzprobe trained: a checkpoint brought to life."""
+"""Agents that mzprobe trained, loaded from their checkpoints."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,23 +18,28 @@ class Own:
     name: str = "own"
 
     def recognises(self, path: Path) -> bool:
-        """As in the protocol."""
+        """See `Source.recognises`."""
         return self.is_checkpoint(path) or bool(agents_at(path))
 
     def is_checkpoint(self, path: Path) -> bool:
-        """Whether it is the folder of a single checkpoint."""
+        """Whether a path is the folder of a single checkpoint."""
         return (path / RECORD).is_file()
 
     def agents(self, path: Path) -> list[Path]:
-        """As in the protocol."""
+        """See `Source.agents`."""
         return find_agents(path)
 
     def checkpoints(self, agent: Path) -> dict[int, Path]:
-        """As in the protocol."""
+        """See `Source.checkpoints`."""
         return {step_of(path): path for path in steps_of(agent)}
 
     def origin(self, checkpoint: Path) -> Origin:
-        """As in the protocol."""
+        """See `Source.origin`.
+
+        Raises:
+            UsageError: if the folder's name states another training step than its record.
+            CheckpointError: if the checkpoint cannot be read.
+        """
         origin = origin_of(read_checkpoint(checkpoint))
         if step_of(checkpoint) != origin.training_step:
             raise UsageError(
@@ -43,16 +48,17 @@ class Own:
         return origin
 
     def load(self, checkpoint: Path, *, compute: Compute, allow: Sequence[str] = ()) -> Agent:
-        """As in the protocol."""
+        """See `Source.load`; the threads are those of training."""
         return load_agent(read_checkpoint(checkpoint, allow=allow), compute=compute)
 
 
 def load_agent(checkpoint: Checkpoint, *, compute: Compute | None = None) -> Agent:
-    """The agent of a checkpoint, in its environment, acting as it did when it collected data.
+    """Returns the agent of a checkpoint, in its environment, acting as it did when it collected data.
 
     Args:
-        checkpoint: as read from disk.
-        compute: how its numbers are made; the threads are those of training, which its bits may depend on.
+        checkpoint: checkpoint as read from disk.
+        compute: device, precision and memory of its computations; the threads are those of training, since the bits of
+            its results may depend on them.
     """
     training = checkpoint.config.training
     compute = replace(compute or Compute(), threads=training.threads)
@@ -72,7 +78,7 @@ def load_agent(checkpoint: Checkpoint, *, compute: Compute | None = None) -> Age
 
 
 def origin_of(checkpoint: Checkpoint) -> Origin:
-    """What a checkpoint says of where it is from."""
+    """Returns the provenance that a checkpoint records."""
     return Origin(
         source="own",
         run=checkpoint.run,

@@ -1,8 +1,8 @@
-"""Reading a pickle without running anything that it names.
+"""Reads a pickle without running anything that it names.
 
-A pickle is a program whose instructions call what it names. Here a name means one of a few harmless things, which
-`MAKERS` holds, or an `Inert` record of what would have been made: nothing is imported, and no code of the file's choice
-runs. What could fill the memory or reach objects of this process is refused before the first instruction runs.
+A pickle is a program whose instructions call what it names. Here a name stands for one of the few harmless functions in
+`MAKERS`, or for an `Inert` record of what would have been made. Nothing is imported, and no code of the file's choice
+runs. Instructions that could fill the memory or reach objects of this process are refused before the first one runs.
 """
 
 import io
@@ -16,31 +16,31 @@ import numpy as np
 
 from mzprobe.errors import CheckpointError
 
-LARGEST = 1 << 26  # bytes of a pickle without its arrays; published ones take some thousands
-_REFUSED = ("EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER")  # objects from outside of the file
+LARGEST = 1 << 26  # bytes of a pickle without its arrays; published ones have some thousands
+_REFUSED = ("EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER")  # they refer to objects outside of the file
 _MEMO = ("PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET")
-_SCALARS = "biufc?"  # kinds of numpy that are numbers
+_SCALARS = "biufc?"  # kinds of numpy types that are numbers
 _CONTAINERS = (dict, list, tuple, set, frozenset)
-_TUPLES = 10_000  # that a tuple may hold, in one another: it is hashed in so many calls, as deep as that
-_PARTS = 10_000_000  # of a container, with all that its containers hold; published files have some thousands
-_DEPTH = 100  # containers in one another; published files have some ten
+_TUPLES = 10_000  # tuples nested in a tuple: hashing it takes as many calls, which may be as deep
+_PARTS = 10_000_000  # parts of a container, nested ones included; published files have some thousands
+_DEPTH = 100  # levels of nested containers; published files have about ten
 
 Maker = Callable[..., Any]
 
 
 class Inert:
-    """What an object of some class would have been made from.
+    """Record of an object that was not made.
 
     Attributes:
-        arguments: that its class would have been called with.
-        fields: its attributes by name, where the pickle says them.
-        items: what would have been put in it.
+        arguments: arguments that its class would have been called with.
+        fields: its attributes by name, if the pickle states them.
+        items: items that would have been put in it.
     """
 
     what: ClassVar[str] = ""  # module and class
 
     def __new__(cls, *arguments: Any, **_: Any) -> "Inert":
-        """A record; whatever is given is kept and not used."""
+        """Makes a record; positional arguments are kept and not used."""
         made = super().__new__(cls)
         made.arguments = arguments
         made.fields = {}
@@ -72,7 +72,7 @@ class Inert:
 
 
 class _Maker:
-    """A harmless function as the pickle sees it: nothing of it can be changed, unlike a function's attributes."""
+    """A harmless function as the pickle sees it. Unlike a function, it has no attributes that a pickle could change."""
 
     __slots__ = ("_function",)
 
@@ -89,13 +89,13 @@ class _Maker:
 
 
 def load(data: bytes, *, source: object, makers: Mapping[str, Maker] | None = None, store: Maker | None = None) -> Any:
-    """What a pickle holds: containers, numbers, texts, numpy's single numbers, and `Inert` records of the rest.
+    """Returns what a pickle holds: containers, numbers, texts, numpy scalars, and `Inert` records of the rest.
 
     Args:
         data: the pickle, with nothing after it.
         source: the file, for errors.
-        makers: functions in the place of named ones, by `module name`, beside those for containers and numpy.
-        store: what the pickle refers to from outside, by its persistent id; without it that is refused.
+        makers: functions in the place of named ones, by `module name`, in addition to `MAKERS`.
+        store: returns an object outside of the pickle by its persistent id; by default such references are refused.
 
     Raises:
         CheckpointError: if it is damaged, too large, or does what no checkpoint needs.
@@ -106,7 +106,7 @@ def load(data: bytes, *, source: object, makers: Mapping[str, Maker] | None = No
 def load_from(
     stream: io.BytesIO, *, source: object, makers: Mapping[str, Maker] | None = None, store: Maker | None = None
 ) -> Any:
-    """`load` for a stream that goes on after the pickle, which stays where that ends."""
+    """Reads a pickle from a stream that may continue after it, as `load` does; leaves the stream at its end."""
     begin = stream.tell()
     _look_through(stream, source)
     stream.seek(begin)
@@ -118,17 +118,20 @@ def load_from(
         raise
     except MemoryError:
         raise
-    except Exception as reason:  # of the file's making: whatever its instructions cannot do
+    except Exception as reason:  # whatever the file's instructions make the reader raise
         raise damaged(source, str(reason) or type(reason).__name__) from None
 
 
 def damaged(source: object, reason: str) -> CheckpointError:
-    """The error for a file that cannot be read."""
+    """Returns the error for a file that cannot be read."""
     return CheckpointError(f"{source} is damaged or not a checkpoint ({reason}): copy it again, or give another file")
 
 
 def _look_through(stream: io.BytesIO, source: object) -> None:
-    """Refuses, before anything is built, what reaches outside of the file or asks for memory that it does not fill."""
+    """Refuses instructions that reach outside of the file or ask for memory that it does not fill.
+
+    Call it before anything is built.
+    """
     begin, count = stream.tell(), 0
     try:
         for operation, argument, position in pickletools.genops(stream):
@@ -143,15 +146,15 @@ def _look_through(stream: io.BytesIO, source: object) -> None:
                 raise damaged(source, "its pickle numbers more objects than it can hold")
     except (CheckpointError, MemoryError):
         raise
-    except Exception as reason:  # genops raises what it likes for bytes that are no instructions
+    except Exception as reason:  # genops raises errors of many classes on other bytes
         raise damaged(source, str(reason) or type(reason).__name__) from None
 
 
 class _Reader(pickle._Unpickler):
-    """An unpickler for which names are makers or `Inert` classes, each of this one load.
+    """Unpickler that resolves names to makers or `Inert` classes, which belong to this load alone.
 
-    It is the one written in Python, which shows every tuple as it is made: as a key or a member it is hashed on the
-    spot, by code that has no limit to how deep it goes and remembers nothing of what it has met.
+    It is the one written in Python, which allows every tuple to be checked when it is made. A tuple that serves as a
+    key or a member is hashed at once, by code that has no limit to its depth and visits shared parts every time.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**pickle._Unpickler.dispatch}
@@ -159,13 +162,13 @@ class _Reader(pickle._Unpickler):
 
     def __init__(self, stream: io.BytesIO, makers: Mapping[str, Maker], store: Maker | None) -> None:
         super().__init__(stream)
-        self._weights: dict[int, tuple[Any, int]] = {}  # of tuples that hold tuples, which stay alive with it
+        self._weights: dict[int, tuple[Any, int]] = {}  # by id, of tuples that hold tuples; keeps them alive
         self._makers = {name: _Maker(maker) for name, maker in makers.items()}
         self._inert: dict[str, type[Inert]] = {}
         self._store = store
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """The maker of that name, or a class of records; nothing is imported."""
+        """Returns the maker of that name, or a class of records; nothing is imported."""
         name = f"{module_name} {global_name}"
         if name in self._makers:
             return self._makers[name]
@@ -174,7 +177,7 @@ class _Reader(pickle._Unpickler):
         return self._inert[name]
 
     def _weigh(self) -> None:
-        """Refuses the tuple that has just been made if it holds too many, each counted as often as it is met."""
+        """Refuses the tuple that has just been made if it holds too many, each counted as often as it occurs."""
         made = self.stack[-1]
         inside = [self._weights.get(id(part), (part, 1))[1] for part in made if isinstance(part, tuple)]
         if inside:
@@ -184,14 +187,14 @@ class _Reader(pickle._Unpickler):
             self._weights[id(made)] = made, weight
 
     def persistent_load(self, pid: Any, /) -> Any:
-        """What the archive around the pickle holds."""
+        """Returns an object of the archive around the pickle, by its persistent id."""
         if self._store is None:
             raise pickle.UnpicklingError("it refers to another file")
         return self._store(pid)
 
 
 def _weighed(load: Callable[[Any], None]) -> Callable[[Any], None]:
-    """An instruction that makes a tuple, and then weighs it."""
+    """Wraps an instruction that makes a tuple, so that the tuple is then weighed."""
 
     def loaded(reader: Any) -> None:
         load(reader)
@@ -205,11 +208,11 @@ for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
 
 
 def _refuse_endless(found: Any) -> None:
-    """Refuses containers that hold each other more often, or deeper, than anybody could follow.
+    """Refuses containers that hold each other too often, too deep or in a circle.
 
-    What is shared counts as often as it is met: a text of it, or a comparison, would go there every time.
+    What is shared counts as often as it occurs, since printing or comparing it would visit it every time.
     """
-    sizes: dict[int, int] = {}  # of containers, 0 while their parts are counted; a record counts as one
+    sizes: dict[int, int] = {}  # of containers by id, 0 while their parts are counted; a record counts as one
     roots = [found]
     while roots:
         todo, depth = [(roots.pop(), False)], 0
@@ -237,7 +240,7 @@ def _parts(container: Any) -> list[Any]:
 
 
 class _Dtype:
-    """A numpy type while it is put together: `dtype('f8', ...)`, and then its byte order."""
+    """A numpy type while the pickle builds it: first `dtype('f8', ...)`, then its byte order."""
 
     __slots__ = ("code", "order")
 
@@ -255,7 +258,7 @@ class _Dtype:
 
 
 def _text(value: Any) -> str:
-    """A text; of nested containers `str` would write what no memory holds."""
+    """Returns a text, and refuses others: `str` of nested containers could exceed any memory."""
     if not isinstance(value, str):
         raise pickle.UnpicklingError("a name of numpy that is no text")
     return value
@@ -272,7 +275,7 @@ def _bytes(data: Any) -> bytes:
 
 
 def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
-    """Old protocols keep bytes as text."""
+    """Returns bytes from the text that old protocols keep them as."""
     if encoding != "latin1" or not isinstance(text, str):
         raise pickle.UnpicklingError("bytes in another encoding than latin1")
     return text.encode("latin1")
@@ -290,7 +293,7 @@ MAKERS: dict[str, Maker] = {
     "builtins frozenset": lambda items=(): frozenset(items),
     "__builtin__ set": lambda items=(): set(items),
     "__builtin__ frozenset": lambda items=(): frozenset(items),
-    "__builtin__ bytes": lambda: b"",  # as old protocols write none of them
+    "__builtin__ bytes": lambda: b"",  # how old protocols write empty bytes
     "_codecs encode": _encoded,
     "numpy.core.multiarray scalar": _scalar,
     "numpy._core.multiarray scalar": _scalar,

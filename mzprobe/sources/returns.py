@@ -1,4 +1,4 @@
-"""Does an agent play as it should, or like chance? An adapter that is wrong plays like chance."""
+"""Tells whether an agent plays better than chance; one that is read by a wrong adapter does not."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,23 +18,23 @@ _ERRORS = 3  # standard errors by which it must be better than chance
 class Returns:
     """Undiscounted returns of an agent's search at T = 0, and of random play from the same starts."""
 
-    episodes: Episodes  # E of the agent, with their states
-    chance: NDArray[np.float64]  # [E]
-    chance_scores: NDArray[np.float64] | None = None  # [E], the game's own points, where rewards are clipped
+    episodes: Episodes  # E episodes of the agent, with their states
+    chance: NDArray[np.float64]  # [E], of random play
+    chance_scores: NDArray[np.float64] | None = None  # [E], its points in the game, where rewards are clipped
 
     @property
     def agent(self) -> NDArray[np.float64]:
-        """`[E]`."""
+        """Returns of the agent, `[E]`."""
         return self.episodes.returns
 
     @property
     def too_few(self) -> bool:
-        """Whether its mean is above that of random play, but so few episodes cannot tell them apart."""
+        """Whether the agent's mean is above that of random play, but there are too few episodes to be sure."""
         return len(self.agent) < EPISODES and self.agent.mean() > self.chance.mean() and not self._clearly_better
 
     @property
     def plays_like_chance(self) -> bool:
-        """Whether the mean is not clearly above that of random play, and there are enough episodes to say so."""
+        """Whether the mean is not clearly above that of random play, and not only because of too few episodes."""
         return not self._clearly_better and not self.too_few
 
     @property
@@ -44,7 +44,7 @@ class Returns:
         return bool(self.agent.mean() - self.chance.mean() > _ERRORS * error)
 
     def said(self) -> Iterator[str]:
-        """In a line, and the scores in another where they are others."""
+        """Yields a line on returns, and one on scores where the game has its own."""
         yield _said("returns", self.agent, self.chance)
         if self.episodes.scores is not None and self.chance_scores is not None:
             yield _said("scores", self.episodes.scores, self.chance_scores)
@@ -55,7 +55,7 @@ def _said(what: str, own: NDArray[np.float64], chance: NDArray[np.float64]) -> s
 
 
 def returns_of(agent: Agent, *, episodes: int = EPISODES) -> Returns:
-    """Plays an agent, and chance, from the same starts."""
+    """Plays an agent, and random play, from the same starts."""
     environment = agent.environment
     generator = numpy_generator(agent.origin.seed, "probe", 0)
     seeds, uniforms = draw_episode_numbers(generator, episodes, environment.spec.time_limit)

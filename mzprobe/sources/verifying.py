@@ -1,4 +1,4 @@
-"""Is an adapter right? Tests what it recognises, what its network says, and how its agent plays."""
+"""Verifies an adapter: what it recognises, what its network computes, and how its agent plays."""
 
 import io
 import math
@@ -19,21 +19,21 @@ from mzprobe.sources import sources
 from mzprobe.sources.core import Source
 from mzprobe.sources.returns import Returns
 
-TOLERANCE = 1e-5  # of the largest number of a kind
+TOLERANCE = 1e-5  # largest accepted difference, as a share of the largest number of its kind
 INPUTS = ("observations", "actions")  # [B, *shape] and [B]
-NUMBERS = ("latents", "following", "reward", "policy", "value")  # of an original's own code; policy in logits
+NUMBERS = ("latents", "following", "reward", "policy", "value")  # results of an original's own code; policy in logits
 _REMEDY = "write one with numpy.savez(path, observations=..., actions=..., value=..., ...)"
 
 
 class Finding(NamedTuple):
-    """One thing that was tried."""
+    """Result of one check."""
 
     kept: bool
     said: str
 
 
 def recognised(path: Path, source: Source) -> Finding:
-    """Whether a source sees its own file, and no other source does."""
+    """Checks that a source recognises its own file, and that no other source does."""
     if not source.recognises(path):
         return Finding(False, f"{source.name} does not recognise {path}")
     others = [one.name for one in sources().values() if one.name != source.name and one.recognises(path)]
@@ -43,15 +43,15 @@ def recognised(path: Path, source: Source) -> Finding:
 
 
 def differences(engine: Engine, numbers: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-    """How far a network is from what its own code says: of each of `NUMBERS` the largest difference, over the largest.
+    """Returns how far a network is from its own code: the largest difference for each of `NUMBERS` that is known.
 
-    Where all of them are 0 the difference stands alone.
+    It is relative to the largest number of its kind, or absolute if all of them are 0. It is infinite if shapes differ.
 
     Args:
-        engine: that runs it.
-        numbers: `INPUTS`, and those of `NUMBERS` that are known: latents `[B, ...]`, and `following` after the actions,
-            of both of which the first entries are enough; rewards and values `[B]` in environment units; policy logits
-            `[B, A]`.
+        engine: engine that runs the network.
+        numbers: `INPUTS`, and the known ones of `NUMBERS`: latents `[B, ...]`, and `following` for those after the
+            actions, of both of which the first entries are enough; rewards and values `[B]` in environment units;
+            policy logits `[B, A]`.
     """
     latents = engine.represent(numbers["observations"])
     following, reward = engine.dynamics(latents, numbers["actions"])
@@ -63,13 +63,13 @@ def differences(engine: Engine, numbers: Mapping[str, NDArray[Any]]) -> dict[str
         wanted = _softmax(wanted) if name == "policy" else wanted
         own = said[name].cpu().numpy().astype(np.float64).reshape(len(wanted), -1)[:, : wanted.shape[1]]
         fits = own.shape == wanted.shape
-        largest = np.abs(wanted).max() or 1.0  # where all are 0, no share of them
+        largest = np.abs(wanted).max() or 1.0  # an absolute difference if all are 0
         found[name] = float(np.abs(own - wanted).max() / largest) if fits else math.inf
     return found
 
 
 def compared(agent: Agent, numbers: Mapping[str, NDArray[Any]]) -> Iterator[Finding]:
-    """Whether an agent's network says what its own code does, to `TOLERANCE`."""
+    """Checks that an agent's network computes what its own code does, to `TOLERANCE`."""
     with agent.compute.limited():
         found = differences(engine_for(agent.network, agent.compute), numbers)
     for name, worst in found.items():
@@ -77,16 +77,16 @@ def compared(agent: Agent, numbers: Mapping[str, NDArray[Any]]) -> Iterator[Find
 
 
 def played(returns: Returns) -> Finding:
-    """Whether an agent plays better than chance."""
+    """Checks that an agent does not play like chance."""
     mean, chance = returns.agent.mean(), returns.chance.mean()
     return Finding(not returns.plays_like_chance, f"returns {mean:.4g} where chance returns {chance:.4g}")
 
 
 def read_numbers(path: Path, agent: Agent) -> dict[str, NDArray[Any]]:
-    """What an original's own code says, from a file of arrays that `numpy.savez` wrote.
+    """Reads what an original's own code computes, from a file of arrays that `numpy.savez` wrote.
 
     Raises:
-        UsageError: if it is none, or its arrays are not those of such an agent.
+        UsageError: if it is no such file, or its arrays are not those of such an agent.
     """
     data, spec = read_bytes(path, error=UsageError, remedy=_REMEDY), agent.environment.spec
     try:
