@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mzprobe import libm
 from mzprobe.config import SearchConfig
-from mzprobe.envs.core import Environment, Outcome, concatenate, legal_actions, side_by_side
+from mzprobe.envs.core import Environment, Outcome, concatenate, legal_actions, side_by_side, step_of
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.search.mcts import SearchResult, actions_from_uniforms, search
@@ -268,7 +268,7 @@ def steps_of_episodes(
             actions = first
         else:
             actions = actions_from_uniforms(policy.distribution(states), uniforms[alive, t])
-        following, outcome = environment.step(states, actions)
+        following, outcome = step_of(environment, states, actions)
         yield EpisodeStep(t, alive, states, actions, following, outcome)
         remaining = np.flatnonzero(~outcome.terminated)
         if not len(remaining):

@@ -89,7 +89,7 @@ class Checkpoint:
             UsageError: if the configuration names code that is not allowed.
         """
         refuse_code(self.config.model_dump(), allow=self.allow, source=self.source)
-        network = network_of(self.config.network, environment.spec, torch.Generator())
+        network = network_of(self.config.network, environment, torch.Generator())
         weights = {name: torch.from_numpy(array.copy()) for name, array in self.weights.items()}
         for name, own in network.state_dict().items():
             if name in weights and weights[name].dtype != own.dtype:

@@ -16,7 +16,7 @@ _MOST = 255
 
 def as_floats(observations: Any) -> NDArray[np.float32]:
     """Converts observations `[B, *shape]` to a contiguous float32 array."""
-    floats = np.ascontiguousarray(observations, np.float32)
+    floats = np.require(observations, np.float32, ["C", "W"])  # kernels compile for arrays that can be written alone
     return floats / np.float32(_MOST) if np.asarray(observations).dtype == np.uint8 else floats
 
 
@@ -29,5 +29,7 @@ def as_tensor(observations: Any, *, device: torch.device | str = "cpu") -> Tenso
         observations: `[B, *shape]`, an array or a tensor.
         device: device of the network.
     """
+    if isinstance(observations, np.ndarray) and not observations.flags.writeable:
+        observations = observations.copy()  # torch warns of arrays that it could write to and must not
     given = torch.as_tensor(observations, device=device)
     return given.float() / _MOST if given.dtype == torch.uint8 else given.float()

@@ -7,7 +7,7 @@ from mzprobe import networks
 from mzprobe._plugins import LookedAt, is_ours, raised
 from mzprobe.compute import Compute
 from mzprobe.config import NetworkConfig
-from mzprobe.envs import Environment, EnvironmentSpec
+from mzprobe.envs import Environment
 from mzprobe.errors import CheckFailed, UsageError
 from mzprobe.networks import MuZeroNetwork, TrainableNetwork
 
@@ -15,20 +15,18 @@ _ROWS = 6  # start states whose observations a network is checked with
 _PASSED = LookedAt()
 
 
-def network_of(config: NetworkConfig, spec: EnvironmentSpec, generator: torch.Generator) -> TrainableNetwork:
-    """Builds a new network as `networks.build` does; one from a user's factory must pass `check_network`.
+def network_of(config: NetworkConfig, environment: Environment, generator: torch.Generator) -> TrainableNetwork:
+    """Builds a new network as `networks.build` does.
+
+    One from a user's factory must pass `check_network` with observations of the environment: a network that reads
+    indices cannot take random numbers.
 
     Raises:
         UsageError: if it does not pass, or as in `networks.build`.
     """
-    network = networks.build(config, spec, generator)
+    network = networks.build(config, environment.spec, generator)
     if ":" in config.kind:
-        try:
-            networks.check_network(network, spec)
-        except CheckFailed as broken:
-            raise UsageError(_refused(config.kind, str(broken))) from broken
-        except Exception as error:  # the user's code may raise anything, as may ours with its results
-            raise UsageError(_refused(config.kind, raised(error))) from error
+        _look_at_starts(config.kind, network, environment, Compute())
     return network
 
 
@@ -47,17 +45,21 @@ def refuse_unsound(network: MuZeroNetwork, environment: Environment, compute: Co
     """
     if is_ours(network) or network in _PASSED:
         return
-    name = type(network).__qualname__
+    with networks.evaluating(network):
+        _look_at_starts(type(network).__qualname__, network, environment, compute)
+    _PASSED.add(network)
+
+
+def _look_at_starts(name: str, network: MuZeroNetwork, environment: Environment, compute: Compute) -> None:
+    """Checks a network, under a name, with what the environment shows at some starts."""
     try:
         # A copy, since torch warns of arrays that are not writable.
         shown = torch.from_numpy(np.array(environment.observe(environment.reset(np.arange(_ROWS)))))
-        with networks.evaluating(network):
-            networks.look_at(network, shown, environment.spec.num_actions, device=compute.device)
+        networks.look_at(network, shown, environment.spec.num_actions, device=compute.device)
     except CheckFailed as broken:
         raise UsageError(_refused(name, str(broken))) from broken
     except Exception as error:  # the user's code may raise anything, as may ours with its results
         raise UsageError(_refused(name, raised(error))) from error
-    _PASSED.add(network)
 
 
 def _refused(kind: str, said: str) -> str:

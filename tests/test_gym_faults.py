@@ -38,6 +38,7 @@ FLOATS = Box(-1, 1, (2,), np.float32)
         (FLOATS, np.array([1 << 40, 0]), [2.0**40, 0.0]),
         (Box(-1, 1, (), np.float32), 0.5, 0.5),
         (Box(0, 255, (1, 2), np.uint8), np.array([[3, 255]], np.uint8), [[3.0, 255.0]]),
+        (Box(0, 1, (2,), np.uint8), np.array([0, 1], np.uint8), [0.0, 1.0]),
         (Discrete(3), 2, [0, 0, 1]),
         (Discrete(3, start=-1), np.int64(-1), [1, 0, 0]),
         (Discrete(3), np.array(1), [0, 1, 0]),
@@ -53,6 +54,10 @@ def test_what_is_of_its_space_is_read(space, seen, expected):
         array = reader.read(seen)
         assert array.shape == reader.shape
         assert array.astype(np.float32).tolist() == np.asarray(expected, np.float32).tolist()
+
+
+def test_boards_of_0_and_1_are_no_images_which_networks_would_see_divided_by_255():
+    assert [Reader(Box(0, high, (2,), np.uint8)).dtype for high in (1, 2, 255)] == ["float32", "uint8", "uint8"]
 
 
 @pytest.mark.parametrize(

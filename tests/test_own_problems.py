@@ -1,8 +1,9 @@
 """An environment or a network of a user's own that is wrong is refused before anything is trained or measured."""
 
+import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import own_problems
@@ -12,11 +13,15 @@ from agents import made_agent
 from models import random_network
 from mutations import ROOT
 
+import mzprobe
 from mzprobe import envs
 from mzprobe.agents import Agent
+from mzprobe.behaviour import RandomPolicy, play_episodes
 from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.config import FactoryConfig
 from mzprobe.envs import check, check_env
-from mzprobe.errors import UsageError
+from mzprobe.envs.core import rewards_along
+from mzprobe.errors import CheckFailed, UsageError
 from mzprobe.making import network_of
 from mzprobe.sources.own import load_agent
 
@@ -115,6 +120,40 @@ def test_a_reward_that_is_not_finite_stops_the_training_that_meets_it(tiny_confi
         make_trainer(config, tmp_path).train()
 
 
+def test_a_reward_that_is_not_finite_stops_a_probe_too():
+    """Means over episodes would leave such an episode out."""
+    env, numbers = own_problems.PaysNaNLate(), np.random.default_rng(0).random((4, 30))
+    for ask in (
+        lambda: play_episodes(env, RandomPolicy(environment=env), seeds=np.arange(4), uniforms=numbers),
+        lambda: rewards_along(env, env.reset(np.arange(4)), (4 * numbers).astype(np.int64)),
+    ):
+        with pytest.raises(UsageError, match=r"environment grid gave a reward that is not finite \(nan\)"):
+            ask()
+
+
+def test_a_network_that_reads_indices_is_built():
+    config = FactoryConfig(kind="own_problems:reads_indices")
+    assert network_of(config, own_problems.Indexed(), torch.Generator().manual_seed(0)).num_actions == 4
+
+
+def test_a_start_that_is_an_end_is_refused():
+    with pytest.raises(CheckFailed, match="with seed 2 an episode begins in a terminal state"):
+        check_env(own_problems.BeginsAtAnEnd(), processes=False)
+
+
+def test_numbers_of_numpy_in_a_specification_can_be_written():
+    spec = mzprobe.EnvironmentSpec(
+        name="n",
+        observation_shape=(np.int64(3),),
+        num_actions=np.int64(2),
+        gamma=np.float32(0.5),
+        time_limit=np.int32(9),
+    )
+    written = json.loads(json.dumps(asdict(spec)))
+    assert (written["observation_shape"], written["num_actions"]) == ([3], 2)
+    assert (written["gamma"], written["time_limit"], written["action_meanings"]) == (0.5, 9, ["0", "1"])
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -126,14 +165,14 @@ def test_a_reward_that_is_not_finite_stops_the_training_that_meets_it(tiny_confi
 def test_a_wrong_network_is_refused_where_it_is_built(tiny_config, name, said):
     config = tiny_config(f"network.kind=own_problems:{name}").network
     with pytest.raises(UsageError, match=said) as reason:
-        network_of(config, own_problems.Grid.spec, torch.Generator())
+        network_of(config, own_problems.Grid(), torch.Generator())
     assert str(reason.value).endswith("; mend it until mzprobe.check_network(network, env.spec) is silent")
 
 
 def test_looking_at_a_network_changes_no_weight_and_no_mode(tiny_config, make_trainer, tmp_path):
     config = tiny_config(*GRID, "network.kind=own_problems:is_right", "training.steps=1")
     generators = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
-    network = network_of(config.network, own_problems.Grid.spec, generators[0])
+    network = network_of(config.network, own_problems.Grid(), generators[0])
     alone = own_problems.is_right(config.network, own_problems.Grid.spec, generators[1])
     assert not network.training
     assert all(map(torch.equal, network.state_dict().values(), alone.state_dict().values()))

@@ -1,4 +1,4 @@
-"""The truth side: environments whose states are values, and how to make one by name."""
+"""Real environments, the truth that models are compared with: their states are values; `make` creates one by name."""
 
 import inspect
 import json
@@ -46,7 +46,7 @@ _REGISTRY: dict[str, Callable[..., Environment]] = {
 
 
 def registered() -> tuple[str, ...]:
-    """Names that `make` knows, sorted."""
+    """Returns the names that `make` knows, sorted."""
     return tuple(sorted(_REGISTRY))
 
 
@@ -55,11 +55,12 @@ def make(name: str, /, **options: Any) -> Environment:
 
     Args:
         name: a registered name, `atari:GAME` for a game of ALE, `gym:ID` for a deterministic Gymnasium environment, or
-            `module:attribute` of a class or function of your own that returns one.
+            `module:attribute` for your own class or a function that returns an environment.
         **options: passed on to the environment.
 
     Raises:
-        UsageError: if nothing has that name, it does not take those options, or what it gives is no environment.
+        UsageError: if nothing has that name, it does not take those options or fails, or what it returns is no
+            environment or breaks a rule of `check_env`.
     """
     if not isinstance(name, str):
         raise UsageError(f"an environment is made by its name, not of {kind_of(name)}{of_gymnasium(name)}")
@@ -76,17 +77,17 @@ def make(name: str, /, **options: Any) -> Environment:
         said = error if isinstance(error, TypeError | ValueError) else raised(error)
         raise UsageError(f"environment '{name}' cannot be made with {given}: {said}") from error
     _refuse_no_environment(name, made)
-    if ":" in name and not name.startswith((GYM, ATARI)):  # the former are looked at where they are wrapped
+    if ":" in name and not name.startswith((GYM, ATARI)):  # those two are tested where they are wrapped
         _refuse_broken(name, factory, options)
         _PASSED.add(made)
     return made
 
 
 def refuse_unsound(environment: Environment) -> None:
-    """Looks at an environment that was given as an object, once; ours, and what `make` made, have been.
+    """Tests an environment that was given as an object, once; skips those of this package and those from `make`.
 
     Raises:
-        UsageError: if it is no environment, or breaks a rule of `check_env` on a short walk; names the rule.
+        UsageError: if it is no environment, or breaks a rule of `check_env` on a short walk; the message names it.
     """
     if is_ours(environment) or environment in _PASSED:
         return
@@ -96,10 +97,10 @@ def refuse_unsound(environment: Environment) -> None:
 
 
 def _refuse_broken(name: str, factory: Callable[..., Environment], options: dict[str, Any]) -> None:
-    """Looks at a copy, so that what is used is as it was made; once a process, as every checkpoint makes one."""
+    """Tests a copy, so that the environment itself stays unused; once per process, since every checkpoint makes one."""
     try:
         _looked_at(name, factory, json.dumps(options, sort_keys=True))
-    except TypeError:  # options that are no JSON, or a factory that cannot be told from others
+    except TypeError:  # options that JSON cannot hold, or a factory that cannot be hashed
         refuse_broken(factory(**options), name=name)
 
 
@@ -109,7 +110,7 @@ def _looked_at(name: str, factory: Callable[..., Environment], options: str) -> 
 
 
 def _refuse_no_environment(name: str, made: Any) -> None:
-    """Looks at what anybody's factory gave, so far as that is to be seen without a step."""
+    """Refuses what a factory returned if it lacks a part of the protocol; takes no step."""
     lacking = [part for part in ("spec", "reset", "step", "observe", "terminal") if not hasattr(made, part)]
     if not lacking and isinstance(made.spec, EnvironmentSpec):
         return
@@ -125,11 +126,11 @@ def _refuse_no_environment(name: str, made: Any) -> None:
 
 def _factory(name: str) -> Callable[..., Environment]:
     if name.startswith(GYM):
-        from mzprobe.envs.gym import gym_environment  # imports Gymnasium, which others do without
+        from mzprobe.envs.gym import gym_environment  # imports Gymnasium, which other environments do not need
 
         return partial(gym_environment, name.removeprefix(GYM))
     if name.startswith(ATARI):
-        from mzprobe.envs.atari import atari_environment  # compiles kernels, which others do without
+        from mzprobe.envs.atari import atari_environment  # compiles kernels, which other environments do not need
 
         return partial(atari_environment, name.removeprefix(ATARI))
     return load_attribute(name) if ":" in name else _known(name)
@@ -144,7 +145,10 @@ def _known(name: str) -> Callable[..., Environment]:
 
 
 def _refuse_bad_options(name: str, factory: Callable[..., Environment], options: dict[str, Any]) -> None:
-    """Compares options with the signature: a TypeError would not say which is wrong, and any text counts as true."""
+    """Refuses options that do not fit the signature of the factory.
+
+    A TypeError would not say which option is wrong, and any text would count as true.
+    """
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):  # some built-in callables have no signature

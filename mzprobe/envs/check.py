@@ -198,6 +198,12 @@ def _types_and_shapes(case: _Case) -> None:
         _typed(env.terminal(states), f"terminal after {t} steps", (_BATCH,), np.bool_)
 
 
+def _starts(case: _Case) -> None:
+    terminal = np.asarray(case.env.terminal(case.env.reset(case.seeds)))
+    if terminal.any():
+        raise _Broken(f"with seed {case.seeds[terminal.argmax()]} an episode begins in a terminal state")
+
+
 def _reset_by_seed(case: _Case) -> None:
     env, first = case.env, _look(case.env, case.env.reset(case.seeds))
     _same(_look(env, env.reset(case.seeds)), first, "on the second reset with the same seeds")
@@ -368,6 +374,7 @@ _RULES: dict[str, Callable[[_Case], None]] = {
     "the specification is consistent": _specification,
     "results have the right types and shapes": _types_and_shapes,
     "the same seed is the same start": _reset_by_seed,
+    "no start is an end": _starts,
     "seed and actions replay to the same bits": _replay,
     "step leaves the given states unchanged": _states_unchanged,
     "take, concatenate and len agree": _take_and_concatenate,

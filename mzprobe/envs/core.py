@@ -1,8 +1,8 @@
-"""The environment protocol: a deterministic MDP whose states are values.
+"""The environment protocol: a deterministic MDP whose states are immutable values.
 
-Keep a state, branch from it, come back to it. `step` is functional and never changes the states that it was given;
-a terminal state is absorbing; the time limit is no part of the MDP (who plays episodes counts steps and calls the
-end truncated).
+A state can be kept, branched from and returned to, since `step` never changes the states that it is given. Terminal
+states are absorbing. The time limit is not part of the MDP: the code that plays an episode counts its steps and treats
+an end by the limit as truncation.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,8 @@ from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mzprobe.errors import UsageError
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -22,39 +24,51 @@ ObservationType = Literal["float32", "uint8", "bool"]
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentSpec:
-    """What an agent must know about an environment before it acts in it."""
+    """Description of an environment that an agent needs before it acts."""
 
     name: str
     observation_shape: tuple[int, ...]
     num_actions: int  # A
     gamma: float  # discount, in (0, 1]
     time_limit: int  # steps after which an episode is truncated
-    action_meanings: tuple[str, ...] = ()  # length A; by default their numbers
-    source: str = ""  # what the dynamics equal, with its version
-    observation_dtype: ObservationType = "float32"  # images: uint8, of which networks see shares of 255; bool: 0 and 1
+    action_meanings: tuple[str, ...] = ()  # names of the actions, length A; by default their numbers
+    source: str = ""  # reference implementation of the dynamics, with its version
+    observation_dtype: ObservationType = "float32"  # uint8: images, which networks see divided by 255; bool: 0 and 1
 
     def __post_init__(self) -> None:
+        for name in ("num_actions", "gamma", "time_limit"):
+            self._set(name, _plain(getattr(self, name)))
+        if isinstance(self.observation_shape, Sequence):
+            self._set("observation_shape", tuple(map(_plain, self.observation_shape)))
         if not self.action_meanings and isinstance(self.num_actions, Integral):
-            object.__setattr__(self, "action_meanings", tuple(map(str, range(self.num_actions))))
+            self._set("action_meanings", tuple(map(str, range(self.num_actions))))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+
+def _plain(number: Any) -> Any:
+    """Returns a number of numpy, such as `Discrete.n`, as Python's own, which records can hold."""
+    return number.item() if isinstance(number, np.generic) else number
 
 
 class Outcome(NamedTuple):
-    """What one step gives for a batch of states."""
+    """Result of one step of a batch of states."""
 
     reward: Float64  # [B], environment units
     terminated: Bool  # [B], whether the *next* state is terminal
-    score: Float64 | None = None  # [B], the game's own points, where rewards are clipped
+    score: Float64 | None = None  # [B], points in the game, where rewards are clipped
 
 
 class States(Protocol):
-    """A batch of states, immutable; how states are kept is up to the environment."""
+    """Immutable batch of states; how they are stored is up to the environment."""
 
     def __len__(self) -> int:
-        """Number of states, B."""
+        """Returns the number of states, B."""
         ...
 
     def take(self, indices: ArrayLike) -> Self:
-        """Selects, repeats or reorders: integer indices `[M]` give a batch of `M` states."""
+        """Selects, repeats or reorders states: integer indices `[M]` yield a batch of `M` states."""
         ...
 
     @classmethod
@@ -64,11 +78,11 @@ class States(Protocol):
 
 
 class Environment(Protocol):
-    """A deterministic MDP over batches of states. `check_env` tests an implementation for all of this.
+    """Deterministic MDP over batches of states; `check_env` tests whether an implementation keeps all of its rules.
 
-    An environment that does not allow every action everywhere also has a method `legal(states)`, bool `[B, A]`. What
-    an illegal action does is never used, but it must not raise. Further attributes that one may have: `rewards_along`,
-    `side_by_side`, `stack` and `draw`.
+    An environment in which some actions are illegal also has a method `legal(states)` that returns bool `[B, A]`. The
+    result of an illegal action is never used, but `step` must not raise for it. Further optional attributes are
+    `rewards_along`, `side_by_side`, `stack` and `draw`.
     """
 
     @property
@@ -77,15 +91,15 @@ class Environment(Protocol):
         ...
 
     def reset(self, seeds: ArrayLike) -> Any:
-        """Starts fresh episodes: integer seeds `[B]`; the same seed is the same start on every machine."""
+        """Starts new episodes from integer seeds `[B]`; a seed yields the same start on every machine."""
         ...
 
     def step(self, states: Any, actions: ArrayLike) -> tuple[Any, Outcome]:
-        """Applies integer actions `[B]`; gives new states and leaves the given ones as they were."""
+        """Applies integer actions `[B]`; returns new states and leaves the given ones unchanged."""
         ...
 
     def observe(self, states: Any) -> NDArray[Any]:
-        """Observations `[B, *observation_shape]`, of the dtype that the spec says."""
+        """Returns observations `[B, *observation_shape]` of the dtype given in `spec`."""
         ...
 
     def terminal(self, states: Any) -> Bool:
@@ -108,7 +122,7 @@ def concatenate(parts: Sequence[AnyStates]) -> AnyStates:
 
 
 def bytes_of(states: Any) -> int:
-    """Bytes that a batch of states takes: its `nbytes` where it has them, else those of the arrays and bytes in it."""
+    """Returns the bytes that a batch of states takes: its `nbytes`, or else those of the arrays and bytes in it."""
     own = getattr(states, "nbytes", None)
     if own is not None:
         return int(own)
@@ -127,14 +141,14 @@ def replayed(
     *,
     on_way: Callable[[Int64, Any], None] | None = None,
 ) -> Any:
-    """The states that actions lead to from starts, without their ends in between.
+    """Returns the states that sequences of actions lead to from the starts of seeds.
 
     Args:
-        environment: where.
-        seeds: `[B]`, of the starts.
-        actions: `[B, T]`.
-        lengths: `[B]`, how many actions are taken, T at most.
-        on_way: called before each action with the indices of the states that are moved, and these states.
+        environment: the environment to step.
+        seeds: seeds of the starts, `[B]`.
+        actions: action sequences, `[B, T]`; none reaches an end before its last action.
+        lengths: number of actions taken of each sequence, `[B]`, T at most.
+        on_way: called before each action with the indices of the states that are stepped, and these states.
 
     Returns:
         B states.
@@ -152,47 +166,72 @@ def replayed(
 
 
 def is_masked(environment: Environment) -> bool:
-    """Whether an environment says which actions are legal; one that does not say so allows all actions everywhere."""
+    """Whether an environment has a method `legal`; without it, all actions are legal in every state."""
     return hasattr(environment, "legal")
 
 
 def legal_actions(environment: Environment, states: Any) -> Bool | None:
-    """Which actions are legal in B states, bool `[B, A]`; None where all are.
+    """Returns which actions are legal in B states, bool `[B, A]`, or None if the environment has no method `legal`.
 
-    An environment without a method `legal(states)` allows all actions. One with it allows at least one in every state
-    that is not terminal.
+    Without the method, all actions are legal. With it, at least one action is legal in every state that is not
+    terminal.
     """
     own = getattr(environment, "legal", None)
     return None if own is None else np.asarray(own(states), dtype=np.bool_)
 
 
 def rewards_along(environment: Environment, states: Any, actions: Int64) -> Float64:
-    """Real rewards along action sequences: B states, actions `[B, T]` -> `[B, T]`, 0 after an end.
+    """Returns the real rewards along action sequences: B states, actions `[B, T]` -> `[B, T]`, 0 after an end.
 
-    An environment with a method `rewards_along(states, actions)` does it at once; others are stepped.
+    Calls the method `rewards_along(states, actions)` of the environment if it has one, and steps it otherwise.
+
+    Raises:
+        UsageError: if a reward is not finite.
     """
     own = getattr(environment, "rewards_along", None)
     if own is not None:
-        return np.asarray(own(states, actions), dtype=np.float64)
+        rewards = np.asarray(own(states, actions), dtype=np.float64)
+        _refuse_not_finite(environment, rewards)
+        return rewards
     rewards = np.zeros(actions.shape)
     for t in range(actions.shape[1]):
-        states, outcome = environment.step(states, actions[:, t])
+        states, outcome = step_of(environment, states, actions[:, t])
         rewards[:, t] = outcome.reward
     return rewards
 
 
-def side_by_side(environment: Environment, batch: int) -> int:
-    """Episodes, of a batch, that are played side by side at most.
+def step_of(environment: Environment, states: Any, actions: ArrayLike) -> tuple[Any, Outcome]:
+    """Steps an environment whose rewards are to be counted.
 
-    An environment that cannot keep any number going says how many by an attribute `side_by_side`.
+    Raises:
+        UsageError: if a reward is not finite, which would otherwise be left out of means over episodes.
+    """
+    following, outcome = environment.step(states, actions)
+    _refuse_not_finite(environment, outcome.reward)
+    return following, outcome
+
+
+def _refuse_not_finite(environment: Environment, rewards: Float64) -> None:
+    if not np.isfinite(rewards).all():
+        raise UsageError(
+            f"environment {environment.spec.name} gave a reward that is not finite "
+            f"({rewards[~np.isfinite(rewards)][0]}): mend it, and try it with mzprobe.check_env"
+        )
+
+
+def side_by_side(environment: Environment, batch: int) -> int:
+    """Returns how many episodes of a batch are played side by side at most.
+
+    An environment that cannot keep any number of episodes live states its limit in an attribute `side_by_side`.
     """
     most: int | None = getattr(environment, "side_by_side", None)
     return min(batch, most or batch)
 
 
 def stack_of(environment: Environment) -> int:
-    """Frames that an observation shows side by side on its last axis, the newest last, the first repeated at a start.
+    """Returns the number of frames that an observation stacks on its last axis, with the newest last.
 
-    An environment says so by an attribute `stack`; without that attribute, an observation is one frame.
+    A start repeats its first frame. An environment states the number in an attribute `stack`; without that attribute,
+    an observation is one frame.
     """
     return int(getattr(environment, "stack", 1))

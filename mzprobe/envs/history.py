@@ -1,4 +1,4 @@
-"""An environment seen with its past: the latest observations, and the action before each."""
+"""Wrapper that adds the past to observations: the latest observations, and the action before each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from mzprobe.envs.validation import integers
 
 @dataclass(frozen=True, eq=False)
 class HistoryStates:
-    """States with what was seen on the way; the array becomes read-only."""
+    """Batch of states with their latest observations and actions; the array becomes read-only."""
 
     states: Any  # B states of the environment
     seen: Float32  # [B, length, observation + 1], the newest first
@@ -26,7 +26,7 @@ class HistoryStates:
         return len(self.seen)
 
     def take(self, indices: ArrayLike) -> Self:
-        """Selects, repeats or reorders: integer indices `[M]` give `M` states."""
+        """Selects, repeats or reorders states: integer indices `[M]` yield `M` states."""
         rows = integers(indices, "indices")
         return type(self)(self.states.take(rows), self.seen[rows])
 
@@ -38,17 +38,17 @@ class HistoryStates:
 
 
 class HistoryEnvironment:
-    """Shows the latest observations of another environment, flat, each with the action that led to it.
+    """Environment that shows the latest observations of another one, flattened, each with the action that led to it.
 
-    An action a is written as (a + 1) / A, as in MuZero's planes of Atari's actions (appendix E). At the start the first
-    observation stands in all places, with action 0. The past is part of the state.
+    An action a is written as (a + 1) / A, as in MuZero's planes of Atari's actions (appendix E). At the start, the
+    first observation fills all places, with action 0. The past is part of the state.
 
     Args:
-        environment: any, with observations of one axis.
-        length: observations shown.
+        environment: any environment whose observations are float32 and have one axis.
+        length: number of observations shown.
 
     Raises:
-        ValueError: if observations have another number of axes, or none is shown.
+        ValueError: if observations have another number of axes or dtype, or `length` is below 1.
     """
 
     def __init__(self, environment: Environment, length: int) -> None:
@@ -66,7 +66,7 @@ class HistoryEnvironment:
             observation_shape=(length * (spec.observation_shape[0] + 1),),
             source=f"{spec.source}; the latest {length} observations, each with the action before it",
         )
-        # What an environment may have beside the protocol.
+        # Optional attributes of an environment.
         own: Any = environment
         if hasattr(own, "side_by_side"):
             self.side_by_side = own.side_by_side
@@ -79,17 +79,17 @@ class HistoryEnvironment:
 
     @property
     def spec(self) -> EnvironmentSpec:
-        """That of the environment, with more to observe."""
+        """Specification of the wrapped environment, with the longer observation."""
         return self._spec
 
     def reset(self, seeds: ArrayLike) -> HistoryStates:
-        """As in the protocol."""
+        """Starts new episodes; see `Environment.reset`."""
         states = self.environment.reset(seeds)
         entry = self._entry(states, np.zeros(len(states), np.int64))
         return HistoryStates(states, np.repeat(entry, self.length, axis=1))
 
     def step(self, states: HistoryStates, actions: ArrayLike) -> tuple[HistoryStates, Outcome]:
-        """As in the protocol; what has ended before stays as it is."""
+        """Applies actions `[B]`; see `Environment.step`. The past of a terminal state stays as it is."""
         ended = self.environment.terminal(states.states)
         following, outcome = self.environment.step(states.states, actions)
         entry = self._entry(following, np.asarray(actions, np.int64))
@@ -97,11 +97,11 @@ class HistoryEnvironment:
         return HistoryStates(following, np.where(ended[:, None, None], states.seen, moved)), outcome
 
     def observe(self, states: HistoryStates) -> Float32:
-        """As in the protocol, `[B, length * (observation + 1)]`."""
+        """Returns the latest observations and actions, `[B, length * (observation + 1)]`."""
         return states.seen.reshape(len(states), -1).copy()
 
     def terminal(self, states: HistoryStates) -> Bool:
-        """As in the protocol."""
+        """Whether each state is terminal, bool `[B]`."""
         return self.environment.terminal(states.states)
 
     def _entry(self, states: Any, actions: Int64) -> Float32:

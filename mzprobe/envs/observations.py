@@ -1,4 +1,4 @@
-"""What a Gymnasium environment shows, compared with its space and put into numbers that float32 holds."""
+"""Reads observations of Gymnasium environments: checks them against their space and converts them to plain arrays."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from mzprobe.envs.core import ObservationType
 from mzprobe.envs.validation import dtype_and_shape
 
-EXACT = 1 << 24  # float32 holds every integer up to here
+EXACT = 1 << 24  # float32 holds every integer up to this one
 
-_KINDS = {"f": "fiub", "i": "iub", "u": "iub", "b": "iub"}  # what may be shown, by the kind that the space promises
+_KINDS = {"f": "fiub", "i": "iub", "u": "iub", "b": "iub"}  # accepted kinds of dtype, by the kind of the space's dtype
 
 
 class Reader:
-    """Reads observations of a space as arrays `[*shape]`; those of a space that is no `Box` are flattened.
+    """Reader of observations as arrays `[*shape]`; those of a space that is no `Box` are flattened.
 
     Args:
-        space: of the environment.
+        space: observation space of the environment.
 
     Raises:
-        ValueError: if Gymnasium cannot flatten it.
+        ValueError: if Gymnasium cannot flatten the space.
     """
 
     def __init__(self, space: Any) -> None:
@@ -33,19 +33,21 @@ class Reader:
             self.shape: tuple[int, ...] = tuple(space.shape) if self._box else (flatdim(space),)
         except (NotImplementedError, ValueError):
             raise ValueError(f"observations {space}, which Gymnasium cannot flatten") from None
-        self.dtype: ObservationType = "uint8" if self._box and space.dtype == np.uint8 else "float32"
-        self.usual: np.dtype[Any] | None = None  # of a `Box`: one that was compared, and that float32 holds
-        self._wide: np.dtype[Any] | None = None  # one that was compared, and that it may not hold
+        # Boards of 0 and 1 are no images: networks would see them divided by 255.
+        image = self._box and space.dtype == np.uint8 and bool((space.high > 1).any())
+        self.dtype: ObservationType = "uint8" if image else "float32"
+        self.usual: np.dtype[Any] | None = None  # dtype in a `Box` that was checked and casts safely to `dtype`
+        self._wide: np.dtype[Any] | None = None  # dtype that was checked and may not cast safely
 
     def read(self, seen: Any) -> NDArray[Any]:
-        """A copy of what is shown, which `dtype` holds; what float32 cannot hold at all is infinite in it.
+        """Returns a copy of an observation, whose numbers `dtype` can hold; those beyond float32 become infinite.
 
         Raises:
-            ValueError: saying what is not as the space says, or which integer would be another one.
+            ValueError: if it does not fit the space, or the conversion would change an integer; the message says which.
         """
         if self._box:
             array = np.array(seen)
-            dtype = array.dtype  # by `is`, as None equals float64
+            dtype = array.dtype  # compared by `is`, since None == np.dtype(float) holds
             if array.shape != self.shape or (dtype is not self.usual and dtype is not self._wide):
                 self._compare(array)
             if dtype is self.usual:
@@ -58,7 +60,7 @@ class Reader:
         return _held(array) if isinstance(self._space, spaces.Dict | spaces.Tuple) else array
 
     def _compare(self, array: NDArray[Any]) -> None:
-        """What need not be done again while shape and dtype stay."""
+        """Checks an observation against a `Box`; not needed again while shape and dtype stay the same."""
         wrong = misfit(self._space, array)
         if wrong is not None:
             raise ValueError(wrong)
@@ -69,7 +71,10 @@ class Reader:
 
 
 def misfit(space: Any, seen: Any) -> str | None:
-    """What is not as a space says, in words; of a `Box`, shape and kind of number count, its bounds do not."""
+    """Returns how an observation differs from its space, in words, or None if it fits.
+
+    Of a `Box`, only the shape and the kind of number count, not the bounds.
+    """
     match space:
         case spaces.Box():
             array = np.asarray(seen)
@@ -116,15 +121,15 @@ def _short(seen: Any) -> str:
 
 
 def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """As uint8, unless that changes a number."""
+    """Converts numbers to uint8; raises ValueError if that would change one."""
     if array.size and (array.max() > np.iinfo(np.uint8).max or array.min() < 0):
         raise ValueError(f"numbers from {array.min()} to {array.max()}, not uint8 as its space says")
     return array.astype(np.uint8)
 
 
 def _held(array: NDArray[Any]) -> NDArray[np.float32]:
-    """As float32, unless it rounds an integer."""
-    with np.errstate(over="ignore"):  # of what becomes infinite
+    """Converts numbers to float32; raises ValueError if that would round an integer."""
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite
         small = array.astype(np.float32)
     if array.dtype.kind in "iu" and array.size and (array.max() > EXACT or array.min() < -EXACT):
         for number, rounded in zip(array.ravel().tolist(), small.ravel().tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""States that are arrays: what `States` asks for, written once."""
+"""Shared implementation of the `States` protocol for states that are arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ from mzprobe.envs.validation import integers
 
 @dataclass(frozen=True, eq=False)
 class ArrayStates:
-    """States kept as arrays, a row each: a subclass is a frozen dataclass whose fields are arrays `[B, ...]`.
+    """Batch of states kept as arrays, one row per state.
 
-    The arrays become read-only, since `step` must not change the states that it is given.
+    A subclass is a frozen dataclass whose fields are arrays `[B, ...]`. The arrays become read-only, since `step` must
+    not change the states that it is given.
     """
 
     def __post_init__(self) -> None:
-        for array in self.__dict__.values():  # fields in order, and nothing else: it is frozen
+        for array in self.__dict__.values():  # the fields in order; a frozen dataclass holds nothing else
             array.setflags(write=False)
 
     def __len__(self) -> int:
@@ -27,7 +28,7 @@ class ArrayStates:
         return 0
 
     def take(self, indices: ArrayLike) -> Self:
-        """Selects, repeats or reorders: integer indices `[M]` give `M` states."""
+        """Selects, repeats or reorders states: integer indices `[M]` yield `M` states."""
         rows = integers(indices, "indices")
         return type(self)(*[array.take(rows, 0) for array in self.__dict__.values()])  # twice as fast as array[rows]
 

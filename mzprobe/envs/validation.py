@@ -1,4 +1,4 @@
-"""What environments refuse: an inconsistent spec, seeds or actions that are not what they should be."""
+"""Validation of specifications, seeds and actions, shared by the environments."""
 
 import sys
 from numbers import Integral, Real
@@ -11,10 +11,10 @@ from mzprobe.envs.core import EnvironmentSpec, Int64, ObservationType
 
 
 def valid_spec(spec: EnvironmentSpec) -> EnvironmentSpec:
-    """Gives the specification back if it is consistent.
+    """Returns the specification if it is consistent.
 
     Raises:
-        ValueError: naming the field that is not.
+        ValueError: if it is not; the message names the field.
     """
     if not (_is(spec.num_actions, Integral) and spec.num_actions >= 1):
         raise ValueError(f"num_actions must be at least 1, not {spec.num_actions!r}")
@@ -34,7 +34,7 @@ def valid_spec(spec: EnvironmentSpec) -> EnvironmentSpec:
 
 
 def of_gymnasium(given: object) -> str:
-    """What to do with an environment of Gymnasium or its class, as the end of a sentence; nothing for anything else."""
+    """Returns advice on using a Gymnasium environment or its class, as the end of a sentence; "" for anything else."""
     gymnasium = sys.modules.get("gymnasium")
     kind = given if isinstance(given, type) else type(given)
     if gymnasium is None or not issubclass(kind, gymnasium.Env):
@@ -47,7 +47,7 @@ def _is(given: object, kind: type) -> bool:
 
 
 def integers(values: ArrayLike, what: str) -> Int64:
-    """Gives a list of integers as an int64 array `[n]`, contiguous.
+    """Converts a list of integers to a contiguous int64 array `[n]`.
 
     Raises:
         ValueError: if it is not one-dimensional or holds anything but integers.
@@ -59,7 +59,7 @@ def integers(values: ArrayLike, what: str) -> Int64:
 
 
 def valid_seeds(seeds: ArrayLike) -> Int64:
-    """Gives seeds as an int64 array `[B]`.
+    """Converts seeds to an int64 array `[B]`.
 
     Raises:
         ValueError: if they are not integers from 0 to 2^63 - 1.
@@ -71,25 +71,25 @@ def valid_seeds(seeds: ArrayLike) -> Int64:
 
 
 def valid_actions(actions: ArrayLike, *, batch: int, num_actions: int) -> Int64:
-    """Gives actions as an int64 array `[B]`.
+    """Converts actions to an int64 array `[B]`.
 
     Raises:
-        ValueError: if there is not one a state, or one lies outside 0..A-1.
+        ValueError: if they are not one integer per state, or one lies outside 0..A-1.
     """
     chosen = integers(actions, "actions")
     if len(chosen) != batch:
         raise ValueError(f"step needs one action a state: {batch} states, {len(chosen)} actions")
-    if batch and chosen.view(np.uint64).max() >= num_actions:  # what is negative is then large: one look at each
+    if batch and chosen.view(np.uint64).max() >= num_actions:  # unsigned, a negative number is large: one pass
         wrong = chosen[(chosen < 0) | (chosen >= num_actions)][0]
         raise ValueError(f"actions must lie in 0..{num_actions - 1}, not {wrong}")
     return chosen
 
 
 def valid_sequences(actions: ArrayLike, *, batch: int, num_actions: int) -> Int64:
-    """Gives action sequences as an int64 array `[B, T]`.
+    """Converts action sequences to an int64 array `[B, T]`.
 
     Raises:
-        ValueError: if there is not one a state, or an action lies outside 0..A-1.
+        ValueError: if there is not one sequence per state, or an action lies outside 0..A-1.
     """
     table = np.asarray(actions)
     if table.ndim != 2 or len(table) != batch:
@@ -98,5 +98,5 @@ def valid_sequences(actions: ArrayLike, *, batch: int, num_actions: int) -> Int6
 
 
 def dtype_and_shape(array: NDArray[Any]) -> str:
-    """The dtype and shape of an array, in words."""
+    """Returns the dtype and shape of an array as text."""
     return f"{array.dtype} {list(array.shape)}"

@@ -57,7 +57,7 @@ class MLPNetwork(TrainableNetwork):
 
     def represent(self, observations: Tensor) -> Tensor:
         """Encodes float32 observations `[B, *shape]` as latents `[B, L]` (h_theta)."""
-        return minmax_scale(self.representation(observations.flatten(1)))
+        return minmax_scale(self.representation(observations.reshape(len(observations), -1)))  # also of shape [B]
 
     def transition(self, latents: Tensor, actions: Tensor) -> Tensor:
         """Steps latents `[B, L]` by int64 actions `[B]` to the next latents `[B, L]`, the state part of g_theta."""

@@ -18,6 +18,7 @@ from mzprobe import libm
 from mzprobe.behaviour import Policy
 from mzprobe.compute import Compute
 from mzprobe.envs import Environment, concatenate
+from mzprobe.envs.core import step_of
 from mzprobe.errors import UsageError
 from mzprobe.networks import MuZeroNetwork
 from mzprobe.networks.engine import engine_for
@@ -68,7 +69,7 @@ class PrefixTree:
 
     def _grow(self, parents: Int64, actions: Int64) -> None:
         M, n = len(self.root), len(parents)
-        states, outcome = self.environment.step(self.states.take(parents), actions)
+        states, outcome = step_of(self.environment, self.states.take(parents), actions)
         before = self.latents[torch.as_tensor(parents, device=self.latents.device)]
         latents, u = self.engine.dynamics(before, actions)
         unrolled = u.cpu().numpy().astype(np.float64)

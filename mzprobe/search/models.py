@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mzprobe.compute import Compute
 from mzprobe.config import Model
-from mzprobe.envs.core import Environment, concatenate, legal_actions
+from mzprobe.envs.core import Environment, concatenate, legal_actions, step_of
 from mzprobe.names import check_choice
 from mzprobe.networks.core import MuZeroNetwork
 from mzprobe.networks.engine import engine_for
@@ -265,7 +265,7 @@ class TrueModel:
 
     def expand(self, arena: "StateArena", nodes: Int32, actions: Int32, slot: int) -> Leaf:
         """Expands one node per tree, by one step of the environment for the whole batch."""
-        states, outcome = self.environment.step(arena.take(nodes), actions)
+        states, outcome = step_of(self.environment, arena.take(nodes), actions)
         arena.add(states)
         if arena.rollouts is not None:
             arena.rollouts.place(nodes, slot)

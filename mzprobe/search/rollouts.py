@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe._kernel import inlined, kernel
-from mzprobe.envs.core import Environment, legal_actions, rewards_along
+from mzprobe.envs.core import Environment, legal_actions, rewards_along, step_of
 from mzprobe.search.lots import lot, root_keys
 
 Bool = NDArray[np.bool_]
@@ -121,7 +121,7 @@ def rolled_out(environment: Environment, states: Any, arena: RolloutArena, slot:
     rewards = np.zeros((len(states), max(int(arena.left(slot).max()), 0)))
     for t in range(rewards.shape[1]):
         actions = legal_rollout_actions(arena.keys, slot, t, legal)
-        states, outcome = environment.step(states, actions)
+        states, outcome = step_of(environment, states, actions)
         rewards[:, t] = outcome.reward
         legal = np.asarray(legal_actions(environment, states))
     return rewards

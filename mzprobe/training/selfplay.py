@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe.config import SearchConfig
-from mzprobe.envs.core import Environment, concatenate, legal_actions, replayed, stack_of
-from mzprobe.errors import UsageError
+from mzprobe.envs.core import Environment, concatenate, legal_actions, replayed, stack_of, step_of
 from mzprobe.memory import refuse_more_than_fits
 from mzprobe.search.mcts import sample_actions, search
 from mzprobe.search.models import PlanningModel
@@ -81,12 +80,7 @@ class SelfPlay:
             allowed = np.ones_like(policy) if legal is None else legal
             policy = (1 - uniform_share) * policy + uniform_share * allowed / allowed.sum(axis=1, keepdims=True)
         actions = sample_actions(policy, self.generator)
-        states, outcome = environment.step(self.states, actions)
-        if not np.isfinite(outcome.reward).all():
-            raise UsageError(
-                f"environment {environment.spec.name} gave a reward that is not finite "
-                f"({outcome.reward[~np.isfinite(outcome.reward)][0]}): mend it, and try it with mzprobe.check_env"
-            )
+        states, outcome = step_of(environment, self.states, actions)
         at = (E, self.lengths)
         self._keep(E, observations)
         self.actions[at] = actions

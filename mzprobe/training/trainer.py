@@ -110,7 +110,7 @@ class Trainer:
                 f"training.replay_capacity={training.replay_capacity} does not hold an episode of {spec.time_limit} "
                 f"steps and its last state: set it to {spec.time_limit + 1} or more"
             )
-        self.network = network_of(config.network, spec, torch_generator(seed, "network"))
+        self.network = network_of(config.network, self.environment, torch_generator(seed, "network"))
         placed(self.network, self.compute)
         self.learner = Learner(self.network, training, compute=self.compute, seed=seed)
         self.snapshots = Snapshots(config, self.environment, self.network, seed=seed, compute=self.compute)

@@ -1,6 +1,6 @@
 """A grid world as a user would write it, and what goes wrong with one; factories of networks, likewise."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -83,6 +83,21 @@ class PaysNaNLate(Grid):
         return following, outcome._replace(reward=outcome.reward * (np.nan if late else 1))
 
 
+class Indexed(Grid):
+    """Shows the number of the cell."""
+
+    spec = replace(Grid.spec, observation_shape=(1,))
+
+    def observe(self, states):
+        return states.at[:, None].astype(np.float32)
+
+
+class BeginsAtAnEnd(Grid):
+    def reset(self, seeds):
+        states = super().reset(seeds)
+        return Cells(states.at, np.asarray(seeds) == 2)
+
+
 class KeepsArrays(Grid):
     def reset(self, seeds):
         return super().reset(seeds).at
@@ -116,6 +131,16 @@ def gives_no_tensor(config, spec, generator):
             return list(super().represent(observations))
 
     return _built(NoTensor, spec, generator)
+
+
+def reads_indices(config, spec, generator):
+    class Embeds(MLPNetwork):
+        def represent(self, observations):
+            if not ((observations >= 0) & (observations < 25)).all():
+                raise IndexError("index out of range")
+            return super().represent(torch.nn.functional.one_hot(observations[:, 0].long(), 25).float())
+
+    return _built(Embeds, spec, generator)
 
 
 def is_right(config, spec, generator):
