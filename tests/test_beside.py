@@ -121,6 +121,30 @@ def test_of_one_agent_the_error_is_over_its_episodes():
     assert (cell["mean"], cell["standard_error"], cell["over"], cell["agents"]) == (4.0, 2.0, "episodes", 1)
 
 
+def test_the_prior_alone_which_has_a_row_per_temperature_is_not_paired():
+    rows = golden("planning")
+    rows = rows[(rows["seed"] == rows["seed"].min()) & (rows["training_step"] == rows["training_step"].max())]
+    alone = rows[rows["simulations"] == 0]
+    sampled = alone.assign(temperature=alone["temperature"] + 1, **{"return": alone["return"] - 30})
+    rows = pd.concat([rows, sampled])
+    cells = paired_differences(BY_TABLE["planning"], {"a": rows, "b": rows.assign(**{"return": rows["return"] + 2})})
+    assert (cells["simulations"] > 0).all()
+    assert (cells["mean"] == 2.0).all()
+
+
+def test_a_run_that_a_figure_leaves_out_is_named(tmp_path):
+    early, late = returns_of((0, 0, 1.0)), returns_of((0, 0, 3.0)).assign(training_step=9)
+    for run, table in (("one", pd.concat([early, late])), ("other", late), ("third", early)):
+        store(tmp_path, table, probe="online", run=run)
+    for run in ("one", "other"):
+        store(tmp_path, golden("operators").assign(training_step=9), probe="operators", run=run)
+    told = draw_beside([*map(Run, ("one", "other", "third"))], analyses=tmp_path, folder=tmp_path / "out", step=9)
+    assert {one.what: one.remedy for one in told if one.status == "missing"} == {
+        "online of third": "--step 9 of that probe; it has steps up to 5",
+        "operators of third": "mzprobe eval-operators for its checkpoints",
+    }
+
+
 @pytest.mark.parametrize(
     ("spec", "config", "paired"),
     [

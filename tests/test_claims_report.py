@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
-from stored_tables import store
+from stored_tables import store, table_of
 from synthetic import STEPS, World, a_claim, judged, made
 
 from mzprobe.claims import CLAIMS, judge_run, read_tables
+from mzprobe.claims.caveats import caveats
 from mzprobe.claims.report import as_json, as_markdown, counted, shown, shown_last, undecidable
 from mzprobe.errors import UsageError
 from mzprobe.tables import Table
@@ -130,6 +132,30 @@ def test_claims_of_the_paper_and_others_are_counted_apart():
 
 def test_what_is_left_of_a_sum_is_shown_as_nothing():
     assert [shown(x) for x in (-1.1e-17, 0.0, -1e-6, float("nan"))] == ["0", "0", "-1e-06", "-"]
+
+
+def of_run(frame):
+    table = table_of(frame)
+    return replace(table, record={"agents": [table.record]})
+
+
+def test_what_limits_all_claims_is_said_on_the_page():
+    online = World(1.0).table("online")
+    last = online["training_step"].max()
+    cut = online[(online["seed"] != 3) | (online["training_step"] < last)]
+    cross = pd.DataFrame({"seed": 0, "training_step": 5, "state": [0, 0, 1, 1], "value": [1.0, 1.0, 2.0, 2.0]})
+    tables = {name: of_run(frame) for name, frame in (("online", cut), ("cross", cross))}
+    said = [
+        f"online: training step {last:,} is left out, which not all agents have (seed 3)",
+        "cross: at none of the states do policies differ in true value, so that errors differ by what the model "
+        "predicts alone",
+    ]
+    assert caveats(tables) == said
+    assert caveats({"online": of_run(online), "cross": of_run(cross.assign(value=[1.0, 1.0, 2.0, 3.0]))}) == []
+    found = judged(CLAIMS[0], None)
+    page = as_markdown("made", [found], tables)
+    assert all(f"\n{sentence}.\n" in page for sentence in said)
+    assert json.loads(as_json("made", [found], limits=said))["limits"] == said
 
 
 def test_without_data_json_has_nulls_and_the_page_dashes():

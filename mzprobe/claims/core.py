@@ -113,6 +113,13 @@ def without_ends(frame: pd.DataFrame) -> pd.DataFrame | None:
     return frame[~near_an_end(frame)] if "end_within" in frame else None
 
 
+def shared_steps(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Returns which rows of a table are of a training step that all of its agents have."""
+    agents = frame.groupby("training_step", dropna=False)["seed"].transform("nunique")
+    shared: pd.Series[bool] = agents == frame["seed"].nunique()
+    return shared
+
+
 def measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
     """Returns the effects that a claim is judged by, one row per cell and agent: `cell`, `seed`, `effect`.
 
@@ -126,10 +133,8 @@ def _measured(claim: Claim, frame: pd.DataFrame | None) -> pd.DataFrame:
     nothing = pd.DataFrame({"cell": [], "seed": [], "effect": []})
     if frame is None:
         return nothing
-    agents = frame["seed"].nunique()
-    shared = frame.groupby("training_step")["seed"].transform("nunique") == agents
     try:
-        effects = claim.measure(frame[shared]).dropna(subset=["effect"])
+        effects = claim.measure(frame[shared_steps(frame)]).dropna(subset=["effect"])
     except MissingError:
         return nothing
     if not claim.every and "rival" not in effects:

@@ -9,7 +9,8 @@ from typing import Any, get_args
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mzprobe.claims.core import LEVEL, Cell, Finding, Verdict
+from mzprobe.claims.caveats import caveats
+from mzprobe.claims.core import LEVEL, Cell, Finding, Verdict, shared_steps
 from mzprobe.recording import SHORT, codes_of
 from mzprobe.settings import OURS, plugged_questions
 from mzprobe.significance import smallest_p
@@ -35,13 +36,16 @@ _NUMBERS = ("effect", "95 % interval", "p")
 _STYLES = {"holds": "green", "fails": "red", "undecided": "yellow", "no data": "dim"}
 
 
-def as_json(run: str, findings: Sequence[Finding], without: Sequence[Finding] = ()) -> str:
+def as_json(
+    run: str, findings: Sequence[Finding], without: Sequence[Finding] = (), *, limits: Sequence[str] = ()
+) -> str:
     """Returns one JSON object with the run and a list of findings with their cells; undefined numbers are null.
 
     Args:
         run: name of the run.
         findings: findings of all claims.
         without: findings of the same claims without states near the end of an episode.
+        limits: sentences of `caveats`.
     """
     calm = {finding.claim.name: finding for finding in without if finding.verdict != "no data"}
     claims = [
@@ -61,7 +65,8 @@ def as_json(run: str, findings: Sequence[Finding], without: Sequence[Finding] = 
         }
         for finding in findings
     ]
-    return json.dumps({"run": run, "paper": PAPER, "level": LEVEL, "claims": claims}, indent=2, ensure_ascii=False)
+    page = {"run": run, "paper": PAPER, "level": LEVEL, "limits": list(limits), "claims": claims}
+    return json.dumps(page, indent=2, ensure_ascii=False)
 
 
 def as_markdown(
@@ -78,7 +83,8 @@ def as_markdown(
     lines = [f"# Claims of the paper, run {run}", "", f"{PAPER}. Made by `mzprobe claims {run}`.", "", RULE, ""]
     note = undecidable(findings)
     lines += [f"**{note}.**", ""] if note else []
-    lines += [*_provenance(tables), "", counted(findings), ""]
+    limits = caveats(tables)
+    lines += [*_provenance(tables), "", *(f"{limit}.\n" for limit in limits), counted(findings), ""]
     lines += [_head("claim", "section", "verdict", *_NUMBERS, "at the last step", "agents that agree", "table")]
     for finding in findings:
         said = [finding.claim.sentence, finding.claim.section, f"**{finding.verdict}**"]
@@ -129,6 +135,7 @@ def as_table(findings: Sequence[Finding], tables: Mapping[str, Table]) -> RichTa
         if finding.last:
             numbers.append(f"at {finding.last.label} {shown_last(finding)}")
         said = f"{finding.claim.name}: {', '.join(numbers) if finding.agents else _missing(finding, tables)}"
+        said += f".{one_step(finding)}" if one_step(finding) else ""
         text = Text.assemble(finding.claim.sentence, (f"\n{said}", "dim"))
         table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), finding.claim.section, text)
     return table
@@ -138,7 +145,8 @@ def _missing(finding: Finding, tables: Mapping[str, Table]) -> str:
     """Returns why a claim has no data."""
     probe = finding.claim.probe
     if probe in tables:
-        return f"the table of {probe} lacks what it compares"
+        where = "" if shared_steps(tables[probe].frame).all() else " at training steps that all of its agents have"
+        return f"the table of {probe} lacks what it compares{where}"
     commands = {asked.question: asked.command for asked in OURS} | {q.name: q.command for q in plugged_questions()}
     made = f", mzprobe {commands[probe]} makes it" if probe in commands else ""
     return f"there is no table of {probe}{made}"

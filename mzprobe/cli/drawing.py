@@ -151,6 +151,7 @@ def say_drawn(done: "Sequence[Drawn]") -> None:
 def judge(run: str, analyses: Path, out: Path, *, as_json: bool = False) -> None:
     """Judges the paper's claims for a run."""
     from mzprobe.claims import judge_run, read_tables, report
+    from mzprobe.claims.caveats import caveats
     from mzprobe.console import console, errors
     from mzprobe.files import replace_file
     from mzprobe.locks import folder_held
@@ -158,15 +159,15 @@ def judge(run: str, analyses: Path, out: Path, *, as_json: bool = False) -> None
     tables = read_tables(run, analyses=analyses)
     findings, without = judge_run(tables), judge_run(tables, ends=False)
     path = out / run / "claims.md"
-    page = report.as_markdown(run, findings, tables, without)
+    page, limits = report.as_markdown(run, findings, tables, without), caveats(tables)
     with folder_held(path.parent):
         status = replace_file(path, page.encode(errors="backslashreplace"))
     if as_json:
-        typer.echo(report.as_json(run, findings, without))
+        typer.echo(report.as_json(run, findings, without, limits=limits))
     else:
         console.print(report.as_table(findings, tables), soft_wrap=False)
         console.print(report.counted(findings))
-    note = report.undecidable(findings)
-    if note:
-        errors.print(note)
+    for note in (report.undecidable(findings), *(f"note: {limit}" for limit in limits)):
+        if note:
+            errors.print(note)
     errors.print(f"{path} {status}")

@@ -30,6 +30,7 @@ from mzprobe.figures.style import (
 from mzprobe.figures.views import View, all_views, guessed
 from mzprobe.locks import folder_held
 from mzprobe.recording import section
+from mzprobe.settings import OURS
 from mzprobe.stats import over_agents
 from mzprobe.tables import Table
 
@@ -77,14 +78,17 @@ def draw_beside(runs: Sequence[Run], *, analyses: Path, folder: Path, step: int 
     done, left_out = list[Drawn](), list[Drawn]()
     with folder_held(folder):
         for view in all_views():
-            tables = {run: table for run, table in _tables(runs, view.table, analyses).items() if table is not None}
-            tables = {run: table for run, table in tables.items() if step is None or step in _steps(table)}
+            known = {run: table for run, table in _tables(runs, view.table, analyses).items() if table is not None}
+            tables = {run: table for run, table in known.items() if step is None or step in _steps(table)}
             apart = _horizons(tables) if view.table == "cross" else ""
             if len(tables) > 1 and apart:
                 remedy = f"mzprobe cross-matrix and the same --horizon for all ({apart})"
                 left_out.append(Drawn(what="cross at one h", status="missing", remedy=remedy))
             elif len(tables) > 1:
-                done += _draw_view(view, tables, folder, step)
+                drawn = _draw_view(view, tables, folder, step)
+                done += drawn
+                lacking = [run for run in runs if run not in tables] if drawn else []
+                left_out += [_left_out(run, view, known.get(run), step) for run in lacking]
     if not done:
         at = "" if step is None else f" with training step {step}"
         raise UsageError(
@@ -108,8 +112,12 @@ def paired_differences(view: View, frames: Mapping[str, pd.DataFrame]) -> pd.Dat
     keys = list(dict.fromkeys(key for panel in view.panels for key in panel.where))
     shown = [*keys, view.x]
     found = []
+    if "simulations" in shown:  # the prior alone, which no figure shows, has a row per temperature
+        of_first = of_first[of_first["simulations"] > 0]
     for label, frame in others:
-        both = frame.merge(of_first, on=["seed", "episode", *shown], suffixes=("", "_of_first"))
+        on = ["seed", "episode", *shown]
+        own = frame[frame["simulations"] > 0] if "simulations" in shown else frame
+        both = own.merge(of_first, on=on, suffixes=("", "_of_first"), validate="one_to_one")
         both = both.assign(difference=both["return"] - both["return_of_first"])
         agents = len(both["seed"].unique())
         unit = "seed" if agents > 1 else "episode"
@@ -117,6 +125,16 @@ def paired_differences(view: View, frames: Mapping[str, pd.DataFrame]) -> pd.Dat
         cells = cells.rename(columns={"agents": "units"}).assign(over=_UNITS[unit], agents=agents, against=first)
         found.append(cells.assign(run=label))
     return pd.concat(found, ignore_index=True)
+
+
+def _left_out(run: Run, view: View, table: Table | None, step: int | None) -> Drawn:
+    """Says that a figure of other runs leaves a run out, and how to put it in."""
+    if table is None:
+        asked = {question.question: question.command for question in OURS}
+        remedy = f"mzprobe {asked.get(view.table, view.table)} for its checkpoints"
+    else:
+        remedy = f"--step {step} of that probe; it has steps up to {max(_steps(table)):,}"
+    return Drawn(what=f"{view.name} of {run.label}", status="missing", remedy=remedy)
 
 
 def _draw_view(view: View, tables: Mapping[Run, Table], folder: Path, step: int | None) -> list[Drawn]:

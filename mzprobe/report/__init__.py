@@ -7,6 +7,7 @@ from typing import Any
 
 from mzprobe import __version__
 from mzprobe.claims import all_claims, judge_run
+from mzprobe.claims.caveats import caveats
 from mzprobe.errors import UsageError
 from mzprobe.figures import Drawn, Plan, all_plans, how_to_make
 from mzprobe.figures.comparison import tables_alike
@@ -87,7 +88,7 @@ def _page(runs: Sequence[str], tables: Mapping[str, Mapping[str, Table]], on_pro
         version=__version__,
         runs=[facts_of(run, tables[run]) for run in runs],
         claims=claim_rows(findings, without, of_probe),
-        notes=notes(findings),
+        notes=[*notes(findings), *(f"{run}: {limit}." for run in runs for limit in caveats(tables[run]))],
         missing=_missing(runs, tables),
         numbers={"runs": list(runs), "figures": figures, "claims": claim_numbers(findings, frames), "states": states},
     )
