@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mzprobe.config import of_record
+from mzprobe.config import FREE_KEYS, of_record
 from mzprobe.errors import MzprobeError, MzprobeWarning, UsageError
 from mzprobe.files import read_bytes, write_file
 from mzprobe.recording import OWN
@@ -314,14 +314,14 @@ def commands_of(table: Table) -> list[str]:
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Returns the first part in which two records differ, such as `settings (states)`; empty if their numbers match.
 
-    `training.steps` is ignored, since a run may have been continued. A dataset may have been moved, so where both
+    `FREE_KEYS` are ignored, since a run may have been continued. A dataset may have been moved, so where both
     records have its SHA-256, that is compared instead of `dataset.path`. Older tables do not record their device; a
     part `dataset` or `compute` that either record lacks is not compared.
     """
     if all(old.get(part) == new.get(part) for part in _PARTS):  # the usual case; the comparison below is slow
         return ""
     known = bool(old.get("dataset") and new.get("dataset"))
-    ignored = {"training.steps", "dataset.path"} if known else {"training.steps"}
+    ignored = FREE_KEYS | {"dataset.path"} if known else FREE_KEYS
     for part in _PARTS:
         if part in ("dataset", "compute") and not (old.get(part) and new.get(part)):
             continue

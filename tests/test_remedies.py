@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from mzprobe.checkpoints import read_checkpoint, steps_of
+from mzprobe.checkpoints import read_checkpoint, step_of, steps_of
 from mzprobe.errors import CheckpointError, MzprobeError
 from mzprobe.locks import held
 
@@ -63,6 +63,18 @@ def test_what_is_given_otherwise_is_refused_with_what_it_was(run_cli, copied):
         "error: checkpoints/tiny/seed-0 holds an agent of another configuration (training.batch_size): go on with "
         "training.batch_size=16, choose another name or folder for the new one, or remove that folder"
     )
+
+
+def test_how_often_a_state_is_saved_may_change_and_moves_no_bit(tmp_path, tiny_config, make_trainer):
+    for folder, turns in (("whole", [(40, 10)]), ("broken", [(20, 10), (30, 7), (40, 3)])):
+        for steps, interval in turns:
+            config = tiny_config(f"training.resume_interval={interval}", f"training.steps={steps}")
+            make_trainer(config, tmp_path / folder).train()
+    whole, broken = (
+        {step_of(path): read_checkpoint(path).weights_sha256 for path in steps_of(tmp_path / name / "tiny" / "seed-0")}
+        for name in ("whole", "broken")
+    )
+    assert broken.items() >= whole.items()
 
 
 def test_no_record_names_code_that_is_run_unless_it_is_allowed(run_cli, folder, tiny_config, make_trainer):

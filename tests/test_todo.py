@@ -103,6 +103,11 @@ def test_of_nothing_all_is_to_do_and_of_a_whole_study_nothing(runs, whole, tmp_p
     assert refusal(todo, overwrite=False) is None
 
 
+def test_how_often_states_are_saved_leaves_a_study_done(tiny_config, there):
+    often = [StudyRun(name="tiny", variant="", config=tiny_config("training.resume_interval=3"))]
+    assert names(STUDY, often, there) == []
+
+
 def test_a_removed_table_a_new_seed_and_a_new_step_are_all_that_is_done(runs, there, whole):
     table(there, "horizon").unlink()
     assert names(STUDY, runs, there) == ["seed 0 horizon"]

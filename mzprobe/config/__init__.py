@@ -4,6 +4,7 @@ from mzprobe.config.base import MOST, Config, NonNegative, NonNegativeInt, Posit
 from mzprobe.config.network import FactoryConfig, MLPConfig, NetworkConfig, ResNetConfig, VectorsConfig
 from mzprobe.config.presets import load_preset, preset_with, with_overrides
 from mzprobe.config.run import (
+    FREE_KEYS,
     DatasetConfig,
     EnvironmentConfig,
     Model,
@@ -17,6 +18,7 @@ from mzprobe.config.run import (
 )
 
 __all__ = [
+    "FREE_KEYS",
     "MOST",
     "Config",
     "DatasetConfig",

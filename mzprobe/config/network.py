@@ -46,6 +46,8 @@ class MLPConfig(VectorsConfig):
 
     kind: Literal["mlp"] = "mlp"
     """Five perceptrons with one hidden layer each; images are flattened to vectors."""
+    latent: Annotated[int, Field(ge=2, le=WIDEST)] = 32
+    """Entries of the latent, L; scaling to [0, 1] would make a single one 0."""
 
 
 class ResNetConfig(NetworkConfig):

@@ -74,6 +74,9 @@ class SearchConfig(Config):
     """Which of equal scores is selected: by lot, drawn from root, node and action, or the lowest action."""
 
 
+FREE_KEYS = frozenset({"training.steps", "training.resume_interval"})  # they change nothing up to a training step
+
+
 class TrainingConfig(Config):
     """Settings of the training loop."""
 

@@ -1,7 +1,7 @@
-"""Atari's games as the truth: saved consoles of the Arcade Learning Environment, with what was seen of them.
+"""Atari games as environments: states are saved consoles of the Arcade Learning Environment and their latest frames.
 
 A state is a value: the whole machine, a few kilobytes, and the latest frames. The pool of live consoles only remembers
-which state each of them is at, so that playing straight on restores nothing.
+which state each of them is at, so that linear play needs no restore.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,21 +22,21 @@ from mzprobe.names import ATARI
 RAM = 128  # bytes
 SCREEN = 210, 160  # height and width
 Observed = Literal["screen", "ram"]
-_OPENING = "fire"  # by default, where a game has it
+_OPENING = "fire"  # default opening of a game that has this action
 
 
 class Point(NamedTuple):
-    """One state."""
+    """State of one game."""
 
-    saved: Any  # the console, ALE's own value
-    seen: tuple[Any, ...]  # the latest frames, the newest last: a `Glimpse` each, or the bytes of the memory
+    saved: Any  # saved console, a value of ALE
+    seen: tuple[Any, ...]  # latest frames, the newest last: each a `Glimpse`, or the bytes of memory
     lives: int
     done: bool
 
 
 @dataclass(frozen=True, eq=False)
 class AtariStates:
-    """A batch of states. They share what they have in common, and can be pickled."""
+    """Batch of states, which share the parts that they have in common and can be pickled."""
 
     points: tuple[Point, ...]
 
@@ -44,7 +44,7 @@ class AtariStates:
         return len(self.points)
 
     def take(self, indices: ArrayLike) -> Self:
-        """Selects, repeats or reorders: integer indices `[M]` give `M` states."""
+        """Selects, repeats or reorders states: integer indices `[M]` yield `M` states."""
         points = self.points
         return type(self)(tuple([points[row] for row in integers(indices, "indices").tolist()]))
 
@@ -55,7 +55,7 @@ class AtariStates:
 
     @property
     def nbytes(self) -> int:
-        """Of what they hold now, each part counted once."""
+        """Bytes of what the states hold now, with shared parts counted once."""
         points = {id(point): point for point in self.points}
         seen = {id(glimpse): glimpse for point in points.values() for glimpse in point.seen}
         console: int = len(self.points[0].saved.serialize()) if self.points else 0
@@ -64,7 +64,7 @@ class AtariStates:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How a game is made an environment; as `atari_environment` says."""
+    """Settings by which a game becomes an environment; see `atari_environment`."""
 
     frame_skip: int
     pooled: bool
@@ -75,7 +75,7 @@ class Rules:
     opening: tuple[str, ...]
 
     def said(self) -> str:
-        """In a few words."""
+        """Returns the settings in a few words."""
         parts = (
             f"{self.frame_skip} frames a step{', maximum of the last two' * self.pooled}",
             f"{self.stack} observed",
@@ -88,14 +88,14 @@ class Rules:
 
 
 class AtariEnvironment:
-    """A game, as `atari_environment` makes it.
+    """Environment of one game, as made by `atari_environment`.
 
     Args:
         spec: names, shapes and constants.
-        game: what is played.
-        rules: how.
-        eye: what looks at screens; None where the memory is observed.
-        emulators: most consoles that are alive at once.
+        game: game that is played.
+        rules: settings by which it is an environment.
+        eye: converter of screens; None if the memory is observed.
+        emulators: largest number of consoles that are alive at once.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class AtariEnvironment:
         self._clipped = rules.clip_rewards
         self._most = emulators
         self._emulators: list[Emulator] = []
-        self._at: dict[int, Emulator] = {}  # by the id of the state that it is at
-        self._starts: dict[int, Point] = {}  # by no-ops
-        self._runs = tuple((code,) * rules.frame_skip for code in game.codes)  # by action
+        self._at: dict[int, Emulator] = {}  # emulators by the id of their state
+        self._starts: dict[int, Point] = {}  # starts by number of no-ops
+        self._runs = tuple((code,) * rules.frame_skip for code in game.codes)  # codes of a step by action
         named = dict(zip(game.meanings, self._runs, strict=True))
         self._opening = tuple([code for name in rules.opening for code in named[name]])
 
@@ -124,11 +124,11 @@ class AtariEnvironment:
 
     @property
     def stack(self) -> int:
-        """Frames, or memories, that an observation shows, the newest last."""
+        """Number of frames, or memories, that an observation stacks, the newest last."""
         return self._rules.stack
 
     def reset(self, seeds: ArrayLike) -> AtariStates:
-        """Starts fresh episodes: seeds `[B]`, each a number of no-ops.
+        """Starts fresh episodes: each seed of `[B]` draws a number of no-ops.
 
         Raises:
             ValueError: if the seeds are not a list of integers >= 0.
@@ -141,9 +141,9 @@ class AtariEnvironment:
         """Applies actions `[B]`; a state that has ended stays as it is, with reward 0.
 
         Raises:
-            ValueError: if there is not one action a state, or an action is out of range.
+            ValueError: if there is not one action per state, or an action is out of range.
         """
-        # In lists: emulation empties the processor's caches, after which a call of numpy takes microseconds.
+        # In lists, since emulation empties the processor's caches, after which a call of numpy takes microseconds.
         chosen, points = self._chosen(actions, len(states)), list(states.points)
         scores = [0.0] * len(points)
         for b, emulator in self._placed(states.points):
@@ -155,10 +155,10 @@ class AtariEnvironment:
         return AtariStates(tuple(points)), Outcome(score, done)
 
     def rewards_along(self, states: AtariStates, actions: ArrayLike) -> Float64:
-        """Rewards along action sequences `[B, T]`, `[B, T]`: what as many calls of `step` give; nothing is saved.
+        """Returns the rewards `[B, T]` along action sequences `[B, T]`, equal to `step`'s; saves nothing.
 
         Raises:
-            ValueError: if there is not one sequence a state, or an action is out of range.
+            ValueError: if there is not one sequence per state, or an action is out of range.
         """
         chosen = valid_sequences(actions, batch=len(states), num_actions=len(self._runs))
         rewards = np.zeros(chosen.shape)
@@ -175,7 +175,7 @@ class AtariEnvironment:
         return np.sign(rewards) if self._clipped else rewards
 
     def observe(self, states: AtariStates) -> NDArray[np.uint8]:
-        """The latest frames, the newest last, `[B, height, width, stack * channels]`, or `[B, stack * 128]`."""
+        """Returns the latest frames, the newest last, `[B, height, width, stack * channels]`, or `[B, stack * 128]`."""
         shown = np.empty((len(states), *self._spec.observation_shape), np.uint8)
         for b, point in enumerate(states.points):
             if self._eye is None:
@@ -186,11 +186,11 @@ class AtariEnvironment:
         return shown
 
     def terminal(self, states: AtariStates) -> Bool:
-        """Whether each state is an end, bool `[B]`."""
+        """Whether each state is terminal, bool `[B]`."""
         return np.array([point.done for point in states.points], np.bool_)
 
     def _chosen(self, actions: ArrayLike, batch: int) -> list[int]:
-        """Actions that are valid, as `valid_actions` says."""
+        """Returns valid actions as a list; raises as `valid_actions` does."""
         if isinstance(actions, np.ndarray) and actions.dtype == np.int64 and actions.shape == (batch,):
             listed: list[int] = actions.tolist()
             if all(0 <= action < len(self._runs) for action in listed):
@@ -198,20 +198,20 @@ class AtariEnvironment:
         valid: list[int] = valid_actions(actions, batch=batch, num_actions=len(self._runs)).tolist()
         return valid
 
-    # One state
+    # Steps of one state
 
     @cached_property
     def _reopening(self) -> tuple[int, ...]:
-        """Frames after a lost life that is no end."""
+        """Codes of the frames that open the next life after a lost one that is no end."""
         return (NOTHING,) * self._rules.frame_skip + self._opening if self._opening else ()
 
     def _drawn(self, seed: int) -> int:
-        """No-ops at a start."""
+        """Draws the number of no-ops at a start."""
         most = self._rules.no_ops
         return int(np.random.default_rng(seed).integers(1, most + 1)) if most else 0
 
     def _start(self, no_ops: int) -> Point:
-        """The start after so many no-ops; it is made once."""
+        """Returns the start after a number of no-ops, which is made once."""
         if no_ops not in self._starts:
             emulator = self._free((), most=1)
             frames, codes = emulator.begin(), (NOTHING,) * no_ops + self._opening
@@ -225,7 +225,7 @@ class AtariEnvironment:
         return self._starts[no_ops]
 
     def _stepped(self, emulator: Emulator, point: Point, codes: Sequence[int]) -> tuple[Point, float]:
-        """The state after a step from where an emulator is, and the score of it."""
+        """Steps an emulator that is at `point`; returns the next state and the score of the step."""
         frames = emulator.run(codes, pooled=self._rules.pooled)
         score, lost = frames.reward, emulator.lives < point.lives
         done = emulator.over or (lost and self._rules.end_of_life)
@@ -245,9 +245,9 @@ class AtariEnvironment:
     # Emulators
 
     def _placed(self, points: Sequence[Point]) -> Iterator[tuple[int, Emulator]]:
-        """An emulator at every state that is no end, one after the other; first where one is already.
+        """Yields every state that is not terminal, by index, with an emulator at it; first those that have one already.
 
-        It is nowhere then, until `_stay` says where it is.
+        Until `_stay` is called, the emulator is assigned to no state.
         """
         at, found, away = self._at, [], []
         for b, point in enumerate(points):
@@ -265,7 +265,7 @@ class AtariEnvironment:
             yield b, emulator
 
     def _free(self, taken: Sequence[Emulator], *, most: int) -> Emulator:
-        """One that has not been taken, or a new one, or the one that was taken last."""
+        """Returns an emulator that is not among `taken`, or else a new one, or else the one that was taken last."""
         others = [emulator for emulator in self._emulators if emulator not in taken]
         if others:
             emulator = others[-1]
@@ -278,12 +278,12 @@ class AtariEnvironment:
         return emulator
 
     def _stay(self, emulator: Emulator, point: Point) -> None:
-        emulator.at = point  # which keeps its id its own
+        emulator.at = point  # keeps the id from being used again
         self._at[id(point)] = emulator
 
 
 def _made_again(spec: EnvironmentSpec, game: str, rules: Rules, eye: Eye | None, emulators: int) -> AtariEnvironment:
-    """In another process, on another machine."""
+    """Rebuilds an environment when it is unpickled."""
     return AtariEnvironment(spec, cartridge(game), rules, eye, emulators=emulators)
 
 
@@ -304,24 +304,24 @@ def atari_environment(
     opening: Sequence[str] | None = None,
     emulators: int = 8,
 ) -> AtariEnvironment:
-    """Makes an environment of a game of ale-py.
+    """Makes the environment of a game of ale-py.
 
     Args:
-        game: as ALE names its ROM, such as `breakout` or `ms_pacman`.
-        gamma: discount of a step, in (0, 1].
-        time_limit: steps after which whoever plays calls the episode truncated.
-        observation: the screen, or the 128 bytes of memory.
-        frame_skip: frames that a step makes, with the same action.
-        pooled: whether a screen is the maximum of a step's last two frames; as a rule it is, with more than one a step.
-        colour: of the screen.
-        size: height and width of what is observed, at most 160; 0 leaves it 210 by 160.
-        stack: frames that are observed, the newest last; 4 of the screen and 1 of the memory by default.
-        clip_rewards: whether rewards are the sign of a step's score, which is then told beside.
+        game: name of its ROM in ALE, such as `breakout` or `ms_pacman`.
+        gamma: discount per step, in (0, 1].
+        time_limit: steps after which the caller truncates an episode.
+        observation: `screen`, or `ram`, the 128 bytes of memory.
+        frame_skip: frames per step, all with the same action.
+        pooled: whether a screen is the maximum of a step's last two frames; by default if a step has more than one.
+        colour: colours of the screen, `grey` or `rgb`.
+        size: height and width of the observation, at most 160; 0 keeps the 210 by 160 of the screen.
+        stack: number of frames observed, the newest last; by default 4 of the screen or 1 of the memory.
+        clip_rewards: whether rewards are the sign of a step's score, which `Outcome.score` then holds.
         end_of_life: whether a lost life is an end.
-        no_ops: most frames without an action at the start, of which there are 1 to that many, by the seed; 0 for none.
-        opening: actions that open every life, a step each; by default `fire`, where a game has it. A life
-            that is no episode of its own is opened in the step that lost the one before it, after a step of no action.
-        emulators: most consoles that are alive at once, which is how many episodes are played on without restoring.
+        no_ops: largest number of frames without an action at the start; the seed draws from 1 to that; 0 for none.
+        opening: actions that open every life, for one step each; by default `fire`, if the game has it. A life that is
+            no episode of its own is opened in the step that lost the previous one, after a step's frames of no action.
+        emulators: largest number of consoles alive at once, and so of episodes that are continued without a restore.
 
     Raises:
         UsageError: if ale-py is not installed, or there is no such game.
@@ -379,7 +379,7 @@ def _eye(colour: Colour, size: int) -> Eye:
 
 
 def _opening(game: Cartridge, names: Sequence[str] | None) -> tuple[str, ...]:
-    """Actions that open a life."""
+    """Returns the actions that open a life."""
     if names is None:
         return (_OPENING,) if _OPENING in game.meanings else ()
     if isinstance(names, str) or any(name not in game.meanings for name in names):

@@ -1,7 +1,7 @@
-"""Stella as the Arcade Learning Environment runs it: one console that goes on, is saved, and is put back.
+"""Consoles of the Arcade Learning Environment, which can be run, saved and restored.
 
-What is saved holds the whole machine but for the screen, which is stale after a restore until the next frame. Nothing
-is drawn by chance on the way: sticky actions are off, and a console always begins from the same random seed.
+A saved state holds the whole machine except the screen, which is stale after a restore until the next frame. Nothing is
+random: sticky actions are off, and a console always begins with the same random seed.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from mzprobe.envs.atari_screens import Eye, Screen
 from mzprobe.errors import UsageError
 
 NOTHING = 0  # ALE's code of no action, in every game
-_SEED = 0  # of the emulator, whose games would else begin by the clock
+_SEED = 0  # random seed of the emulator, which would otherwise depend on the clock
 
 
 class Cartridge(NamedTuple):
-    """A game, and what its console takes."""
+    """Game of ALE, with its ROM and its actions."""
 
     game: str
     path: Path
     codes: tuple[int, ...]  # ALE's number of each action, length A
     meanings: tuple[str, ...]  # length A
-    version: str  # of ale-py
+    version: str  # version of ale-py
 
 
 @cache
@@ -35,7 +35,7 @@ def cartridge(game: str) -> Cartridge:
     """Finds a game among the ROMs of ale-py.
 
     Raises:
-        UsageError: if ale-py is not installed, or the game is not among them.
+        UsageError: if ale-py is not installed, or has no such game or not its ROM.
     """
     ale = ale_py()
     known = ale.roms.get_all_rom_ids()
@@ -56,7 +56,7 @@ def cartridge(game: str) -> Cartridge:
 
 
 def ale_py() -> Any:
-    """The package.
+    """Imports `ale_py` and returns the package.
 
     Raises:
         UsageError: if it is not installed.
@@ -70,13 +70,13 @@ def ale_py() -> Any:
 
 
 def _console(path: Path) -> Any:
-    """A console with a game in it, at its start."""
+    """Returns a new console at the start of a game."""
     ale = ale_py()
-    ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)  # it greets
+    ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)  # else it prints a banner
     console = ale.ALEInterface()
     console.setInt("random_seed", _SEED)
     console.setFloat("repeat_action_probability", 0.0)
-    console.setInt("frame_skip", 1)  # counted here
+    console.setInt("frame_skip", 1)  # frames are counted here
     console.setInt("max_num_frames_per_episode", 0)
     console.setBool("color_averaging", False)
     console.loadROM(path)
@@ -84,39 +84,39 @@ def _console(path: Path) -> Any:
 
 
 class Frames(NamedTuple):
-    """What some frames brought."""
+    """Result of running some frames."""
 
-    reward: int  # of all, the game's score
-    before: Screen | None  # the screen before the last one, where it was asked for
-    last: Screen | None  # None where nobody looks
+    reward: int  # sum of the game's score over the frames
+    before: Screen | None  # last screen but one; None unless asked for
+    last: Screen | None  # last screen; None without an `Eye`
 
 
 class Emulator:
     """A console and the state that it is at.
 
     Args:
-        game: what is in it.
-        eye: learns the colours of its screens; None where nobody looks at them.
+        game: game to load.
+        eye: learns the colours of the screens; None if they are not observed.
     """
 
     def __init__(self, game: Cartridge, eye: Eye | None) -> None:
         self.console = _console(game.path)
-        self.at: Any = None  # whatever its user says it is at
+        self.at: Any = None  # state that it is at, set by the user of this class
         self._eye = eye
         self._start = self.console.cloneState()
         self._first = self._screen()
 
     def begin(self) -> Frames:
-        """Back to the start of the game, which has been on for a moment."""
+        """Goes back to the start of the game, a moment after the console was switched on."""
         self.console.restoreState(self._start)
         return Frames(0, None, self._first)
 
     def run(self, codes: Sequence[int], *, pooled: bool = False) -> Frames:
-        """Makes a frame a code, of which there is at least one; an ended game stays as it is.
+        """Makes one frame per code; an ended game stays as it is.
 
         Args:
-            codes: ALE's numbers of actions.
-            pooled: whether to look at the last frame but one too, if there is one.
+            codes: ALE's numbers of actions, at least one.
+            pooled: whether to return the screen of the last frame but one too, if there is one.
         """
         if self._eye is None:
             return Frames(self.score(codes), None, None)
@@ -127,34 +127,34 @@ class Emulator:
         return Frames(reward, before, self._screen())
 
     def score(self, codes: Sequence[int]) -> int:
-        """As `run`, of which nobody looks at anything."""
+        """Makes one frame per code like `run`, but returns only the score."""
         act, reward = self.console.act, 0
         for code in codes:
             reward += act(code)
         return reward
 
     def save(self) -> Any:
-        """Where it is, a value of ALE's that can be pickled."""
+        """Returns the state of the console, a value of ALE that can be pickled."""
         return self.console.cloneState()
 
     def restore(self, saved: Any) -> None:
-        """Goes back to where it was, or another like it."""
+        """Puts the console back to a saved state, its own or that of another one with the same game."""
         self.console.restoreState(saved)
 
     @property
     def lives(self) -> int:
-        """That are left."""
+        """Lives left."""
         lives: int = self.console.lives()
         return lives
 
     @property
     def over(self) -> bool:
-        """Whether the game is."""
+        """Whether the game is over."""
         over: bool = self.console.game_over()
         return over
 
     def memory(self) -> NDArray[np.uint8]:
-        """The 128 bytes."""
+        """Returns the 128 bytes of memory."""
         memory: NDArray[np.uint8] = self.console.getRAM()
         return memory
 

@@ -1,7 +1,7 @@
-"""Screens of Atari as observations: the maximum of two frames, in grey or in colours, shrunk by area interpolation.
+"""Atari screens as observations: the maximum of two frames, in grey or in colours, shrunk by area interpolation.
 
-A screen of indices is kept until somebody looks. All arithmetic is of whole numbers, so that every processor sees the
-same bits.
+A screen is kept as indices of colours until its pixels are asked for. All arithmetic is in integers, so that every
+processor computes the same bits.
 """
 
 from typing import Any, Literal
@@ -15,12 +15,12 @@ from mzprobe.envs.core import Bool
 Colour = Literal["grey", "rgb"]
 Screen = NDArray[np.uint8]  # [H, W], indices of colours
 Pixels = NDArray[np.uint8]  # [height, width, channels]
-_WORD = 8  # bytes that are compared at a time
+_WORD = 8  # bytes compared at a time
 
 
 @kernel
 def _new_colours(words: NDArray[np.uint64], old: NDArray[np.uint64], known: Bool) -> bool:
-    """Whether a screen has a colour that is not known; where it equals an older one, it has none."""
+    """Whether a screen has a colour that is not known, assuming that all colours of the screen `old` are."""
     found = False
     for i in range(words.size):
         if words[i] != old[i]:
@@ -33,10 +33,11 @@ def _new_colours(words: NDArray[np.uint64], old: NDArray[np.uint64], known: Bool
 
 @kernel
 def _shrunk(before: Screen, last: Screen, palette: Pixels, rows: NDArray[Any], columns: NDArray[Any]) -> Pixels:
-    """The maximum of two screens `[H, W]` of indices, as pixels `[height, width, channels]`.
+    """Computes the maximum of two screens `[H, W]` of indices, as pixels `[height, width, channels]`.
 
-    A pixel is the mean of the part of the screen that it covers. `rows` `[2, height, taps]` and `columns` say which
-    rows and columns that is, and how many parts of each: those of an output add up to H and to W.
+    A pixel is the mean of the part of the screen that it covers. `rows` `[2, height, taps]` and `columns`
+    `[2, width, taps]` hold the rows and columns that each pixel covers, and their weights, which add up to H and to W
+    (see `covered`).
     """
     (H, W), channels = last.shape, palette.shape[1]
     height, width, total = rows.shape[1], columns.shape[1], np.uint32(H * W)
@@ -52,7 +53,7 @@ def _shrunk(before: Screen, last: Screen, palette: Pixels, rows: NDArray[Any], c
                 for tap in range(columns.shape[2]):
                     across[y, j] += columns[1, j, tap] * line[columns[0, j, tap]]
         for i in range(height):
-            line_of = np.full(width, total // np.uint32(2), np.uint32)  # to the nearest
+            line_of = np.full(width, total // np.uint32(2), np.uint32)  # rounds to nearest
             for tap in range(rows.shape[2]):
                 weight = rows[1, i, tap]
                 for j in range(width):
@@ -64,7 +65,7 @@ def _shrunk(before: Screen, last: Screen, palette: Pixels, rows: NDArray[Any], c
 
 @kernel
 def put_in(frame: Pixels, first: int, shown: Pixels) -> None:
-    """Writes a frame into `shown` `[height, width, all channels]`, from a channel on."""
+    """Writes a frame into `shown` `[height, width, all channels]`, from channel `first` on."""
     for i in range(frame.shape[0]):
         for j in range(frame.shape[1]):
             for c in range(frame.shape[2]):
@@ -72,7 +73,7 @@ def put_in(frame: Pixels, first: int, shown: Pixels) -> None:
 
 
 def covered(size: int, length: int) -> NDArray[np.uint32]:
-    """Which of `length` places each of `size` equal parts covers, and by how many 1 / size of a place.
+    """Computes which of `length` places each of `size` equal parts covers, and by how many times 1 / `size` of a place.
 
     Returns:
         `[2, size, taps]`: places, and weights, which add up to `length` for each part; unused taps weigh 0.
@@ -88,12 +89,12 @@ def covered(size: int, length: int) -> NDArray[np.uint32]:
 
 
 class Eye:
-    """Makes pixels of screens; knows the colours that it has been shown.
+    """Converter of screens to pixels, which knows the colours that it has been shown.
 
     Args:
-        colour: one channel of ALE's grey, or three.
-        size: height and width of what it makes.
-        screen: height and width of what it is shown.
+        colour: `grey`, one channel of ALE's grey, or `rgb`, three channels.
+        size: height and width of the pixels.
+        screen: height and width of the screens.
     """
 
     def __init__(self, colour: Colour, *, size: tuple[int, int], screen: tuple[int, int]) -> None:
@@ -104,7 +105,7 @@ class Eye:
         self._learnt: NDArray[np.uint64] | None = None  # a screen whose colours are known
 
     def learn(self, screen: Screen, console: Any) -> None:
-        """Learns the colours of the screen that a console shows, where there are new ones."""
+        """Learns the new colours, if any, of the screen that a console shows."""
         words = screen.reshape(-1).view(np.uint64)
         if self._learnt is None or _new_colours(words, self._learnt, self._known):
             seen = console.getScreenGrayscale() if self.shape[-1] == 1 else console.getScreenRGB()
@@ -113,12 +114,12 @@ class Eye:
         self._learnt = words
 
     def look(self, before: Screen | None, last: Screen) -> Pixels:
-        """The brighter of two screens in every colour, shrunk."""
+        """Returns the maximum of two screens in every channel, shrunk; the last one alone if `before` is None."""
         return _shrunk(last if before is None else before, last, self._palette, self._rows, self._columns)
 
 
 class Glimpse:
-    """What a state shows, made when it is first asked for."""
+    """Frame that a state shows; its pixels are made when they are first asked for."""
 
     __slots__ = ("_eye", "_pixels", "_screens")
 
@@ -129,7 +130,7 @@ class Glimpse:
 
     @property
     def pixels(self) -> Pixels:
-        """`[height, width, channels]`."""
+        """Pixels `[height, width, channels]`."""
         if self._pixels is None:
             before, last = self._screens
             assert self._eye is not None
@@ -140,7 +141,7 @@ class Glimpse:
 
     @property
     def nbytes(self) -> int:
-        """Of what it holds now."""
+        """Bytes of what it holds now."""
         return sum(part.nbytes for part in (self._pixels, *self._screens) if part is not None)
 
     def __getstate__(self) -> Pixels:

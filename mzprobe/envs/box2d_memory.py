@@ -1,8 +1,8 @@
-"""A Box2D world brought back to an earlier state in place, bit for bit, so that a search can branch without a replay.
+"""Restores a Box2D world to an earlier state in place, bit for bit, so that a search can branch without a replay.
 
-Python reaches neither the impulses that warm-start the solver, nor sleep timers, contacts and the broad phase's tree;
-so the memory that a step can change is copied, and written back to the same addresses. Offsets are those of Box2D
-2.3.10 with 64-bit pointers. Nothing is written unless what lies there agrees with what Box2D's own interface says.
+Python can reach neither the impulses that warm-start the solver, nor sleep timers, contacts and the broad phase's tree.
+Therefore the memory that a step can change is copied, and written back to the same addresses. Offsets are those of
+Box2D 2.3.10 with 64-bit pointers. Nothing is written unless the memory agrees with what Box2D's own interface reports.
 """
 
 import ctypes
@@ -19,57 +19,57 @@ from typing import Any, NamedTuple
 
 _VERSION = "2.3.10"
 _BLOCK_SIZES = (16, 32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640)  # bytes, of the block allocator
-_CHUNK = 16 * 1024  # bytes, of blocks of one size
+_CHUNK = 16 * 1024  # bytes; a chunk holds blocks of one size
 _BODY, _FIXTURE, _PROXY, _CONTACT, _NODE = 184, 72, 32, 208, 40  # bytes each
 _LOCKED = 2  # the flag of a world in the middle of a step
 
-# Offsets in b2World. The block allocator is first: chunk table, its length and room, and the lists of free blocks.
+# Offsets in b2World. The block allocator is first: chunk table, its length and capacity, and the lists of free blocks.
 _CHUNKS, _CHUNK_COUNT, _CHUNK_ROOM = 0x0, 0x8, 0xC
-_STACK_INDEX, _STACK_ENTRIES = 0x19080, 0x19290  # 100 KiB that only a step uses lie before
+_STACK_INDEX, _STACK_ENTRIES = 0x19080, 0x19290  # after 100 KiB that only a step uses
 _FLAGS, _NODES, _NODE_ROOM, _PROXY_COUNT = 0x19298, 0x192A8, 0x192B4, 0x192C8
 _MOVED, _MOVED_ROOM = 0x192D0, 0x192D8
 _CONTACTS, _CONTACT_COUNT = 0x192F8, 0x19300
 _ALLOCATOR, _BODIES, _JOINTS, _BODY_COUNT, _JOINT_COUNT, _GRAVITY = 0x19318, 0x19320, 0x19328, 0x19330, 0x19334, 0x19338
 
-# Parts of b2World that come back: free lists; flags and tree to the move buffer; contacts; gravity and whether bodies
-# may sleep; the last step's length and how to solve. The pair buffer is empty between steps and may have moved since.
+# Parts of b2World that are restored: free lists; flags, tree and move buffer; contacts; gravity and whether bodies may
+# sleep; the last step's length and solver flags. The pair buffer is empty between steps and may have moved since.
 _STATE = ((0x10, 0x80), (_FLAGS, 0x192E0), (_CONTACTS, 0x19304), (_GRAVITY, 0x19341), (0x19358, 0x19360))
-# Parts that must not have changed: where chunks, nodes and moves lie, how many, and the heads of bodies and joints.
+# Parts that must not have changed: address and number of chunks, nodes and moves; first body and joint of the lists.
 _FIXED = ((_CHUNKS, 0x10), (_NODES, 0x192B8), (_PROXY_COUNT, 0x192DC), (_ALLOCATOR, _GRAVITY))
 _FIXED_OF_BODY = ((0x58, 0x88), (0xB0, 0xB8))  # its world, neighbours, fixtures and joints; user data
 _FIXED_OF_JOINT = ((0x0, 0x70), (0x78, 0x80))  # its type, neighbours and bodies; user data
 
 
 class UnsupportedBuild(RuntimeError):  # noqa: N818 - reads as the reason why states are replayed instead
-    """This Box2D, or this world, does not lie in memory as expected; nothing was written."""
+    """Raised if this Box2D, or this world, is not laid out in memory as expected; nothing was written."""
 
 
 class Snapshot(NamedTuple):
-    """A state of one world; means something only to the `WorldMemory` that made it."""
+    """State of one world; valid only for the `WorldMemory` that made it."""
 
     owner: object
     data: bytes
 
 
 class WorldMemory:
-    """Saves and restores one world, made after all its bodies, fixtures and joints.
+    """Memory of one world, which it saves and restores; to be made after all bodies, fixtures and joints of the world.
 
-    These must stay, and fixtures and shapes keep their values: what differs makes `restore` refuse. Listeners, their
-    Python attributes and those of bodies are not part of a state. Python's objects for contacts are void after
-    `restore`, as they are after a step. Not for use while another thread steps the world.
+    These must stay, and fixtures and shapes must keep their values; otherwise `restore` refuses. Listeners, and Python
+    attributes of listeners and bodies, are not part of a state. Python's objects for contacts are invalid after
+    `restore`, as they are after a step. Must not be used while another thread steps the world.
 
     Args:
         world: a `Box2D.b2World` between steps; kept alive by this object.
 
     Raises:
-        UnsupportedBuild: if the installed Box2D is not the one expected or the world's memory does not look like it.
+        UnsupportedBuild: if the installed Box2D, or the layout of the world's memory, is not the expected one.
     """
 
     def __init__(self, world: Any) -> None:
         allocate, free = _allocator()
         bodies, joints, proxies = _checked_layout(world)
         base = int(world.this)
-        # The chunk of contacts would appear with the first contact and make all earlier snapshots void.
+        # Otherwise the first contact would allocate the chunk of contacts and invalidate all earlier snapshots.
         free(base, allocate(base, _CONTACT), _CONTACT)
         state = _views(base, _STATE)
         fixed = _views(base, _FIXED)
@@ -79,47 +79,47 @@ class WorldMemory:
             fixed += _views(joint, _FIXED_OF_JOINT)
         moving = (*bodies, *joints, *proxies)
         for size, start in _chunks(base):
-            # Free blocks form a stack, and those never used are at its bottom in order of address, so that no more
-            # blocks than have been used, plus all contacts that there can be, ever change.
+            # Free blocks form a stack, with those never used at its bottom in order of address. So only blocks that
+            # were used can change, and as many more as there can be contacts.
             blocks = _CHUNK // size
             of_contacts = size == _block_size(_CONTACT)
             used = min(blocks, _used_blocks(size, start) + (_most_contacts(world) if of_contacts else 0))
             changes = of_contacts or any(start <= address < start + _CHUNK for address in moving)
             if changes:
                 state += _views(start, ((0, used * size),))
-            # Whatever would use more blocks writes to the first of them: it tells of bodies made in between.
+            # Anything that uses more blocks writes to the first unused one, which reveals bodies made in between.
             fixed += _views(start, ((used * size if changes else 0, min(used + 1, blocks) * size),))
         state += _views(_u64(base + _NODES), ((0, _i32(base + _NODE_ROOM) * _NODE),))
         state += _views(_u64(base + _MOVED), ((0, _i32(base + _MOVED_ROOM) * 4),))
         self._world = world
         self._owner = object()
-        self._state: list[Any] = [view for view in state if view.nbytes]  # mypy has no slice assignment as a function
+        self._state: list[Any] = [view for view in state if view.nbytes]  # mypy cannot type `setitem` of a slice
         self._pieces = struct.Struct("".join(f"{view.nbytes}s" for view in self._state))
         self._flags = _views(base, ((_FLAGS, _FLAGS + 1),))[0]
         self._fixed = [view for view in fixed if view.nbytes]
         self._expected = b"".join(self._fixed)
 
     def save(self) -> Snapshot:
-        """Copies the state, in microseconds.
+        """Copies the state of the world, in microseconds.
 
         Raises:
-            RuntimeError: if a step is under way, or bodies, fixtures or joints are not those of construction.
+            RuntimeError: if a step is under way, or bodies, fixtures or joints differ from those at construction.
         """
         if not self._intact():
             raise RuntimeError("a world is saved between steps, and with the bodies and joints that it began with")
         return Snapshot(self._owner, b"".join(self._state))
 
     def restore(self, snapshot: Snapshot) -> bool:
-        """Writes a state of this world back, in microseconds; any number of times, in any order.
+        """Writes a saved state of this world back, in microseconds; any number of times and in any order.
 
         Returns:
-            Whether it was done. If not, nothing was written: a step is under way, the snapshot is another world's, or
-            bodies, fixtures or joints have changed. Only a replay leads back then.
+            Whether the state was restored. If not, nothing was written: a step is under way, the snapshot is of another
+            world, or bodies, fixtures or joints have changed. Then only a replay leads back.
         """
         if snapshot.owner is not self._owner or not self._intact():
             return False
         pieces = self._pieces.unpack(snapshot.data)
-        # One call into C: an interrupt between two pieces would leave half a world.
+        # One call into C, since an interrupt between two pieces would leave the world half restored.
         deque(map(setitem, self._state, repeat(slice(None)), pieces), maxlen=0)
         return True
 
@@ -129,16 +129,20 @@ class WorldMemory:
 
 @functools.cache
 def supported() -> bool:
-    """Whether worlds of the installed Box2D can be saved and restored, tried out on a small one; False on any doubt."""
+    """Whether worlds of the installed Box2D can be saved and restored, tested on a small one; False in any doubt."""
     try:
         return _trial()
-    except Exception:  # whatever fails, replays are always right
+    except Exception:  # replays are correct in any case
         return False
 
 
 @functools.cache
 def _allocator() -> tuple[Any, Any]:
-    """Box2D's own functions that take a block and give it back; refuses builds whose memory is not known."""
+    """Returns Box2D's own functions that allocate and free a block.
+
+    Raises:
+        UnsupportedBuild: if the memory layout of the installed build is not known.
+    """
     if sys.byteorder != "little" or ctypes.sizeof(ctypes.c_void_p) != 8:
         raise UnsupportedBuild("Box2D's memory is known for 64-bit little-endian machines only")
     try:
@@ -146,7 +150,7 @@ def _allocator() -> tuple[Any, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its import crashes where warnings are errors
             from Box2D import _Box2D
-        functions = ctypes.PyDLL(_Box2D.__file__)  # which lets no other thread in
+        functions = ctypes.PyDLL(_Box2D.__file__)  # PyDLL keeps the GIL, so no other thread runs
         allocate, free = functions._ZN16b2BlockAllocator8AllocateEi, functions._ZN16b2BlockAllocator4FreeEPvi
     except (ImportError, OSError, AttributeError) as error:
         raise UnsupportedBuild(f"no Box2D whose memory is known: {error}") from error
@@ -166,7 +170,7 @@ def _i32(address: int) -> int:
 
 
 def _views(base: int, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
-    """Memory from `base + start` to `base + end`, for each of the ranges."""
+    """Returns the memory from `base + start` to `base + end`, for each of the ranges."""
     return [memoryview((ctypes.c_char * (end - start)).from_address(base + start)).cast("B") for start, end in ranges]
 
 
@@ -175,13 +179,13 @@ def _block_size(size: int) -> int:
 
 
 def _chunks(base: int) -> list[tuple[int, int]]:
-    """Block size (bytes) and address of every chunk."""
+    """Returns block size (bytes) and address of every chunk."""
     table = _u64(base + _CHUNKS)
     return [(_i32(table + 16 * k), _u64(table + 16 * k + 8)) for k in range(_i32(base + _CHUNK_COUNT))]
 
 
 def _used_blocks(size: int, start: int) -> int:
-    """How many blocks come before those that still point each to the next one, as in a new chunk."""
+    """Counts the blocks before the last ones that still point each to the next one, as in a new chunk."""
     blocks = _CHUNK // size
     following = 0
     for k in range(blocks - 1, -1, -1):
@@ -192,7 +196,7 @@ def _used_blocks(size: int, start: int) -> int:
 
 
 def _most_contacts(world: Any) -> int:
-    """How many contacts there can be at once: one for each pair of fixtures' children of bodies that can meet."""
+    """Returns how many contacts there can be at once: one per pair of fixture children of bodies that can meet."""
     bodies = [(sum(_i32(int(f.this) + 0x30) for f in body.fixtures), body.type == 2) for body in world.bodies]
     return sum(n * m for (n, moves), (m, also) in combinations(bodies, 2) if moves or also)
 
@@ -203,14 +207,17 @@ def _require(holds: bool) -> None:
 
 
 def _checked_layout(world: Any) -> tuple[list[int], list[int], list[int]]:
-    """Compares memory with what Box2D's interface says; follows pointers only once the world itself has agreed.
+    """Compares memory with what Box2D's interface reports; follows pointers only once the world itself has agreed.
 
     Returns:
-        Addresses of bodies, joints and fixtures' children in the broad phase.
+        Addresses of bodies, joints and the fixtures' children in the broad phase.
+
+    Raises:
+        UnsupportedBuild: if they differ.
     """
     _require(not world.locked)
     base = int(world.this)
-    bodies, joints, contacts = world.bodies[::-1], world.joints[::-1], world.contacts[::-1]  # as they are linked
+    bodies, joints, contacts = world.bodies[::-1], world.joints[::-1], world.contacts[::-1]  # in linked order
     fixtures = [fixture for body in bodies for fixture in body.fixtures]
     _require(_u64(base + _ALLOCATOR) == base and _i32(base + _STACK_INDEX) == 0 == _i32(base + _STACK_ENTRIES))
     _require(ctypes.string_at(base + _GRAVITY, 8) == struct.pack("<2f", *world.gravity))
@@ -229,7 +236,7 @@ def _checked_layout(world: Any) -> tuple[list[int], list[int], list[int]]:
     _require(all(size in _BLOCK_SIZES and start and start % 8 == 0 for size, start in chunks))
 
     def in_block(address: int, size: int) -> bool:
-        """Whether the address begins a block for so many bytes."""
+        """Whether a block for `size` bytes begins at the address."""
         return any(
             0 <= address - start < _CHUNK and (address - start) % block == 0 and block == _block_size(size)
             for block, start in chunks
@@ -273,7 +280,7 @@ def _checked_layout(world: Any) -> tuple[list[int], list[int], list[int]]:
 
 
 def _trial() -> bool:
-    """Drops two jointed boxes onto the ground until they sleep, and again from snapshots in the air and on it."""
+    """Whether two jointed boxes that fall and come to rest do so again from snapshots in the air and on the ground."""
     _allocator()
     import Box2D
 
@@ -310,5 +317,5 @@ def _trial() -> bool:
         return False
     if not memory.restore(in_air) or run(100) + run(300) != whole:
         return False
-    # The trial says something only if contacts began, and bodies fell asleep.
+    # The trial counts only if contacts began and bodies fell asleep.
     return whole[0][0] == 0 < whole[99][1] and not boxes[0].awake

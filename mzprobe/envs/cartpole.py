@@ -1,4 +1,4 @@
-"""CartPole: the truth equals Gymnasium's CartPole-v1 bit for bit, a batch of states at a time."""
+"""CartPole that equals Gymnasium's CartPole-v1 bit for bit, and steps a batch of states at a time."""
 
 import math
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class CartPoleStates(ArrayStates):
 def advance(
     x: float, x_dot: float, theta: float, theta_dot: float, action: int
 ) -> tuple[float, float, float, float, bool]:
-    """One Euler step of one state, operations in Gymnasium's order; for use inside other kernels.
+    """Makes one Euler step of one state, with operations in Gymnasium's order; for use inside other kernels.
 
     Args:
         x: cart position, m.
@@ -70,7 +70,7 @@ def advance(
 
 @kernel
 def _step_batch(position: Float64, done: Bool, actions: Int64) -> tuple[Float64, Bool, Float64]:
-    """Steps every state that is not terminal; gives next `[B, 4]`, terminal `[B]` and reward `[B]`."""
+    """Steps every state that is not terminal; returns next `[B, 4]`, terminal `[B]` and reward `[B]`."""
     batch = actions.shape[0]
     next_position = np.empty((batch, 4), dtype=np.float64)
     next_done = np.empty(batch, dtype=np.bool_)
@@ -95,7 +95,7 @@ def _step_batch(position: Float64, done: Bool, actions: Int64) -> tuple[Float64,
 
 @kernel
 def _rewards_along(position: Float64, done: Bool, actions: Int64) -> Float64:
-    """Rewards `[B, T]` along actions `[B, T]` from positions `[B, 4]`."""
+    """Returns the rewards `[B, T]` along actions `[B, T]` from positions `[B, 4]`."""
     rewards = np.zeros(actions.shape)
     for i in range(actions.shape[0]):
         x, x_dot, theta, theta_dot = position[i, 0], position[i, 1], position[i, 2], position[i, 3]
@@ -109,20 +109,20 @@ def _rewards_along(position: Float64, done: Bool, actions: Int64) -> Float64:
 
 
 def _start(seed: int) -> Float64:
-    """What Gymnasium draws for a seed, `[4]`."""
+    """Returns the start that Gymnasium draws for a seed, `[4]`."""
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     return generator.uniform(-_START_BOUND, _START_BOUND, size=4)
 
 
 class CartPole:
-    """Balance a pole on a cart: reward 1 a step, the one that ends the episode included.
+    """Balance a pole on a cart, for a reward of 1 per step, including the one that ends the episode.
 
     Resets, float64 states, observations, rewards and ends equal those of Gymnasium's CartPole-v1 for the same
     seed and actions, wherever numba and NumPy agree on every sine and cosine, which the tests assert.
 
     Args:
         gamma: discount, in (0, 1].
-        time_limit: steps after which whoever plays calls the episode truncated.
+        time_limit: steps after which the caller truncates an episode.
 
     Raises:
         ValueError: if the discount or the time limit is out of range.
@@ -160,23 +160,23 @@ class CartPole:
         """Applies actions `[B]` (0 left, 1 right); a terminal state stays as it is, with reward 0.
 
         Raises:
-            ValueError: if there is not one action a state, or an action is neither 0 nor 1.
+            ValueError: if there is not one action per state, or an action is neither 0 nor 1.
         """
         chosen = valid_actions(actions, batch=len(states), num_actions=2)
         position, done, reward = _step_batch(states.position, states.done, chosen)
         return CartPoleStates(position, done), Outcome(reward=reward, terminated=done)
 
     def rewards_along(self, states: CartPoleStates, actions: ArrayLike) -> Float64:
-        """Rewards along action sequences `[B, T]`, `[B, T]`: what as many calls of `step` give, in one.
+        """Returns the rewards `[B, T]` along action sequences `[B, T]`, equal to those of T calls of `step`.
 
         Raises:
-            ValueError: if there is not one sequence a state, or an action is neither 0 nor 1.
+            ValueError: if there is not one sequence per state, or an action is neither 0 nor 1.
         """
         chosen = valid_sequences(actions, batch=len(states), num_actions=2)
         return _rewards_along(states.position, states.done, chosen)
 
     def observe(self, states: CartPoleStates) -> Float32:
-        """The state rounded to float32, `[B, 4]`, in the state's units."""
+        """Returns the states rounded to float32, `[B, 4]`, in the same units."""
         return states.position.astype(np.float32)
 
     def terminal(self, states: CartPoleStates) -> Bool:
@@ -184,7 +184,7 @@ class CartPole:
         return states.done
 
     def draw(self, states: CartPoleStates) -> list[Drawing]:
-        """What they look like."""
+        """Returns one drawing per state."""
         return [
             cartpole_drawing(float(x), float(theta), track=_POSITION_LIMIT, pole=2 * _LENGTH)
             for x, theta in states.position[:, [0, 2]]

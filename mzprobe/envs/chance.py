@@ -1,6 +1,6 @@
-"""Random numbers wherever an environment may take them from: found, replaced for a while, and put back.
+"""Finds the random generators that an environment may use, and replaces their numbers and the clock for a while.
 
-An environment is deterministic if other random numbers, and another clock, after its start change nothing.
+An environment is deterministic if other random numbers and another clock after its start change nothing.
 """
 
 import gc
@@ -17,20 +17,20 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-_MOST_OBJECTS = 200_000  # that are looked through, nearest first
+_MOST_OBJECTS = 200_000  # largest number of objects searched, nearest first
 
-_CLOCKS = {  # of the module `time`, with their units a second
+_CLOCKS = {  # functions of the module `time`, with their units per second
     **dict.fromkeys(("time", "monotonic", "perf_counter"), 1),
     **dict.fromkeys(("time_ns", "monotonic_ns", "perf_counter_ns"), 10**9),
 }
-_LATER = 12_345_677  # s; no round number of minutes or hours, and odd
+_LATER = 12_345_677  # s, added to the clocks; odd, and no whole number of minutes or hours
 
-_LIBRARIES = sys.stdlib_module_names | {"gymnasium", "numpy"}  # whose classes hold no generators
+_LIBRARIES = sys.stdlib_module_names | {"gymnasium", "numpy"}  # modules whose classes hold no generators
 _ATOMS = frozenset((str, bytes, int, float, bool, type(None)))
 
 
 class _Kind(NamedTuple):
-    """How the state of a generator is read, written, and made another one."""
+    """Functions that read, write and reseed the state of one kind of generator."""
 
     get: Callable[[Any], Any]
     put: Callable[[Any, Any], None]
@@ -46,7 +46,7 @@ def _reseed_bits(bits: Any, seed: int) -> None:
 
 
 def _reseed_legacy(generator: Any, seed: int) -> None:
-    generator.standard_normal(2 * (seed % 8) + 7)  # any bit generator can; an odd number, as they come in pairs
+    generator.standard_normal(2 * (seed % 8) + 7)  # works with any bit generator; odd, as normals come in pairs
 
 
 _KINDS: dict[type, _Kind] = {
@@ -60,7 +60,7 @@ _KINDS: dict[type, _Kind] = {
     random.Random: _Kind(lambda g: g.getstate(), lambda g, state: g.setstate(state), lambda g, seed: g.seed(seed)),
 }
 _TORCH = _Kind(lambda g: g.get_state(), lambda g, state: g.set_state(state), lambda g, seed: g.manual_seed(seed))
-_GLOBAL = (  # of the process, as modules
+_GLOBAL = (  # generators of the process, reached through modules
     (random, _Kind(lambda m: m.getstate(), lambda m, state: m.setstate(state), lambda m, seed: m.seed(seed))),
     (np.random, _Kind(lambda m: m.get_state(), lambda m, state: m.set_state(state), lambda m, seed: m.seed(seed))),
 )
@@ -68,7 +68,7 @@ _GLOBAL = (  # of the process, as modules
 
 @cache
 def _kind(own: type) -> _Kind | None:
-    if issubclass(own, random.SystemRandom):  # has no state; walks differ without help
+    if issubclass(own, random.SystemRandom):  # it has no state, and walks differ without a reseed
         return None
     for of, kind in _KINDS.items():
         if issubclass(own, of):
@@ -78,9 +78,9 @@ def _kind(own: type) -> _Kind | None:
 
 
 def generators(root: Any) -> list[tuple[Any, _Kind]]:
-    """Random generators that can be reached from an object: by attributes, containers, closures, and its classes."""
+    """Returns the random generators that an object reaches through attributes, containers, closures and its classes."""
     found: list[tuple[Any, _Kind]] = []
-    kept: dict[int, Any] = {}  # holds what was seen, so that no id is used twice
+    kept: dict[int, Any] = {}  # keeps the objects seen alive, so that no id is reused
     todo = deque([root])
     while todo and len(kept) < _MOST_OBJECTS:
         thing = todo.popleft()
@@ -96,7 +96,7 @@ def generators(root: Any) -> list[tuple[Any, _Kind]]:
 
 
 def _parts(thing: Any) -> list[Any]:
-    """What an object holds, without the namespaces of modules, through which everything can be reached."""
+    """Returns what an object holds, except namespaces of modules, through which everything can be reached."""
     if type(thing) is FunctionType:
         return [*(thing.__closure__ or ()), *(thing.__defaults__ or ()), thing.__kwdefaults__]
     if not gc.is_tracked(thing) or (type(thing) is dict and "__builtins__" in thing):
@@ -109,26 +109,26 @@ def _parts(thing: Any) -> list[Any]:
 
 @cache
 def _own_classes(of: type) -> tuple[type, ...]:
-    """Its classes that are of no library; their attributes are looked at anew each time."""
+    """Returns the bases of a type that belong to no library; their attributes, which may change, are not cached."""
     return tuple(own for own in of.__mro__ if str(own.__module__).partition(".")[0] not in _LIBRARIES)
 
 
 class Disturbance:
-    """Other random numbers and another clock for one episode of one copy of an environment.
+    """Replacement of random numbers and clocks during one episode of one copy of an environment.
 
     Args:
-        seed: of the other numbers.
+        seed: seed of the replacement numbers.
     """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._own: list[tuple[Any, _Kind, Any, bytes]] = []  # state before, and the other one that it was given
-        self._others: list[tuple[Any, Any]] = []  # of the process, as they go on
+        self._own: list[tuple[Any, _Kind, Any, bytes]] = []  # with old state, and new state pickled
+        self._others: list[tuple[Any, Any]] = []  # modules, with states that advance
         self._began: list[bytes] = []
-        self.drawn = False  # whether any number was asked for, known after the end
+        self.drawn = False  # whether any replacement number was drawn; set by `end`
 
     def begin(self, environment: Any) -> None:
-        """After the start: every generator that it holds draws other numbers from here."""
+        """Reseeds every generator that an environment holds; to be called after the start of the episode."""
         for generator, kind in generators(environment):
             before = kind.get(generator)
             kind.reseed(generator, self._seed)
@@ -142,7 +142,7 @@ class Disturbance:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Around a step: the generators and clocks of the process are others; put back after it."""
+        """Replaces the generators and clocks of the process during a step, and restores them after it."""
         before = [kind.get(module) for module, kind in _GLOBAL]
         clocks = {name: getattr(time, name) for name in _CLOCKS}
         for (module, kind), (_, other) in zip(_GLOBAL, self._others, strict=True):
@@ -159,7 +159,7 @@ class Disturbance:
                 kind.put(module, state)
 
     def end(self) -> None:
-        """Puts back what `begin` changed."""
+        """Restores the generators that `begin` changed, and sets `drawn`."""
         now = [pickle.dumps(state) for _, state in self._others]
         self.drawn = now != self._began or any(pickle.dumps(k.get(g)) != other for g, k, _, other in self._own)
         for generator, kind, before, _ in reversed(self._own):

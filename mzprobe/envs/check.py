@@ -1,4 +1,4 @@
-"""`check_env`: tests whether an environment keeps the protocol."""
+"""Tests whether an environment keeps the protocol: `check_env`."""
 
 import hashlib
 import multiprocessing
@@ -21,27 +21,28 @@ from mzprobe.envs.core import Environment, EnvironmentSpec, Int64, concatenate, 
 from mzprobe.envs.validation import dtype_and_shape, of_gymnasium, valid_spec
 from mzprobe.errors import CheckFailed, UsageError
 
-_BATCH = 5  # states that walk side by side
+_BATCH = 5  # number of states in the walk
 _BRANCHES = 8
-_FEW_STEPS, _FEW_BRANCHES = 32, 2  # where a command looks before it begins: seconds, of simulators that replay
+_FEW_STEPS, _FEW_BRANCHES = 32, 2  # for the test before a command begins: replaying simulators take seconds
 
-_Look = Mapping[str, NDArray[Any]]  # what can be seen of a batch, by name, each [B, ...]
+_Look = Mapping[str, NDArray[Any]]  # all that can be observed of a batch, by name, each [B, ...]
 
 
 def check_env(env: Environment, *, steps: int = 64, seed: int = 0, processes: bool = True) -> None:
-    """Tests an environment for everything that the protocol demands; silent if it passes.
+    """Tests whether an environment keeps every rule of the protocol, and returns silently if it does.
 
-    It walks a few episodes with random actions; give it enough steps to meet an end, or that rule is not tested.
+    It plays a few episodes with random actions. Choose enough steps to reach an end, or the rule on terminal states is
+    not tested.
 
     Args:
         env: the environment.
         steps: length of the walk.
-        seed: seeds the starts and the actions.
-        processes: whether to compare with a fresh process, for which the environment is pickled.
+        seed: seed of the starts and the actions.
+        processes: whether to repeat the walk in a fresh process, for which the environment is pickled.
 
     Raises:
         CheckFailed: at the first broken rule, in one sentence that names it and says what was seen.
-        ValueError: if there is nothing to walk.
+        ValueError: if `steps` is below 1.
     """
     if steps < 1:
         raise ValueError(f"check_env needs steps >= 1, not {steps}")
@@ -53,12 +54,12 @@ def check_env(env: Environment, *, steps: int = 64, seed: int = 0, processes: bo
 
 
 def refuse_broken(env: Environment, *, name: str) -> None:
-    """A short `check_env` that an environment of other code must pass before it is trained in or probed.
+    """Runs a short `check_env`, which third-party environments must pass before they are trained in or probed.
 
     Raises:
         UsageError: at the first broken rule, naming the environment.
     """
-    limit = env.spec.time_limit  # which the first rule looks at
+    limit = env.spec.time_limit  # not valid yet: the first rule tests it
     steps = min(_FEW_STEPS, limit) if isinstance(limit, Integral) and limit > 0 else 1
     case = _Case(env, steps, seed=0, branches=_FEW_BRANCHES)
     try:
@@ -70,7 +71,7 @@ def refuse_broken(env: Environment, *, name: str) -> None:
 
 
 def _try(case: "_Case", rules: Iterable[str]) -> None:
-    """Raises `CheckFailed` at the first of the rules that is broken."""
+    """Tests rules in order and raises `CheckFailed` at the first that is broken."""
     kind = type(case.env).__name__
     for rule in rules:
         try:
@@ -82,7 +83,7 @@ def _try(case: "_Case", rules: Iterable[str]) -> None:
 
 
 class _Broken(Exception):  # noqa: N818
-    """What was seen where a rule was broken."""
+    """Raised where a rule is broken; the message says what was seen."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class _Case:
     env: Environment
     steps: int
     seed: int
-    branches: int = _BRANCHES  # points of the walk that are branched from
+    branches: int = _BRANCHES  # number of points of the walk that are branched from
 
     @cached_property
     def seeds(self) -> Int64:
@@ -121,7 +122,7 @@ class _Case:
 
 
 def _look(env: Environment, states: Any) -> _Look:
-    """What can be seen of states, copied, since an environment may hand out its own buffers."""
+    """Returns all that can be observed of states, copied, since an environment may hand out its own buffers."""
     look = {"observation": np.array(env.observe(states)), "terminal": np.array(env.terminal(states))}
     legal = legal_actions(env, states)
     return look if legal is None else {**look, "legal": legal}
@@ -148,7 +149,7 @@ def _rows(look: _Look, rows: ArrayLike) -> _Look:
 
 
 def _same(seen: _Look, expected: _Look, where: str) -> None:
-    """Compares bit by bit and, if they differ, says the first number that does."""
+    """Raises `_Broken` unless two looks agree bit for bit; the message names the first number that differs."""
     for name, wanted in expected.items():
         got = seen[name]
         if got.shape != wanted.shape or got.dtype != wanted.dtype:
@@ -250,7 +251,7 @@ def _take_and_concatenate(case: _Case) -> None:
 
 
 def _branching(case: _Case) -> None:
-    """Tries every action in both orders and the states one at a time; the walk is one of the branches."""
+    """Tries every action in both orders, and each state alone; compares with the walk, which is one branch."""
     env, every_action = case.env, range(case.env.spec.num_actions)
     kept, looks = case.walk
     for t in sorted({int(t) for t in np.linspace(0, case.steps - 1, case.branches)}):
@@ -293,7 +294,7 @@ def _absorbing_end(case: _Case) -> None:
 
 
 def _rewards_along(case: _Case) -> None:
-    """Only for an environment with a `rewards_along` of its own."""
+    """Compares `rewards_along` with stepping, if the environment has that method."""
     env = case.env
     if not hasattr(env, "rewards_along"):
         return
@@ -305,7 +306,7 @@ def _rewards_along(case: _Case) -> None:
 
 
 def _stacked(case: _Case) -> None:
-    """Only for an environment whose observations are stacks of frames."""
+    """Tests that an observation also shows the frames before, if observations are stacks of frames."""
     stack = stack_of(case.env)
     if stack == 1:
         return
@@ -323,7 +324,7 @@ def _stacked(case: _Case) -> None:
 
 
 def _legal(case: _Case) -> None:
-    """Only for an environment that says which actions are legal."""
+    """Tests `legal`, if the environment has that method."""
     env = case.env
     states = env.reset(case.seeds)
     if legal_actions(env, states) is None:
@@ -338,7 +339,7 @@ def _legal(case: _Case) -> None:
 
 def _same_in_every_process(case: _Case) -> None:
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        # In the fresh process itself, where a script that has no guard runs again: its parent says what is wrong.
+        # This is the fresh process, in which a script without a guard runs again: the parent reports what is wrong.
         raise SystemExit(1)
     context = multiprocessing.get_context("spawn")
     try:
@@ -346,7 +347,7 @@ def _same_in_every_process(case: _Case) -> None:
             there = pool.submit(_digest_of_walk, case.env, case.seeds, case.actions).result()
     except BrokenProcessPool as error:
         guard = "call check_env below `if __name__ == '__main__':` in your script"
-        if not hasattr(sys.modules["__main__"], "__file__"):  # a notebook: what it defines is nowhere else
+        if not hasattr(sys.modules["__main__"], "__file__"):  # a notebook, whose definitions cannot be imported
             guard = "put the environment into a module of its own"
         guard += ", or pass processes=False"
         raise _Broken(f"the fresh process died before it could answer; {guard}") from error

@@ -1,4 +1,4 @@
-"""Any deterministic Gymnasium environment with discrete actions as the truth, by its id: `gym:MountainCar-v0`."""
+"""Wraps any deterministic Gymnasium environment with discrete actions, named by its id: `gym:MountainCar-v0`."""
 
 import inspect
 from collections.abc import Callable, Generator, Mapping
@@ -19,27 +19,28 @@ from mzprobe.envs.validation import valid_spec
 from mzprobe.errors import UsageError
 from mzprobe.names import GYM
 
-_WALKS, _STEPS = 4, 64  # of the check at the start
-_MORE_WALKS = 16  # where random numbers are drawn on the way, though nothing differs
-_MASK = "action_mask"  # as Gymnasium and PettingZoo name it
+_WALKS, _STEPS = 4, 64  # number and length of the walks that are compared
+_MORE_WALKS = 16  # number of walks if random numbers are drawn on the way, though nothing differs
+_MASK = "action_mask"  # the key that Gymnasium and PettingZoo use
 
 
 def gym_environment(
     id: str, *, gamma: float = 0.997, time_limit: int | None = None, simulators: int = 512, **options: Any
 ) -> SimulatorEnvironment:
-    """Wraps a Gymnasium environment; its states are seeds and actions, brought back by replay.
+    """Wraps a Gymnasium environment; a state is a seed and the actions since, reached again by replay.
 
     Args:
-        id: as `gymnasium.make` takes it.
+        id: id of the environment, as for `gymnasium.make`.
         gamma: discount, in (0, 1].
-        time_limit: steps after which whoever plays calls the episode truncated; the id's own by default.
-        simulators: most copies that are alive at once.
+        time_limit: steps after which the caller truncates an episode; by default the id's own limit.
+        simulators: largest number of copies that are alive at once.
         **options: keyword arguments of the environment.
 
     Raises:
-        UsageError: if it cannot be made, its actions are not discrete, too many or masked, its observations cannot be
-            flattened or are not of their space, it has no time limit, it raises, or the same start and actions do not
-            lead to the same whatever random numbers are drawn after the start.
+        UsageError: if it cannot be made, its actions are not discrete, too many, masked or repeated by chance, its
+            observations cannot be flattened or do not fit their space, it has no time limit or wrappers that make other
+            steps than its limit counts, it raises, or the same start and actions lead to something else when other
+            random numbers are drawn after the start.
         ValueError: if a number is out of range.
     """
     name = f"{GYM}{id}"
@@ -75,21 +76,21 @@ def gym_environment(
 
 
 def _time_limits(id: str, options: dict[str, Any]) -> tuple[int | None, int | None]:
-    """The limit that `gymnasium.make` sets, and the one then shown, which may be of a wrapper of the id's own."""
+    """Returns the limit that `gymnasium.make` sets, and the one then shown, which a wrapper of the id may have set."""
     made = made_by_gymnasium(id, options)
     registered = options.get("max_episode_steps", gymnasium.spec(made.unwrapped.spec.id).max_episode_steps)
     own = registered if registered is not None and registered > 0 else None
     return own, own if made.spec is None else made.spec.max_episode_steps
 
 
-# What is refused
+# Environments that are refused
 
 
 def refuse_repeated_actions(simulator: GymSimulator) -> None:
-    """Looks for the option of ALE's environments by which an action is repeated by chance.
+    """Refuses environments, such as those of ALE, that repeat actions by chance.
 
     Raises:
-        UsageError: if it is not 0.
+        UsageError: if the option `repeat_action_probability` is above 0.
     """
     option = "repeat_action_probability"
     env = simulator.env.unwrapped
@@ -108,18 +109,19 @@ def refuse_repeated_actions(simulator: GymSimulator) -> None:
 
 
 def refuse_masks(simulator: GymSimulator, *, steps: int) -> None:
-    """Looks for a mask of legal actions, in observations and in info.
+    """Refuses environments that give a mask of legal actions in observations or in info.
 
-    A mask in info passes where it is advice: of actions taken against it, all left everything as it was (Taxi's).
+    A mask in info is accepted if it is only advice, as Taxi's is: some actions were taken against it, and none of them
+    changed the observation or ended the episode.
 
     Raises:
-        UsageError: at any other mask.
+        UsageError: if there is any other mask.
     """
     space = simulator.env.observation_space
     where = "its observations" if isinstance(space, Dict) and _MASK in space.spaces else ""
     if not where:
         simulator.reset(0)
-        if _mask(simulator) is None:  # some give it with steps alone
+        if _mask(simulator) is None:  # some environments give it only after a step
             simulator.step(0)
         where = "info" if _mask(simulator) is not None and not _only_advises(simulator, steps) else ""
     if where:
@@ -154,10 +156,10 @@ def _only_advises(simulator: GymSimulator, steps: int) -> bool:
 
 
 def refuse_other_steps(simulator: GymSimulator, *, limit: int) -> None:
-    """Counts the steps that wrappers outside Gymnasium's time limit make of those that are asked of them.
+    """Refuses environments whose wrappers outside Gymnasium's time limit make more or fewer steps than are asked for.
 
     Raises:
-        UsageError: if they are more or fewer, as the limit then comes at another time.
+        UsageError: if the numbers differ, since the time limit then counts other steps than the caller does.
     """
     inside, counted, asked = simulator.inside, 0, 0
     step = inside.step
@@ -167,7 +169,7 @@ def refuse_other_steps(simulator: GymSimulator, *, limit: int) -> None:
         counted += 1
         return step(action)
 
-    inside.step = counting  # of this copy alone
+    inside.step = counting  # patches this copy only
     try:
         simulator.reset(0)
         for action in _actions(simulator, 0, min(limit, _STEPS)):
@@ -184,15 +186,18 @@ def refuse_other_steps(simulator: GymSimulator, *, limit: int) -> None:
 
 
 def refuse_chance(used: GymSimulator, make: Callable[..., GymSimulator], *, steps: int) -> None:
-    """Compares random walks: in one copy, then by turns in it and in another one whose random numbers are others.
+    """Refuses environments that are not deterministic.
+
+    Compares random walks: each is made in one copy, and then again in turns with another copy, which gets other random
+    numbers and another clock.
 
     Args:
-        used: a copy.
-        make: makes another one, without as many wrappers as are asked for.
+        used: a copy of the environment.
+        make: makes another copy; its argument `without` is the number of outermost wrappers that are left off.
         steps: length of a walk.
 
     Raises:
-        UsageError: at the first difference; one that so few steps do not show is not found.
+        UsageError: at the first difference; differences that need longer walks are not found.
     """
     found = _difference(used, make(), steps)
     if found is None:
@@ -209,7 +214,7 @@ def refuse_chance(used: GymSimulator, make: Callable[..., GymSimulator], *, step
 
 
 def _difference(used: GymSimulator, fresh: GymSimulator, steps: int) -> str | None:
-    """Where walks differ and why, in words; more of them are compared where random numbers are drawn on the way."""
+    """Returns where and why walks differ, in words, or None; compares more walks if random numbers are drawn."""
     seed, walks = 0, _WALKS
     while seed < walks:
         actions, disturbance = _actions(used, seed, steps), Disturbance(seed + 1)
@@ -226,7 +231,7 @@ def _difference(used: GymSimulator, fresh: GymSimulator, steps: int) -> str | No
 
 
 def _why(used: GymSimulator, fresh: GymSimulator, seed: int, actions: list[int], alone: list[Any]) -> str:
-    """What it takes for a walk to differ from `alone`."""
+    """Returns, in words, under which condition a walk differs from `alone`."""
     if list(_walk(used, seed, actions)) != alone:
         return "when they are taken again"
     if list(_walk(fresh, seed, actions)) != alone:
@@ -238,7 +243,7 @@ def _why(used: GymSimulator, fresh: GymSimulator, seed: int, actions: list[int],
 
 
 def _wrapper_to_blame(used: GymSimulator, make: Callable[..., GymSimulator], steps: int) -> str | None:
-    """The wrapper without which walks do not differ, by its class; None for the environment itself."""
+    """Returns the class name of the wrapper that makes walks differ; None if the environment does, or in doubt."""
     layers, below_is_sound = list(layers_of(used.env)), False
     for without in reversed(range(len(layers))):
         if layers[without].action_space != used.env.action_space:
@@ -263,7 +268,7 @@ def _actions(simulator: GymSimulator, seed: int, steps: int) -> list[int]:
 def _walk(
     simulator: GymSimulator, seed: int, actions: list[int], disturbance: Disturbance | None = None
 ) -> Generator[Any, None, None]:
-    """What is seen on the way, as bytes, one step a turn; after an end nothing."""
+    """Yields the observation at the start, then observation, reward and end of every step, or None after an end."""
     simulator.reset(seed)
     if disturbance is not None:
         disturbance.begin(simulator.env)

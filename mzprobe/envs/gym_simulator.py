@@ -1,4 +1,4 @@
-"""One Gymnasium environment as a simulator: what it shows is compared with its spaces, what it raises is a sentence."""
+"""A Gymnasium environment as a simulator that checks its results and turns its exceptions into `UsageError`s."""
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -16,19 +16,20 @@ from mzprobe.names import GYM
 
 
 class _Limit(int):
-    """A number of steps that tells the time limit that `gymnasium.make` adds from those of the id's own wrappers."""
+    """Time limit in steps; its type tells the limit that `gymnasium.make` adds from those of the id's own wrappers."""
 
 
 class GymSimulator:
-    """What `gymnasium.make` gives, but for its time limit, which whoever plays keeps, and its check of the order.
+    """Gymnasium environment as made by `gymnasium.make`, without its time limit and its `OrderEnforcing` wrapper.
 
-    The id's own wrappers stay. An end is where the environment says terminated or truncated.
+    The caller keeps the time limit. The id's own wrappers stay. An episode ends where the environment returns
+    terminated or truncated.
 
     Args:
-        id: as `gymnasium.make` takes it.
+        id: id of the environment, as for `gymnasium.make`.
         options: keyword arguments of the environment.
-        limit: steps of the time limit that is registered with the id, if one is.
-        without: how many of the outermost wrappers are left off.
+        limit: steps of the time limit that is registered with the id; None if there is none.
+        without: number of outermost wrappers that are left off.
 
     Raises:
         UsageError: if it cannot be made, or its observations cannot be flattened.
@@ -38,7 +39,7 @@ class GymSimulator:
         self.name = f"{GYM}{id}"
         made = made_by_gymnasium(id, options if limit is None else options | {"max_episode_steps": _Limit(limit)})
         self.env: Any
-        self.inside: Any  # what the time limit of `gymnasium.make` counts the steps of
+        self.inside: Any  # the layer whose steps the time limit of `gymnasium.make` counts
         self.env, self.inside = _without_time_limit(made)
         for _ in range(without):
             self.env = self.env.env
@@ -47,14 +48,19 @@ class GymSimulator:
         except ValueError as reason:
             raise UsageError(f"{self.name} has {reason}") from None
         self.shape, self.dtype = self._reader.shape, self._reader.dtype
-        self.info: Any = {}  # of the last reset or step
+        self.info: Any = {}  # info of the last reset or step
         actions = self.env.action_space
-        self._first_action = int(actions.start) if isinstance(actions, Discrete) else 0  # others are refused
-        self.seed, self.steps = 0, 0  # where it is
+        self._first_action = int(actions.start) if isinstance(actions, Discrete) else 0  # other spaces are refused
+        self.seed, self.steps = 0, 0  # position in the episode
         self._seen: NDArray[Any] = np.zeros(0)
 
     def reset(self, seed: int) -> None:
-        """The start of a seed."""
+        """Begins the episode of a seed.
+
+        Raises:
+            UsageError: if the environment raises, does not return an observation and info, or the observation does not
+                fit its space.
+        """
         self.seed, self.steps = seed, 0
         try:
             result = self.env.reset(seed=seed)
@@ -69,10 +75,10 @@ class GymSimulator:
         self._see(seen)
 
     def step(self, action: int) -> tuple[float, bool]:
-        """One step: its reward, and whether the environment ended the episode, terminated or truncated.
+        """Takes a step; returns its reward, and whether the environment ended the episode, terminated or truncated.
 
         Raises:
-            UsageError: if the environment raises, or gives what is no step.
+            UsageError: if the environment raises, or returns something that is not a valid step.
         """
         self.steps += 1
         try:
@@ -102,18 +108,18 @@ class GymSimulator:
         return number, ended
 
     def advance(self, action: int) -> None:
-        """One step that is known already."""
+        """Takes a step whose outcome is already known."""
         self.step(action)
 
     def observe(self) -> NDArray[Any]:
-        """The last observation."""
+        """Returns the last observation."""
         return self._seen
 
     def save(self) -> None:
-        """Gymnasium has no such thing for all environments."""
+        """Returns None, since Gymnasium cannot save all environments."""
 
     def restore(self, saved: Any) -> bool:  # noqa: ARG002
-        """Never needed."""
+        """Returns False, since nothing is ever saved."""
         return False
 
     def _see(self, seen: Any) -> None:
@@ -133,10 +139,10 @@ class GymSimulator:
 
 
 def made_by_gymnasium(id: str, options: dict[str, Any]) -> Any:
-    """What `gymnasium.make` gives, without its check of the environment.
+    """Calls `gymnasium.make` without its environment checker, and returns the result.
 
     Raises:
-        UsageError: if it raises anything.
+        UsageError: if `gymnasium.make` raises anything.
     """
     try:
         return gymnasium.make(id, disable_env_checker=True, **options)
@@ -147,12 +153,15 @@ def made_by_gymnasium(id: str, options: dict[str, Any]) -> Any:
 
 
 def _without_time_limit(made: Any) -> tuple[Any, Any]:
-    """The environment without the two wrappers that `gymnasium.make` adds by itself, and what they wrapped.
+    """Removes the time limit and the `OrderEnforcing` wrappers that `gymnasium.make` adds.
 
-    The id's own wrappers stay above and below; they have read the limit already, if they do at all.
+    The id's own wrappers stay, outside and inside. Those that read the time limit have done so before.
+
+    Returns:
+        The environment without them, and the layer that the time limit wrapped.
     """
     layers = list(layers_of(made))
-    specs = [layer.spec for layer in layers]  # asked for before anything is taken out, as each asks the one below
+    specs = [layer.spec for layer in layers]  # read before any layer is removed, since each layer asks the one below
     own = [i for i, spec in enumerate(specs) if spec is not None and isinstance(spec.max_episode_steps, _Limit)]
     out = {i for i, layer in enumerate(layers) if type(layer) is OrderEnforcing}
     if own:
@@ -166,7 +175,7 @@ def _without_time_limit(made: Any) -> tuple[Any, Any]:
 
 
 def layers_of(env: Any) -> Iterator[Any]:
-    """An environment and what it wraps, from the outside in."""
+    """Yields an environment and the environments that it wraps, from the outside in."""
     while isinstance(env, gymnasium.Wrapper):
         yield env
         env = env.env
@@ -174,11 +183,11 @@ def layers_of(env: Any) -> Iterator[Any]:
 
 
 def _said(reason: Exception) -> str:
-    """An exception in one line."""
+    """Returns an exception as one line of text."""
     text = " ".join(str(reason).split())
     return f"{type(reason).__name__} ({text})" if text else type(reason).__name__
 
 
 def _given(result: Any) -> str:
-    """What was given instead, in a few words."""
+    """Describes a wrong result in a few words."""
     return f"a tuple of {len(result)}" if isinstance(result, tuple) else f"a {type(result).__name__}"

@@ -1,8 +1,8 @@
-"""What Gymnasium's eight numbers leave out of a Lunar Lander's state, as far as it decides what comes next.
+"""Reads what Gymnasium's eight numbers leave out of a Lunar Lander's state, as far as it determines the next states.
 
 The legs hang on springs, the terrain beside the pad is rough, contacts push, and a lander has come to rest only when
-Box2D's sleep timer has run out: none of it is observed. `Hidden` reads it from Box2D, for the control that says how
-much of a model's error nobody could know.
+Box2D's sleep timer has run out: none of it is observed. `Hidden` reads it from Box2D, for a control that tells how
+much of a model's error comes from not observing it.
 """
 
 import ctypes
@@ -21,16 +21,16 @@ MEANINGS = (
 )
 SIZE = len(MEANINGS)
 
-_SLEEP_TIMER = 0xAC  # of a b2Body in Box2D 2.3.10
+_SLEEP_TIMER = 0xAC  # offset in a b2Body of Box2D 2.3.10
 _TIME_TO_SLEEP = 0.5  # s, Box2D's b2_timeToSleep
 
 
 class Hidden:
-    """Reads what is hidden in one scene of Gymnasium's, after its reset.
+    """Reader of the hidden numbers of one scene of Gymnasium, made after its reset.
 
     Args:
-        scene: the Lunar Lander.
-        half_height: m, the unit of distances, as the lander's own height is given.
+        scene: Gymnasium's Lunar Lander.
+        half_height: unit of distances, m, in which the lander's own height is observed too.
     """
 
     def __init__(self, scene: Any, half_height: float) -> None:
@@ -40,7 +40,7 @@ class Hidden:
         self._ground = [polygon[:2] for polygon in scene.sky_polys]  # edges of the terrain from left to right
 
     def look(self) -> tuple[float, ...]:
-        """The numbers that `MEANINGS` names."""
+        """Returns the numbers that `MEANINGS` names."""
         left, right = self._legs
         seen: list[float] = []
         for leg in self._legs:
@@ -53,7 +53,7 @@ class Hidden:
         return (*seen, min(timers) / _TIME_TO_SLEEP)
 
     def _below(self, x: float, y: float) -> list[float]:
-        """Distance to the ground below a point, and the ground's slope there; flat beyond the view."""
+        """Returns the distance to the ground below a point and the ground's slope there; it is flat beyond the view."""
         edges = self._ground
         (x1, y1), (x2, y2) = next((edge for edge in edges if x < edge[1][0]), edges[-1])
         if not edges[0][0][0] <= x <= edges[-1][1][0]:
@@ -63,7 +63,7 @@ class Hidden:
 
 
 def _pushed(leg: Any) -> list[float]:
-    """Points in which a leg touches, and the impulses (kg m / s) that start the solver there."""
+    """Returns a leg's number of contact points, and the sums of the impulses (kg m / s) that start the solver there."""
     points, normal, tangent = 0, 0.0, 0.0
     for edge in leg.contacts:
         manifold = edge.contact.manifold

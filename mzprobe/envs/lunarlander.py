@@ -1,4 +1,4 @@
-"""Lunar Lander without chance after the start: Gymnasium's scene in Box2D, stepped with no engine dispersion."""
+"""Lunar Lander that is deterministic after the start: Gymnasium's scene in Box2D, without engine dispersion."""
 
 import math
 import warnings
@@ -12,7 +12,7 @@ from mzprobe.envs.shapes import Drawing
 from mzprobe.envs.simulators import SimulatorEnvironment
 from mzprobe.errors import UsageError
 
-# Gymnasium's constants; m is Box2D's unit of length, of which the view has 20 by 13.3.
+# Gymnasium's constants; m is Box2D's unit of length; the view is 20 by 13.3 m.
 _SCALE = 30.0  # pixels / m
 _FPS = 50  # steps / s
 _HALF_WIDTH = 600 / _SCALE / 2  # m, of the view
@@ -20,28 +20,28 @@ _HALF_HEIGHT = 400 / _SCALE / 2  # m
 _LEG_DOWN = 18 / _SCALE  # m
 _MAIN_POWER, _SIDE_POWER = 13.0, 0.6
 _MAIN_OFFSET = 4.0 / _SCALE  # m, of the main engine below the lander's position
-_SIDE_AWAY = 12.0 / _SCALE  # m, of the side engines from the middle
-_SIDE_HEIGHT = 14.0 / _SCALE  # m, as Gymnasium has it upwards
-_SIDE_SHIFT = 17 / _SCALE  # m, as Gymnasium has it sidewards
-_MAIN_FUEL, _SIDE_FUEL = 0.30, 0.03  # reward a step
-_ITERATIONS = 6 * 30, 2 * 30  # of Box2D's solver, for velocities and for positions
+_SIDE_AWAY = 12.0 / _SCALE  # m, distance of the side engines from the middle
+_SIDE_HEIGHT = 14.0 / _SCALE  # m, upwards, as in Gymnasium
+_SIDE_SHIFT = 17 / _SCALE  # m, sideways, as in Gymnasium
+_MAIN_FUEL, _SIDE_FUEL = 0.30, 0.03  # cost in reward per step
+_ITERATIONS = 6 * 30, 2 * 30  # iterations of Box2D's solver for velocities and for positions
 _NOTHING, _LEFT, _MAIN, _RIGHT = range(4)
 
 
 def scene_class() -> Any:
-    """Gymnasium's LunarLander.
+    """Returns Gymnasium's LunarLander class.
 
     Raises:
-        UsageError: if Box2D is not installed.
+        UsageError: if Box2D or pygame is not installed.
     """
     from gymnasium.error import DependencyNotInstalled
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SWIG's types warn as they are made, and crash where that is an error
+        warnings.simplefilter("ignore")  # SWIG's types warn when they are made, and crash where warnings are errors
         try:
             import Box2D  # noqa: F401
             from gymnasium.envs.box2d.lunar_lander import LunarLander as Scene
-        except (ImportError, DependencyNotInstalled):  # the latter is Gymnasium's, for Box2D and for pygame
+        except (ImportError, DependencyNotInstalled):  # Gymnasium raises the latter for Box2D and for pygame
             raise UsageError(
                 "the environment 'lunarlander' needs Box2D and pygame: pip install 'mzprobe[box2d]'"
             ) from None
@@ -49,25 +49,25 @@ def scene_class() -> Any:
 
 
 class LanderSimulator:
-    """One lander. Gymnasium builds the scene, this steps it: impulses, Box2D, the eight numbers, and no more.
+    """Simulator of one lander in a scene that Gymnasium builds; a step only applies impulses, steps Box2D and observes.
 
     Args:
-        snapshots: whether to save the memory of worlds, where it is known, so that they can be put back.
-        full: whether to observe what is hidden too.
+        snapshots: whether to save the memory of worlds, if its layout is known, so that they can be restored.
+        full: whether to observe the hidden numbers too.
     """
 
     def __init__(self, *, snapshots: bool = True, full: bool = False) -> None:
         self._scene: Any = scene_class()()
         self._snapshots = snapshots and box2d_memory.supported()
         self._full = full
-        self._hidden: lander_hidden.Hidden | None = None  # of this world, where it is observed
-        self._memory: box2d_memory.WorldMemory | None = None  # of this world, once it is to be saved
+        self._hidden: lander_hidden.Hidden | None = None  # reader of this world; None if not observed
+        self._memory: box2d_memory.WorldMemory | None = None  # memory of this world; None before the first save
         self._seen: tuple[float, ...] = ()
-        self._shaping = 0.0  # Gymnasium's potential where the lander is, of which rewards are differences
-        self._looked = False  # whether both are of where it is now
+        self._shaping = 0.0  # Gymnasium's potential of the lander's state; rewards are its differences
+        self._looked = False  # whether both are those of the current state
 
     def reset(self, seed: int) -> None:
-        """A new world: terrain and initial push by the seed, as `reset(seed=...)` in Gymnasium."""
+        """Begins a new world, with terrain and initial push by the seed, as `reset(seed=...)` in Gymnasium."""
         scene = self._scene
         scene.reset(seed=seed)
         self._memory = None
@@ -78,13 +78,13 @@ class LanderSimulator:
         self._look()
 
     def advance(self, action: int) -> None:
-        """One step of which nothing is looked at, before the last of them."""
+        """Takes a step without computing its reward, end and observation."""
         self._fire(action)
         self._world.Step(1.0 / _FPS, *_ITERATIONS)
         self._looked = False
 
     def step(self, action: int) -> tuple[float, bool]:
-        """One step: reward, and whether the lander crashed, left the view or came to rest."""
+        """Takes a step; returns its reward, and whether the lander crashed, left the view or came to rest."""
         if not self._looked:
             self._look()
         before = self._shaping
@@ -103,16 +103,16 @@ class LanderSimulator:
         return reward, False
 
     def observe(self) -> tuple[float, ...]:
-        """Position and velocity (x, y), angle, angular velocity in Gymnasium's scaling, and contact of the legs.
+        """Returns position and velocity (x, y), angle and angular velocity in Gymnasium's scaling, and leg contacts.
 
-        What is hidden comes after them, where it is observed.
+        The hidden numbers follow if they are observed.
         """
         if not self._looked:
             self._look()
         return self._seen if self._hidden is None else (*self._seen, *self._hidden.look())
 
     def save(self) -> "_Saved | None":
-        """Box2D's memory, and what Gymnasium keeps beside it."""
+        """Saves Box2D's memory and what Gymnasium keeps beside it; returns None if worlds are not saved."""
         if not self._snapshots:
             return None
         if self._memory is None:
@@ -125,7 +125,7 @@ class LanderSimulator:
         return _Saved(self._memory.save(), *contacts, self._scene.game_over)
 
     def restore(self, saved: "_Saved") -> bool:
-        """Goes back within this world."""
+        """Goes back to a saved state of this world; returns whether that was possible."""
         if self._memory is None or not self._memory.restore(saved.world):
             return False
         self._left_leg.ground_contact, self._right_leg.ground_contact = saved.left_contact, saved.right_contact
@@ -172,7 +172,7 @@ class LanderSimulator:
 
 
 class _Saved(NamedTuple):
-    """Where a lander was."""
+    """Saved state of a lander."""
 
     world: box2d_memory.Snapshot
     left_contact: bool
@@ -181,22 +181,22 @@ class _Saved(NamedTuple):
 
 
 class LunarLander(SimulatorEnvironment):
-    """Land between two flags: Gymnasium's LunarLander-v3, its engine dispersion zero and without wind.
+    """Land between two flags: Gymnasium's LunarLander-v3, with zero engine dispersion and without wind.
 
     Observations, rewards and ends equal Gymnasium's bit for bit where its random draws after the start are zero; the
     initial push and the terrain still come from the seed.
 
     Args:
         gamma: discount, in (0, 1].
-        time_limit: steps after which whoever plays calls the episode truncated.
-        simulators: most worlds that are alive at once: about 0.1 MB each, 0.3 MB where it is branched from.
-        snapshots: whether worlds that are branched from are put back by copying Box2D's memory, where its build is
-            known, instead of being replayed; no number depends on it.
-        observation: `plain`, Gymnasium's eight numbers, or `full`, which has what they hide too (`lander_hidden`):
+        time_limit: steps after which the caller truncates an episode.
+        simulators: largest number of worlds alive at once, of about 0.1 MB each, or 0.3 MB if they are branched from.
+        snapshots: whether worlds that are branched from are restored by copying Box2D's memory, if its build is known,
+            instead of being replayed; results do not depend on it.
+        observation: `plain`, Gymnasium's eight numbers, or `full`, which adds what they hide (`lander_hidden`):
             the legs' joints, the ground below, contacts and the sleep timer.
 
     Raises:
-        UsageError: if Box2D is not installed, or is not the one whose sleep timer can be read.
+        UsageError: if Box2D is not installed, or `full` is observed and this Box2D's sleep timer cannot be read.
         ValueError: if a number is out of range.
     """
 
@@ -208,7 +208,7 @@ class LunarLander(SimulatorEnvironment):
         snapshots: bool = True,
         observation: Literal["plain", "full"] = "plain",
     ) -> None:
-        scene_class()  # or it says at once what is missing
+        scene_class()  # raises at once if a package is missing
         if observation not in ("plain", "full"):
             raise ValueError(f"observation must be plain or full, not {observation}")
         full = observation == "full"
@@ -229,7 +229,7 @@ class LunarLander(SimulatorEnvironment):
         super().__init__(spec, partial(LanderSimulator, snapshots=snapshots, full=full), simulators=simulators)
 
     def draw(self, states: Any) -> list[Drawing]:
-        """What they look like, as far as it is observed: the ground is not."""
+        """Returns one drawing per state; it leaves out the ground, which is not observed."""
         return [
             lander_drawing(
                 x * _HALF_WIDTH,

@@ -1,8 +1,8 @@
 """MinAtar's Breakout (Young and Tian 2019) without sticky actions, thousands of states at a time.
 
 The board is 10 by 10. A ball flies along diagonals, turns back at walls, at bricks and at the paddle, which moves along
-the lowest row. A brick that is hit goes and pays 1; where none is left, three new rows stand as soon as the ball comes
-down to the paddle. The episode ends where the ball meets the lowest row beside the paddle.
+the lowest row. A brick that is hit disappears and pays 1. When none is left, three new rows appear as soon as the ball
+comes down to the paddle's row. The episode ends when the ball reaches the lowest row beside the paddle.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from mzprobe.envs.states import ArrayStates
 from mzprobe.envs.validation import valid_actions, valid_seeds, valid_sequences, valid_spec
 
 SIZE = 10
-_ROWS = 3  # of bricks, below a free one
-_BRICKS = (1 << _ROWS * SIZE) - 1  # a bit each, row by row from the upper left
+_ROWS = 3  # rows of bricks, below a free one
+_BRICKS = (1 << _ROWS * SIZE) - 1  # one bit per brick, row by row from the upper left
 _PADDLE, _BALL, _TRAIL, _BRICK, _STRIKE = range(5)  # channels
 CHANNELS = ("paddle", "ball", "trail", "brick", "strike")
 
-_X, _Y, _LAST_X, _LAST_Y, _RIGHT, _DOWN, _AT, _STRUCK = range(8)  # columns of a state's small numbers
+_X, _Y, _LAST_X, _LAST_Y, _RIGHT, _DOWN, _AT, _STRUCK = range(8)  # columns of `BreakoutStates.numbers`
 
 Small = NDArray[np.int8]
 
@@ -32,8 +32,8 @@ Small = NDArray[np.int8]
 class BreakoutStates(ArrayStates):
     """A batch of boards; the arrays become read-only."""
 
-    numbers: Small  # [B, 8]: ball x and y, those a step ago, whether it flies right and down, paddle x, strike
-    bricks: Int64  # [B], a bit each
+    numbers: Small  # [B, 8]: ball x and y, the same a step ago, whether it flies right and down, paddle x, strike
+    bricks: Int64  # [B], one bit per brick
     done: Bool  # [B], whether the ball is lost
 
 
@@ -41,17 +41,17 @@ class BreakoutStates(ArrayStates):
 def _advance(
     x: int, y: int, right: int, down: int, at: int, struck: int, bricks: int, action: int
 ) -> tuple[int, int, int, int, int, int, int, float, bool]:
-    """One step of one board, in the order of a state's numbers; then bricks, reward, and whether the ball is lost."""
-    # Without branches, most of which would be guessed wrongly: bits are and-ed, and one of two numbers is chosen.
+    """Steps one board; returns its numbers but the ball's previous place, bricks, reward and whether it is over."""
+    # No branches, since most would be mispredicted: bits are and-ed, and one of two numbers is selected.
     at = min(max(at + int(action == 2) - int(action == 1), 0), SIZE - 1)
     next_x, next_y = x + 2 * right - 1, y + 2 * down - 1
     side = int(next_x < 0) | int(next_x >= SIZE)
     next_x = x if side else next_x
     right ^= side
     top, bottom = int(next_y < 0), int(next_y == SIZE - 1)
-    place = ((next_y - 1) * SIZE + next_x) & 31  # of a brick, where there are any
+    place = ((next_y - 1) * SIZE + next_x) & 31  # bit of the brick there, in the rows of bricks
     hit = int(next_y >= 1) & int(next_y <= _ROWS) & (bricks >> place) & 1
-    pays = hit & (1 - struck)  # else it flies through: a brick is safe until the ball has been at a free place
+    pays = hit & (1 - struck)  # right after a hit, the ball flies through bricks until it has been at a free place
     bricks ^= pays << place
     bricks = _BRICKS if bottom & int(bricks == 0) else bricks
     flat = bottom & int(x == at)
@@ -66,23 +66,23 @@ def _advance(
 
 @inlined
 def _unpacked(board: int) -> tuple[int, int, int, int, int, int]:
-    """A state's small numbers but those of a step ago, from the eight bytes that hold them, the first lowest."""
+    """Unpacks a board's numbers but the ball's previous place from an integer of eight bytes, lowest byte first."""
     x, y, right, down = board & 255, board >> 8 & 255, board >> 32 & 255, board >> 40 & 255
     return x, y, right, down, board >> 48 & 255, board >> 56
 
 
 @inlined
 def _packed(x: int, y: int, last_x: int, last_y: int, right: int, down: int, at: int, struck: int) -> int:
-    """The eight bytes again."""
+    """Packs the numbers of a board into an integer of eight bytes, lowest byte first."""
     return x | y << 8 | last_x << 16 | last_y << 24 | right << 32 | down << 40 | at << 48 | struck << 56
 
 
 @kernel
 def _step_batch(numbers: Small, bricks: Int64, done: Bool, actions: Int64) -> tuple[Small, Int64, Bool, Float64]:
-    """Steps every board that has not ended; gives the next ones and rewards `[B]`."""
+    """Steps every board that has not ended; returns the next numbers, bricks and ends, and rewards `[B]`."""
     following, left = np.empty_like(numbers), np.empty_like(bricks)
     ended, rewards = np.empty_like(done), np.empty(actions.shape[0])
-    # A board's small numbers are one integer here, and nothing branches: so eight boards are stepped side by side.
+    # A board's numbers are one integer here, and nothing branches, so that eight boards are stepped at once (SIMD).
     boards = numbers.reshape(numbers.size).view(np.int64)
     after = following.reshape(following.size).view(np.int64)
     for i in range(actions.shape[0]):
@@ -100,7 +100,7 @@ def _step_batch(numbers: Small, bricks: Int64, done: Bool, actions: Int64) -> tu
 
 @kernel
 def _rewards_along(numbers: Small, bricks: Int64, done: Bool, actions: Int64) -> Float64:
-    """Rewards `[B, T]` along actions `[B, T]`."""
+    """Returns the rewards `[B, T]` along actions `[B, T]`."""
     rewards = np.zeros(actions.shape)
     for i in range(actions.shape[0]):
         x, y = int(numbers[i, _X]), int(numbers[i, _Y])
@@ -118,10 +118,10 @@ def _rewards_along(numbers: Small, bricks: Int64, done: Bool, actions: Int64) ->
 
 @kernel
 def _observe(numbers: Small, bricks: Int64) -> Bool:
-    """Boards `[B, 10, 10, 4]`, all channels but the last."""
+    """Returns boards `[B, 10, 10, 4]`, with all channels but the last."""
     B = numbers.shape[0]
     seen = np.empty((B, SIZE, SIZE, _STRIKE), np.bool_)
-    # A place's four channels are one integer here, the first lowest: the rows of bricks are written side by side.
+    # A place's four channels are one integer here, the first lowest, so that a row of bricks is written at once (SIMD).
     places = seen.reshape(seen.size).view(np.uint32).reshape(B, SIZE * SIZE)
     for i in range(B):
         board, place, standing = numbers[i], places[i], bricks[i]
@@ -136,7 +136,7 @@ def _observe(numbers: Small, bricks: Int64) -> Bool:
 
 
 class MinAtarBreakout:
-    """Breakout on a board of 10 by 10: reward 1 a brick.
+    """Breakout on a board of 10 by 10, for a reward of 1 per brick.
 
     States, observations, rewards and ends equal those of the package MinAtar 1.0.15 without sticky actions, for the
     same seed and actions. Its observations leave out one bit of the state: whether the ball has met a brick in the
@@ -144,7 +144,7 @@ class MinAtarBreakout:
 
     Args:
         gamma: discount, in (0, 1].
-        time_limit: steps after which whoever plays calls the episode truncated; MinAtar's have no end of their own.
+        time_limit: steps after which the caller truncates an episode; MinAtar itself has no limit.
         strike: whether that bit is observed too, as a fifth channel.
 
     Raises:
@@ -172,9 +172,9 @@ class MinAtarBreakout:
         return self._spec
 
     def reset(self, seeds: ArrayLike) -> BreakoutStates:
-        """Starts fresh episodes: seeds `[B]`, each the start of MinAtar's environment after `seed(seed)`.
+        """Starts fresh episodes: seeds `[B]`, each the same start as MinAtar's environment has after `seed(seed)`.
 
-        The ball comes from the left or from the right: there are two starts.
+        There are two starts: the ball comes from the left or from the right.
 
         Raises:
             ValueError: if the seeds are not a list of integers >= 0.
@@ -191,23 +191,23 @@ class MinAtarBreakout:
         """Applies actions `[B]` (0 nothing, 1 left, 2 right); an ended board stays as it is, with reward 0.
 
         Raises:
-            ValueError: if there is not one action a state, or an action is none of these.
+            ValueError: if there is not one action per state, or an action is none of these.
         """
         chosen = valid_actions(actions, batch=len(states), num_actions=3)
         numbers, bricks, done, reward = _step_batch(states.numbers, states.bricks, states.done, chosen)
         return BreakoutStates(numbers, bricks, done), Outcome(reward=reward, terminated=done)
 
     def rewards_along(self, states: BreakoutStates, actions: ArrayLike) -> Float64:
-        """Rewards along action sequences `[B, T]`, `[B, T]`: what as many calls of `step` give, in one.
+        """Returns the rewards `[B, T]` along action sequences `[B, T]`, equal to those of T calls of `step`.
 
         Raises:
-            ValueError: if there is not one sequence a state, or an action is none of those of `step`.
+            ValueError: if there is not one sequence per state, or an action is none of those of `step`.
         """
         chosen = valid_sequences(actions, batch=len(states), num_actions=3)
         return _rewards_along(states.numbers, states.bricks, states.done, chosen)
 
     def observe(self, states: BreakoutStates) -> Bool:
-        """The board, `[B, 10, 10, channels]`."""
+        """Returns the boards, `[B, 10, 10, channels]`."""
         seen = _observe(states.numbers, states.bricks)
         if len(self.channels) == _STRIKE:
             return seen
@@ -219,10 +219,10 @@ class MinAtarBreakout:
         return states.done
 
     def draw(self, states: BreakoutStates) -> list[Pixels]:
-        """What they look like, a pixel a place of the board."""
+        """Returns one image per state, with one pixel per place of the board."""
         return board_pixels(self.observe(states))
 
 
 def _side(seed: int) -> int:
-    """0 where the ball comes from the left, 1 from the right: what MinAtar draws after `seed(seed)`."""
+    """Returns 0 if the ball comes from the left, 1 if from the right, as MinAtar draws it after `seed(seed)`."""
     return int(np.random.RandomState(seed % 2**32).randint(2))

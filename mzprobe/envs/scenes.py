@@ -1,4 +1,4 @@
-"""How our environments draw their states."""
+"""Drawings of the states of the environments in this package."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +10,13 @@ _WHEEL = 0.09  # m
 
 
 def cartpole_drawing(x: float, theta: float, *, track: float, pole: float) -> Drawing:
-    """A cart on its track, and the pole on it.
+    """Draws a cart on its track, and the pole on it.
 
     Args:
-        x: of the cart, m.
-        theta: of the pole from upright, rad, positive to the right.
-        track: m, on either side of the middle.
-        pole: its length, m.
+        x: position of the cart, m.
+        theta: angle of the pole from upright, rad, positive to the right.
+        track: length of the track on either side of the middle, m.
+        pole: length of the pole, m.
     """
     shapes = [Shape(points=((-track, 0.0), (track, 0.0)), colour=_GREY, width=0.02)]
     shapes += [rectangle(end - 0.02, -0.1, end + 0.02, 0.1, _ORANGE) for end in (-track, track)]
@@ -31,20 +31,20 @@ def cartpole_drawing(x: float, theta: float, *, track: float, pole: float) -> Dr
 def lander_drawing(
     x: float, y: float, angle: float, *, left: bool, right: bool, half_width: float, half_height: float
 ) -> Drawing:
-    """A lander above its pad; the ground elsewhere is not observed and not drawn.
+    """Draws a lander above its pad; the ground elsewhere is not observed and not drawn.
 
     Args:
-        x: of the lander from the middle of the view, m.
-        y: above where it stands on the pad, m.
-        angle: counter-clockwise, rad.
+        x: position of the lander from the middle of the view, m.
+        y: height above where the lander stands on the pad, m.
+        angle: angle of the lander, counter-clockwise, rad.
         left: whether the left leg touches the ground.
-        right: whether the right leg does.
-        half_width: m, of the view.
-        half_height: m, of the view.
+        right: whether the right leg touches the ground.
+        half_width: half the width of the view, m.
+        half_height: half the height of the view, m.
     """
     at = (x, y)
     hull = ((-0.45, 0.55), (-0.57, 0.0), (-0.57, -0.3), (0.57, -0.3), (0.57, 0.0), (0.45, 0.55))
-    pad, down = 2.0, -0.6  # m: half of the pad, and where its ground is, a leg's height below the lander
+    pad, down = 2.0, -0.6  # m: half the pad's width; the height of its ground, one leg below the lander
     shapes = [rectangle(-pad, down - 0.3, pad, down, _GREY)]
     for flag in (-pad, pad):
         shapes.append(Shape(points=((flag, down), (flag, down + 1.6)), colour=_GROUND, width=0.06))
@@ -57,7 +57,7 @@ def lander_drawing(
 
 
 def board_pixels(seen: NDArray[np.bool_]) -> list[Pixels]:
-    """Boards `[B, H, W, channels]`, a colour a channel, earlier channels above later ones; a pixel a cell."""
+    """Draws boards `[B, H, W, channels]`: one pixel per cell, one colour per channel, earlier channels on top."""
     palette = np.array([[0, 114, 178], [213, 94, 0], [240, 190, 150], [0, 158, 115]], np.uint8)
     boards = np.full((*seen.shape[:3], 3), 255, np.uint8)
     for channel in reversed(range(min(seen.shape[3], len(palette)))):

@@ -1,8 +1,8 @@
-"""States of simulators that cannot be copied: a seed and the actions since, brought back to life by replay.
+"""Environments of simulators that cannot be copied: a state is a seed and the actions since, reached again by replay.
 
-A pool of live simulators remembers which state each of them is at. Stepping such a state moves its simulator on and
-costs nothing else, so that linear play is as fast as the bare simulator. Any other state is replayed: from the start,
-or from the longest beginning of its actions at which a simulator was saved, where simulators can be.
+A pool of live simulators remembers which state each of them is at. To step such a state costs no more than a step of
+its simulator, so that linear play is as fast as the bare simulator. Any other state is replayed: from the start, or
+from the longest prefix of its actions at which a simulator was saved, if simulators can be saved.
 """
 
 from collections import OrderedDict
@@ -20,45 +20,45 @@ from mzprobe.errors import UsageError
 
 MOST_ACTIONS = 256  # an action is kept as a byte
 _BYTES = [bytes((action,)) for action in range(MOST_ACTIONS)]
-SAVED = 16  # states that a simulator can be put back to
-NEAR = 32  # steps; farther from a saved state, another simulator is sent there to stay
-WORTH_SAVING = 8  # steps that were made again
+SAVED = 16  # largest number of saved states per simulator
+NEAR = 32  # largest distance from a saved state, in steps; farther states are replayed from the start
+WORTH_SAVING = 8  # least number of replayed steps after which a state is saved
 
 
 class Simulator(Protocol):
-    """Plays one episode at a time and can only begin anew and go on; the environment fixes the number of actions."""
+    """Simulator that plays one episode at a time, which it can only restart or continue; actions count from 0."""
 
     def reset(self, seed: int) -> None:
-        """Begins the episode of a seed, whatever was before."""
+        """Begins the episode of a seed, whatever happened before."""
         ...
 
     def step(self, action: int) -> tuple[float, bool]:
-        """One step: its reward, environment units, and whether it led to a terminal state."""
+        """Takes a step; returns its reward, in environment units, and whether it led to a terminal state."""
         ...
 
     def advance(self, action: int) -> None:
-        """As `step`, for a step whose outcome is known already and is not looked at."""
+        """Takes a step like `step`, of which the outcome is already known and not needed."""
         ...
 
     def observe(self) -> ArrayLike:
-        """The observation of the current state, `[*observation_shape]`; the specification's dtype can hold it."""
+        """Returns the current observation, `[*observation_shape]`; the specification's dtype must hold its numbers."""
         ...
 
     def save(self) -> Any:
-        """What `restore` takes to come back here within this episode; None if that is not possible."""
+        """Returns what `restore` needs to return to this state within this episode; None if that is not possible."""
         ...
 
     def restore(self, saved: Any) -> bool:
-        """Goes back; False if that is no longer possible, with nothing done that a reset would not undo."""
+        """Returns whether it went back to a saved state; if not, a `reset` must undo whatever it changed."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class SimulatorStates:
-    """A batch of states as their histories, with what was seen when each was reached; arrays become read-only."""
+    """Batch of states kept as histories, with the observation made when each was reached; arrays become read-only."""
 
-    seed: Int64  # [B], of the start
-    actions: tuple[bytes, ...]  # B histories, a byte an action
+    seed: Int64  # [B], seed of the start
+    actions: tuple[bytes, ...]  # B histories, one byte per action
     observation: NDArray[Any]  # [B, *observation_shape]
     done: Bool  # [B], whether the state is terminal
 
@@ -70,7 +70,7 @@ class SimulatorStates:
         return len(self.actions)
 
     def take(self, indices: ArrayLike) -> Self:
-        """Selects, repeats or reorders: integer indices `[M]` give `M` states."""
+        """Selects, repeats or reorders states: integer indices `[M]` yield `M` states."""
         rows = integers(indices, "indices")
         actions = tuple([self.actions[row] for row in rows.tolist()])
         return type(self)(self.seed[rows], actions, self.observation[rows], self.done[rows])
@@ -87,27 +87,27 @@ class SimulatorStates:
 
 
 class Live:
-    """A simulator of the pool, where it is, and the states of its episode that it can be put back to."""
+    """Simulator of the pool, with its position and the states of its episode that it can be put back to."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
         self.seed = -1
-        self.actions: bytes | None = None  # since the start; None while it is out, or idle
-        self.sent = False  # whether it was sent to where it is, not stepped there
-        self.saved: dict[bytes, Any] = {}  # by actions since the start
-        self.uses: dict[bytes, int] = {}  # how often each was gone back to
+        self.actions: bytes | None = None  # actions since the start; None while it is taken or idle
+        self.sent = False  # whether it reached its state by a restore or replay, not by a step
+        self.saved: dict[bytes, Any] = {}  # saved states by actions since the start
+        self.uses: dict[bytes, int] = {}  # how often each was restored
 
     def begin(self, seed: int) -> None:
-        """Resets to a start."""
+        """Resets the simulator to a start, and drops its saved states."""
         self.seed = seed
         self.saved.clear()
         self.uses.clear()
         self.simulator.reset(seed)
 
     def remember(self, actions: bytes) -> None:
-        """Saves the state where it is, `actions` after the start, if it can be.
+        """Saves the current state, `actions` after the start, if the simulator can.
 
-        What was least used makes room, so that the many states of a tree do not push out its root.
+        The least used saved state makes room, so that the many states of a tree do not push out its root.
         """
         saved = self.simulator.save()
         if saved is None:
@@ -117,12 +117,12 @@ class Live:
         self.saved[actions], self.uses[actions] = saved, 0
 
     def nearest(self, actions: bytes) -> bytes | None:
-        """The longest beginning of some actions that is saved and not too far away."""
+        """Returns the longest prefix of some actions that is saved and at most `NEAR` steps away, or None."""
         near = [b for b in self.saved if len(actions) - len(b) <= NEAR and actions.startswith(b)]
         return max(near, key=len, default=None)
 
     def put_back(self, actions: bytes) -> bool:
-        """Back to a saved state, if that is still possible."""
+        """Restores the state saved after `actions`, and returns whether that was still possible."""
         if self.simulator.restore(self.saved[actions]):
             self.uses[actions] += 1
             return True
@@ -133,7 +133,7 @@ class Live:
         del self.saved[actions], self.uses[actions]
 
     def replay(self, actions: bytes, first: int) -> None:
-        """Goes on to where `actions` lead, of which it has made the first ones."""
+        """Makes `actions` from index `first` on, as those before were made; saves the state if these are many."""
         for action in actions[first:]:
             self.simulator.advance(action)
         if len(actions) - first >= WORTH_SAVING:
@@ -141,11 +141,14 @@ class Live:
 
 
 class SimulatorPool:
-    """At most `size` live simulators; the one longest unused is the next to be sent elsewhere.
+    """Pool of at most `size` live simulators; the least recently used one is sent elsewhere first.
 
     Args:
         make: makes a simulator.
-        size: most of them, at least 1.
+        size: largest number of simulators, at least 1.
+
+    Raises:
+        ValueError: if `size` is not a whole number of at least 1.
     """
 
     def __init__(self, make: Callable[[], Simulator], *, size: int) -> None:
@@ -153,14 +156,14 @@ class SimulatorPool:
             raise ValueError(f"simulators must be a whole number of at least 1, not {size!r}")
         self.make = make
         self.size = size
-        self.replayed = 0  # steps made again, for whoever asks what branching costs
+        self.replayed = 0  # number of replayed steps: the cost of branching
         self._at: OrderedDict[tuple[int, bytes], Live] = OrderedDict()  # least recently used first
         self._idle: list[Live] = []
         self._of_seed: dict[int, list[Live]] = {}
-        self._out: Live | None = None  # taken and not put back yet; if it never is, it has failed on the way
+        self._out: Live | None = None  # taken and not put back yet; if it never is, its step failed
 
     def take(self, seed: int, actions: bytes) -> Live:
-        """A simulator at a state, out of the pool until `put`; one at a time."""
+        """Returns a simulator at a state, taken out of the pool until `put`; only one may be out at a time."""
         if self._out is not None:
             self._leave_seed(self._out)
         self._out = live = self._at.pop((seed, actions), None)
@@ -171,7 +174,7 @@ class SimulatorPool:
         return live
 
     def put(self, live: Live, actions: bytes, *, ended: bool = False) -> None:
-        """Gives a simulator back, so many actions after its start; no one goes on from an end, so it is the next."""
+        """Returns a simulator to the pool, `actions` after its start; one at the end of an episode is reused first."""
         twin = self._at.pop((live.seed, actions), None)
         if twin is not None:
             twin.actions = None
@@ -182,7 +185,7 @@ class SimulatorPool:
             self._at.move_to_end((live.seed, actions), last=False)
 
     def _restored(self, seed: int, actions: bytes) -> Live | None:
-        """One of the same episode, put back to a saved state near by and replayed from there."""
+        """Returns a simulator of the same episode, restored to a saved state nearby and replayed, or None."""
         found = [(live, live.nearest(actions)) for live in self._of_seed.get(seed, ())]
         live, start = max(found, key=lambda pair: -1 if pair[1] is None else len(pair[1]), default=(None, None))
         if live is None or start is None:
@@ -192,7 +195,7 @@ class SimulatorPool:
         else:
             del self._at[seed, live.actions]
         live.actions, self._out = None, live
-        if not live.put_back(start):  # it may be anywhere now
+        if not live.put_back(start):  # its state is unknown now
             self._idle.append(live)
             self._out = None
             return None
@@ -201,12 +204,12 @@ class SimulatorPool:
         return live
 
     def _begun(self, seed: int, actions: bytes) -> Live:
-        """Any other, replayed from the start."""
+        """Returns a free simulator, replayed from the start."""
         self._out = live = self._free()
         again = seed in self._of_seed
         self._leave_seed(live)
         live.begin(seed)
-        if again:  # else it may well be played straight on
+        if again:  # a new seed is probably played without branches
             live.remember(b"")
         self._of_seed.setdefault(seed, []).append(live)
         live.replay(actions, 0)
@@ -229,7 +232,7 @@ class SimulatorPool:
 
 
 def not_finite(name: str, observation: ArrayLike, *, seed: int, steps: int) -> UsageError:
-    """What is said where an observation holds a number that is not finite, in float32."""
+    """Returns the error for an observation that holds a number that is not finite in float32."""
     with np.errstate(over="ignore"):
         numbers = np.asarray(observation, np.float32)
     wrong = numbers[~np.isfinite(numbers)][0]
@@ -239,14 +242,14 @@ def not_finite(name: str, observation: ArrayLike, *, seed: int, steps: int) -> U
 
 
 class SimulatorEnvironment:
-    """An environment whose truth comes from simulators, which step one state after the other.
+    """Environment whose dynamics come from simulators, which step one state at a time.
 
-    A state that a simulator is sent back to must look as it did when it was first reached, in whichever process.
+    A state that a simulator is sent back to must show the observation made when it was first reached, in any process.
 
     Args:
         spec: names, shapes and constants; at most 256 actions.
-        make: makes a simulator; picklable, for worker processes.
-        simulators: largest number of them that are alive at once.
+        make: makes a simulator; must be picklable for worker processes.
+        simulators: largest number of simulators that are alive at once.
 
     Raises:
         ValueError: if the specification is inconsistent, or a number is out of range.
@@ -272,11 +275,11 @@ class SimulatorEnvironment:
 
     @property
     def side_by_side(self) -> int:
-        """Largest number of episodes that can be played on without a replay."""
+        """Largest number of episodes that can be continued side by side without a replay."""
         return self.pool.size
 
     def reset(self, seeds: ArrayLike) -> SimulatorStates:
-        """Starts fresh episodes: seeds `[B]`, each the same start as `reset(seed=...)` of the simulator.
+        """Starts new episodes: seeds `[B]`, each the same start as `reset(seed)` of the simulator.
 
         Raises:
             ValueError: if the seeds are not a list of integers >= 0.
@@ -287,14 +290,14 @@ class SimulatorEnvironment:
         for b, seed in enumerate(numbers.tolist()):
             live = self.pool.take(seed, b"")
             seen = live.simulator.observe()
-            if np.shape(seen) != observations.shape[1:]:  # it would be repeated to fit
+            if np.shape(seen) != observations.shape[1:]:  # it would be broadcast
                 raise UsageError(
                     f"{self._spec.name} observed shape {list(np.shape(seen))} after seed {seed}: "
                     f"its specification says {list(observations.shape[1:])}"
                 )
             observations[b] = seen
             self.pool.put(live, b"")
-        if not isfinite(np.vdot(observations, observations)):  # the quickest way; too large a sum is looked at again
+        if not isfinite(np.vdot(observations, observations)):  # quickest test; if the sum overflows, each is tested
             self._refuse_not_finite(observations, numbers, [b""] * len(numbers))
         return SimulatorStates(numbers.copy(), (b"",) * len(numbers), observations, np.zeros(len(numbers), np.bool_))
 
@@ -302,8 +305,8 @@ class SimulatorEnvironment:
         """Applies actions `[B]`; a terminal state stays as it is, with reward 0.
 
         Raises:
-            ValueError: if there is not one action a state, or an action is out of range.
-            UsageError: if an observation is not finite, or a state looks otherwise when a simulator is sent there.
+            ValueError: if there is not one action per state, or an action is out of range.
+            UsageError: if an observation is not finite, or differs when a simulator is sent back to its state.
         """
         chosen = valid_actions(actions, batch=len(states), num_actions=self._spec.num_actions)
         observations, done = states.observation.copy(), states.done.copy()
@@ -319,17 +322,17 @@ class SimulatorEnvironment:
             observations[b] = live.simulator.observe()
             histories[b] += _BYTES[action]
             pool.put(live, histories[b], ended=ended)
-        if not isfinite(np.vdot(observations, observations)):  # the quickest way; too large a sum is looked at again
+        if not isfinite(np.vdot(observations, observations)):  # quickest test; if the sum overflows, each is tested
             self._refuse_not_finite(observations, states.seed, histories)
         following = SimulatorStates(states.seed, tuple(histories), observations, done)
         return following, Outcome(reward=rewards, terminated=done)
 
     def rewards_along(self, states: SimulatorStates, actions: ArrayLike) -> Float64:
-        """Rewards along action sequences `[B, T]`, `[B, T]`: what as many calls of `step` give, in one.
+        """Returns the rewards `[B, T]` along action sequences `[B, T]`, equal to those of T calls of `step`.
 
         Raises:
-            ValueError: if there is not one sequence a state, or an action is out of range.
-            UsageError: if a state looks otherwise when a simulator is sent there.
+            ValueError: if there is not one sequence per state, or an action is out of range.
+            UsageError: if the observation of a state differs when a simulator is sent back to it.
         """
         chosen = valid_sequences(actions, batch=len(states), num_actions=self._spec.num_actions)
         B, T = chosen.shape
@@ -348,15 +351,18 @@ class SimulatorEnvironment:
         return rewards
 
     def observe(self, states: SimulatorStates) -> NDArray[Any]:
-        """What was observed when the states were reached, `[B, *observation_shape]`."""
-        return states.observation.copy()  # writable, as torch likes it
+        """Returns what was observed when the states were reached, `[B, *observation_shape]`."""
+        return states.observation.copy()  # writable, as torch expects
 
     def terminal(self, states: SimulatorStates) -> Bool:
         """Whether each state is terminal, bool `[B]`."""
         return states.done
 
     def _confirm(self, live: Live, states: SimulatorStates, b: int) -> None:
-        """What depends on the process, on other copies or on chance shows here at the latest."""
+        """Refuses a simulator that, sent back to a state, observes something else there.
+
+        A dependence on the process, on other copies or on chance shows here at the latest.
+        """
         seen = np.asarray(live.simulator.observe(), states.observation.dtype)
         if seen.tobytes() != states.observation[b].tobytes():
             steps, seed = len(states.actions[b]), states.seed[b]

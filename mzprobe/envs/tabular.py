@@ -32,7 +32,7 @@ class TabularEnvironment:
         terminal: whether each state is terminal, bool `[S]`.
         starts: states that an episode may start in, int `[n]`, none of them terminal; a seed picks one.
         gamma: discount, in (0, 1].
-        time_limit: steps after which whoever plays calls the episode truncated.
+        time_limit: steps after which the caller truncates an episode.
         name: name in the specification.
 
     Raises:
@@ -113,7 +113,7 @@ class TabularEnvironment:
         """Applies actions `[B]`; a terminal state stays as it is, with reward 0.
 
         Raises:
-            ValueError: if there is not one action a state, or an action is out of range.
+            ValueError: if there is not one action per state, or an action is out of range.
         """
         chosen = valid_actions(actions, batch=len(states), num_actions=self._spec.num_actions)
         following = self.transitions[states.index, chosen]
@@ -121,7 +121,7 @@ class TabularEnvironment:
         return TabularStates(following), outcome
 
     def observe(self, states: TabularStates) -> Float32:
-        """One-hot rows, float32 `[B, S]`."""
+        """Returns one-hot rows, float32 `[B, S]`."""
         observations = np.zeros((len(states), *self._spec.observation_shape), dtype=np.float32)
         observations[np.arange(len(states)), states.index] = 1.0
         return observations
@@ -131,7 +131,7 @@ class TabularEnvironment:
         return self.terminal_states[states.index]
 
     def policy_values(self, policy: ArrayLike) -> Float64:
-        """Discounted value of every state under a policy, by solving the Bellman equation.
+        """Computes the discounted value of every state under a policy, by solving the Bellman equation.
 
         Args:
             policy: probabilities `[S, A]`, rows summing to 1.
@@ -151,13 +151,13 @@ class TabularEnvironment:
         flow = np.zeros((num_states, num_states))  # [S, S], probability of each next state
         for a in range(num_actions):
             flow[np.arange(num_states), self.transitions[:, a]] += weights[:, a]
-        flow[self.terminal_states] = 0.0  # their value is then 0 exactly, not to rounding
+        flow[self.terminal_states] = 0.0  # makes their values exactly 0, without rounding
         expected = (weights * self.rewards).sum(axis=1)
         solution: NDArray[Any] = np.linalg.solve(np.eye(num_states) - self._spec.gamma * flow, expected)
         return np.asarray(solution, dtype=np.float64)
 
     def optimal_values(self) -> Float64:
-        """Optimal discounted values `[S]`, environment units, by policy iteration, so to rounding.
+        """Computes the optimal discounted values `[S]`, environment units, by policy iteration, exact up to rounding.
 
         Raises:
             ValueError: if gamma is 1.
@@ -183,15 +183,15 @@ def random_mdp(
     gamma: float = 0.9,
     time_limit: int = 100,
 ) -> TabularEnvironment:
-    """Draws a small MDP: uniform transitions, standard normal rewards, any non-terminal state a start.
+    """Draws a small MDP: uniform transitions, standard normal rewards; any non-terminal state is a start.
 
     Args:
-        seed: the same seed and sizes give the same tables.
+        seed: the same seed and sizes yield the same tables.
         num_states: S, terminal states included.
         num_actions: A.
         terminal_fraction: share of terminal states, in [0, 1]; rounded, and at least one state stays a start.
         gamma: discount, in (0, 1].
-        time_limit: steps after which whoever plays calls the episode truncated.
+        time_limit: steps after which the caller truncates an episode.
 
     Raises:
         ValueError: if a number is out of range.

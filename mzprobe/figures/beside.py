@@ -115,9 +115,8 @@ def paired_differences(view: View, frames: Mapping[str, pd.DataFrame]) -> pd.Dat
     if "simulations" in shown:  # the prior alone, which no figure shows, has a row per temperature
         of_first = of_first[of_first["simulations"] > 0]
     for label, frame in others:
-        on = ["seed", "episode", *shown]
         own = frame[frame["simulations"] > 0] if "simulations" in shown else frame
-        both = own.merge(of_first, on=on, suffixes=("", "_of_first"), validate="one_to_one")
+        both = own.merge(of_first, on=["seed", "episode", *shown], suffixes=("", "_of_first"), validate="one_to_one")
         both = both.assign(difference=both["return"] - both["return_of_first"])
         agents = len(both["seed"].unique())
         unit = "seed" if agents > 1 else "episode"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mzprobe.checkpoints import read_checkpoint, steps_of
-from mzprobe.config import RunConfig
+from mzprobe.config import FREE_KEYS, RunConfig
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.recording import OWN
 from mzprobe.training.recorded import Feed
@@ -107,7 +107,7 @@ def _value(key: str, values: Mapping[str, Any]) -> Any:
 def refuse_other_run(
     folder: Path, *, before: RunConfig, now: RunConfig, fed: Mapping[str, Any], feed: Feed | None
 ) -> None:
-    """Rejects another configuration or dataset; only the number of steps and the dataset's path may change.
+    """Rejects another configuration or dataset; only `FREE_KEYS` and the dataset's path may change.
 
     Args:
         folder: folder of the agent.
@@ -121,14 +121,13 @@ def refuse_other_run(
         DatasetError: if the datasets differ.
     """
     mine, theirs = now.model_dump(mode="json"), before.model_dump(mode="json")
-    free = {("training", "steps")}
-    if feed is not None and fed.get("sha256") == feed.dataset.sha256:
-        free.add(("dataset", "path"))
+    moved = feed is not None and fed.get("sha256") == feed.dataset.sha256
+    free = FREE_KEYS | {"dataset.path"} if moved else FREE_KEYS
     differing = [
         f"{section}.{key}"
         for section in mine
         for key in dict.fromkeys([*mine[section], *theirs[section]])  # kinds of networks differ in their keys
-        if (section, key) not in free and theirs[section].get(key) != mine[section].get(key)
+        if f"{section}.{key}" not in free and theirs[section].get(key) != mine[section].get(key)
     ]
     if differing:
         kept = ", ".join(key_is_value(key, theirs) for key in differing)
