@@ -1,1 +1,1 @@
-"""Probes: one file per question; each reads checkpoints and gives rows of a tidy table."""
+"""Probes: one module per question, each of which turns a checkpoint into rows of a tidy table."""

@@ -1,4 +1,4 @@
-"""Agents that act otherwise than in training, as a question's settings say about the behaviour policy."""
+"""Behaviour policies that differ from the agent's own, as set by a question's `acting` settings."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,7 @@ Measure = TypeVar("Measure", bound=Callable[..., Any])
 
 
 def acting_as(agent: AnyAgent, asked: ActingConfig) -> AnyAgent:
-    """The agent with another behaviour policy; itself where nothing is asked for."""
+    """Returns the agent with the behaviour policy that `asked` sets; the agent itself if all settings are defaults."""
     if asked == ActingConfig():
         return agent
     changed = asked.model_dump(include={"simulations", "rule"}, exclude_none=True)
@@ -23,7 +23,10 @@ def acting_as(agent: AnyAgent, asked: ActingConfig) -> AnyAgent:
 
 
 def as_asked(measure: Measure) -> Measure:
-    """A measure `(agent, config, ...)` whose agents act as its settings say, whoever calls it."""
+    """Wraps a measure `(agent, config, *others)` so that all its agents act as `config.acting` says.
+
+    Applying it twice changes nothing.
+    """
 
     @wraps(measure)
     def asked(agent: Agent, config: Any, *others: list[Agent], **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tables of agents of this process: what the commands do with checkpoints, from Python."""
+"""`ask`: makes tables of agents in memory from Python, as the commands do of checkpoints."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,24 +28,27 @@ def ask(
 ) -> list[Path]:
     """Asks agents a question and writes tables, for `mzprobe figures`, `claims`, `compare` and `report`.
 
-    A table is of one agent, by run and seed of its origin, at all of its training steps. What a table holds already is
-    not measured again; further steps are added to it, also by another call.
+    There is one table per run and seed of the agents' origins, with all their training steps. Steps that a table
+    already holds are not measured again; further steps are added to it, also by later calls.
 
     Args:
-        agents: one or several, such as a network at several training steps, each with an
+        agents: one or several agents, such as a network at several training steps, each with an
             `Origin(run=..., seed=..., training_step=...)`.
-        question: its name, or a question of your own.
+        question: name of the question, or a `Question` of your own.
         analyses: folder of all tables.
-        overwrite: whether a table that was made otherwise is replaced, with all the steps that it holds.
-        on_progress: told now and then the share that is done, from 0 to 1.
-        **settings: settings of the question; those left out are as on the command line.
+        overwrite: whether to replace a table that was made with other settings, including all its steps.
+        on_progress: called periodically with the fraction done, from 0 to 1.
+        **settings: settings of the question; the others have the defaults of the command line.
 
     Returns:
-        The paths of the tables.
+        The paths of the tables, one per run and seed.
 
     Raises:
-        UsageError: if an agent has no training step or shares it with another one of its run and seed, a network is not
-            known by its weights (see `mzprobe.sources.memory.weights_sha256`), or a table was made otherwise.
+        UsageError: if there is no agent, question or setting of that name; an agent has no training step or shares it
+            with another one of its run and seed; agents of a run and seed differ in their configuration or `compute`;
+            a network cannot be identified by its weights (see `mzprobe.sources.memory.weights_sha256`); or a table was
+            made with other settings and `overwrite` is not set.
+        InUse: if another process is writing one of the tables.
     """
     probe = question_of(question)
     config = validated(probe.config, settings, probe.name)
@@ -73,7 +76,11 @@ def ask(
 
 
 def _by_agent(agents: Sequence[Agent]) -> dict[tuple[str, int], dict[int, Agent]]:
-    """Agents by run and seed, and then by training step."""
+    """Groups agents by run and seed, and then by training step, with origins completed by `placed`.
+
+    Raises:
+        UsageError: if an origin is incomplete or invalid, or agents of a run and seed do not fit together.
+    """
     found: dict[tuple[str, int], dict[int, Agent]] = {}
     for agent in agents:
         origin = agent.origin

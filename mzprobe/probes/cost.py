@@ -1,4 +1,4 @@
-"""What a probe will do, counted before it starts, and how long that takes on this machine."""
+"""The cost of a probe, counted before it starts, and estimates of how long it takes on this machine."""
 
 import time
 from collections.abc import Callable
@@ -18,20 +18,23 @@ from mzprobe.search.models import LeafValue
 from mzprobe.search.rollouts import Rollout
 from mzprobe.settings import StatesConfig
 
-Kind = tuple[str, int]  # learned or true model; horizon of its rollouts, 0 for value leaves
+Kind = tuple[str, int]  # kind of search: learned or true model, and horizon of the rollouts (0 for value leaves)
 
-_SIMULATIONS, _STEPS, _SECONDS = 16, 4, 0.2  # of a measurement
+_SIMULATIONS, _STEPS, _SECONDS = 16, 4, 0.2  # simulations, environment steps and duration of a measurement
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """An upper bound of the work: episodes may end before the time limit, sequences may have no probability."""
+    """Upper bound on the work of a probe.
 
-    states: int = 0  # sampled
+    The work may be less: episodes may end before the time limit, and sequences may have probability 0.
+    """
+
+    states: int = 0  # number of sampled states
     searches: int = 0
     simulations: dict[Kind, int] = field(default_factory=dict)
-    environment_steps: int = 0  # outside of searches
-    model_steps: int = 0  # rows of the network outside of searches
+    environment_steps: int = 0  # steps outside of searches
+    model_steps: int = 0  # rows that the network computes outside of searches
 
     def __add__(self, other: Self) -> Self:
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "simulations"}
@@ -58,73 +61,94 @@ class Cost:
 
 
 def own_searches(agent: Agent, count: int) -> Cost:
-    """The cost of a number of searches by the agent's behaviour policy."""
+    """Returns the cost of `count` searches by the agent's behaviour policy."""
     return searches(count, agent.search, (agent.plan_in, 0))
 
 
 def searches(count: int, config: SearchConfig, kind: Kind) -> Cost:
-    """The cost of a number of searches."""
+    """Returns the cost of `count` searches."""
     return Cost(searches=count, simulations={kind: count * config.simulations})
 
 
 def episodes(agent: Agent, count: int, config: SearchConfig, kind: Kind) -> Cost:
-    """The cost of episodes to the time limit, with a search a step."""
+    """Returns the cost of `count` episodes of full length, with one search per step."""
     steps = count * agent.environment.spec.time_limit
     return searches(steps, config, kind) + Cost(environment_steps=steps)
 
 
 def own_episodes(agent: Agent, count: int) -> Cost:
-    """The cost of episodes to the time limit by the agent's behaviour policy."""
+    """Returns the cost of `count` episodes of full length by the agent's behaviour policy."""
     return episodes(agent, count, agent.search, (agent.plan_in, 0))
 
 
 def prior_episodes(agent: Agent, count: int) -> Cost:
-    """The cost of episodes to the time limit by the network alone."""
+    """Returns the cost of `count` episodes of full length by the policy network alone."""
     steps = count * agent.environment.spec.time_limit
     return Cost(model_steps=steps, environment_steps=steps)
 
 
 def lookahead(agent: Agent, count: int, model: Model) -> Cost:
-    """The cost of episodes to the time limit, with a step by every action in a model before each."""
+    """Returns the cost of `count` episodes of full length that try every action for one step of a model before acting.
+
+    Args:
+        agent: the agent.
+        count: number of episodes.
+        model: the model that actions are tried in.
+    """
     steps, A = count * agent.environment.spec.time_limit, agent.environment.spec.num_actions
     tried = steps * A if model == "true" else 0
     return Cost(environment_steps=steps + tried, model_steps=steps * (A + 1))
 
 
 def sampling(agent: Agent, config: StatesConfig) -> Cost:
-    """The cost of drawing states that the agent's behaviour policy visits."""
+    """Returns the cost of drawing states that the agent's behaviour policy visits."""
     return own_episodes(agent, config.episodes) + Cost(states=config.states)
 
 
 def tree(states: int, nodes: int, edges: int) -> Cost:
-    """A prefix tree: every edge is a step in truth and two in the model, unrolled and from where it begins, encoded."""
+    """Returns the cost of growing prefix trees (see `PrefixTree`).
+
+    Every edge takes one real step and two steps of the model: one from the unrolled latent, and one from the encoding
+    of the real state where it begins.
+
+    Args:
+        states: number of states that the trees start from.
+        nodes: number of inner nodes.
+        edges: number of edges.
+    """
     return Cost(environment_steps=edges, model_steps=states + nodes + 2 * edges)
 
 
 def prefixes(S: int, A: int, h: int, sequences: int | None) -> tuple[int, int]:
-    """Inner nodes and edges of S prefix trees of length h, all of them or those of m sequences.
+    """Returns the largest numbers of inner nodes and edges that S prefix trees of length h can have.
+
+    Args:
+        S: number of trees.
+        A: number of actions.
+        h: length of the sequences.
+        sequences: m, sequences sampled per tree; None for all A^h.
 
     Raises:
-        UsageError: if the sequences of one state alone are more than fit.
+        UsageError: if the sequences of a single state are too many to hold.
     """
     most = sequences if sequences is not None and h * np.log2(A) > 64 else min(A**h, sequences or A**h)
     refuse_too_many(most)
     levels = [1]
     while len(levels) <= h and levels[-1] < most:
         levels.append(min(A * levels[-1], most))
-    edges = sum(levels[1:]) + (h + 1 - len(levels)) * most  # below the level where sequences part for the last time
+    edges = sum(levels[1:]) + (h + 1 - len(levels)) * most  # once all `most` sequences differ, levels stay that wide
     return S * (1 + edges - most), S * edges
 
 
 def seconds(cost: Cost, agent: Agent, *, trees: int = TIMED_TREES) -> float:
-    """How long a cost takes on this machine, about; arguments as of `Speeds.seconds`."""
+    """Estimates how many seconds a cost takes on this machine; see `Speeds.seconds`."""
     return Speeds(agent).seconds(cost, trees=trees)
 
 
 class Speeds:
-    """How fast an agent is on this machine, about: from short measurements with its own network, each made once.
+    """Approximate speeds of an agent on this machine, from short measurements with its own network, each made once.
 
-    Measured at starts, so that steps which a simulator makes again to come back are not counted.
+    Measurements begin at start states, so steps that a simulator repeats to return to a state are not counted.
 
     Args:
         agent: an agent of the run.
@@ -135,11 +159,11 @@ class Speeds:
         self._measured: dict[tuple[str | Kind, int], float] = {}
 
     def seconds(self, cost: Cost, *, trees: int = TIMED_TREES) -> float:
-        """How long a cost takes.
+        """Estimates how many seconds a cost takes.
 
         Args:
-            cost: what there is to do.
-            trees: that are grown side by side; a simulation costs the more, the fewer there are.
+            cost: the work.
+            trees: number of trees grown side by side; the fewer they are, the more a simulation costs.
         """
         trees = min(trees, self.agent.trees(self.agent.search.simulations))
         with self.agent.compute.limited():
@@ -178,7 +202,10 @@ def _policy(agent: Agent, kind: Kind) -> BehaviourPolicy:
 
 
 def _playing(agent: Agent, count: int) -> float:
-    """Seconds of a step of so many episodes that are played on, as a branch may cost more; the shortest of a few."""
+    """Returns the seconds per step of `count` episodes played straight on, the shortest of several measurements.
+
+    Steps that branch off an episode may cost more.
+    """
     best, begun = float("inf"), time.perf_counter()
     while time.perf_counter() - begun < _SECONDS:
         states = agent.environment.reset(np.arange(count))
@@ -189,12 +216,12 @@ def _playing(agent: Agent, count: int) -> float:
             )
             best = min(best, time.perf_counter() - start)
             if outcome.terminated.all():
-                break  # what follows stays where it is
+                break  # further steps would not move, and cost too little
     return best
 
 
 def shortest(function: Callable[[], Any]) -> float:
-    """Seconds of the shortest of a few calls, the first of which may compile and is not counted."""
+    """Returns the seconds of the shortest of several calls, after an uncounted first call, which may compile."""
     function()
     best, begun = float("inf"), time.perf_counter()
     while time.perf_counter() - begun < _SECONDS:

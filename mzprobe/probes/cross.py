@@ -1,10 +1,10 @@
 """Can the model of one training step evaluate the policy of another (Figure 5)?
 
 A row of the matrix is a checkpoint X: its model, and states that its own behaviour policy visits. A column is the
-behaviour policy of a checkpoint Y of the same agent, evaluated in that model from those states, at h = K. States,
-truth and predictions are shared within a row: one prefix tree serves all policies. A policy is evaluated at the
-temperature that collected data at its step, and, where that is another, at T = 1 as well: then what tells policies
-apart is training alone.
+behaviour policy of a checkpoint Y of the same agent, evaluated in X's model from those states, at the largest h (K by
+default). States, truth and predictions are shared within a row: one prefix tree serves all policies. A policy is
+evaluated at the temperature that collected data at its step and, if that is not 1, also at T = 1, where policies differ
+by training alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -48,16 +48,20 @@ def measure_cross(
     *,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> pd.DataFrame:
-    """One row of the matrix: the policies of `others` in the model of `agent`; columns as in `UNITS`.
+    """Measures one row of the matrix: the policies of `others` in the model of `agent`.
 
     Args:
-        agent: X, whose model is asked, at states that it visits.
+        agent: X, whose model is evaluated, at states that its policy visits.
         config: settings.
-        others: Y, checkpoints of the same agent whose policies are evaluated; X itself may be among them.
-        on_progress: told the share that is done.
+        others: checkpoints Y of the same agent whose policies are evaluated; X itself may be among them.
+        on_progress: called with the fraction done.
+
+    Returns:
+        One row per policy, temperature and state, in this order; columns as in `UNITS`.
 
     Raises:
-        UsageError: if one state's sequences alone are more than fit.
+        UsageError: if the sequences of a single state are too many to hold, or no horizon is given and the agent has no
+            unroll length.
     """
     environment = agent.environment
     h, A = largest_horizon(config.horizon, agent), environment.spec.num_actions
@@ -95,7 +99,7 @@ def measure_cross(
 
 
 def _distances(x: BehaviourPolicy, y: BehaviourPolicy, states: Any) -> dict[str, NDArray[np.float64]]:
-    """Total variation of two policies at the states `[S]`, each at its own temperature and both at 1."""
+    """Returns the total variation `[S]` of two policies at S states: each at its own temperature, and both at T = 1."""
 
     def between(x: BehaviourPolicy, y: BehaviourPolicy) -> NDArray[np.float64]:
         return np.asarray(np.abs(x.distribution(states) - y.distribution(states)).sum(axis=1) / 2)
@@ -104,14 +108,14 @@ def _distances(x: BehaviourPolicy, y: BehaviourPolicy, states: Any) -> dict[str,
 
 
 def _at_temperatures(policy: BehaviourPolicy) -> Iterator[tuple[float, BehaviourPolicy]]:
-    """A policy at its own temperature and, if that is another, at 1."""
+    """Yields T and the policy at T, for its own temperature and for 1, in increasing order; once if they are equal."""
     for T in sorted({policy.temperature, 1.0}):
         yield T, replace(policy, temperature=T)
 
 
 def _cost(agent: Agent, config: CrossConfig, policies: int) -> Cost:
     distances = cost.own_searches(agent, 4 * policies * config.states)
-    return cost_of_horizon(agent, config, 2 * policies) + distances  # each at its own temperature and at 1
+    return cost_of_horizon(agent, config, 2 * policies) + distances  # each policy at its own temperature and at 1
 
 
 QUESTION = Question(

@@ -4,11 +4,12 @@ For k = 0 .. 2K the update of v under pi^MuZero, in the truth and in the model,
 
     E_pi[sum_{i<k} gamma^i r_{t+i} + gamma^k v(s_{t+k})]  and  E_pi[sum_{i<k} gamma^i u^i + gamma^k v_theta(z^k)],
 
-differ by a part of rewards and a part of the bootstrap (Grimm et al. 2020; here actions are those of pi along the real
-states, as in the paper's Eq. 6). v at the real state is the agent's own value head, or that of another checkpoint; the
-model's latent means something to its own head alone, and is always scored by that one. A terminal state is worth 0.
+differ in their rewards and in their bootstrap value (Grimm et al. 2020; here actions are those of pi along the real
+states, as in the paper's Eq. 6). v at the real state is the agent's own value head, or that of another checkpoint. The
+model's latents are always scored by the agent's own head, since no other head can read them. A terminal state is
+worth 0.
 
-In a tabular environment every state is asked once, and what `mzprobe.probes.exact` computes stands beside it.
+In a tabular environment every state is used once, and the exact results of `mzprobe.probes.exact` are added.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,9 +37,9 @@ from mzprobe.settings import EquivalenceConfig
 
 Float64 = NDArray[np.float64]
 
-LATENTS = 512  # of a network that is still solved exactly
-PAIRS = 4096  # of them and real states
-MULTIPLICATIONS = 10**11  # that all deterministic policies may take: some seconds
+LATENTS = 512  # largest number of latents of a network that is solved exactly
+PAIRS = 4096  # largest number of pairs of a real state and a latent
+MULTIPLICATIONS = 10**11  # largest number of multiplications for all deterministic policies, which takes some seconds
 
 UNITS = {
     **AGENT_UNITS,
@@ -62,16 +63,21 @@ def measure_equivalence(
     *,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> pd.DataFrame:
-    """The probe on one checkpoint; columns as in `UNITS`.
+    """Runs the probe on one checkpoint.
 
     Args:
-        agent: whose model is asked, at states that its behaviour policy visits (in a tabular environment: at all).
+        agent: agent whose model is evaluated, at states that its behaviour policy visits, or at all states of a tabular
+            environment.
         config: settings.
         others: checkpoints whose value heads score real states; the agent itself may be among them.
-        on_progress: told the share that is done.
+        on_progress: called with the fraction done.
+
+    Returns:
+        One row per value head, state and order k, in this order; columns as in `UNITS`.
 
     Raises:
-        UsageError: if one state's sequences alone are more than fit.
+        UsageError: if the sequences of a single state are too many to hold, or no horizon is given and the agent has no
+            unroll length.
     """
     environment = agent.environment
     largest, A = largest_order(agent, config), environment.spec.num_actions
@@ -96,7 +102,7 @@ def measure_equivalence(
             predicted = _head(tree.engine, tree.latents)
             observations = environment.observe(tree.states)
             for other in others:
-                # The same calls as for the model's latents, so that equal latents cancel exactly.
+                # The same calls of the head as for the model's latents, so that values of equal latents cancel exactly.
                 gap = predicted - np.where(tree.terminal, 0.0, real_values(other, observations))
                 for k, level in enumerate(levels):
                     rows = _rows(tree, level, gap, m, gamma=environment.spec.gamma, k=k)
@@ -110,21 +116,25 @@ def measure_equivalence(
 
 
 def largest_order(agent: Agent, config: EquivalenceConfig) -> int:
-    """The largest k: twice the unroll length of training, unless told."""
+    """Returns the largest k: `config.horizon` if set, else twice the unroll length of training.
+
+    Raises:
+        UsageError: if there is neither.
+    """
     return config.horizon or 2 * largest_horizon(None, agent)
 
 
 def real_values(agent: Agent, observations: NDArray[Any]) -> Float64:
-    """v_theta(h_theta(o)) at observations `[M, ...]`, `[M]`."""
+    """Returns v_theta(h_theta(o)) `[M]` at observations `[M, ...]`."""
     engine = engine_for(agent.network, agent.compute)
     return _head(engine, engine.represent(observations))
 
 
 def exact_columns(agent: Agent) -> dict[str, Float64 | None]:
-    """`proper_error`, `proper_error_all` and `greedy_regret` of every state `[S]`; None where they cannot be had.
+    """Computes `proper_error`, `proper_error_all` and `greedy_regret` of every state `[S]`, each None if infeasible.
 
-    They need a tabular environment with gamma < 1 and a network of few latents, so that they can be enumerated; the
-    second one also few deterministic policies, A^S.
+    All need a tabular environment with gamma < 1 and a network with few enough latents to enumerate them (`LATENTS`,
+    `PAIRS`); `proper_error_all` also needs few deterministic policies, A^S (`MULTIPLICATIONS`).
     """
     environment = agent.environment
     found: dict[str, Float64 | None] = dict.fromkeys(("proper_error", "proper_error_all", "greedy_regret"))
@@ -147,7 +157,7 @@ def exact_columns(agent: Agent) -> dict[str, Float64 | None]:
 
 
 def _rows(tree: PrefixTree, level: Level, gap: Float64, m: int | None, *, gamma: float, k: int) -> pd.DataFrame:
-    """Rows of S states at order k."""
+    """Returns the rows of S states at order k; `m` sequences were sampled, or all taken if it is None."""
     rewards = tree.predicted[level.nodes] - tree.value[level.nodes]
     bootstrap = gamma**k * gap[level.nodes]
     return pd.DataFrame(
@@ -161,13 +171,16 @@ def _rows(tree: PrefixTree, level: Level, gap: Float64, m: int | None, *, gamma:
 
 
 def _head(engine: Engine, latents: torch.Tensor) -> Float64:
-    """v_theta(z), `[M]`."""
+    """Returns v_theta(z) `[M]` at M latents."""
     _, value = engine.predict(latents)
     return value.cpu().numpy().astype(np.float64)
 
 
 def _states(agent: Agent, config: EquivalenceConfig) -> tuple[Sample, np.random.Generator]:
-    """States that are visited, or all of a table, as if each began an episode."""
+    """Returns states that the policy visits, or all states of a tabular environment, each as the start of an episode.
+
+    The generator returned with them may be used for further draws.
+    """
     if not isinstance(agent.environment, TabularEnvironment):
         return draw_states(agent, config)
     states = _all_states(agent.environment)
@@ -184,7 +197,7 @@ def _cost(agent: Agent, config: EquivalenceConfig, heads: int) -> Cost:
     table = agent.environment if isinstance(agent.environment, TabularEnvironment) else None
     S = config.states if table is None else len(table.transitions)
     nodes, edges = cost.prefixes(S, A, k, sample_size(config, A, k))
-    # Each prefix is reached, and its latent scored; every head represents and scores its real state.
+    # The latent of each prefix is scored; every head encodes and scores its real state.
     tree = cost.tree(S, nodes, edges) + Cost(model_steps=(1 + 2 * heads) * (S + edges))
     sampling = cost.sampling(agent, config) if table is None else Cost(states=S)
     return sampling + cost.own_searches(agent, nodes) + tree

@@ -1,9 +1,9 @@
-"""Value equivalence of a model of a `TabularEnvironment`, computed and not estimated.
+"""Value equivalence of a model of a `TabularEnvironment`, computed exactly instead of estimated.
 
-Value equivalence is that of Grimm et al. 2020 ("The Value Equivalence Principle for Model-Based Reinforcement
-Learning", k = 1), order-k and proper those of Grimm et al. 2021 ("Proper Value Equivalence"). They are over policies
-and functions of real states: `model_tables` says which real state a node of the model stands for. All results are in
-environment units, and a perfect model scores exactly 0.0.
+Value equivalence is defined as in Grimm et al. 2020 ("The Value Equivalence Principle for Model-Based Reinforcement
+Learning", k = 1), and order-k and proper value equivalence as in Grimm et al. 2021 ("Proper Value Equivalence").
+Policies and functions are over real states; `model_tables` decides which real state a node of the model stands for. All
+results are in environment units, and a perfect model scores exactly 0.0.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ Float64 = NDArray[np.float64]
 Function = ArrayLike | tuple[ArrayLike, ArrayLike]
 
 _NEAR = 1e-12  # share of the largest value within which two actions are equally good, as in envs/tabular.py
-_LARGEST = 1 << 13  # nodes of a linear system: 512 MiB, and as much again to solve it
-_HELD = 1 << 22  # numbers of the linear systems that are solved at a time
+_LARGEST = 1 << 13  # largest number of nodes of a linear system, which takes 512 MiB and as much again to solve
+_HELD = 1 << 22  # entries of the linear systems solved at a time
 
 
 # Order-k value equivalence
@@ -35,24 +35,25 @@ def order_k_errors(
     functions: Sequence[Function],
     orders: Sequence[int],
 ) -> Float64:
-    """How far k updates in the model are from k in the truth: `|(T_pi^k v)(s) - (T~_pi^k v)(start(s))|`.
+    """Computes the errors of k updates in the model: `|(T_pi^k v)(s) - (T~_pi^k v)(start(s))|`.
 
-    T_pi v = r_pi + gamma P_pi v in the environment, terminal states being absorbing with reward 0; T~_pi is the
-    same in the model, which may do otherwise there.
+    T_pi v = r_pi + gamma P_pi v in the environment, where terminal states are absorbing with reward 0. T~_pi is the
+    same operator in the model, whose terminal states may behave differently.
 
     Args:
         environment: the truth.
-        model: whose nodes stand for real states.
+        model: a model whose nodes stand for real states.
         policies: probabilities `[n, S, A]`.
-        functions: m of them, environment units: `[S]`, which a node takes at its real state, or a tuple of two,
-            `[S]` at real states and `[M]` at nodes: the network's own is `(model.value[model.start], model.value)`.
-        orders: k of each, at least 1.
+        functions: m functions, environment units. Each is `[S]`, which a node takes at its real state, or a tuple of
+            `[S]` at real states and `[M]` at nodes; the network's own is `(model.value[model.start], model.value)`.
+        orders: values of k, at least 1.
 
     Returns:
-        `[n, m, len(orders), S]`.
+        `[n, m, len(orders), S]`, environment units.
 
     Raises:
-        ValueError: if the nodes stand for no real states, or an argument has another shape or is out of range.
+        ValueError: if the model's nodes do not stand for real states, or an argument has the wrong shape or is out of
+            range.
     """
     policy = _valid_policies(environment, model, policies)
     real, modelled = _valid_functions(model, functions)
@@ -76,13 +77,13 @@ def order_k_summary(
     functions: Sequence[Function],
     orders: Sequence[int],
 ) -> pd.DataFrame:
-    """`order_k_errors` over states.
+    """Summarises `order_k_errors` by their maximum and mean over states; the arguments are the same.
 
     Returns:
-        One row a policy, function and order: columns policy and function (indices), k, max and mean.
+        One row per policy, function and order, with columns policy and function (indices), k, max and mean.
 
     Raises:
-        ValueError: as `order_k_errors`.
+        ValueError: as in `order_k_errors`.
     """
     errors = order_k_errors(environment, model, policies, functions, orders)
     policy, function, order = np.indices(errors.shape[:3]).reshape(3, -1)
@@ -98,8 +99,8 @@ def order_k_summary(
 
 
 def _update(model: ModelTables, policy: Float64, v: Float64, gamma: float) -> Float64:
-    """T_pi v: policy `[..., M, A]`, v `[..., M]` at nodes."""
-    # One action after the other: the same operations at every node of truth and model, so that equals stay equal.
+    """Returns T_pi v `[..., M]`, for a policy `[..., M, A]` and v `[..., M]` at nodes."""
+    # Summing action by action does the same operations at every node of truth and model: equal nodes stay equal.
     total: Float64 = np.zeros(np.broadcast_shapes(policy.shape[:-1], v.shape))
     for a in range(policy.shape[-1]):
         total += policy[..., a] * (model.rewards[:, a] + gamma * _next(model, v, a))
@@ -107,7 +108,7 @@ def _update(model: ModelTables, policy: Float64, v: Float64, gamma: float) -> Fl
 
 
 def _next(model: ModelTables, v: Float64, a: int) -> Float64:
-    """Expected v `[..., M]` after action a."""
+    """Returns the expectation of v `[..., M]` after action a, at every node."""
     table = model.transitions[:, a]
     return np.asarray(v[..., table] if model.transitions.ndim == 2 else v @ table.T)
 
@@ -125,7 +126,7 @@ def _valid_policies(environment: TabularEnvironment, model: ModelTables, policie
 
 
 def _valid_functions(model: ModelTables, functions: Sequence[Function]) -> tuple[Float64, Float64]:
-    """At real states `[m, S]` and at nodes `[m, M]`."""
+    """Returns m functions at real states `[m, S]` and at nodes `[m, M]`."""
     S, M = len(model.start), len(model.rewards)
     real, modelled = [], []
     for function in functions:
@@ -149,23 +150,23 @@ def _valid_functions(model: ModelTables, functions: Sequence[Function]) -> tuple
 
 
 def proper_errors(environment: TabularEnvironment, model: ModelTables, policies: ArrayLike) -> Float64:
-    """How far the model's values of policies are from the true ones: `|v~_pi(start(s)) - v_pi(s)|`.
+    """Computes the errors of the model's values of policies: `|v~_pi(start(s)) - v_pi(s)|`.
 
-    The limit of the order-k errors, by two linear solves: v_pi = T_pi v_pi, then d = v~_pi - v_pi at the nodes from
-    d = (T~_pi v_pi - T_pi v_pi) + gamma P~_pi d, so that a state from which pi meets no error scores
-    exactly 0.0, whatever the model's nodes.
+    They are the limit of the order-k errors, computed by two linear solves: v_pi = T_pi v_pi, then d = v~_pi - v_pi at
+    the nodes from d = (T~_pi v_pi - T_pi v_pi) + gamma P~_pi d. A state from which pi meets no one-step error therefore
+    scores exactly 0.0, whatever nodes the model has.
 
     Args:
         environment: the truth, gamma < 1.
-        model: whose nodes stand for real states.
+        model: a model whose nodes stand for real states.
         policies: probabilities `[n, S, A]`.
 
     Returns:
         `[n, S]`, environment units.
 
     Raises:
-        ValueError: if gamma is 1, the nodes stand for no real states or are too many to solve for, or the policies
-            have another shape or are no distributions.
+        ValueError: if gamma is 1, the model's nodes do not stand for real states or are too many to solve for, or the
+            policies have the wrong shape or are not distributions.
     """
     policy = _valid_policies(environment, model, policies)
     errors = _one_step_errors(environment, model, policy)
@@ -176,18 +177,18 @@ def proper_errors(environment: TabularEnvironment, model: ModelTables, policies:
 def proper_errors_of_all_policies(
     environment: TabularEnvironment, model: ModelTables, *, limit: int = 1 << 16
 ) -> Float64:
-    """The largest proper error of each state over all A^S deterministic policies.
+    """Computes the largest proper error of each state over all A^S deterministic policies.
 
     Args:
         environment: the truth, gamma < 1.
-        model: whose nodes stand for real states.
-        limit: policies at most.
+        model: a model whose nodes stand for real states.
+        limit: largest number of policies to try.
 
     Returns:
-        `[S]`, environment units; the policy may differ from state to state.
+        `[S]`, environment units; the policy with the largest error may differ from state to state.
 
     Raises:
-        ValueError: if there are more than `limit` policies, or as `proper_errors`.
+        ValueError: if there are more than `limit` policies, or as in `proper_errors`.
     """
     S, A = environment.transitions.shape
     count = A**S
@@ -196,30 +197,31 @@ def proper_errors_of_all_policies(
     largest = np.zeros(S)
     for first in range(0, count, 4096):
         number = np.arange(first, min(first + 4096, count))
-        actions = number[:, None] // A ** np.arange(S) % A  # [n, S]: a policy is a number of S digits
+        actions = number[:, None] // A ** np.arange(S) % A  # [n, S]: a policy is a number of S digits in base A
         largest = np.maximum(largest, proper_errors(environment, model, np.eye(A)[actions]).max(axis=0))
     return largest
 
 
 def error_bound(environment: TabularEnvironment, model: ModelTables, policy: ArrayLike) -> tuple[float, float]:
-    """A bound on the proper errors of a policy from one-step errors.
+    """Computes a bound on the proper errors of a policy from its one-step errors.
 
     epsilon = max over N of `|(T~_pi V)(n) - V(n)|`, where `V(n) = v_pi(state[n])`, and N are the nodes that pi reaches
-    from the encoded states. bound = epsilon / (1 - gamma), and every proper error is at most that, to rounding.
-    Proof: pi never leaves N, so on N T~_pi is a gamma-contraction in the largest difference, with fixed point v~_pi;
-    `|v~_pi - V| <= |T~_pi v~_pi - T~_pi V| + |T~_pi V - V| <= gamma |v~_pi - V| + epsilon`, and start(s) is in N.
-    The encoded states alone would not do: a node that stands for s may be another than start(s).
+    from the encoded states. The bound is epsilon / (1 - gamma); no proper error exceeds it by more than rounding.
+
+    Proof: pi never leaves N, so on N T~_pi is a gamma-contraction in the largest difference, with fixed point v~_pi.
+    Hence `|v~_pi - V| <= |T~_pi v~_pi - T~_pi V| + |T~_pi V - V| <= gamma |v~_pi - V| + epsilon`, and start(s) is in N.
+    The encoded states alone would not suffice as N, since pi may reach nodes for s other than start(s).
 
     Args:
         environment: the truth, gamma < 1.
-        model: whose nodes stand for real states.
+        model: a model whose nodes stand for real states.
         policy: probabilities `[S, A]`.
 
     Returns:
         epsilon and the bound, environment units.
 
     Raises:
-        ValueError: as `proper_errors`.
+        ValueError: as in `proper_errors`.
     """
     policies = _valid_policies(environment, model, np.asarray(policy, dtype=np.float64)[None])
     errors = _one_step_errors(environment, model, policies)[0]
@@ -228,9 +230,9 @@ def error_bound(environment: TabularEnvironment, model: ModelTables, policy: Arr
 
 
 def _one_step_errors(environment: TabularEnvironment, model: ModelTables, policy: Float64) -> Float64:
-    """T~_pi V - V at every node `[n, M]`, V being v_pi at its real state.
+    """Returns T~_pi V - V at every node `[n, M]`, where V is v_pi at the node's real state.
 
-    The second V is written T_pi V, which it is but for rounding, so that a perfect model's difference is 0.0.
+    The second V is computed as T_pi V, which equals it up to rounding, so that a perfect model's difference is 0.0.
     """
     truth, gamma = true_tables(environment), _discount(environment)
     expected = (policy * truth.rewards).sum(axis=-1)
@@ -240,7 +242,7 @@ def _one_step_errors(environment: TabularEnvironment, model: ModelTables, policy
 
 
 def _reached(model: ModelTables, policy: Float64) -> Bool:
-    """Nodes `[M]` that a policy `[M, A]` reaches from the encoded states, these among them."""
+    """Returns which nodes `[M]` a policy `[M, A]` reaches from the encoded states, including these."""
     reached = np.zeros(len(policy), dtype=np.bool_)
     new = np.unique(model.start)
     while len(new):
@@ -260,7 +262,7 @@ def _discount(environment: TabularEnvironment) -> float:
 
 
 def _solve(model: ModelTables, policy: Float64, rewards: Float64, gamma: float) -> Float64:
-    """Solves x = rewards + gamma P_pi x: policy `[n, M, A]` and rewards `[n, M]` at nodes give x `[n, M]`."""
+    """Solves x = rewards + gamma P_pi x for x `[n, M]`, given policies `[n, M, A]` and rewards `[n, M]` at nodes."""
     n, M, A = policy.shape
     if M > _LARGEST:
         raise ValueError(f"linear equations of {M:,} nodes are too many to solve (at most {_LARGEST:,})")
@@ -276,13 +278,13 @@ def _solve(model: ModelTables, policy: Float64, rewards: Float64, gamma: float) 
             else:
                 system -= weight[:, :, None] * model.transitions[:, a]
         solution = np.linalg.solve(system, rewards[part, :, None])[:, :, 0]
-        # Elimination leaves rounding where the solution is 0: at nodes from which nothing is met.
+        # Elimination leaves rounding errors where x is exactly 0: at nodes from which no reward is reached.
         solved[part] = np.where(_met(system != 0, rewards[part] != 0), solution, 0.0)
     return solved
 
 
 def _met(links: Bool, marked: Bool) -> Bool:
-    """Nodes `[n, M]` from which a marked one is reached by links `[n, M, M]`; each node has a link to itself."""
+    """Returns the nodes `[n, M]` from which links `[n, M, M]` lead to a marked one; every node links to itself."""
     while True:
         wider = (links @ marked[:, :, None])[:, :, 0]
         if (wider == marked).all():
@@ -294,23 +296,24 @@ def _met(links: Bool, marked: Bool) -> Bool:
 
 
 def greedy_regret(environment: TabularEnvironment, model: ModelTables) -> Float64:
-    """What acting greedily on the model's optimal values loses: v*(s) - v_pi(s).
+    """Computes the regret of acting greedily on the model's optimal values: v*(s) - v_pi(s).
 
-    pi(s) = argmax_a R~(start(s), a) + gamma E v~*(next), v~* optimal among the model's own nodes: who plans in the
-    model does not know real states, so `state` is not used. Actions within 1e-12 of the larger of 1 and the largest
-    value's magnitude are equally good; the lowest is taken, and such a loss counts as none. The regret x solves
-    x = (max_a Q* - Q*(., pi)) + gamma P_pi x, so that it is no difference of large numbers.
+    pi(s) = argmax_a R~(start(s), a) + gamma E v~*(next), where v~* is optimal among the model's own nodes: planning in
+    the model knows no real states, so `state` is not used. Action values count as equal if they differ by at most 1e-12
+    times the larger of 1 and the largest value's magnitude. Of equal actions the lowest is taken, and a loss that small
+    counts as 0. The regret x solves x = (max_a Q* - Q*(., pi)) + gamma P_pi x, which avoids a difference of large
+    numbers.
 
     Args:
         environment: the truth, gamma < 1.
-        model: any.
+        model: any model of it; `state` may be None.
 
     Returns:
         `[S]`, environment units.
 
     Raises:
-        ValueError: if gamma is 1, the model is of other numbers of states or actions, or its nodes are too many to
-            solve for.
+        ValueError: if gamma is 1, the model has other numbers of states or actions, or its nodes are too many to solve
+            for.
     """
     refuse_other_sizes(environment, model)
     gamma = _discount(environment)
@@ -323,11 +326,11 @@ def greedy_regret(environment: TabularEnvironment, model: ModelTables) -> Float6
     loss[loss <= near] = 0.0
     policy = np.eye(best.shape[1])[greedy]
     regret: Float64 = _solve(truth, policy[None], loss[None], gamma)[0]
-    return np.maximum(regret, 0.0)  # a tiny one may be negative by rounding
+    return np.maximum(regret, 0.0)  # rounding may make a tiny regret negative
 
 
 def _optimal_action_values(model: ModelTables, gamma: float) -> tuple[Float64, float]:
-    """Q* `[M, A]` by policy iteration, so to rounding, and the difference that counts as none."""
+    """Returns Q* `[M, A]` by policy iteration, exact up to rounding, and the tolerance for equal action values."""
     M, A = model.rewards.shape
     best = np.zeros(M, dtype=np.int64)
     while True:

@@ -1,8 +1,8 @@
 """Value prediction error of a policy by horizon (Figure 3; the paper's Eq. 3, 4, 5 and 7).
 
-Truth and model are scored on the same tree of action sequences. It holds every sequence of the policy with its
-probability (Eq. 6) where A^h is small enough; else m sampled sequences, those with a common prefix sharing their
-searches.
+Truth and model are scored on the same tree of action sequences. Where A^h is small enough, it holds every sequence of
+the policy with its probability (Eq. 6). Otherwise it holds m sampled sequences, and those with a common prefix share
+its searches.
 """
 
 from collections.abc import Callable
@@ -65,10 +65,19 @@ UNITS = {
 def measure_horizon(
     agent: Agent, config: HorizonConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
-    """The probe on one checkpoint: samples states and scores them; columns as in `UNITS`.
+    """Runs the probe on one checkpoint: samples states and scores them.
+
+    Args:
+        agent: the checkpoint.
+        config: settings.
+        on_progress: called with the fraction done.
+
+    Returns:
+        One row per state and horizon, in this order; columns as in `UNITS`.
 
     Raises:
-        UsageError: if how far the model was unrolled is not known and no horizon is given.
+        UsageError: if no horizon is given and the agent has no unroll length, or the sequences of a single state are
+            too many to hold.
     """
     largest_horizon(config.horizon, agent)
     with agent.compute.limited():
@@ -84,7 +93,11 @@ def score_agent(
     *,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> pd.DataFrame:
-    """`score_horizon` of an agent's own policy, as far as the settings say."""
+    """Returns `score_horizon` of an agent's own policy, with the horizon and the number of sequences of the settings.
+
+    Raises:
+        UsageError: as in `measure_horizon`.
+    """
     h = largest_horizon(config.horizon, agent)
     return score_horizon(
         agent.environment,
@@ -101,12 +114,15 @@ def score_agent(
 
 
 def sample_size(config: HorizonConfig, num_actions: int, horizon: int) -> int | None:
-    """Sequences that are sampled for each state, or None where all A^h are enumerated."""
+    """Returns the number of sequences sampled for each state, or None if all A^h are enumerated."""
     return None if num_actions**horizon <= config.enumerate_up_to else config.sequences
 
 
 def longest_exact(num_actions: int, horizon: int, sequences: int | None) -> int:
-    """The largest h at which all A^h sequences are no more than those that would be sampled."""
+    """Returns the largest h, up to `horizon`, at which there are at most as many sequences, A^h, as would be sampled.
+
+    If all sequences are enumerated (`sequences` is None) or A = 1, it is `horizon`.
+    """
     if sequences is None or num_actions == 1:
         return horizon
     return max(takewhile(lambda h: num_actions**h <= sequences, range(horizon + 1)))
@@ -131,22 +147,22 @@ def score_horizon(
     Args:
         environment: the truth.
         network: the model.
-        policy: whose sequences are evaluated, in the real environment.
+        policy: policy in the real environment whose sequences are evaluated.
         sample: states.
         horizon: largest h.
-        sequences: m, sampled for each state; None enumerates all A^h.
+        sequences: m, number of sequences sampled for each state; None enumerates all A^h.
         generator: draws the sampled sequences.
-        exact_to: largest h at which all sequences are taken where longer ones are sampled; by default as far as there
-            are no more of them than samples.
-        compute: how the network runs.
-        batch_size: sequences held at a time; no number depends on it.
-        on_progress: called with the share that is done.
+        exact_to: largest h at which all sequences are enumerated although longer ones are sampled; by default the
+            largest with A^h <= m.
+        compute: device, precision and threads of the network.
+        batch_size: number of sequences held at a time; affects no result.
+        on_progress: called with the fraction done.
 
     Returns:
         One row per state and horizon, in this order.
 
     Raises:
-        UsageError: if one state's sequences alone are more than fit.
+        UsageError: if the sequences of a single state are too many to hold.
         ValueError: if there is no state or no step, or fewer than two sequences, which have no standard error.
     """
     A, S = environment.spec.num_actions, len(sample.states)
@@ -168,16 +184,21 @@ def score_horizon(
 
 
 def mean_magnitude_bias(mean: Float64, standard_error: Float64) -> Float64:
-    """How far |sample mean| overstates |true mean|, by the folded normal: E|X| - |m| for X ~ N(m, standard_error^2).
+    """Estimates how far |sample mean| overstates |true mean|, as E|X| - |m| for X ~ N(m, standard_error^2).
 
-    m is the sample mean, so the estimate is itself biased: too small near 0 (where the true mean is 0 it averages a
-    third of a standard error, and the bias is sqrt(2 / pi) = 0.80 of one, the most it can be), and too large from 0.7
-    standard errors on, by a tenth of one at most.
+    This is the mean of the folded normal distribution. m is the sample mean, so the estimate is itself biased. Near 0
+    it is too small: where the true mean is 0, it averages a third of a standard error, while the bias is
+    sqrt(2 / pi) = 0.80 standard errors, its largest value. From a true mean of 0.7 standard errors on, it is too large,
+    by at most a tenth of a standard error.
+
+    Args:
+        mean: sample means, of any shape.
+        standard_error: their standard errors, of the same shape; the estimate is 0 where it is 0.
     """
     safe = np.where(standard_error > 0, standard_error, 1.0)
     ratio = np.abs(mean) / safe
     folded = safe * (np.sqrt(2 / np.pi) * libm.exp(-(ratio**2) / 2) + ratio * (1 - 2 * ndtr(-ratio)))
-    # Never negative, though rounding might say so far from 0.
+    # Far from 0, rounding could make the difference negative.
     return np.where(standard_error > 0, np.maximum(folded - np.abs(mean), 0.0), 0.0)
 
 
@@ -194,13 +215,16 @@ def score_tree(
     """Scores a policy on a tree over some of the sampled states, one level after the other.
 
     Args:
-        tree: over the states `chosen`, grown where it has to be.
-        policy: whose sequences are evaluated.
+        tree: tree over the states `chosen`, grown where prefixes are missing.
+        policy: policy whose sequences are evaluated.
         sample: all states.
-        chosen: those of the tree.
+        chosen: indices of the tree's states in the sample.
         horizon: largest h.
-        uniforms: `[len(chosen), m, horizon]` numbers in [0, 1) that draw m sequences; None enumerates all.
+        uniforms: `[len(chosen), m, horizon]` numbers in [0, 1) that draw m sequences per state; None enumerates all.
         exact_to: as in `score_horizon`.
+
+    Returns:
+        One row per horizon and state, in this order.
     """
     A, frames = tree.child.shape[1], []
     m = None if uniforms is None else uniforms.shape[1]
@@ -219,7 +243,7 @@ def score_tree(
 
 
 def _summarise(tree: PrefixTree, level: Level, sequences: int | None) -> pd.DataFrame:
-    """Expectations over sequences for each state."""
+    """Returns expectations over a level's sequences, one row per state; `sequences` were sampled, or all if None."""
     nodes = level.nodes
     value, predicted = tree.value[nodes], tree.predicted[nodes]
     alive = (~tree.terminal[nodes]).astype(np.float64)
@@ -238,7 +262,10 @@ def _summarise(tree: PrefixTree, level: Level, sequences: int | None) -> pd.Data
 
 
 def _step_columns(tree: PrefixTree, level: Level, sequences: int | None) -> dict[str, Float64]:
-    """Signed errors of the last step alone, unrolled and re-grounded, and their standard errors."""
+    """Returns the signed errors of the last step alone and their standard errors.
+
+    The latent before the step is unrolled from the first state (`step_`) or encoded from the real state (`grounded_`).
+    """
     columns = {}
     for name, predicted in (("step", tree.predicted_reward), ("grounded", tree.grounded_reward)):
         errors = predicted[level.nodes] - tree.reward[level.nodes]
@@ -249,7 +276,11 @@ def _step_columns(tree: PrefixTree, level: Level, sequences: int | None) -> dict
 
 
 def _standard_error(level: Level, errors: Float64, mean: Float64, sequences: int | None) -> Float64:
-    """Of the mean of a state's m sampled errors; exactly 0 where all are the same, or where no sequence is missing."""
+    """Returns the standard error of the mean of each state's m sampled errors.
+
+    It is exactly 0 where all errors are equal, and everywhere if all sequences are enumerated (`sequences` is None) or
+    fewer than two are sampled.
+    """
     if sequences is None or sequences < 2:
         return np.zeros(mean.size)
     low, high = np.full(mean.size, np.inf), np.full(mean.size, -np.inf)
@@ -260,7 +291,13 @@ def _standard_error(level: Level, errors: Float64, mean: Float64, sequences: int
 
 
 def error_columns(level: Level, errors: Float64, sequences: int | None) -> dict[str, NDArray[Any]]:
-    """`ERROR_UNITS` of each of S states from the signed errors `[M]` of a level's prefixes, m sampled ones or all."""
+    """Returns the columns of `ERROR_UNITS` for each of S states.
+
+    Args:
+        level: prefixes of the sequences.
+        errors: `[M]`, signed errors of the prefixes.
+        sequences: m, number of sequences sampled per state; None if all were enumerated.
+    """
     S = level.S
     mean, magnitude = level.expect(errors), level.expect(np.abs(errors))
     standard_error, reach = _standard_error(level, errors, mean, sequences), np.zeros(S)
@@ -282,7 +319,11 @@ def error_columns(level: Level, errors: Float64, sequences: int | None) -> dict[
 
 
 def cost_of_horizon(agent: Agent, config: HorizonConfig, policies: int) -> Cost:
-    """What the probe costs, of so many policies from the same states."""
+    """Returns the cost of evaluating `policies` policies from the same states.
+
+    Raises:
+        UsageError: as in `measure_horizon`.
+    """
     A, h = agent.environment.spec.num_actions, largest_horizon(config.horizon, agent)
     m = sample_size(config, A, h)
     nodes, edges = cost.prefixes(config.states, A, h, m)

@@ -1,11 +1,12 @@
 """Does the search choose better actions than its prior, state by state?
 
-At sampled states every action's value is known in the truth: it is taken there, and then the policy network is
-followed, always by its likeliest action. What the search plays is compared with what the network would do itself,
-Q^pi(s, a of the search) - V^pi(s): the step of policy improvement that a search is meant to be. Returns of whole
-episodes (`planning`) have a ceiling and vary with all that follows; this has no ceiling, and little variance.
+At sampled states the true value of every action is measured: the action is taken in the real environment, and then the
+policy network is followed, always by its likeliest action. The action that the search plays is compared with what the
+network would do itself, Q^pi(s, a of the search) - V^pi(s): the step of policy improvement that a search is meant to
+be. Returns of whole episodes (`planning`) have a ceiling and vary with all that follows; this difference has no ceiling
+and little variance.
 
-Searches are those of the planning probe, {learned, true} model x {policy, uniform} prior x N, with both kinds of
+The searches are those of the planning probe, {learned, true} model x {policy, uniform} prior x N, with both kinds of
 leaves.
 """
 
@@ -46,7 +47,7 @@ UNITS = {
 
 
 class Cell(NamedTuple):
-    """A way to search."""
+    """Settings of one kind of search."""
 
     model: Model
     prior: Prior
@@ -58,10 +59,15 @@ class Cell(NamedTuple):
 def measure_improvement(
     agent: Agent, config: ImprovementConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
-    """The probe on one checkpoint: searches at sampled states, and the true value of every action there.
+    """Runs the probe on one checkpoint: searches at sampled states, and measures every action's true value there.
+
+    Args:
+        agent: the checkpoint.
+        config: settings.
+        on_progress: called with the fraction done.
 
     Returns:
-        One row a way to search and a state, ordered so; columns as in `UNITS`.
+        One row per kind of search and state, in this order; columns as in `UNITS`.
     """
     environment = agent.environment
     steps = config.steps or environment.spec.time_limit
@@ -85,7 +91,7 @@ def measure_improvement(
 
 
 def searched_cells(agent: Agent, config: ImprovementConfig) -> Iterator[Cell]:
-    """Every way to search."""
+    """Yields every kind of search, in the order of the table."""
     for model in agent.models:
         for prior in get_args(Prior):
             for leaf in ("rollout", "value"):
@@ -94,21 +100,21 @@ def searched_cells(agent: Agent, config: ImprovementConfig) -> Iterator[Cell]:
 
 
 def _searching(agent: Agent, config: ImprovementConfig, cell: Cell) -> BehaviourPolicy:
-    """Plays the most visited action of a search."""
+    """Returns a policy that plays the preferred action (T = 0) of the cell's search."""
     rollout = Rollout(horizon=config.horizon, seed=rollout_seed(agent, config.seed))
     leaf: LeafValue = rollout if cell.leaf == "rollout" else "value"
     return agent.acting(agent.planning_in(cell.model, prior=cell.prior, leaf=leaf), simulations=cell.simulations)
 
 
 def _expected(policy: Policy, states: object, values: Float64) -> Float64:
-    """Mean of the actions' values `[S, A]` under a policy, `[S]`."""
+    """Returns the mean `[S]` of the actions' values `[S, A]` under a policy."""
     return np.asarray((policy.distribution(states) * values).sum(axis=1))
 
 
 def _cost(agent: Agent, config: ImprovementConfig, _: int) -> Cost:
     spec = agent.environment.spec
     tried, steps = config.states * spec.num_actions, config.steps or spec.time_limit
-    asked = tried * (steps - 1) + config.states  # the policy network, after the action and at the states
+    asked = tried * (steps - 1) + config.states  # rows of the policy network after each action, and at the states
     total = cost.sampling(agent, config) + Cost(environment_steps=tried * steps, model_steps=asked)
     for cell in searched_cells(agent, config):
         constants = agent.search.model_copy(update={"simulations": cell.simulations})

@@ -1,9 +1,9 @@
-"""What happens at single states: those where the model is most wrong, and others to compare them with.
+"""Single states in detail: those where the model is most wrong, and others to compare them with.
 
-The states are among those of Figure 3, chosen by their error at the largest horizon. Of each the table keeps what it
-looks like and what is observed; the trees that the agent's search grows there in the learned and in the true model,
-folded to their most visited nodes; and the steps of three action sequences: the likeliest under pi^MuZero (Eq. 6), the
-one of the largest true return, and the one whose value is predicted worst. A row is a node, with the truth beside it.
+The states are chosen among those of Figure 3 by their error at the largest horizon. For each of them the table holds a
+picture and the observation; the trees that the agent's search grows there in the learned and in the true model, reduced
+to their most visited nodes; and the steps of three action sequences: the likeliest under pi^MuZero (Eq. 6), the one of
+the largest true return, and the one whose value is predicted worst. A row is a node, with the truth beside it.
 """
 
 import json
@@ -35,7 +35,7 @@ from mzprobe.settings import InspectConfig
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_SEQUENCES = 1024  # tried for each state, at most, unless a length is asked for
+_SEQUENCES = 1024  # largest number of sequences tried for each state, unless a length is given
 SEQUENCE_PARTS = ("likeliest", "best", "worst")
 
 UNITS = {
@@ -75,16 +75,20 @@ def measure_inspect(
     on_progress: Callable[[float], None] = lambda _: None,
     on_states: Callable[[Any], None] = lambda _: None,
 ) -> pd.DataFrame:
-    """The probe on one checkpoint: a row a node of what is kept; columns as in `UNITS`.
+    """Runs the probe on one checkpoint.
 
     Args:
-        agent: that is asked.
-        config: which states, and how they are looked into.
-        on_progress: told the share that is done.
-        on_states: told the states that are kept, in the order of the table.
+        agent: the checkpoint.
+        config: which states to inspect, and how.
+        on_progress: called with the fraction done.
+        on_states: called once with the states that are kept, in the order of the table.
+
+    Returns:
+        One row per node of the trees and sequences that are kept; columns as in `UNITS`.
 
     Raises:
-        UsageError: if a state is asked for that is not drawn, or nothing is.
+        UsageError: if a requested state is not among those drawn, no state is requested, no horizon is given and the
+            agent has no unroll length, or the sequences of a single state are too many to hold.
     """
     with agent.compute.limited():
         sample, generator = draw_states(agent, config)
@@ -110,15 +114,18 @@ def measure_inspect(
 
 
 def chosen_states(errors: Float64, config: InspectConfig, lot: int) -> tuple[list[str], Int64]:
-    """Why states are kept, and which, each once.
+    """Returns why states are kept and which ones; a state kept for several reasons appears once, with the first.
 
     Args:
-        errors: `[S]`, at the largest horizon.
-        config: which are asked for.
-        lot: the state drawn by lot.
+        errors: `[S]`, errors at the largest horizon.
+        config: settings, which name the requested states.
+        lot: index of the state drawn by lot.
+
+    Returns:
+        The reasons ("worst", "median", "random" or "asked"), and the indices of the states.
 
     Raises:
-        UsageError: if a state is asked for that there is not, or nothing is.
+        UsageError: if a requested state does not exist, or no state is requested.
     """
     beyond = [state for state in config.at if state >= len(errors)]
     if beyond:
@@ -136,7 +143,13 @@ def chosen_states(errors: Float64, config: InspectConfig, lot: int) -> tuple[lis
 
 
 class _Inspected:
-    """What is kept of some states: their trees and sequences, walked in the truth and in the model."""
+    """Trees and sequences of some states, followed in the real environment and in the model.
+
+    Args:
+        agent: the checkpoint.
+        config: settings.
+        sample: states to inspect.
+    """
 
     def __init__(self, agent: Agent, config: InspectConfig, sample: Sample) -> None:
         self.agent, self.nodes = agent, config.nodes
@@ -155,11 +168,11 @@ class _Inspected:
         self.pictures = [""] * len(states) if pictures is None else [svg_of(one, label=label) for one in pictures]
 
     def parts(self, i: int, returns: Float64, errors: Float64) -> Iterator[pd.DataFrame]:
-        """The rows of one state, part by part.
+        """Yields the rows of one state, part by part: its trees, then its sequences.
 
         Args:
-            i: which state.
-            returns: `[A + 1]`, true returns of the actions, and of the policy.
+            i: index of the state in the sample.
+            returns: `[A + 1]`, true returns of the actions, then of the policy.
             errors: `[A + 1]`, their standard errors.
         """
         frames = [self._tree(i, model, tree, at) for model, (tree, at) in self.trees.items()]
@@ -177,7 +190,7 @@ class _Inspected:
             )
 
     def _searched(self, model: Model, config: InspectConfig, states: Any) -> tuple[Tree, Int64]:
-        """The agent's search in a model, and the prefix where each node `[S, M]` stands."""
+        """Searches from the states in a model; returns the trees, and the prefix `[S, M]` that each node stands for."""
         environment, planned = self.agent.environment, self.agent.planning_in(model)
         settings = self.agent.search
         if config.simulations is not None:
@@ -201,11 +214,18 @@ class _Inspected:
         return tree, at
 
     def _tree(self, i: int, model: Model, tree: Tree, at: Int64) -> pd.DataFrame:
-        """The most visited nodes of a state's tree, and all below its root."""
+        """Returns the rows of a state's tree: its most visited nodes, and all actions at its root.
+
+        Args:
+            i: index of the state in the sample.
+            model: the model of the search.
+            tree: trees of all states.
+            at: `[S, M]`, prefix that each node stands for.
+        """
         visits, parent, action = tree.visits[i], tree.parent[i], tree.parent_action[i]
         order = np.argsort(-visits, kind="stable")  # a parent comes before its children
         kept = np.sort(np.unique([*order[: self.nodes], *np.flatnonzero(parent == 0), 0]))
-        untried = np.flatnonzero(tree.child[i, 0] == UNTRIED)  # in the state itself: what the search has left alone
+        untried = np.flatnonzero(tree.child[i, 0] == UNTRIED)  # root actions that the search has not tried
         beside = self.prefixes.follow(np.full(len(untried), i), untried)
         above = np.concatenate([parent[kept], np.zeros(len(untried), np.int64)])
         taken = np.concatenate([action[kept], untried])
@@ -226,7 +246,7 @@ class _Inspected:
         )
 
     def _steps(self, chain: "_Chain") -> pd.DataFrame:
-        """The prefixes of a sequence, one after the other."""
+        """Returns the rows of a sequence: its prefixes, the shortest first."""
         nothing = np.full(len(chain.at), np.nan)
         return self._rows(
             chain.name,
@@ -243,7 +263,7 @@ class _Inspected:
     def _rows(self, part: str, at: Int64, **columns: NDArray[Any]) -> pd.DataFrame:
         prefixes = self.prefixes
         first = prefixes.length[at] == 0
-        meanings = np.array([*self.agent.environment.spec.action_meanings, ""], object)  # -1: none leads there
+        meanings = np.array([*self.agent.environment.spec.action_meanings, ""], object)  # "" at -1, the root's action
         return pd.DataFrame(
             {
                 "part": part,
@@ -261,10 +281,16 @@ class _Inspected:
         )
 
     def _sequences(self, ends: Int64, weight: Float64, length: int) -> "Iterator[_Chain]":
-        """The likeliest, the best and the worst of all A^length sequences."""
+        """Yields the likeliest, the best and the worst predicted of a state's A^length sequences.
+
+        Args:
+            ends: `[A^length]`, prefixes where the sequences end, in lexicographic order.
+            weight: `[A^length]`, probabilities of the sequences.
+            length: length of the sequences.
+        """
         prefixes, A = self.prefixes, self.prefixes.child.shape[1]
         value, predicted = prefixes.value[ends], prefixes.predicted[ends]
-        # The last of a lexical order is the largest, and among equal ones the likeliest; then the first in order.
+        # The last in this order has the largest key. Of equal ones it is the likeliest, then the first sequence.
         place = -np.arange(len(ends))
         keys = (weight, value, np.abs(predicted - value))
         for name, key in zip(SEQUENCE_PARTS, keys, strict=True):
@@ -276,7 +302,7 @@ class _Inspected:
             yield _Chain(name, np.array(at), actions, float(weight[index]))
 
     def _latent_distances(self) -> Float64:
-        """Of every prefix: between its latent and its real state's."""
+        """Returns every prefix's Euclidean distance between its unrolled latent and its real state's encoding."""
         prefixes = self.prefixes
         encoded = prefixes.engine.represent(self.agent.environment.observe(prefixes.states))
         apart = (prefixes.latents - encoded).flatten(1).double()
@@ -284,23 +310,31 @@ class _Inspected:
 
 
 class _Chain(NamedTuple):
-    """An action sequence."""
+    """An action sequence, and the prefixes that it passes."""
 
-    name: str
+    name: str  # one of `SEQUENCE_PARTS`
     at: Int64  # [length + 1], prefixes, the state itself first
     actions: Int64  # [length]
-    probability: float
+    probability: float  # probability of the sequence under pi^MuZero
 
 
 class _Returns(NamedTuple):
-    mean: Float64  # [S, A + 1], of each action, and of the policy
-    standard_error: Float64
+    mean: Float64  # [S, A + 1], mean return of each action, then of the policy
+    standard_error: Float64  # [S, A + 1], standard error of the mean
 
 
 def _true_returns(
     agent: Agent, config: InspectConfig, sample: Sample, uniforms: Float64, on_step: Callable[[], None]
 ) -> _Returns:
-    """Returns of every action and then pi^MuZero, and of pi^MuZero, over R episodes, which see the same numbers."""
+    """Computes the true returns of every action followed by pi^MuZero, and of pi^MuZero itself, over R episodes.
+
+    Args:
+        agent: the checkpoint.
+        config: settings, with R.
+        sample: S states.
+        uniforms: `[R, T]` numbers in [0, 1) for the steps of the R episodes; all states and actions share them.
+        on_step: called before every step.
+    """
     S, R = len(sample.states), config.rollouts
     repeated = sample.states.take(np.repeat(np.arange(S), R))
     numbers = np.tile(uniforms, (S, 1))
@@ -313,7 +347,13 @@ def _true_returns(
 
 
 def sequence_length(agent: Agent, config: InspectConfig) -> int:
-    """Length of the sequences: the one asked for, else the largest up to h that has few enough of them."""
+    """Returns the length of the sequences: the one given, else the largest up to h with at most `_SEQUENCES` of them.
+
+    It is at least 1.
+
+    Raises:
+        UsageError: if neither a length nor a horizon is given and the agent has no unroll length.
+    """
     if config.length is not None:
         return config.length
     A, most = agent.environment.spec.num_actions, largest_horizon(config.horizon, agent)
@@ -328,7 +368,7 @@ def _cost(agent: Agent, config: InspectConfig, _: int) -> Cost:
     played = S * config.rollouts * A * (config.steps or agent.environment.spec.time_limit)
     total = cost_of_horizon(agent, config, 1) + cost.own_searches(agent, nodes + S + played)
     total += cost.tree(S, nodes, edges) + Cost(environment_steps=played, model_steps=S + edges)
-    for model in agent.models:  # every simulation is walked, and each node encoded anew
+    for model in agent.models:  # every node of a tree is reached in the real environment, and its state encoded
         total += cost.searches(S, settings, (model, 0)) + cost.tree(0, S * N, S * N) + Cost(model_steps=S * N)
     return total
 

@@ -1,8 +1,8 @@
 """Finite models of a `TabularEnvironment`, as tables of next nodes and rewards: given, or read from a network.
 
-A policy is over real states, so where one is followed in a model, every node must stand for a real state. There are
-two readings of that. `tables_over_states` takes a model over the real states at its word; `along_real_states` moves
-model and truth together, and is the one that gives latents a meaning.
+Policies are defined at real states. To follow one in a model, every node must therefore stand for a real state, which
+can be arranged in two ways. `tables_over_states` takes a model over the real states, whose nodes are these states.
+`along_real_states` moves model and truth together; for latents, only this assigns real states to nodes.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ Int64 = NDArray[np.int64]
 
 
 class TooManyLatentsError(ValueError):
-    """A network's latents do not close within the nodes that are allowed."""
+    """A network has more distinct latents than the limit allows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelTables:
-    """A finite model of S real states: M nodes, A actions. The arrays become read-only.
+    """A finite model of S real states, with M nodes and A actions. The given arrays become read-only.
 
     Raises:
         ValueError: if the tables do not fit each other or hold values out of range.
@@ -39,9 +39,10 @@ class ModelTables:
     start: Int64  # [S], node that each real state is encoded as
     transitions: Int64 | Float64  # [M, A] next nodes, or [M, A, M] their probabilities
     rewards: Float64  # [M, A], environment units
-    state: Int64 | None = None  # [M], real state whose policy and function a node takes; None: it stands for none
-    value: Float64 | None = None  # [M], the network's own, environment units
-    policy: Float64 | None = None  # [M, A], the network's own
+    # [M], real state whose policy and function each node takes. None if nodes do not correspond to real states.
+    state: Int64 | None = None
+    value: Float64 | None = None  # [M], the network's own values, environment units
+    policy: Float64 | None = None  # [M, A], the network's own policy
 
     def __post_init__(self) -> None:
         _refuse_bad_tables(self)
@@ -83,7 +84,7 @@ def _refuse_out_of_range(table: NDArray[Any], size: int, what: str) -> None:
 
 
 def tables_over_states(transitions: ArrayLike, rewards: ArrayLike) -> ModelTables:
-    """A model given as tables over the real states themselves; each node takes its own policy and function.
+    """Returns a model given as tables over the real states themselves: node i stands for state i.
 
     Args:
         transitions: next states, int `[S, A]`, or their probabilities `[S, A, S]`.
@@ -109,14 +110,14 @@ def tables_of_network(
 ) -> ModelTables:
     """Reads a network as tables, by following every action from every encoded state until no latent is new.
 
-    Latents that are equal to the last bit are one node; nodes are numbered in the order they are found, breadth
-    first, and stand for no real state.
+    Latents that are equal to the last bit are one node. Nodes are numbered breadth first, in the order in which they
+    are found, and do not correspond to real states.
 
     Args:
-        environment: what the network was trained on; all its states are encoded, terminal ones too.
+        environment: the environment that the network was trained in; all its states are encoded, terminal ones too.
         network: the model.
-        limit: nodes at most.
-        compute: how it runs.
+        limit: largest number of nodes.
+        compute: device, precision and threads of the network.
 
     Raises:
         TooManyLatentsError: if there are more than `limit` latents.
@@ -146,12 +147,12 @@ def tables_of_network(
         transitions=np.concatenate(transitions),
         rewards=np.concatenate(rewards),
         value=_float64(value),
-        policy=policy / policy.sum(axis=1, keepdims=True),  # to the last bit of float64, where the network's is float32
+        policy=policy / policy.sum(axis=1, keepdims=True),  # the network's sums to 1 only up to float32 rounding
     )
 
 
 def _number(latents: Tensor, known: dict[bytes, int]) -> tuple[Int64, Tensor]:
-    """The nodes `[B]` of latents, and the latents that were not known: they are from now on."""
+    """Returns the nodes `[B]` of latents, and those latents that were new; adds them to `known`."""
     rows = latents.reshape(len(latents), -1).contiguous().view(torch.uint8).cpu().numpy()
     nodes, new = [], []
     for i, row in enumerate(rows):
@@ -168,22 +169,22 @@ def _float64(x: Tensor) -> Float64:
 
 
 def along_real_states(environment: TabularEnvironment, model: ModelTables) -> ModelTables:
-    """The model as it is met by a policy that acts in the real environment.
+    """Returns the model as it is met by a policy that acts in the real environment.
 
-    A node is a pair (real state, node of the model); both move by the same action, and the pair stands for its real
-    state. This is the reading of Definition 2 of "What Model Does MuZero Learn?", where action sequences have the
-    probabilities that the policy gives them in the real environment.
+    A node of the result is a pair of a real state and a node of the model. Both move by the same action, and the pair
+    stands for its real state. This follows Definition 2 of "What Model Does MuZero Learn?", where action sequences have
+    the probabilities of the policy in the real environment.
 
     Args:
         environment: the truth.
-        model: any with deterministic transitions; its `state` is not used.
+        model: a model with deterministic transitions; its `state` is not used.
 
     Returns:
-        The pairs that some action sequence reaches from a real state and its encoding, with the model's rewards and
-        its own value and policy.
+        The pairs that some action sequence reaches from a real state and its encoding, with the model's rewards,
+        values and policy.
 
     Raises:
-        ValueError: if the model is stochastic, or of other numbers of states or actions.
+        ValueError: if the model is stochastic, or has other numbers of states or actions.
     """
     refuse_other_sizes(environment, model)
     if model.transitions.ndim == 3:
@@ -211,15 +212,15 @@ def along_real_states(environment: TabularEnvironment, model: ModelTables) -> Mo
 
 
 def true_tables(environment: TabularEnvironment) -> ModelTables:
-    """The environment itself as a model."""
+    """Returns the environment itself as a model."""
     return tables_over_states(environment.transitions, environment.rewards)
 
 
 def refuse_other_sizes(environment: TabularEnvironment, model: ModelTables) -> None:
-    """Refuses a model of another environment.
+    """Refuses a model that has other numbers of states or actions than the environment.
 
     Raises:
-        ValueError: naming the numbers of states and actions.
+        ValueError: if the numbers differ.
     """
     sizes = len(model.start), model.rewards.shape[1]
     if sizes != environment.transitions.shape:
@@ -229,8 +230,12 @@ def refuse_other_sizes(environment: TabularEnvironment, model: ModelTables) -> N
 def refuse_no_distribution(table: NDArray[Any], what: str) -> None:
     """Refuses an array whose last axis does not hold probabilities.
 
+    Args:
+        table: the array.
+        what: name of the array in the error message.
+
     Raises:
-        ValueError: naming what it is.
+        ValueError: if an entry is negative, or a sum over the last axis differs from 1 by more than 1e-6.
     """
     if not ((table >= 0).all() and (np.abs(table.sum(axis=-1) - 1) <= 1e-6).all()):
         raise ValueError(f"{what} must hold probabilities whose last axis sums to 1")

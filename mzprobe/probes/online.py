@@ -33,7 +33,16 @@ UNITS = {
 def measure_online(
     agent: Agent, config: OnlineConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
-    """The probe on one checkpoint: episodes of all policies from the same starts; columns as in `UNITS`."""
+    """Runs the probe on one checkpoint: episodes of all policies from the same starts.
+
+    Args:
+        agent: the checkpoint.
+        config: settings.
+        on_progress: called with the fraction done.
+
+    Returns:
+        One row per policy and episode, in this order; columns as in `UNITS`, `score` only if the environment has it.
+    """
     generator = probe_generator(agent, config)
     seeds, uniforms = draw_episode_numbers(generator, config.episodes, agent.environment.spec.time_limit)
     policies: dict[str, tuple[Policy, float]] = {
@@ -52,7 +61,7 @@ def measure_online(
 
 
 def episode_rows(played: Episodes) -> pd.DataFrame:
-    """One row an episode."""
+    """Returns one row per episode; the column `score` exists only where the environment has scores."""
     rows = pd.DataFrame(
         {
             "episode": np.arange(len(played.returns)),

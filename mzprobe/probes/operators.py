@@ -1,10 +1,10 @@
 """Which search rule acts and teaches best, and with how few simulations?
 
-An agent's own search (its learned model or the truth, whichever it was trained with, policy prior, value leaves) is run
-by every rule with every N. Each plays whole episodes from the same starts, always the action that it is surest of
-(T = 0). At some states of each episode every action's value is known in the truth: it is taken there, and then the
-policy network is followed, always by its likeliest action, as in the improvement probe. That says how often the rule
-decides rightly, what its errors cost, and the same of the policy that it would have the network learn.
+The agent's own search (in the learned or the true model, whichever it was trained with; policy prior, value leaves) is
+run by every rule with every N. Each plays whole episodes from the same starts, at T = 0. At some states of each episode
+the true value of every action is measured: the action is taken in the real environment, and then the policy network is
+followed, always by its likeliest action, as in the improvement probe. This shows how often the rule decides rightly,
+what its errors cost, and the same for the policy that it would teach the network.
 """
 
 from collections.abc import Callable, Iterator
@@ -50,11 +50,15 @@ UNITS = {
     "target_regret": "discounted reward; the same of the policy that the search would teach",
 }
 
-_SAME = 1e-9  # relative; values closer than this are equal but for rounding
+_SAME = 1e-9  # relative to the best value, or to 1 if that is smaller; values this close differ only by rounding
 
 
 class WatchedPolicy:
-    """Acts by a search at T = 0, and keeps what it played and would teach, state by state in the order of acting."""
+    """Policy that acts by a search at T = 0 and records what it plays and would teach, in the order of acting.
+
+    Args:
+        policy: policy whose searches are used.
+    """
 
     def __init__(self, policy: BehaviourPolicy) -> None:
         self.policy = policy
@@ -62,7 +66,7 @@ class WatchedPolicy:
         self.targets: list[Float64] = []
 
     def distribution(self, states: Any) -> Float64:
-        """As its policy, `[B, A]`."""
+        """Returns the searches' policy at T = 0, `[B, A]`; appends it to `played`, and their targets to `targets`."""
         found = self.policy.searches(states)
         self.played.append(np.concatenate([one.acting(0) for one in found]))
         self.targets.append(np.concatenate([one.target for one in found]))
@@ -70,9 +74,9 @@ class WatchedPolicy:
 
 
 class Asked(NamedTuple):
-    """What the states asked of episodes say of decisions there, each `[S]`."""
+    """Quality of the decisions at S states, each `[S]`; units as in `UNITS`."""
 
-    episode: Int64
+    episode: Int64  # episode of the state
     fidelity: Float64
     regret: Float64
     target_regret: Float64
@@ -82,15 +86,20 @@ class Asked(NamedTuple):
 def measure_operators(
     agent: Agent, config: OperatorsConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
-    """The probe on one checkpoint.
+    """Runs the probe on one checkpoint.
+
+    Args:
+        agent: the checkpoint.
+        config: settings.
+        on_progress: called with the fraction done.
 
     Returns:
-        One row a rule, N and episode, ordered so; columns as in `UNITS`.
+        One row per rule, N and episode, in this order; columns as in `UNITS`.
     """
     limit = agent.environment.spec.time_limit
     generator = probe_generator(agent, config)
     seeds, uniforms = draw_episode_numbers(generator, config.episodes, limit)
-    places = generator.random((config.episodes, config.states))  # of the states asked, as shares of their episode
+    places = generator.random((config.episodes, config.states))  # times of the judged states, as shares of the episode
     numbers = generator.random((config.episodes * config.states, config.steps or limit))
     trained = agent.search
     own = {"trained_rule": trained.rule, "trained_simulations": trained.simulations}
@@ -110,14 +119,14 @@ def measure_operators(
 
 
 def searched_cells(agent: Agent, config: OperatorsConfig) -> Iterator[tuple[str, int]]:
-    """Every rule and N."""
+    """Yields every rule with every N, in the order of the table."""
     for rule in dict.fromkeys(config.rules or (agent.search.rule,)):
         for N in sorted(set(config.simulations)):
             yield rule, N
 
 
 def _searching(agent: Agent, rule: str, simulations: int) -> BehaviourPolicy:
-    """The agent's own search by a rule with so many simulations, at T = 0."""
+    """Returns a policy that acts by the agent's own search with the given rule and simulations, at T = 0."""
     return agent.acting(agent.policy.model, rule=rule, simulations=simulations)
 
 
@@ -134,15 +143,15 @@ def _ask(
     numbers: Float64,
     on_step: Callable[[], None],
 ) -> Asked:
-    """Decides anew at some states of every episode, in the truth.
+    """Judges the decisions at k states of every episode by the true values of all actions there.
 
     Args:
-        agent: whose policy network is followed afterwards.
-        played: E episodes, with their states.
-        places: `[E, k]` in [0, 1), which states of each are asked.
-        chosen: `[M, A]`, what was played at all states.
-        taught: `[M, A]`, what the search would teach there.
-        numbers: `[E k, T]` in [0, 1), of what follows.
+        agent: agent whose policy network is followed after each action.
+        played: E episodes, with their M states.
+        places: `[E, k]` in [0, 1), times of the judged states as shares of their episode's length.
+        chosen: `[M, A]`, policy that was played at each state.
+        taught: `[M, A]`, policy that the search would teach at each state.
+        numbers: `[E k, T]` in [0, 1), one per step after each judged state.
         on_step: called before every step.
     """
     E, k = places.shape
@@ -163,12 +172,12 @@ def _ask(
 
 
 def _entropy(policy: Float64) -> Float64:
-    """Of each row of probabilities `[M, A]`, `[M]`."""
+    """Returns the entropy `[M]`, in nats, of each row of probabilities `[M, A]`."""
     return np.asarray(-(policy * libm.log(np.where(policy > 0, policy, 1.0))).sum(axis=1))
 
 
 def _by_episode(episode: Int64, numbers: Float64) -> Float64:
-    """Mean of numbers `[M]` over each episode, in their order."""
+    """Returns the mean of numbers `[M]` over each episode, in the order of the episodes' indices."""
     return np.asarray(np.bincount(episode, weights=numbers) / np.bincount(episode))
 
 

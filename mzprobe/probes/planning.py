@@ -1,13 +1,13 @@
 """Does the learned model help planning (Figure 7)? Returns of acting by search in it and in the true environment.
 
-Cells are {learned, true} model x {policy, uniform} prior x N. The policy's prior below the root is that of the unrolled
-latent or of the real state, encoded anew; both are tried in both models, so that what the learned model loses splits
-into its own errors and those of its prior. Leaves are random rollouts in that same model, or, which
-the paper left out, the network's value. The policy prior alone, sampled and greedy, and random play are measured beside
-them, and with value leaves a single step of either model followed by the value, without a search. All cells start from
-the same states and draw their actions from the same numbers.
+Cells are {learned, true} model x {policy, uniform} prior x N. Below the root, the policy prior is that of the unrolled
+latent or that of the encoded real state. Both are tried in both models, so that what the learned model loses splits
+into its own errors and those of its prior. Leaves are valued by random rollouts in the same model or, beyond the paper,
+by the network. Further cells have no search: the policy prior alone, sampled and greedy; random play; and, with value
+leaves, a single step of either model followed by the value. All cells start from the same states and draw their actions
+from the same random numbers.
 
-An agent that was trained without unrolling (K = 0) has no model: the cells that plan in the learned one are left out.
+An agent that was trained without unrolling (K = 0) has no learned model, so the cells that plan in it are left out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -58,21 +58,21 @@ UNITS = {
 class Job:
     """Some episodes of one cell."""
 
-    cell: int  # its place among the cells
-    first: int  # episode
-    last: int  # episode, not among them
-    work: float  # in simulations, roughly
+    cell: int  # index of the cell
+    first: int  # first episode
+    last: int  # end of the episodes, exclusive
+    work: float  # amount of work, roughly in simulations
 
 
 class Players(Protocol):
-    """Who plays jobs, somewhere else."""
+    """Plays jobs outside of this process."""
 
     def count(self) -> int:
-        """How many play at a time now; with one it is done here."""
+        """Returns how many jobs could be played at a time now; with one, this process plays them itself."""
         ...
 
     def play(self, jobs: Sequence[Job], config: PlanningConfig, on_done: Callable[[float], None]) -> list[pd.DataFrame]:
-        """The rows of every job, in order; reports the share that is done."""
+        """Plays jobs and returns the rows of each, in order; calls `on_done` with the fraction done."""
         ...
 
 
@@ -84,14 +84,17 @@ def measure_planning(
     players: Players | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> pd.DataFrame:
-    """The probe on one checkpoint, all cells; columns as in `UNITS`.
+    """Runs all cells of the probe on one checkpoint.
 
     Args:
         agent: the checkpoint.
         config: settings.
-        players: who plays the episodes that are left when there are several; by default, and until then, this process
-            does. No number depends on it.
-        on_progress: told the share that is done.
+        players: plays all remaining cells as soon as it can play several jobs at a time, which is checked before each
+            cell. Until then, and by default, this process plays them. Affects no result.
+        on_progress: called with the fraction done.
+
+    Returns:
+        One row per cell and episode, in this order; columns as in `UNITS`, `score` only if the environment has it.
     """
     frames, jobs = list[pd.DataFrame](), _jobs(agent, config)
     total, done = sum(job.work for job in jobs), 0.0
@@ -107,7 +110,14 @@ def measure_planning(
 
 
 def play(agent: Agent, config: PlanningConfig, job: Job, *, on_step: Callable[[], None] = lambda: None) -> pd.DataFrame:
-    """The rows of a job. An episode is the same in whatever job; a step may take a second, hence `on_step`."""
+    """Plays a job and returns its rows; an episode does not depend on the job that it is part of.
+
+    Args:
+        agent: the checkpoint.
+        config: settings.
+        job: episodes to play.
+        on_step: called before every step, which may take a second; an exception from it propagates.
+    """
     generator = probe_generator(agent, config)
     seeds, uniforms = draw_episode_numbers(generator, config.episodes, agent.environment.spec.time_limit)
     cell, policy = list(cells(agent, config))[job.cell]
@@ -121,7 +131,7 @@ def play(agent: Agent, config: PlanningConfig, job: Job, *, on_step: Callable[[]
 
 
 def _jobs(agent: Agent, config: PlanningConfig) -> list[Job]:
-    """Every cell."""
+    """Returns one job per cell, with all its episodes."""
     E = config.episodes
     return [
         Job(cell=number, first=0, last=E, work=(cell["simulations"] + 1) * E)
@@ -137,20 +147,23 @@ def _shared_out(
     on_progress: Callable[[float], None],
     before: float,
 ) -> list[pd.DataFrame]:
-    """The rows of jobs whose episodes so many players share, when a share of the work is done before."""
+    """Returns the rows of jobs whose episodes are each split among `count` players.
+
+    `before` is the fraction of all work that was done before these jobs.
+    """
     parts = [part for job in jobs for part in _parts(job, count)]
     return players.play(parts, config, lambda share: on_progress(before + share * (1 - before)))
 
 
 def _parts(job: Job, parts: int) -> list[Job]:
-    """The episodes of a job in so many parts."""
+    """Splits the episodes of a job into `parts` jobs."""
     E = job.last - job.first
     edges = [job.first + E * part // parts for part in range(parts + 1)]
     return [replace(job, first=first, last=last, work=job.work * (last - first) / E) for first, last in pairwise(edges)]
 
 
 def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any], Policy]]:
-    """Every cell's columns, and the policy that acts in it."""
+    """Yields every cell's columns, and the policy that acts in it."""
     alone = {
         "model": "none",
         "prior": "policy",
@@ -176,7 +189,10 @@ def cells(agent: Agent, config: PlanningConfig) -> Iterator[tuple[dict[str, Any]
 
 
 def _priors(model: Model, *, crossed: bool) -> list[tuple[Prior, PriorAt | None]]:
-    """The priors that a model is planned in with, and where the policy network is asked."""
+    """Returns the priors for planning in a model, each with the place where the policy network is evaluated.
+
+    The place is None for the uniform prior. Without `crossed`, it is only the model's own (see `own_place`).
+    """
     places = [place for place in get_args(PriorAt) if place == own_place(model) or crossed]
     return [*(("policy", place) for place in places), ("uniform", None)]
 
@@ -184,7 +200,7 @@ def _priors(model: Model, *, crossed: bool) -> list[tuple[Prior, PriorAt | None]
 def _searching(
     agent: Agent, config: PlanningConfig, model: Model, prior: Prior, prior_at: PriorAt | None
 ) -> Iterator[tuple[dict[str, Any], Policy]]:
-    """The cells of one model and prior: every N."""
+    """Yields the cells of one model and prior, one per N."""
     planned = agent.planning_in(model, prior=prior, leaf=leaf_of(agent, config), prior_at=prior_at)
     rolled = config.leaf == "rollout"
     temperature = agent.temperature if config.temperature is None else config.temperature
@@ -206,7 +222,7 @@ def _searching(
 
 
 def leaf_of(agent: Agent, config: PlanningConfig) -> LeafValue:
-    """What a leaf of the agent's searches is worth."""
+    """Returns how leaves of the agent's searches are valued."""
     if config.leaf == "value":
         return "value"
     seed = rollout_seed(agent, config.seed)
@@ -229,7 +245,7 @@ def _cost(agent: Agent, config: PlanningConfig, _: int) -> Cost:
 
 
 def _kind(config: PlanningConfig) -> str:
-    """Value leaves have tables of their own."""
+    """Returns the suffix of the tables' name: value leaves have tables of their own."""
     return "value" if config.leaf == "value" else ""
 
 

@@ -1,7 +1,7 @@
-"""The episodes of the planning probe shared out to processes: the same rows, sooner.
+"""Processes that share the episodes of the planning probe, so that the same rows are made sooner.
 
-Every process loads the checkpoint itself and draws the same numbers, so that only which episodes to play and the rows
-of those cross over.
+Every process loads the checkpoint itself and draws the same random numbers. Only the choice of episodes and their rows
+are sent between processes.
 """
 
 import multiprocessing
@@ -34,20 +34,21 @@ class Workers:
     checkpoint: Path
     compute: Compute
     workers: int
-    idle: Callable[[], int] | None = None  # cores for further ones, by now
+    idle: Callable[[], int] | None = None  # returns the number of cores now idle, each for one more process
     allow: tuple[str, ...] = ()  # modules whose code the checkpoint may name
 
     def count(self) -> int:
-        """How many there are now."""
+        """Returns `workers` plus the number of cores that are idle now; see `Players.count`."""
         return self.workers + (self.idle() if self.idle else 0)
 
     def play(self, jobs: Sequence[Job], config: PlanningConfig, on_done: Callable[[float], None]) -> list[pd.DataFrame]:
-        """The rows of every job, in order.
+        """Plays jobs in new processes and returns the rows of each, in order.
 
         Args:
-            jobs: what to play.
-            config: of the probe.
-            on_done: told again and again how much of the work is done; what it raises stops the processes at once.
+            jobs: jobs to play.
+            config: settings of the probe.
+            on_done: called periodically with the fraction done; an exception from it stops the processes at once and
+                propagates.
 
         Raises:
             MzprobeError: if a process dies.
@@ -57,13 +58,13 @@ class Workers:
         executor = ProcessPoolExecutor(count, mp_context=context, initializer=follow_parent)
         with executor:
             try:
-                played = replace(self, idle=None)  # which only this process can ask
+                played = replace(self, idle=None)  # only this process can call it
                 futures = [executor.submit(_played, played, config, job) for job in jobs]
                 _await(futures, [job.work for job in jobs], on_done)
                 return [future.result() for future in futures]
             except BaseException as reason:
                 for process in set(multiprocessing.active_children()) - before:
-                    process.kill()  # an episode may take minutes; a process that is told to terminate does not hear it
+                    process.kill()  # an episode may take minutes, and these processes ignore SIGTERM
                 if isinstance(reason, BrokenProcessPool):
                     raise MzprobeError(
                         "a process that played episodes died: run the same command again to resume"

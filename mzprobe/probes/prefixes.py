@@ -1,8 +1,8 @@
 """Action sequences from sampled states, laid out as a tree of prefixes along the *real* states.
 
-Truth and model are scored on the same tree, so that a perfect model scores exactly 0. A node is one prefix: the real
-state at its end, the latent at its end, and the discounted rewards of both on the way. The tree grows where a policy is
-walked and keeps its nodes, so that several policies share the same truth.
+Truth and model are scored on the same tree, so that a perfect model's error is exactly 0. A node is one prefix: the
+real state and the latent at its end, and the discounted rewards of both on the way. The tree grows as policies are
+followed and keeps its nodes, so that several policies share the same truth.
 """
 
 import math
@@ -27,8 +27,8 @@ from mzprobe.search.mcts import actions_from_uniforms
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-SEQUENCES = 1 << 16  # held at a time, unless a caller says otherwise
-LARGEST = 1 << 22  # sequences of one state that are still tried
+SEQUENCES = 1 << 16  # default number of sequences held at a time
+LARGEST = 1 << 22  # largest number of sequences of one state
 
 
 class PrefixTree:
@@ -38,7 +38,7 @@ class PrefixTree:
         environment: the truth.
         network: the model.
         states: S real states.
-        compute: how the network runs.
+        compute: device, precision and threads of the network.
     """
 
     def __init__(
@@ -49,19 +49,22 @@ class PrefixTree:
         S = self.S = len(states)
         self.states = states
         self.latents = self.engine.represent(environment.observe(states))
-        self.root = np.arange(S)  # [M], which state a prefix starts from
-        self.length = np.zeros(S, np.int64)  # [M], actions in it
+        self.root = np.arange(S)  # [M], index of the state that a prefix starts from
+        self.length = np.zeros(S, np.int64)  # [M], number of actions
         self.terminal = environment.terminal(states)  # [M]
         self.value = np.zeros(S)  # [M], v of the prefix
         self.predicted = np.zeros(S)  # [M], v̂ of the prefix
         self.alive_predicted = np.zeros(S)  # [M], v̂ without what follows a terminal state
         self.reward = np.zeros(S)  # [M], r of the last action
-        self.predicted_reward = np.zeros(S)  # [M], u of it, in the model
-        self.grounded_reward = np.zeros(S)  # [M], u of it from the real state before, encoded anew
-        self.child = np.full((S, environment.spec.num_actions), -1)  # [M, A]
+        self.predicted_reward = np.zeros(S)  # [M], u of the last action, in the model
+        self.grounded_reward = np.zeros(S)  # [M], u of the last action from the encoding of the real state before it
+        self.child = np.full((S, environment.spec.num_actions), -1)  # [M, A], node after each action; -1 if not grown
 
     def follow(self, nodes: Int64, actions: Int64) -> Int64:
-        """The prefixes one longer: from node `nodes[i]` by `actions[i]`, every pair once; grown where they are new."""
+        """Returns the prefixes one longer: from node `nodes[i]` by `actions[i]`; grows those that are new.
+
+        No pair of node and action may occur twice.
+        """
         new = self.child[nodes, actions] < 0
         if new.any():
             self._grow(nodes[new], actions[new])
@@ -95,7 +98,7 @@ class PrefixTree:
         self.child = grown(self.child, np.full((n, self.child.shape[1]), -1))
 
     def _grounded(self, parents: Int64, actions: Int64) -> Float64:
-        """What the model predicts of a step whose latent is not unrolled but encoded from the real state."""
+        """Returns the rewards that the model predicts from the encodings of the parents' real states."""
         of, place = np.unique(parents, return_inverse=True)
         encoded = self.engine.represent(self.environment.observe(self.states.take(of)))
         _, u = self.engine.dynamics(encoded[torch.as_tensor(place, device=encoded.device)], actions)
@@ -106,20 +109,20 @@ class PrefixTree:
 class Level:
     """A policy's prefixes of one length, from S states."""
 
-    S: int
-    nodes: Int64  # [M], of the tree
+    S: int  # number of states
+    nodes: Int64  # [M], nodes of the tree
     root: Int64  # [M], index of the state that a prefix starts from
     weight: Float64  # [M], probability of a prefix given that state, or its share of the state's samples
-    policy: Float64  # [M, A], pi at the real state; not set at the last level
+    policy: Float64  # [M, A], pi at the real state; not valid at the last level
 
     def expect(self, numbers: Float64) -> Float64:
-        """Expectation of numbers `[M]` over each state's prefixes, `[S]`."""
+        """Returns the expectation `[S]` of numbers `[M]` over each state's prefixes."""
         weighted = self.weight * numbers
         return np.asarray(np.bincount(self.root, weights=weighted, minlength=self.S), dtype=np.float64)
 
 
 def _first_level(tree: PrefixTree, policy: Policy) -> Level:
-    """The states themselves, as prefixes of length 0."""
+    """Returns the states themselves, as prefixes of length 0."""
     roots = np.arange(tree.S)
     return Level(
         S=tree.S, nodes=roots, root=roots, weight=np.ones(tree.S), policy=policy.distribution(tree.states.take(roots))
@@ -129,10 +132,10 @@ def _first_level(tree: PrefixTree, policy: Policy) -> Level:
 def _next_level(
     tree: PrefixTree, policy: Policy, level: Level, *, parents: Int64, actions: Int64, weight: Float64, last: bool
 ) -> Level:
-    """The prefixes that are one action longer: child i takes `actions[i]` after prefix `parents[i]` of the level."""
+    """Returns the level one action longer: child i takes `actions[i]` after prefix `parents[i]` of the level."""
     nodes = tree.follow(level.nodes[parents], actions)
     pi = level.policy[parents]
-    # A state that had ended before is the same state, with the same policy.
+    # A terminal parent does not move: its child is the same state, with the same policy.
     moved = np.flatnonzero(~tree.terminal[level.nodes[parents]])
     if not last and len(moved):
         pi[moved] = policy.distribution(tree.states.take(nodes[moved]))
@@ -140,7 +143,7 @@ def _next_level(
 
 
 def _every_action(level: Level) -> tuple[Int64, Int64, Float64]:
-    """Parents, actions and weights of all prefixes that are one action longer and have a probability above 0."""
+    """Returns parents, actions and weights of all prefixes one action longer that have a probability above 0."""
     parents, actions = np.nonzero(level.policy > 0)
     return parents, actions, level.weight[parents] * level.policy[parents, actions]
 
@@ -155,22 +158,22 @@ def trees_over(
     uniforms: Float64 | None = None,
     compute: Compute | None = None,
 ) -> Iterator[tuple[Int64, PrefixTree, Float64 | None]]:
-    """Prefix trees over portions of S states, one at a time, so that few enough sequences are held.
+    """Yields prefix trees over portions of S states, one at a time, to bound the number of sequences held.
 
     Args:
         environment: the truth.
         network: the model.
         states: S real states.
-        widest: sequences that a state has at most.
-        batch_size: sequences held at a time.
-        uniforms: `[S, m, horizon]` numbers that draw sequences; None where all are enumerated.
-        compute: how the network runs.
+        widest: largest number of sequences of a state.
+        batch_size: number of sequences held at a time.
+        uniforms: `[S, m, horizon]` numbers that draw sequences; None if all are enumerated.
+        compute: device, precision and threads of the network.
 
     Yields:
         The indices of a portion's states, the tree over them, and their part of `uniforms`.
 
     Raises:
-        UsageError: if the sequences of one state alone are too many.
+        UsageError: if the sequences of a single state are too many to hold.
     """
     for chosen in portions(len(states), widest, batch_size):
         tree = PrefixTree(environment, network, states.take(chosen), compute=compute)
@@ -181,8 +184,8 @@ def walk(tree: PrefixTree, policy: Policy, *, horizon: int, uniforms: Float64 | 
     """Yields a policy's prefixes of the lengths 0, 1 .. horizon.
 
     Args:
-        tree: over S states; it is grown where prefixes are new.
-        policy: in the real environment.
+        tree: tree over S states, grown where prefixes are missing.
+        policy: policy in the real environment.
         horizon: length of the last level.
         uniforms: `[S, m, horizon]` numbers in [0, 1) that draw m sequences per state; None takes all sequences.
     """
@@ -204,12 +207,12 @@ def walk(tree: PrefixTree, policy: Policy, *, horizon: int, uniforms: Float64 | 
 
 
 def walk_all(tree: PrefixTree, policies: Callable[[Any], Float64], *, length: int) -> tuple[Int64, Float64]:
-    """Walks all A^length sequences, likely or not, with their probabilities under several policies.
+    """Follows all A^length sequences, also those of probability 0, and computes their probabilities under V policies.
 
     Args:
-        tree: over S states; it is grown where prefixes are new.
+        tree: tree over S states, grown where prefixes are missing.
         policies: V policies in the real environment, states -> `[V, B, A]`.
-        length: of the sequences.
+        length: length of the sequences.
 
     Returns:
         The prefixes `[S, A^length]`, in lexicographic order, and their probabilities `[V, S, A^length]`.
@@ -221,7 +224,7 @@ def walk_all(tree: PrefixTree, policies: Callable[[Any], Float64], *, length: in
     for h in range(1, length + 1):
         parents, actions = np.repeat(np.arange(len(nodes)), A), np.tile(np.arange(A), len(nodes))
         weight = (weight[:, :, None] * pi).reshape(V, -1)
-        # A state that had ended before is the same state, with the same policies.
+        # A terminal parent does not move: its child is the same state, with the same policies.
         moved = np.flatnonzero(~tree.terminal[nodes[parents]])
         nodes, pi = tree.follow(nodes[parents], actions), pi[:, parents]
         if h < length and len(moved):
@@ -230,10 +233,12 @@ def walk_all(tree: PrefixTree, policies: Callable[[Any], Float64], *, length: in
 
 
 def portions(S: int, widest: int, batch_size: int) -> list[Int64]:
-    """Splits S states with up to `widest` sequences each into portions of at most `batch_size` sequences, if it can be.
+    """Splits S states with up to `widest` sequences each into portions of at most `batch_size` sequences.
+
+    A portion has at least one state, even if that has more sequences.
 
     Raises:
-        UsageError: if those of one state alone are too many.
+        UsageError: if the sequences of a single state are too many to hold.
     """
     refuse_too_many(widest)
     size = max(1, batch_size // widest)
@@ -244,7 +249,7 @@ def refuse_too_many(widest: int) -> None:
     """Refuses more sequences of one state than can be held.
 
     Raises:
-        UsageError: naming how many there are.
+        UsageError: if there are more than `LARGEST`.
     """
     if widest > LARGEST:
         count = f"{widest:,}" if widest < 10**15 else f"about 10^{math.log10(widest):.0f}"

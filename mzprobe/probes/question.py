@@ -1,6 +1,7 @@
-"""A question that is asked of agents: one record from its settings to its columns, its cost, its figures and claims.
+"""Questions that are asked of agents: one record with its settings, columns, measure, cost, figures and claims.
 
-Functions may be named as `module:attribute` instead, and are imported when they are needed: a figure needs no torch.
+Functions may be named as `module:attribute` instead. They are then imported when needed, so that drawing a figure does
+not import torch.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -17,37 +18,37 @@ if TYPE_CHECKING:
     from mzprobe.agents import Agent
     from mzprobe.probes.cost import Cost
 
-TIMED_TREES = 64  # grown side by side when a speed is measured, unless a question says how many it grows
+TIMED_TREES = 64  # trees grown side by side when speed is measured, unless a question plays its episodes side by side
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionFigure:
-    """How a figure is made from a question's table."""
+    """A figure that is made from a question's table."""
 
-    name: str  # of the files
-    aggregate: "Callable[[pd.DataFrame], pd.DataFrame] | str"  # the table's rows to those of the CSV beside the figure
-    draw: Callable[..., Any] | str  # (those, *, title) -> matplotlib's Figure
+    name: str  # name of its files
+    aggregate: "Callable[[pd.DataFrame], pd.DataFrame] | str"  # rows of the table -> rows of the CSV beside the figure
+    draw: Callable[..., Any] | str  # (rows of the CSV, *, title) -> matplotlib's Figure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked, of how many checkpoints at once, and what that costs."""
+    """A question: how it is measured, about one checkpoint or a pair of them, and what that costs."""
 
-    config: type[ProbeConfig]  # its settings, with its name and its command
-    units: dict[str, str]  # of its columns
+    config: type[ProbeConfig]  # class of its settings, which holds its name and its command
+    units: dict[str, str]  # units of its columns, in the order of the columns
     measure: "Callable[..., pd.DataFrame] | str"  # (agent, config, *, on_progress), or (agent, config, others, ..)
-    cost: "Callable[[Agent, Any, int], Cost] | str"  # (agent, config, others of a pair): of one checkpoint
-    optional: tuple[str, ...] = ()  # of the columns, those that only some environments have
-    pair: str = ""  # column of the other checkpoints that one is asked about, if it is
-    steps: tuple[int, ...] = ()  # training steps that are looked at by default; none means all
+    cost: "Callable[[Agent, Any, int], Cost] | str"  # (agent, config, number of others) -> cost of one checkpoint
+    optional: tuple[str, ...] = ()  # columns that only some environments have
+    pair: str = ""  # column naming the second checkpoint of a pair; empty for single-checkpoint questions
+    steps: tuple[int, ...] = ()  # training steps measured by default; empty means all
     shared: bool = False  # whether processes can share its episodes
-    file: str = ""  # file that a checkpoint must hold; those without it are left out, unless asked for
-    without: str = ""  # what is said of one without it
-    masks: bool = False  # whether it leaves out what is illegal, where an environment says what is
-    plays: bool = False  # whether it plays its `episodes` side by side, and searches in no more trees than those
-    kind: Callable[[Any], str] | None = None  # by settings: what distinguishes tables, at the end of their name
+    file: str = ""  # file that a checkpoint must hold; checkpoints without it are skipped unless asked for by step
+    without: str = ""  # end of the error message if no checkpoint holds the file
+    masks: bool = False  # whether it leaves out illegal actions where an environment has them
+    plays: bool = False  # whether it plays its `episodes` side by side, and searches in no more trees than episodes
+    kind: Callable[[Any], str] | None = None  # settings -> suffix of the tables' name; empty for none
     figures: tuple[QuestionFigure, ...] = ()
-    claims: Sequence[Any] | str = ()  # of `mzprobe.claims.Claim`
+    claims: Sequence[Any] | str = ()  # objects of `mzprobe.claims.Claim`
 
     @property
     def name(self) -> str:
@@ -56,53 +57,59 @@ class Question:
 
     @property
     def command(self) -> str:
-        """Command that asks it."""
+        """Name of the command that asks it."""
         return self.config.command
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Where its code is: that of its settings, and of its measure."""
+        """Modules that define its settings and its measure."""
         measure = self.measure
         named = measure.partition(":")[0] if isinstance(measure, str) else getattr(measure, "__module__", "")
         return self.config.__module__, named
 
     def columns_of(self, rows: "pd.DataFrame") -> "pd.DataFrame":
-        """The columns of a table's rows, in their order.
+        """Returns the question's columns of a table's rows, in their order, without missing optional ones.
 
         Raises:
-            KeyError: if one is missing that is not optional.
+            KeyError: if a column is missing that is not optional.
         """
         return rows[[name for name in self.units if name in rows or name not in self.optional]]
 
     def odd_columns(self, columns: Iterable[Any]) -> list[str]:
-        """The columns that rows have and the question does not, or lack, sorted."""
+        """Returns the columns that are not the question's, and those that are missing and not optional, sorted."""
         return sorted(({*columns} ^ {*self.units}) - {*self.optional})
 
     def usual_steps(self, there: Collection[int]) -> tuple[int, ...]:
-        """The training steps that are looked at by default, of an agent that has these; none means all.
+        """Returns the training steps measured by default for an agent with checkpoints at `there`; empty means all.
 
-        Where it lacks one of them, that is its last.
+        If the agent lacks one of the question's `steps`, only its last step is measured.
         """
         if len(there) <= 1 or not self.steps:
             return ()
         return self.steps if {*self.steps} <= {*there} else (max(there),)
 
     def side_by_side(self, config: ProbeConfig) -> int:
-        """Searches that it runs side by side, for an estimate of its time."""
+        """Returns the number of searches that it runs side by side, to estimate its time."""
         side_by_side: int = getattr(config, "episodes") if self.plays else TIMED_TREES  # noqa: B009 - of those settings alone
         return side_by_side
 
     def table(self, config: ProbeConfig) -> str:
-        """Name of the tables for some settings."""
+        """Returns the name of the tables for given settings."""
         kind = "" if self.kind is None else self.kind(config)
         return f"{self.name}-{kind}" if kind else self.name
 
     def ask(self, agent: "Agent", config: ProbeConfig, *others: "list[Agent]", **options: Any) -> "pd.DataFrame":
         """Measures one checkpoint, whose agent acts as the settings say.
 
+        Args:
+            agent: the checkpoint.
+            config: settings.
+            *others: for a question about pairs, one list with the second checkpoints.
+            **options: further arguments of the measure, such as `on_progress`.
+
         Raises:
-            UsageError: if that gives other columns than the question's, or the environment says which actions are legal
-                and the question tries all.
+            UsageError: if the measure returns other columns than the question's, or the environment has illegal actions
+                and the question tries all actions.
         """
         from mzprobe.probes.acting import as_asked
 
@@ -116,7 +123,11 @@ class Question:
         return rows
 
     def _refuse_masks(self, agent: "Agent") -> None:
-        """Where some actions are illegal, a question that tries all sequences would count what nobody can do."""
+        """Rejects environments with illegal actions for questions that enumerate all sequences.
+
+        Raises:
+            UsageError: if the environment states legal actions, and the question has no `masks`.
+        """
         from mzprobe.envs.core import legal_actions
 
         environment = agent.environment
@@ -127,10 +138,16 @@ class Question:
             )
 
     def price(self, agent: "Agent", config: ProbeConfig, others: int) -> "Cost":
-        """The cost of asking about a checkpoint, at most.
+        """Returns an upper bound on the cost of measuring one checkpoint.
+
+        Args:
+            agent: the checkpoint.
+            config: settings.
+            others: number of second checkpoints, for a question about pairs.
 
         Raises:
-            UsageError: as `ask`, so that a study finds out before it trains.
+            UsageError: if the environment has illegal actions, as in `ask`, so that a study learns of it before it
+                trains.
         """
         from mzprobe.probes.acting import acting_as
 
@@ -140,5 +157,9 @@ class Question:
 
 
 def resolved(given: Any) -> Any:
-    """What is given, or what it names as `module:attribute`."""
+    """Returns the attribute that a string names as `module:attribute`, and any other object as it is.
+
+    Raises:
+        UsageError: if the module or attribute does not exist or cannot be imported.
+    """
     return load_attribute(given, called=False) if isinstance(given, str) else given

@@ -1,4 +1,4 @@
-"""All questions by name: ours, each with its probe, and those of installed packages."""
+"""All questions by name: those of mzprobe's own probes, and those of installed packages."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -22,10 +22,10 @@ PROBES = _questions()
 
 
 def question_of(given: str | Question) -> Question:
-    """A question by its name, or one of your own as it is.
+    """Returns the question of a name, or a `Question` as it is.
 
     Raises:
-        UsageError: if there is none of that name.
+        UsageError: if there is no question of that name.
     """
     if not isinstance(given, str):
         return given
@@ -42,19 +42,19 @@ def measure(
     on_progress: Callable[[float], None] = lambda _: None,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Asks an agent a question: the rows of its table.
+    """Asks an agent a question and returns the rows of its table.
 
     Args:
-        agent: the agent that is asked.
-        question: its name, such as `horizon`, which is that of its table; or a question of your own.
-        others: for `cross` the agents whose policies, for `equivalence` those whose values the model is asked about;
-            by default only the agent's own.
-        on_progress: told now and then the share that is done, from 0 to 1.
-        **settings: settings of the question; those left out are as on the command line.
+        agent: agent that is measured.
+        question: name of the question, such as `horizon`, which is also that of its table; or a `Question` of your own.
+        others: for `cross`, the agents whose policies are evaluated; for `equivalence`, those whose value heads are
+            used. By default only the agent itself.
+        on_progress: called periodically with the fraction done, from 0 to 1.
+        **settings: settings of the question; the others have the defaults of the command line.
 
     Raises:
-        UsageError: if there is no such question, a setting is not one of its own, or another agent is of another
-            environment.
+        UsageError: if there is no such question or setting, a setting is invalid, `others` are given to a question
+            about a single agent or are agents of another environment, or the measure itself refuses the agent.
     """
     probe = question_of(question)
     if others and not probe.pair:

@@ -27,35 +27,43 @@ from mzprobe.sources.own import Own
 from mzprobe.tables import Table, continued, differing, flat, read_table, settings_beside, table_path, write_table
 from mzprobe.trust import named_code
 
-# A study takes the folder too, but overwrites nothing.
+# A study may show this message too, hence "a probe's".
 _OTHER_TABLE = "choose another folder for tables, remove it, or replace it with a probe's --overwrite"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeRun:
-    """A probe of one agent: what is asked, where the table lies, and what made it."""
+    """A run of a probe over one agent: the question, its settings, the checkpoints, and the place of the table."""
 
     probe: Question
     agent: Path  # folder of the agent's checkpoints
     config: ProbeConfig
     analyses: Path  # folder of all tables
-    steps: tuple[int, ...] = ()  # training steps; none means the probe's own, or all that there are
+    steps: tuple[int, ...] = ()  # training steps; empty means the question's usual steps, or all
     source: Source = field(default_factory=Own)
     compute: Compute = field(default_factory=Compute)
-    overwrite: bool = False  # whether a table made otherwise is replaced
-    workers: int = 1  # processes that share the episodes, where a probe can have that
-    idle: Callable[[], int] | None = None  # cores beside those that are idle by now, for further processes
+    overwrite: bool = False  # whether to replace a table made with other settings
+    workers: int = 1  # number of processes that share the episodes, for questions that allow it
+    idle: Callable[[], int] | None = None  # returns the number of other cores now idle, each for one more process
     allow: tuple[str, ...] = ()  # modules whose code a checkpoint may name
-    locked: bool = False  # whether whoever runs it holds the lock of the table
-    together: tuple[str, ...] = ()  # folders of tables that are asked for with it, about the same behaviour policy
+    locked: bool = False  # whether the caller holds the lock of the table
+    together: tuple[str, ...] = ()  # folders of tables made in the same study, with the same behaviour policy
 
     def path(self) -> Path:
-        """Where the table lies; the recorded run and seed name it, whatever the folders are called."""
+        """Returns the path of the table, named after the recorded run and seed, whatever the folders are called.
+
+        Raises:
+            UsageError: as in `checkpoints`.
+        """
         first = self.source.origin(next(iter(self.checkpoints().values())))
         return table_path(self.analyses, first.run, self.probe.table(self.config), first.seed)
 
     def command(self, origin: Origin) -> str:
-        """What a reader can type to make such a table: from what decides its numbers, whatever was typed here."""
+        """Returns a command that makes the same rows: all settings that affect them, whatever the user typed.
+
+        Args:
+            origin: provenance of a checkpoint of the agent.
+        """
         settings, usual = (flat(config.model_dump(mode="json")) for config in (self.config, type(self.config)()))
         changed = {key: value for key, value in settings.items() if value != usual.get(key)}
         if origin.source == "memory":
@@ -73,11 +81,11 @@ class ProbeRun:
         return shlex.join(words)
 
     def load(self, folder: Path) -> Agent:
-        """The agent at a checkpoint."""
+        """Loads the agent of a checkpoint."""
         return self.source.load(folder, compute=self.compute, allow=self.allow)
 
     def players(self, folder: Path) -> dict[str, Any]:
-        """Who plays the episodes of a checkpoint, if not this process, as an argument of the probe."""
+        """Returns the argument `players` of the measure; empty if this process plays the checkpoint's episodes."""
         if not self.probe.shared or (self.workers == 1 and self.idle is None):
             return {}
         players = Workers(
@@ -91,10 +99,11 @@ class ProbeRun:
         return {"players": players}
 
     def checkpoints(self) -> dict[int, Path]:
-        """The checkpoints asked for by training step, in order.
+        """Returns the checkpoints to measure by training step, in order.
 
         Raises:
-            UsageError: if a step has none.
+            UsageError: if the agent has no checkpoints, a requested step has none, or none holds the file that the
+                question needs.
         """
         there = self.source.checkpoints(self.agent)
         if not there:
@@ -116,19 +125,24 @@ class ProbeRun:
 def run_probe(run: ProbeRun, *, on_progress: Callable[[float, int], None] = lambda _done, _total: None) -> Path:
     """Measures an agent's checkpoints that its table does not hold yet.
 
+    The table is written after every checkpoint.
+
     Args:
-        run: what to do.
-        on_progress: told how many checkpoints are done, of how many, with the share of the current one.
+        run: the probe, the agent and the settings.
+        on_progress: called with the number of checkpoints done, including the fraction of the current one, and their
+            total.
 
     Returns:
-        The table's path.
+        The path of the table.
 
     Raises:
-        UsageError: if a step has no checkpoint, or the table there was made otherwise.
-        InUse: if another command writes that table.
+        UsageError: if a step has no checkpoint, the checkpoints are of different agents, the existing table was made
+            with other settings and `overwrite` is not set or was rounded, or tables beside it are about another
+            behaviour policy.
+        InUse: if another command is writing the table.
     """
     path = run.path()
-    _begun(run, run.checkpoints())  # what is refused makes no folder
+    _begun(run, run.checkpoints())  # raises before the lock creates a folder
     with nullcontext() if run.locked else held(path):
         _measure(run, on_progress)
         remove_leftovers(path.parent, path.name)
@@ -168,15 +182,15 @@ def _measure(run: ProbeRun, on_progress: Callable[[float, int], None]) -> None:
 
 
 def _said(value: Any) -> str:
-    """A setting as `--set` reads it."""
+    """Returns the text of a setting as `--set` reads it."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def remaining_cost(run: ProbeRun) -> tuple[int, Cost]:
-    """Checkpoints that a run has still to measure, and what that costs at most.
+    """Returns the number of checkpoints that a run has still to measure, and an upper bound on their cost.
 
     Raises:
-        UsageError: as `run_probe`.
+        UsageError: as in `run_probe` and `Question.price`.
     """
     chosen = run.checkpoints()
     _, _, frames = _begun(run, chosen)
@@ -184,15 +198,15 @@ def remaining_cost(run: ProbeRun) -> tuple[int, Cost]:
     left = [policies for policies in missing if policies]
     if not left:
         return 0, Cost()
-    agent = run.load(next(iter(chosen.values())))  # the cost of one checkpoint is that of any
+    agent = run.load(next(iter(chosen.values())))  # all checkpoints cost the same
     return len(left), sum((run.probe.price(agent, run.config, policies) for policies in left), Cost())
 
 
 def lost_steps(run: ProbeRun) -> list[int]:
-    """Training steps that a table made otherwise holds, and that are gone when a run replaces it.
+    """Returns the training steps that are lost when a run replaces a table made with other settings.
 
     Raises:
-        UsageError: as `run_probe`.
+        UsageError: as in `run_probe`.
     """
     if not run.overwrite:
         return []
@@ -207,7 +221,12 @@ def lost_steps(run: ProbeRun) -> list[int]:
 
 
 def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, Any], dict[int, pd.DataFrame]]:
-    """The table's path, its record and its rows by training step, as far as there are any."""
+    """Returns the table's path, its record, and its rows by training step, empty if the table is new or replaced.
+
+    Raises:
+        UsageError: if the table cannot be begun or continued, as in `run_probe`.
+        MzprobeError: if the existing table cannot be read and `run.overwrite` is not set.
+    """
     path = run.path()
     origins = {step: run.source.origin(folder) for step, folder in chosen.items()}
     records = {step: _record(run, origin) for step, origin in origins.items()}
@@ -226,14 +245,18 @@ def _begun(run: ProbeRun, chosen: Mapping[int, Path]) -> tuple[Path, dict[str, A
         _refuse_others_acting(path, run)
         return path, record, {}
     for part in ("commands", "code", "checkpoints", "beyond_support"):
-        record[part] = old.record.get(part, {})  # an older mzprobe kept fewer of them
+        record[part] = old.record.get(part, {})  # older versions recorded fewer of them
     if "bits" in old.record:
         record["bits"] = old.record["bits"]
     return path, record, {int(str(step)): rows for step, rows in old.frame.groupby("training_step")}
 
 
 def _refuse_others_acting(path: Path, run: ProbeRun) -> None:
-    """Refuses a first table beside those of other questions about another behaviour policy: figures would mix them."""
+    """Refuses a new table beside other questions' tables about another behaviour policy, since figures would mix them.
+
+    Raises:
+        UsageError: if there is such a table, outside the folders `run.together`.
+    """
     for beside, unlike in acting_unlike(path.parent.parent, run.config):
         if beside.parent.name not in (path.parent.name, *run.together):
             raise UsageError(
@@ -243,7 +266,10 @@ def _refuse_others_acting(path: Path, run: ProbeRun) -> None:
 
 
 def acting_unlike(folder: Path, config: ProbeConfig) -> Iterator[tuple[Path, str]]:
-    """A table of each question in a run's folder that is about another behaviour policy, and what differs."""
+    """Yields the tables in a run's folder that are about another behaviour policy, with the settings that differ.
+
+    One table of each question is examined.
+    """
     own, usual = (flat(acting.model_dump(mode="json")) for acting in (config.acting, ActingConfig()))
     for beside, settings in settings_beside(folder):
         theirs = flat(settings.get("acting") or {})
@@ -253,7 +279,11 @@ def acting_unlike(folder: Path, config: ProbeConfig) -> Iterator[tuple[Path, str
 
 
 def _refuse_other_rows(path: Path, old: Table, probe: Question, origins: Mapping[int, Origin]) -> None:
-    """Refuses to add to a table of other columns, or of other weights of a step that is asked for."""
+    """Refuses to add to a table with other columns, or with other weights of a requested step.
+
+    Raises:
+        UsageError: if columns or weights differ.
+    """
     columns = probe.odd_columns(old.frame)
     if columns:
         raise UsageError(f"{path} was made with other columns ({', '.join(columns)}): {_OTHER_TABLE}")
@@ -273,7 +303,7 @@ def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:
         "seed": first.seed,
         "settings": run.config.model_dump(mode="json"),
         "source": first.source,
-        **({"facts": dict(first.facts)} if first.facts else {}),  # that its file does not hold: where each is from
+        **({"facts": dict(first.facts)} if first.facts else {}),  # source of each fact that the agent's file lacks
         **({"differences": list(first.differences)} if first.differences else {}),
         "config": without_places(dict(first.config)),
         "environment": dict(first.environment),
@@ -281,22 +311,26 @@ def _record(run: ProbeRun, first: Origin) -> dict[str, Any]:
         "compute": run.compute.record(),
         "machine": machine(environment, network=first.network, device=run.compute.device, threads=threads),
         "commands": {},  # by training step
-        "code": {},  # by training step, of mzprobe's sources
+        "code": {},  # by training step, the SHA-256 of mzprobe's sources
         "checkpoints": {},  # by training step, the SHA-256 of the weights
         **({"dataset": without_places(dict(first.dataset))} if first.dataset else {}),
-        "beyond_support": {},  # by training step, of the targets so far, where the checkpoint has counted them
+        "beyond_support": {},  # by training step, counts of targets beyond the support, where the checkpoint has them
     }
 
 
 def _modules(run: ProbeRun, origin: Origin) -> list[str]:
-    """Modules of whoever wrote the question, the environment, the network and the adapter."""
+    """Returns the modules of the question, the environment, the network and the adapter, which may be a user's own."""
     reader = getattr(run.source, "adapter", run.source)
     named = [module for _, _, module in named_code(origin.config)]
     return [*run.probe.modules, type(reader).__module__, *named, *getattr(run.source, "modules", ())]
 
 
 def _missing(probe: Question, frames: Mapping[int, pd.DataFrame], step: int, chosen: Mapping[int, Path]) -> list[int]:
-    """The steps that one has still to be asked about: itself, or all others of the pairs it is part of."""
+    """Returns the steps that checkpoint `step` still has to be measured with.
+
+    For a question about pairs, these are the chosen steps that its rows do not yet have as second checkpoints.
+    Otherwise it is the step itself if it has no rows.
+    """
     rows = frames.get(step)
     if not probe.pair:
         return [step] if rows is None else []
@@ -307,7 +341,7 @@ def _missing(probe: Question, frames: Mapping[int, pd.DataFrame], step: int, cho
 def _merged(probe: Question, old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
     if old is None or not probe.pair:
         return new
-    # Each part is in its own order; stable sorting keeps it.
+    # Rows of each second checkpoint are in order already; stable sorting keeps that order.
     return pd.concat([old, new]).sort_values(probe.pair, kind="stable", ignore_index=True)
 
 

@@ -1,4 +1,4 @@
-"""What all probes share: the agent's policy at a checkpoint, and states drawn from where that policy goes."""
+"""Functions that all probes share: their random numbers, and states that the agent's policy visits."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +16,11 @@ from mzprobe.settings import ProbeConfig, StatesConfig
 Int64 = NDArray[np.int64]
 
 AGENT_UNITS = {"seed": "index; the agent", "training_step": "training steps", "temperature": "1; T of the policy"}
-STATE_UNITS = {"state": "index", "episode": "index", "time": "environment steps"}  # of a sampled state
+STATE_UNITS = {"state": "index", "episode": "index", "time": "environment steps"}  # columns of a sampled state
 
 
 def rollout_seed(agent: Agent, seed: int) -> int:
-    """Seed of an agent's rollouts in a probe."""
+    """Returns the seed of an agent's rollouts in a probe, given the probe's seed."""
     return int(sequence(agent.origin.seed, "probe", seed, 1).generate_state(1)[0])
 
 
@@ -29,19 +29,19 @@ class Sample:
     """S states from the on-policy distribution d_pi."""
 
     states: Any  # S states
-    episode: Int64  # [S], which episode each is from
-    time: Int64  # [S], at which time step
+    episode: Int64  # [S], episode of each state
+    time: Int64  # [S], time step of each state in its episode
 
     def take(self, chosen: Int64) -> "Sample":
-        """Some of the states."""
+        """Returns the sample of the states with the indices `chosen`."""
         return Sample(states=self.states.take(chosen), episode=self.episode[chosen], time=self.time[chosen])
 
 
 def largest_horizon(given: int | None, agent: Agent) -> int:
-    """The horizon asked for, else the unroll length of training.
+    """Returns the given horizon, else the unroll length of training.
 
     Raises:
-        UsageError: if there is neither: the model was never unrolled, or nobody knows how far.
+        UsageError: if no horizon is given, and the model was not unrolled in training or it is unknown how far.
     """
     if given is None and agent.unroll is None:
         raise UsageError("how far the model was unrolled in training is not known: choose a --horizon")
@@ -51,16 +51,16 @@ def largest_horizon(given: int | None, agent: Agent) -> int:
 
 
 def probe_generator(agent: Agent, config: ProbeConfig) -> np.random.Generator:
-    """What draws an agent's episodes, states and sequences in a probe: the same at every checkpoint."""
+    """Returns the generator of an agent's episodes, states and sequences in a probe; the same at every checkpoint."""
     return numpy_generator(agent.origin.seed, "probe", config.seed)
 
 
 def draw_states(agent: Agent, config: StatesConfig) -> tuple[Sample, np.random.Generator]:
-    """S states that the agent's behaviour policy visits, and the generator, which may draw further.
+    """Draws S states that the agent's behaviour policy visits; returns them with the generator, for further draws.
 
     Args:
-        agent: whose policy plays.
-        config: `states` (S), `episodes` and `seed` decide which.
+        agent: agent whose policy plays.
+        config: settings, of which `states` (S), `episodes` and `seed` determine the states.
     """
     generator = probe_generator(agent, config)
     sample = sample_states(
@@ -72,9 +72,16 @@ def draw_states(agent: Agent, config: StatesConfig) -> tuple[Sample, np.random.G
 def sample_states(
     environment: Environment, policy: Policy, *, states: int, episodes: int, generator: np.random.Generator
 ) -> Sample:
-    """Plays whole episodes and draws states uniformly over their time steps.
+    """Plays whole episodes and draws states uniformly over all their time steps, sorted by time, then by episode.
 
-    Without replacement, unless the episodes have fewer time steps than states are asked for.
+    States are drawn without replacement, unless the episodes have fewer time steps than `states`.
+
+    Args:
+        environment: environment that is played.
+        policy: policy that acts.
+        states: number of states to draw.
+        episodes: number of episodes to play.
+        generator: draws start seeds, actions and states.
     """
     seeds, uniforms = draw_episode_numbers(generator, episodes, environment.spec.time_limit)
     played = play_episodes(environment, policy, seeds=seeds, uniforms=uniforms, keep_states=True)

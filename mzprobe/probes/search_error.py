@@ -1,8 +1,8 @@
 """Does the policy prior keep the search where the model is right (Figure 6)?
 
 At sampled states the learned model is searched with the policy prior and with a uniform one. Every simulation walks a
-path of actions from the root and goes on with a random rollout to the planning horizon; both are scored against the
-truth (the paper's Eq. 5). The policy network is compared with where the visits went,
+path of actions from the root and continues with a random rollout to the planning horizon; both are scored against the
+truth (the paper's Eq. 5). The policy network is compared with the distribution of visits,
 pi_hat(a) = (1 + N(a)) / (A + sum_b N(b)), and with the regularised policy pi_bar that these visits approach
 (Grill et al. 2020).
 """
@@ -55,7 +55,16 @@ UNITS = {
 def measure_search_error(
     agent: Agent, config: SearchErrorConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
-    """The probe on one checkpoint: searches at sampled states with both priors; columns as in `UNITS`."""
+    """Runs the probe on one checkpoint: searches at sampled states with both priors.
+
+    Args:
+        agent: the checkpoint.
+        config: settings.
+        on_progress: called with the fraction done.
+
+    Returns:
+        One row per prior, N and state, in this order; columns as in `UNITS`.
+    """
     rollout = Rollout(horizon=config.horizon, seed=rollout_seed(agent, config.seed))
     simulations = simulation_counts(config.simulations, agent.environment.spec.num_actions)
     frames: list[pd.DataFrame] = []
@@ -78,14 +87,14 @@ def measure_search_error(
 class _Searched(NamedTuple):
     tree: Tree
     paths: "Paths"
-    regularised: dict[int, Float64]  # pi_bar by N, [B, A]
+    regularised: dict[int, Float64]  # [B, A] by N, pi_bar
 
 
 def _searched(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simulations: Sequence[int]) -> _Searched:
-    """Searches the learned model at some states, and walks what was simulated in the truth."""
+    """Searches the learned model at some states, and takes the simulated actions in the real environment."""
     model, own = agent.planning_in("learned", prior=prior, leaf=rollout), agent.search
     roots = model.roots(agent.environment, sample.states)
-    # The visits of Gumbel's rule are its schedule, whatever the prior: its agents are searched by PUCT, too.
+    # The visits of Gumbel's rule follow its schedule, whatever the prior, so its agents are searched by PUCT too.
     rule = "puct" if own.rule == "gumbel" else own.rule
     most = own.model_copy(update={"simulations": max(simulations), "rule": rule})
     tree = search(model, roots, config=most, keep_tree=True).tree
@@ -100,7 +109,7 @@ def _searched(agent: Agent, sample: Sample, prior: Prior, rollout: Rollout, simu
 def _score(
     agent: Agent, sample: Sample, searched: _Searched, others: "Paths", simulations: Sequence[int]
 ) -> pd.DataFrame:
-    """Rows of some states and one prior; `others` are the paths that the other prior simulates there."""
+    """Returns the rows of some states and one prior; `others` are the paths of the search with the other prior."""
     policy, _ = agent.evaluate(agent.environment.observe(sample.states))
     (tree, paths, regularised), (B, A) = searched, policy.shape
     error = np.abs(paths.value - paths.predicted)
@@ -133,16 +142,16 @@ def _score(
 
 
 def matched(error: Float64, length: Int64, other: Int64) -> Float64:
-    """Mean error of paths by their length, as if two searches walked equally many of each length, `[B]`.
+    """Returns the mean error of paths `[B]`, weighted so that two searches count equally many paths of each length.
 
     Deeper paths sum more errors, and searches differ in how deep they go. With n_d and n'_d paths of length d, this is
-    sum_d w_d e_d / sum_d w_d, e_d the mean error of those of length d and w_d = min(n_d, n'_d), the same in both; NaN
-    where no length is common.
+    sum_d w_d e_d / sum_d w_d, where e_d is the mean error of the paths of length d and w_d = min(n_d, n'_d) is the same
+    for both searches. It is NaN where they share no length.
 
     Args:
-        error: `[B, N]`, of every simulation's path.
-        length: `[B, N]`, of those.
-        other: `[B, N]`, of the other search's paths.
+        error: `[B, N]`, error of every simulation's path.
+        length: `[B, N]`, length of these paths.
+        other: `[B, N]`, length of the other search's paths.
     """
     B, longest = len(error), int(max(length.max(), other.max()))
     row = np.arange(B)[:, None] * (longest + 1)
@@ -163,10 +172,10 @@ def matched(error: Float64, length: Int64, other: Int64) -> Float64:
 
 
 class Paths(NamedTuple):
-    """What the N simulations of B searches walked, `[B, N]` each; simulation i is column i - 1."""
+    """Paths of the N simulations of B searches, `[B, N]` each; simulation i is column i - 1."""
 
     root_action: Int64
-    length: Int64  # actions in the tree, those beyond the horizon left out
+    length: Int64  # number of actions in the tree, without those beyond the horizon
     value: Float64  # v of the path
     predicted: Float64  # v̂ of the path
     full_value: Float64  # v with the rollout
@@ -179,8 +188,8 @@ def trace(environment: Environment, roots: Any, tree: Tree, rollout: Rollout) ->
     Args:
         environment: the truth.
         roots: B real states.
-        tree: of the learned model's search there, with rollout leaves.
-        rollout: those.
+        tree: trees of the learned model's search from these states, with rollout leaves.
+        rollout: settings of the rollouts of that search.
     """
     B, M, A = tree.prior.shape
     gamma, b = environment.spec.gamma, np.arange(B)
@@ -206,16 +215,16 @@ def trace(environment: Environment, roots: Any, tree: Tree, rollout: Rollout) ->
 
 
 def most_visited(tree: Tree, simulations: int) -> Int64:
-    """The node `[B]` where the most visited path ends after N simulations, the lowest action first among equals.
+    """Returns the node `[B]` where the most visited path ends after N simulations; ties go to the lowest action.
 
     Args:
-        tree: of B searches, whose node i was expanded by simulation i.
-        simulations: N, at most those of the tree.
+        tree: trees of B searches, whose node i was expanded by simulation i.
+        simulations: N, at most the number of simulations of the tree.
     """
     B, M, _ = tree.prior.shape
     b = np.arange(B)
-    # A simulation ends by expanding its node: a node was visited as often as there are nodes in its subtree.
-    visits = np.zeros((B, M + 1), np.int64)  # the last column is what an untried action leads to
+    # A simulation ends by expanding its node, so a node has as many visits as nodes in its subtree.
+    visits = np.zeros((B, M + 1), np.int64)  # untried actions index the last column, which stays 0
     visits[:, 1 : simulations + 1] = 1
     for slot in range(simulations, 1, -1):
         visits[b, tree.parent[:, slot]] += visits[:, slot]
@@ -231,7 +240,7 @@ def most_visited(tree: Tree, simulations: int) -> Int64:
 def _cost(agent: Agent, config: SearchErrorConfig, _: int) -> Cost:
     counts = simulation_counts(config.simulations, agent.environment.spec.num_actions)
     most, searched = max(counts), Cost()
-    for N in (most, *counts):  # one that is walked, and one for the regularised policy after each N
+    for N in (most, *counts):  # one search whose paths are traced, and one per N for the regularised policy
         constants = agent.search.model_copy(update={"simulations": N})
         searched += cost.searches(2 * config.states, constants, ("learned", config.horizon))
     steps = 2 * config.states * most * config.horizon

@@ -1,8 +1,8 @@
 """Value prediction error of every action sequence, by how likely the behaviour policy is to take it (Figure 4).
 
-From each sampled state all A^h sequences are scored (the paper's Eq. 3 to 5), their probabilities are the products of
-Eq. 6 along the real states, and they are ranked by them, the least likely first. At a low temperature most sequences
-have probability 0 and no rank among them, so probabilities are given four ways (`WAYS`), by the same searches.
+From each sampled state all A^h sequences are scored (the paper's Eq. 3 to 5). Their probabilities are the products of
+Eq. 6 along the real states, by which they are ranked, the least likely first. At a low temperature most sequences have
+probability 0 and no order among them, so probabilities are computed in four ways (`WAYS`) from the same searches.
 """
 
 from collections.abc import Callable
@@ -29,8 +29,8 @@ from mzprobe.stats import kendall, ranked, spearman, tied_levels
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-# How likely a sequence is: under pi^MuZero at its own temperature and at T = 1, by (1 + N(a)) / (A + sum_b N(b)), which
-# leaves nothing at 0 (Grill et al. 2020), and under the policy network alone.
+# Policies that define how likely a sequence is: pi^MuZero at its own temperature and at T = 1;
+# (1 + N(a)) / (A + sum_b N(b)), which is nowhere 0 (Grill et al. 2020); and the policy network alone.
 WAYS = ("", "_at_1", "_smoothed", "_prior")
 UNITS = {
     **AGENT_UNITS,
@@ -64,7 +64,19 @@ UNITS = {
 def measure_sequences(
     agent: Agent, config: SequencesConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
-    """The probe on one checkpoint: samples states and scores their sequences; columns as in `UNITS`."""
+    """Runs the probe on one checkpoint: samples states and scores their sequences.
+
+    Args:
+        agent: the checkpoint.
+        config: settings.
+        on_progress: called with the fraction done.
+
+    Returns:
+        One row per state and sequence, in this order; columns as in `UNITS`.
+
+    Raises:
+        UsageError: if the sequences of a single state are too many to hold.
+    """
     with agent.compute.limited():
         sample, _ = draw_states(agent, config)
         frame = score_sequences(
@@ -81,9 +93,9 @@ def measure_sequences(
 
 
 def policies_of(agent: Agent, states: Any) -> Float64:
-    """An agent's policies at real states, `[V, B, A]` in the order of `WAYS`, by one search a state."""
+    """Returns an agent's policies at real states, `[V, B, A]` in the order of `WAYS`, by one search per state."""
     searches = agent.policy.searches(states)
-    # The visits of Gumbel's rule are its schedule; what it would teach stands for them.
+    # The visits of Gumbel's rule follow its schedule, so its policy target takes their place.
     by_gumbel, N = agent.search.rule == "gumbel", agent.search.simulations
     visits = np.concatenate([one.target * N if by_gumbel else one.visit_counts for one in searches])
     at_own, at_1 = (np.concatenate([one.acting(T) for one in searches]) for T in (agent.temperature, 1.0))
@@ -107,18 +119,19 @@ def score_sequences(
     Args:
         environment: the truth.
         network: the model.
-        policies: whose probabilities rank the sequences, states -> `[V, B, A]` in the order of `WAYS`.
+        policies: states -> `[V, B, A]` in the order of `WAYS`, the policies that the sequences' probabilities are
+            computed for; the first one ranks the sequences.
         sample: states.
-        length: of the sequences, h.
-        compute: how the network runs.
-        batch_size: sequences held at a time; no number depends on it.
-        on_progress: told the share that is done.
+        length: h, length of the sequences.
+        compute: device, precision and threads of the network.
+        batch_size: number of sequences held at a time; affects no result.
+        on_progress: called with the fraction done.
 
     Returns:
-        One row a state and sequence, ordered so.
+        One row per state and sequence, in this order.
 
     Raises:
-        UsageError: if one state's sequences alone are more than fit.
+        UsageError: if the sequences of a single state are too many to hold.
     """
     S, A = len(sample.states), environment.spec.num_actions
     frames = []
@@ -135,14 +148,14 @@ def score_sequences(
 
 
 def _rows(tree: PrefixTree, nodes: Int64, probabilities: Float64, sample: Sample, *, first: int) -> pd.DataFrame:
-    """Rows of S states with n sequences each: `nodes [S, n]` and their probabilities `[V, S, n]`.
+    """Returns the rows of S states with n sequences each: `nodes [S, n]` and their probabilities `[V, S, n]`.
 
-    The first state has number `first`.
+    `first` is the index of the first state.
     """
     S, n = nodes.shape
     value, predicted = tree.value[nodes], tree.predicted[nodes]
     error = np.abs(value - predicted)
-    # Sums of equal rewards in another order are no order of sequences.
+    # Sums of the same rewards in another order may differ by rounding, which must not order sequences.
     scale = np.maximum(np.abs(value).max(axis=1), np.abs(predicted).max(axis=1))
     of_value, of_predicted, of_error = (tied_levels(one, scale) for one in (value, predicted, error))
     columns = {f"probability{way}": one for way, one in zip(WAYS, probabilities, strict=True)}
@@ -173,9 +186,11 @@ def _rows(tree: PrefixTree, nodes: Int64, probabilities: Float64, sample: Sample
 
 
 def best_sequence_regret(value: Float64, predicted: NDArray[Any]) -> Float64:
-    """max_a v(a) - v(argmax v̂), `[S]`, for true values `[S, n]` and predicted ones, or their levels, `[S, n]`.
+    """Returns max_a v(a) - v(argmax v̂), `[S]`; of sequences that share the largest v̂, v is averaged.
 
-    Sequences that share the largest v̂ count with their mean.
+    Args:
+        value: `[S, n]`, true values v.
+        predicted: `[S, n]`, predicted values v̂, or their levels.
     """
     chosen = predicted == predicted.max(axis=1, keepdims=True)
     lost = value.max(axis=1, keepdims=True) - value
@@ -183,10 +198,14 @@ def best_sequence_regret(value: Float64, predicted: NDArray[Any]) -> Float64:
 
 
 def affine_residual(value: Float64, predicted: Float64) -> Float64:
-    """Root mean square of v - (alpha + beta v̂), `[S]`, with the best alpha and the best beta >= 0.
+    """Returns the root mean square of v - (alpha + beta v̂), `[S]`, with the best alpha and the best beta >= 0.
 
-    What is left of the error when the model may be wrong in scale and offset, which no comparison of sequences depends
-    on: sd(v) sqrt(1 - r^2) with Pearson's r, and sd(v) where r is negative or v̂ constant. Values are `[S, n]`.
+    This is the error that remains if the model may be wrong in scale and offset, which affect no comparison of
+    sequences. It equals sd(v) sqrt(1 - r^2) with Pearson's r, and sd(v) where r is negative or v̂ constant.
+
+    Args:
+        value: `[S, n]`, true values v.
+        predicted: `[S, n]`, predicted values v̂.
     """
     v, p = (x - x.mean(axis=1, keepdims=True) for x in (value, predicted))
     square = (p**2).sum(axis=1)
@@ -196,7 +215,7 @@ def affine_residual(value: Float64, predicted: Float64) -> Float64:
 
 def _cost(agent: Agent, config: SequencesConfig, _: int) -> Cost:
     nodes, edges = cost.prefixes(config.states, agent.environment.spec.num_actions, config.length, None)
-    # The policy network is asked where the policy searches.
+    # The policy network is evaluated wherever the policy searches.
     tree = cost.tree(config.states, nodes, edges) + Cost(model_steps=nodes)
     return cost.sampling(agent, config) + cost.own_searches(agent, nodes) + tree
 

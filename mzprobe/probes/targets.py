@@ -1,9 +1,10 @@
-"""Are the value targets that an agent learns from true by now?
+"""Are the stored value targets still correct?
 
 Every checkpoint keeps some positions of its replay buffer, with the seed and the actions that lead there again. Their
-stored value targets z are compared with the true value of today's behaviour policy, V^pi, by rollouts in the truth: a
-target is partly rewards of the policy that once played the episode, and its bootstrap is as old as its last reanalysis.
-Beside them is what the value head says, and how far its decoding moves that (`Support.decode_bias`).
+stored value targets z are compared with the true value V^pi of the checkpoint's behaviour policy, estimated by rollouts
+in the real environment. They may differ because a target sums rewards of the policy that once played the episode, and
+its bootstrap value is as old as its last reanalysis. The prediction of the value head is measured too, with the part
+that its decoding adds (`Support.decode_bias`).
 """
 
 from collections.abc import Callable
@@ -40,7 +41,7 @@ UNITS = {
     "decode_bias": "discounted reward; part of predicted_value that its decoding adds",
 }
 
-# What is said of a checkpoint that has none.
+# End of the error message for a checkpoint without stored positions.
 WITHOUT = (
     "has kept no positions of its replay buffer: train the agent with this mzprobe, on episodes of its own, and with "
     "training.audited_positions above 0"
@@ -51,7 +52,15 @@ WITHOUT = (
 def measure_targets(
     agent: Agent, config: TargetsConfig, *, on_progress: Callable[[float], None] = lambda _: None
 ) -> pd.DataFrame:
-    """The probe on one checkpoint: one row a position that it has kept; columns as in `UNITS`.
+    """Runs the probe on one checkpoint.
+
+    Args:
+        agent: the checkpoint.
+        config: settings.
+        on_progress: called with the fraction done.
+
+    Returns:
+        One row per position that the checkpoint has kept; columns as in `UNITS`.
 
     Raises:
         UsageError: if it has kept none.
@@ -92,7 +101,7 @@ def measure_targets(
 
 
 def _decode_bias(agent: Agent, observations: NDArray[Any]) -> Float64:
-    """`Support.decode_bias` at observations, `[P]`; missing for a network without a distribution."""
+    """Returns `Support.decode_bias` `[P]` at P observations; NaN for a network without a value distribution."""
     engine = engine_for(agent.network, agent.compute)
     if engine.support is None:
         return np.full(len(observations), np.nan)
@@ -104,7 +113,7 @@ def _cost(agent: Agent, config: TargetsConfig, _: int) -> Cost:
     limit = agent.environment.spec.time_limit
     positions = agent.positions
     played = config.rollouts * positions * (config.steps or limit)
-    again = positions * limit  # to come there again
+    again = positions * limit  # steps to reach the positions again
     searched = cost.own_searches(agent, played)
     return searched + Cost(environment_steps=played + again, model_steps=2 * positions)
 
