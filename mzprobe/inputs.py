@@ -16,7 +16,8 @@ _MOST = 255
 
 def as_floats(observations: Any) -> NDArray[np.float32]:
     """Converts observations `[B, *shape]` to a contiguous float32 array."""
-    floats = np.require(observations, np.float32, ["C", "W"])  # kernels compile for arrays that can be written alone
+    # Kernels are compiled for writable arrays, and again for others.
+    floats: NDArray[np.float32] = np.require(observations, np.float32, ["C", "W"])
     return floats / np.float32(_MOST) if np.asarray(observations).dtype == np.uint8 else floats
 
 

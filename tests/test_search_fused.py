@@ -6,6 +6,7 @@ import torch
 from models import TabularModel, assert_same_searches, by_torch, random_network, random_tabular_model
 
 from mzprobe.config import SearchConfig
+from mzprobe.errors import UsageError
 from mzprobe.networks import MLPNetwork, Support
 from mzprobe.search import LearnedModel, Rollout, mcts, search
 from mzprobe.search.fused import fused_search
@@ -165,3 +166,9 @@ def test_the_fused_path_is_refused_where_there_is_none():
         search(model, observations_of(0, 2), config=SearchConfig(), path="fused")
     with pytest.raises(ValueError, match="fused path needs"):
         search(random_tabular_model(0, 3, 2), [0], config=SearchConfig(), path="fused")
+
+
+def test_a_misspelt_path_is_refused():
+    model = LearnedModel(random_network(0), num_actions=2, gamma=0.9)
+    with pytest.raises(UsageError, match="path is 'auto' or 'fused' or 'general', not 'genral'"):
+        search(model, np.zeros((2, 4), np.float32), config=SearchConfig(simulations=3), path="genral")

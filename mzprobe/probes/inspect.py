@@ -25,7 +25,7 @@ from mzprobe.probes import cost
 from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.horizon import cost_of_horizon, score_agent
-from mzprobe.probes.prefixes import PrefixTree, walk_all
+from mzprobe.probes.prefixes import PrefixTree, refuse_too_many, walk_all
 from mzprobe.probes.question import Question
 from mzprobe.probes.sampling import AGENT_UNITS, STATE_UNITS, Sample, draw_states, largest_horizon
 from mzprobe.search.mcts import search
@@ -352,11 +352,14 @@ def sequence_length(agent: Agent, config: InspectConfig) -> int:
     It is at least 1.
 
     Raises:
-        UsageError: if neither a length nor a horizon is given and the agent has no unroll length.
+        UsageError: if neither a length nor a horizon is given and the agent has no unroll length, or if there are too
+            many sequences of the length given.
     """
+    A = agent.environment.spec.num_actions
     if config.length is not None:
+        refuse_too_many(A**config.length)
         return config.length
-    A, most = agent.environment.spec.num_actions, largest_horizon(config.horizon, agent)
+    most = largest_horizon(config.horizon, agent)
     return max(length for length in range(1, most + 1) if length == 1 or A**length <= _SEQUENCES)
 
 

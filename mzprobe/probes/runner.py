@@ -27,8 +27,7 @@ from mzprobe.sources.own import Own
 from mzprobe.tables import Table, continued, differing, flat, read_table, settings_beside, table_path, write_table
 from mzprobe.trust import named_code
 
-# A study may show this message too, hence "a probe's".
-_OTHER_TABLE = "choose another folder for tables, remove it, or replace it with a probe's --overwrite"
+_OTHER_TABLE = "choose another folder for tables, remove it, or replace it with --overwrite"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from scipy.special import rel_entr
 from mzprobe import libm
 from mzprobe.agents import Agent
 from mzprobe.envs import Environment
-from mzprobe.envs.core import rewards_along
+from mzprobe.envs.core import rewards_along, step_of
 from mzprobe.probes import cost
 from mzprobe.probes.acting import as_asked
 from mzprobe.probes.cost import Cost
@@ -198,7 +198,7 @@ def trace(environment: Environment, roots: Any, tree: Tree, rollout: Rollout) ->
     value, predicted, full_value, full_predicted = np.zeros((4, B, M))
     for slot in range(1, M):
         parents, actions = tree.parent[:, slot], tree.parent_action[:, slot].astype(np.int64)
-        states, outcome = environment.step(arena.take(parents), actions)
+        states, outcome = step_of(environment, arena.take(parents), actions)
         arena.add(states)
         left = rollouts.place(parents, slot)
         depth = rollouts.depth[slot]

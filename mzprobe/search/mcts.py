@@ -1,7 +1,7 @@
 """`search`: batched Monte-Carlo tree search in any planning model."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from mzprobe import libm
 from mzprobe._kernel import kernel
 from mzprobe.config import SearchConfig
 from mzprobe.inputs import as_floats
+from mzprobe.names import check_choice
 from mzprobe.networks.fused.weights import FusedWeights
 from mzprobe.search.fused import fused_search
 from mzprobe.search.lots import root_keys
@@ -120,7 +121,8 @@ def search(
         config: simulations, rule and constants.
         generator: draws the rule's root noise (for collecting data); without it there is none, unless `noise_by_lot`.
         legal: `[B, A]`, the legal actions of the roots; None for all. Illegal actions are never tried.
-        noise_by_lot: whether each root's noise is drawn from its observation instead, so that it is always the same.
+        noise_by_lot: whether each root's noise is drawn from its observation instead of by `generator`, so that it is
+            always the same.
         keep_tree: whether the result carries all nodes.
         path: `fused` runs the model's network inside one kernel (an `MLPNetwork` on the CPU), `general` calls the model
             once per simulation; `auto` takes the fused path where there is one. Both give equal visit counts.
@@ -128,21 +130,23 @@ def search(
     Raises:
         ValueError: if there are no roots, `legal` is for other roots, or the fused path is requested of a model without
             one or with roots that do not fit its network.
-        UsageError: if the trees do not fit into memory.
+        UsageError: if the trees do not fit into memory, or there is no such path.
     """
     B, A = len(roots), model.num_actions
     if B == 0:
         raise ValueError("search needs at least one root")
     if legal is not None and np.shape(legal) != (B, A):
         raise ValueError(f"legal has shape {np.shape(legal)} for {B} roots with {A} actions")
+    check_choice(path, get_args(SearchPath), "path")
     forest = new_forest(B, config.simulations + 1, A)
-    noise = noise_for(config, generator, (B, A))
+    shown: Any = model.observations(roots) if noise_by_lot or config.ties == "lot" else None
+    noise = noise_for(config, None if noise_by_lot else generator, (B, A))
     if noise_by_lot:
-        noise = noise_of_roots(config, root_keys(model.observations(roots), _NOISE), A)
+        noise = noise_of_roots(config, root_keys(shown, _NOISE), A)
     selection = selection_for(
         config,
         floor=config.normalisation_floor * model.reward_unit,
-        ties=root_keys(model.observations(roots), _TIES) if config.ties == "lot" else np.zeros(0, np.uint64),
+        ties=root_keys(shown, _TIES) if config.ties == "lot" else np.zeros(0, np.uint64),
         shape=(B, A),
         noise=noise,
     )

@@ -47,7 +47,9 @@ class Archives:
         """See `Layout.found`."""
         if path.is_file():
             return [path] if _begins_as_archive(path) else []
-        return [file for file in sorted(path.iterdir()) if _begins_as_archive(file)] if path.is_dir() else []
+        with suppress(OSError):  # a folder that may not be listed holds none
+            return [file for file in sorted(path.iterdir()) if _begins_as_archive(file)]
+        return []
 
     def read(self, checkpoint: Path) -> Any:
         """See `Layout.read`."""
