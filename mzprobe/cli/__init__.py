@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Heavy imports wait until a command needs them."""
+"""The command line: parses, calls and prints. Slow imports wait until a command needs them."""
 
 import sys
 from pathlib import Path
@@ -101,7 +101,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Global options; `main` reads --debug itself, since an error may come before parsing is done."""
+    """Declares the global options; `main` reads --debug itself, since an error may occur before parsing is done."""
 
 
 app.command(epilog="Example: mzprobe train cartpole --seed 0 --steps 20000 --out checkpoints")(train)
@@ -162,7 +162,7 @@ def claims(
     if len(runs) > 1:
         names = ", ".join(one.name for one in runs)
         raise UsageError(f"{run} compares runs, and claims are judged for one: give one of {names}")
-    # stdout is for what may be piped.
+    # The name of the newest run goes to stderr, since stdout may be piped.
     judge(run_or_newest(run, runs, analyses, checkpoints, errors), analyses, out, as_json=json)
 
 
@@ -178,9 +178,9 @@ def main() -> None:
     try:
         refuse_removed_folder()
         with interrupting(), warnings_to(lambda sentence: say(f"warning: {sentence}")):
-            given = [one for one in sys.argv[1:] if one != "--debug"]  # wherever it stands
+            given = [one for one in sys.argv[1:] if one != "--debug"]  # at any position
             code = app(given or ["--help"], standalone_mode=False)
-        if code == Interrupted.exit_code:  # what typer makes of a KeyboardInterrupt inside a command
+        if code == Interrupted.exit_code:  # typer returns it for a KeyboardInterrupt inside a command
             raise KeyboardInterrupt
     except MzprobeError as error:
         if debug:

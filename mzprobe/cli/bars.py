@@ -1,4 +1,4 @@
-"""What a study shows while it runs: a bar for all of it and for each task that runs, a line for each that has ended."""
+"""Progress display of a running study: one bar for the study and per running task, and one line per ended task."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,12 +14,12 @@ from mzprobe.execution.core import Report, State, Task
 
 
 class TaskBars:
-    """The tasks of a study.
+    """Progress bars of the tasks of a study.
 
     Args:
-        seconds: that each of them takes, about, by name.
-        in_all: seconds from start to end as planned.
-        clock: seconds that go by.
+        seconds: approximate duration of each task, by name.
+        in_all: planned seconds from start to end.
+        clock: returns the time in seconds, from any origin.
     """
 
     def __init__(
@@ -31,9 +31,9 @@ class TaskBars:
         self._seconds, self._in_all, self._clock, self._begun = dict(seconds), in_all, clock, clock()
         self._ended: dict[str, State] = {}
         self._running: dict[str, TaskID] = {}
-        self._from: dict[str, float] = {}  # when a task began
-        self._shares: dict[str, float] = {}  # done of each running task
-        self._notes: dict[str, str] = {}  # last said of each
+        self._from: dict[str, float] = {}  # time when each task began
+        self._shares: dict[str, float] = {}  # share done of each running task
+        self._notes: dict[str, str] = {}  # last note of each task
         self._all = self.bars.add_task("study", total=1.0, note="", counted="", left=in_all)
 
     def __enter__(self) -> Self:
@@ -45,7 +45,7 @@ class TaskBars:
         self.bars.__exit__(*reason)
 
     def change(self, task: Task, state: State, said: str) -> None:
-        """A task has begun or ended."""
+        """Shows that a task has begun or ended; see `Executor.run`."""
         name = task.name
         if state in ("begun", "again"):
             self.end(name)
@@ -62,15 +62,15 @@ class TaskBars:
         self._refresh()
 
     def end(self, name: str) -> None:
-        """The bar of a task goes, if it has one."""
+        """Removes the bar of a task, if it has one."""
         self._shares.pop(name, None)
         if name in self._running:
             self.bars.remove_task(self._running.pop(name))
 
     def show(self, report: Report) -> None:
-        """A running task has said how far it is."""
+        """Shows the progress that a running task reports."""
         name = f"{report.label} {report.phase}"
-        if name not in self._running:  # of several phases, or compiling before its own
+        if name not in self._running:  # the phase is not in the task's name, or kernels are compiled
             name = next((one for one in self._running if one == report.label or one.startswith(f"{report.label} ")), "")
         if not name:
             return
@@ -84,7 +84,7 @@ class TaskBars:
         self._refresh()
 
     def _refresh(self) -> None:
-        """How much of all is done, and how long the rest takes at the pace so far; at first, as planned."""
+        """Updates the bar of the study: the share done, and the time left at the pace so far, at first as planned."""
         known = self._seconds.get
         done = sum(known(name, 0.0) for name in self._ended)
         done += sum(share * known(name, 0.0) for name, share in self._shares.items())
@@ -102,16 +102,20 @@ class TaskBars:
 
 
 class _Counted(MofNCompleteColumn):
-    """How many of how many; of a bar whose own numbers are no count, what it says."""
+    """Column of completed and total counts; a bar can replace it with the text of its field `counted`."""
 
     def render(self, task: Bar) -> Text:
-        """As `3/12`."""
+        """Renders a text such as `3/12`."""
         counted = task.fields.get("counted")
         return super().render(task) if counted is None else Text(counted, style="progress.download")
 
 
 class _Left(ProgressColumn):
-    """The time gone and left; of a bar that knows better how much is left than its pace, that."""
+    """Column of elapsed and remaining time; a bar can state the remaining seconds in its field `left`.
+
+    Args:
+        otherwise: column that renders bars without that field.
+    """
 
     max_refresh = 0.5
 
@@ -120,7 +124,7 @@ class _Left(ProgressColumn):
         self._otherwise = otherwise
 
     def render(self, task: Bar) -> Any:
-        """As `0:01:02, 0:03:20 left`."""
+        """Renders a text such as `0:01:02, 0:03:20 left`."""
         left = task.fields.get("left")
         if left is None or task.elapsed is None:
             return self._otherwise.render(task)

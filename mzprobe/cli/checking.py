@@ -1,4 +1,4 @@
-"""`mzprobe verify` and `mzprobe seal`: are files still what was written?"""
+"""`mzprobe verify` and `mzprobe seal`: whether files are still as they were written."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,8 +16,8 @@ def verify(
 ) -> None:
     """Check checkpoints, states of training, tables and datasets against the digests they carry.
 
-    Everything below the folders is examined, and nothing is changed. Exits with 1 if anything is damaged, or belongs to
-    another agent than its place says.
+    Everything below the folders is examined, and nothing is changed. Exits with 1 if anything is damaged, or lies where
+    files of another agent belong.
     """
     for path in paths:
         refuse_absent(path, remedy="give a folder, or a table")

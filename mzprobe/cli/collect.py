@@ -38,8 +38,8 @@ def collect(
 ) -> None:
     """Record episodes of a checkpoint's agent as a dataset in Minari's format, to learn from.
 
-    The same command always records the same bytes; given again, it finds them there. Minari can load a folder that is
-    named like expert-v0 under that id.
+    The same command always records the same bytes; run again, it finds them and records nothing. Minari can load a
+    folder that is named like expert-v0 under that id.
     """
     from mzprobe.console import compiling, console, progress_bars, stopping
     from mzprobe.datasets.collect import check_request, collect, collected_before, load_player

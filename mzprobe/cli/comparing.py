@@ -1,4 +1,4 @@
-"""`mzprobe compare`: any runs or agents beside each other."""
+"""`mzprobe compare`: figures of any runs or agents beside each other."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,7 +42,11 @@ def compare(
 
 
 def run_of(given: str, analyses: Path) -> "Run":
-    """A run by its name, or the run of the agent at a path; for an agent of ours, only the seed of its folder."""
+    """Returns the run with a name, or the run of the agent at a path; for a single agent of mzprobe, only its seed.
+
+    Raises:
+        UsageError: if there is neither.
+    """
     from mzprobe.errors import UsageError
     from mzprobe.figures.beside import Run
     from mzprobe.files import there

@@ -1,4 +1,4 @@
-"""`mzprobe config`: every key of a configuration, with its value and what it means."""
+"""`mzprobe config`: every key of a configuration, with its value and its meaning."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Figures and findings made from tables, and what the command line says about them."""
+"""Draws figures and judges claims from tables, and prints the outcome, for several commands."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def names_of_runs(given: str, analyses: Path) -> list[str]:
-    """The run of a name; of a study with variants all of its runs that have tables, or the first if none has."""
+    """Returns the run that is named; for a study, its runs that have tables, or its first run if none has."""
     from mzprobe.console import errors
 
     names = [run.name for run in runs_of_study(given)]
@@ -26,11 +26,14 @@ def names_of_runs(given: str, analyses: Path) -> list[str]:
 
 
 def runs_of_study(name: str | None, datasets: Path = Path("datasets")) -> "Sequence[StudyRun]":
-    """The runs of a study, if a shipped one or the path of a TOML file is named; else none.
+    """Returns the runs of a study, if the name is that of a shipped one or the path of a TOML file; otherwise none.
 
     Args:
-        name: of the study, or of something else.
+        name: name of a study or of something else; None if none is given.
         datasets: folder of all datasets.
+
+    Raises:
+        UsageError: if the study, a key or a value is wrong.
     """
     from mzprobe.settings import load_study, study_runs
     from mzprobe.toml import shipped
@@ -41,15 +44,15 @@ def runs_of_study(name: str | None, datasets: Path = Path("datasets")) -> "Seque
 
 
 def refuse_unknown_run(run: str, analyses: Path, *, of_study: bool) -> None:
-    """Refuses a run that has no folder of tables, before what takes seconds to import.
+    """Refuses a run that has no folder of tables, before any slow import.
 
     Args:
-        run: its name.
+        run: name of the run.
         analyses: folder of all tables.
-        of_study: whether it was named by its study.
+        of_study: whether the user named its study instead.
 
     Raises:
-        UsageError: naming the nearest one, or the file of a study that may be meant.
+        UsageError: if it has none; names the nearest run, or the file of the study that may be meant.
     """
     from mzprobe._plugins import nearest
     from mzprobe.errors import UsageError
@@ -68,10 +71,17 @@ def refuse_unknown_run(run: str, analyses: Path, *, of_study: bool) -> None:
 def run_or_newest(
     run: str | None, runs: "Sequence[StudyRun]", analyses: Path, checkpoints: Path, say: "Console"
 ) -> str:
-    """The run that is meant: a study's, the one named (by its name or its folder of checkpoints), or the newest.
+    """Returns the name of the run that the user means.
+
+    Args:
+        run: name of the run, path of its checkpoints or of another agent, or a study; None for the newest run.
+        runs: runs of the study, if `run` is one; the first is returned.
+        analyses: folder of all tables.
+        checkpoints: folder of all checkpoints.
+        say: console for a note that names the newest run.
 
     Raises:
-        UsageError: if it has no tables.
+        UsageError: if there is no such run, or it has no tables.
     """
     from mzprobe.names import check_name
 
@@ -85,7 +95,11 @@ def run_or_newest(
 
 
 def newest(analyses: Path, checkpoints: Path) -> tuple[str, Path]:
-    """The newest run by its checkpoints or, if that has no tables, by its tables; and the folder it was found in."""
+    """Returns the run with the newest checkpoints or, if only others have tables, the newest tables; and their folder.
+
+    Raises:
+        UsageError: if there is no run.
+    """
     from mzprobe.checkpoints import newest_run  # takes seconds to import
     from mzprobe.errors import UsageError
 
@@ -102,10 +116,10 @@ def newest(analyses: Path, checkpoints: Path) -> tuple[str, Path]:
 
 
 def named(run: str, analyses: Path) -> str:
-    """The run that a name, or the path of an agent, stands for: whatever a probe takes."""
+    """Returns the run that a name or the path of an agent stands for; takes all that a probe takes."""
     path = Path(run)
     if path.name == run or not path.exists() or (analyses / path.name).is_dir():
-        return path.name  # of ours, the folder of its checkpoints has its name
+        return path.name  # mzprobe's own checkpoints lie in a folder with the name of the run
     from mzprobe.cli.comparing import run_of
 
     return run_of(run, analyses).name
@@ -121,7 +135,7 @@ def draw(run: str, analyses: Path, out: Path) -> None:
 def draw_variants(
     study: str, runs: "Sequence[StudyRun]", analyses: Path, out: Path, asked: set[str] | None = None
 ) -> None:
-    """Draws the figures that compare the variants of a study: of the tables that it asks for, or of all there are."""
+    """Draws the figures that compare the variants of a study, from the tables that are `asked` for, or from all."""
     from mzprobe.figures import draw_comparison
     from mzprobe.study.dataset import dataset_return
 
@@ -130,10 +144,10 @@ def draw_variants(
 
 
 def say_drawn(done: "Sequence[Drawn]") -> None:
-    """Says whether each file is new, and for each figure without a table how to make that table.
+    """Prints the outcome for each file, and for each figure without a table how to make that table.
 
     Raises:
-        MzprobeError: after that, if the tables of a figure were refused.
+        MzprobeError: at the end, if the tables of a figure were refused.
     """
     from mzprobe.console import console, errors
     from mzprobe.errors import MzprobeError
@@ -149,7 +163,7 @@ def say_drawn(done: "Sequence[Drawn]") -> None:
 
 
 def judge(run: str, analyses: Path, out: Path, *, as_json: bool = False) -> None:
-    """Judges the paper's claims for a run."""
+    """Judges the paper's claims for a run, writes the page claims.md and prints the findings."""
     from mzprobe.claims import judge_run, read_tables, report
     from mzprobe.claims.caveats import caveats
     from mzprobe.console import console, errors

@@ -1,4 +1,4 @@
-"""`mzprobe inspect`: what happens at single states of an agent, in the terminal."""
+"""`mzprobe inspect`: what an agent sees, searches and predicts at single states, in the terminal."""
 
 import json
 import math
@@ -77,7 +77,7 @@ def inspect(
 
 
 def _show_state(rows: "pd.DataFrame", spec: "EnvironmentSpec", console: Any, drawn: Any) -> None:
-    """One state: its head, what it looks like, its trees, its sequences."""
+    """Prints one state: a heading, its picture and observation, its search trees and its action sequences."""
     from mzprobe.probes.inspect import SEQUENCE_PARTS
 
     first = rows.iloc[0]
@@ -93,11 +93,11 @@ def _show_state(rows: "pd.DataFrame", spec: "EnvironmentSpec", console: Any, dra
     for part, own in rows.groupby("part", sort=False):
         console.print()
         shown = _sequence(str(part), own, spec) if part in SEQUENCE_PARTS else _tree(str(part), own, spec)
-        console.print(shown, soft_wrap=False)  # long lines are folded: cut off, they would lack numbers
+        console.print(shown, soft_wrap=False)  # wraps long lines, which would lose numbers if cut off
 
 
 def _tree(model: str, rows: "pd.DataFrame", spec: "EnvironmentSpec") -> "Tree":
-    """A search tree, each node with N, Q, P, v, and the reward in the truth beside the predicted one."""
+    """Returns a search tree with N, Q, P and v of each node, and its true reward beside the predicted one."""
     from rich.tree import Tree
 
     shown: dict[int, Tree] = {}
@@ -122,7 +122,7 @@ def _tree(model: str, rows: "pd.DataFrame", spec: "EnvironmentSpec") -> "Tree":
 
 
 def _sequence(name: str, rows: "pd.DataFrame", spec: "EnvironmentSpec") -> Any:
-    """An action sequence, a row a step."""
+    """Returns the table of an action sequence, with one row per step."""
     from rich.table import Table
 
     last = rows.iloc[-1]
@@ -145,5 +145,5 @@ def _sequence(name: str, rows: "pd.DataFrame", spec: "EnvironmentSpec") -> Any:
 
 
 def _rounded(seen: Any) -> Any:
-    """Numbers of an observation, to four digits."""
+    """Returns the numbers of an observation, rounded to four digits."""
     return [_rounded(one) for one in seen] if isinstance(seen, list) else float(f"{float(seen):.4g}")

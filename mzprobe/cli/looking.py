@@ -1,4 +1,4 @@
-"""`mzprobe look`, `verify-source` and `sources`: whose agent is this, is it read rightly, does it play as it should?"""
+"""`mzprobe look`, `verify-source` and `sources`: what wrote a checkpoint, and whether it is read correctly."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,7 +91,7 @@ def verify_source(
         console.print(f"{'ok' if finding.kept else 'FAILED'}: {finding.said}")
 
     say(recognised(path, found))
-    opened = opened_agent(path, step, found, device, allow)  # tests the network's shapes, and that rows are their own
+    opened = opened_agent(path, step, found, device, allow)  # also tests that shapes fit and rows are independent
     say(Finding(True, f"its network fits {opened.environment.spec.name}, and no row depends on another"))
     if numbers is None:
         errors.print("no numbers of the original's own code to compare with: give them with --numbers")
@@ -107,14 +107,18 @@ def verify_source(
 
 
 def source_of(path: Path, source: str | None, agent: list[str] | None, allow: list[str] | None) -> "Source":
-    """Whose checkpoint it is."""
+    """Returns the source of a checkpoint from the options of a command; see `find_source`."""
     from mzprobe.sources import find_source
 
     return find_source(path, source=source, given=agent or (), allow=allow or ())
 
 
 def opened_agent(path: Path, step: list[int] | None, source: "Source", device: str, allow: list[str] | None) -> "Agent":
-    """One agent at one training step."""
+    """Loads an agent at one training step.
+
+    Raises:
+        UsageError: if several steps are given, or there is no such device.
+    """
     from mzprobe.compute import Compute
     from mzprobe.errors import UsageError
     from mzprobe.sources import open_agent

@@ -1,4 +1,4 @@
-"""Options that several commands share, and helpers that check and apply them."""
+"""Options that several commands share, and helpers to check and apply them."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from mzprobe.errors import UsageError
 
-LAST_SEED = 2**63 - 1  # tables hold them in 64 bits
+LAST_SEED = 2**63 - 1  # tables store seeds as 64-bit integers
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the output.")]
 Set = Annotated[
@@ -83,18 +83,18 @@ Memory = Annotated[
 
 
 def shipped_names(folder: str) -> str:
-    """Names of the TOML files that lie in a folder of the package, for help."""
+    """Returns the names of the TOML files in a folder of the package, for help texts."""
     found = Path(__file__).parent.parent / folder
     return ", ".join(sorted(path.stem for path in found.glob("*.toml")))
 
 
 def allowed(modules: list[str] | None) -> list[str]:
-    """The --allow options as a recorded command has them."""
+    """Returns the --allow options as words of a recorded command."""
     return [part for module in modules or () for part in ("--allow", module)]
 
 
 def placed(device: str, precision: str) -> list[str]:
-    """--device and --precision as a recorded command has them: left out where they are the usual ones."""
+    """Returns --device and --precision as words of a recorded command, without those that have their default."""
     words = [] if device == "cpu" else ["--device", device]
     return words if precision == "highest" else [*words, "--precision", precision]
 
@@ -103,10 +103,10 @@ def check_device(device: str) -> None:
     """Refuses a device that does not exist or is not supported.
 
     Raises:
-        UsageError: naming it.
+        UsageError: if so; names the device.
     """
     if device == "cpu":
-        return  # without torch, whose import takes a second
+        return  # saves the import of torch, which takes a second
     import torch
 
     try:
@@ -122,10 +122,14 @@ def check_device(device: str) -> None:
 
 
 def learn_from(offline: str | None, demonstrations: str | None) -> list[str]:
-    """The `key=value` overrides by which a run learns from a dataset; others may come after them.
+    """Returns the `key=value` overrides that make a run learn from a dataset; later ones take precedence.
+
+    Args:
+        offline: path or Minari id of a dataset to learn from without playing, or None.
+        demonstrations: path or Minari id of a dataset to begin with before playing, or None.
 
     Raises:
-        UsageError: if both kinds of use are asked for.
+        UsageError: if both are given.
     """
     if offline is not None and demonstrations is not None:
         raise UsageError("--offline never plays and --demonstrations does: give one of them")

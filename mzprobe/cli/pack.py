@@ -1,4 +1,4 @@
-"""`mzprobe pack`: a run's tables, rounded, to be shipped beside a paper."""
+"""`mzprobe pack`: rounded copies of a run's tables, to publish with a paper."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ def pack(
 ) -> None:
     """Copy a run's tables with rounded numbers, a third of the size: 14 bits are four decimal digits.
 
-    Figures and claims can be made from the copies too, and agree to as many digits; no probe continues a copy.
+    Figures and claims made from the copies agree to as many digits; a probe cannot add to a copy.
     """
     from mzprobe.console import console
     from mzprobe.errors import UsageError
@@ -29,7 +29,7 @@ def pack(
     paths = [path for folder in sorted((analyses / run).glob("*")) for path in tables_in(folder)]
     if not paths:
         raise UsageError(f"there are no tables of run {run} under {analyses}: name the run and give its --analyses")
-    packed = {}  # all of them, before any is written
+    packed = {}  # all tables are rounded before any is written
     for path in paths:
         try:
             packed[out / path.relative_to(analyses)] = table_bytes(rounded(read_table(path), bits))

@@ -72,7 +72,7 @@ def play(
 
 
 def _show(watched: "Watched", *, every: int, fps: float) -> None:
-    """Plays in the terminal; where there is none, prints a line a step."""
+    """Shows every `every`-th step in the terminal; if the output is not a terminal, prints one line for each."""
     from rich.live import Live
 
     from mzprobe.console import console
@@ -101,7 +101,7 @@ def _screen(watched: "Watched", t: int) -> Any:
 
 
 def _line(watched: "Watched", t: int) -> str:
-    """A step in words."""
+    """Describes a step in one line."""
     spec, action = watched.spec, watched.actions[t]
     said = ", ".join(
         f"{name} {acting:.2f} (prior {prior:.2f})"

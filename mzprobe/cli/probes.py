@@ -1,4 +1,4 @@
-"""One command for each question that agents are asked; its options are the fields of the question's settings."""
+"""One command for each question about agents; its options are the fields of the question's settings."""
 
 import types
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from mzprobe.settings import OURS, ProbeConfig, plugged_questions
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Adds the command of every question: ours, and those of installed packages."""
+    """Adds the command of every question: those of mzprobe, then those of installed packages."""
     theirs = [question.config for question in plugged_questions()]
     for settings in (*OURS, *theirs):
         app.command(settings.command, epilog=f"Example: mzprobe {settings.command} {settings.example}")(
@@ -22,10 +22,10 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def options_of(settings: type[ProbeConfig]) -> Iterator[Parameter]:
-    """A question's options, one for each field of its settings: of the field's type, or left out."""
+    """Yields one option for each field of a question's settings, with the field's type; None means not given."""
     for name, field in settings.model_fields.items():
         if name == "acting":
-            continue  # whose keys are given by --acting, as of all questions
+            continue  # all questions share the option --acting for its keys
         kind = option_type(field)
         yield Parameter(
             name,
@@ -36,7 +36,7 @@ def options_of(settings: type[ProbeConfig]) -> Iterator[Parameter]:
 
 
 def _help(name: str, field: FieldInfo) -> str:
-    """A field's description, its choices and its default; `--set` gives what no option can."""
+    """Returns a field's description, choices and default, and how to set it to None, which only `--set` can."""
     said = [" ".join((field.description or "").split())]
     choices = [str(one) for one in choices_of(field.annotation)]
     default = field.get_default(call_default_factory=True)
@@ -51,7 +51,7 @@ def _help(name: str, field: FieldInfo) -> str:
 
 
 def choices_of(annotation: Any) -> Iterator[Any]:
-    """The words of a Literal anywhere in a type."""
+    """Yields the values of each Literal anywhere in a type."""
     for part in get_args(annotation):
         if get_origin(annotation) is Literal:
             yield part
@@ -60,7 +60,7 @@ def choices_of(annotation: Any) -> Iterator[Any]:
 
 
 def option_type(field: FieldInfo) -> Any:
-    """What the command line reads for a field: a number, a text, or several of either."""
+    """Returns the type that the command line reads for a field: a number, a text, or a list of either."""
     (kind,) = {part for part in _parts(field.annotation) if part is not type(None)}
     return kind
 

@@ -1,4 +1,4 @@
-"""Runs probes from the command line: the options that all probes share, and how they become a `ProbeRun`."""
+"""Runs probes from the command line: the options that all probes share, and the `ProbeRun` made from them."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from mzprobe.probes.runner import ProbeRun
     from mzprobe.sources.core import Source
 
-_LEAST = 1 << 10  # bytes that a probe may hold; --memory 10 is meant otherwise
-_FIRST = ("path", "out", "step")  # in the order of --help: these, a probe's own options, the others
+_LEAST = 1 << 10  # smallest --memory, in bytes; less means that a unit was forgotten
+_FIRST = ("path", "out", "step")  # shared options that --help lists before a probe's own; the others come last
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions:
-    """The options that all probes share."""
+    """Options that all probes share."""
 
     path: AgentPath = None
     out: Out = Path("analyses")
@@ -60,12 +60,12 @@ class ProbeOptions:
     dry_run: DryRun = False
 
     def answer(self, question: type[ProbeConfig], settings: dict[str, Any]) -> None:
-        """Runs a probe on all agents at the path, with the settings that are given; prints the paths of the tables."""
+        """Runs a probe on all agents at the path, with the given settings, and prints the paths of the tables."""
         config = self._config(question, settings)
         path = self._given_path()
         size = self._memory()
         check_device(self.device)
-        # What is mistyped is refused before what takes seconds to import.
+        # Mistyped arguments are reported before the imports below, which take seconds.
         from mzprobe.checkpoints import newest_run
         from mzprobe.compute import MEMORY, Compute
         from mzprobe.console import compiling, console
@@ -88,7 +88,7 @@ class ProbeOptions:
             console.print(f"{run.path()}")
 
     def _config(self, question: type[ProbeConfig], settings: dict[str, Any]) -> ProbeConfig:
-        """The question's settings: its defaults, then --set and --acting, then its own options."""
+        """Returns the question's settings: its defaults, changed by --set, then --acting, then its own options."""
         from mzprobe.config import validated, with_overrides
 
         acting = [f"acting.{override}" for override in self.acting or []]
@@ -99,7 +99,7 @@ class ProbeOptions:
         return validated(question, values | given, question.command)
 
     def _given_path(self) -> Path | None:
-        """The path that is given; the name of a run stands for its folder of checkpoints, as for `mzprobe figures`."""
+        """Returns the given path, if any; the name of a run stands for its folder of checkpoints."""
         path = self.path
         if path is None or self.source is not None:
             return path
@@ -109,7 +109,11 @@ class ProbeOptions:
         return path
 
     def _memory(self) -> int | None:
-        """Bytes that the probe may hold; None if that is not given."""
+        """Returns --memory in bytes; None if it is not given.
+
+        Raises:
+            UsageError: if it is no size, or too small.
+        """
         from mzprobe.memory import size_of
 
         size = None if self.memory is None else size_of(self.memory)
@@ -118,7 +122,7 @@ class ProbeOptions:
         return size
 
     def _runs(self, path: Path, config: ProbeConfig, compute: "Compute") -> "list[ProbeRun]":
-        """The probe of each agent at a path; introduces agents of other code."""
+        """Returns the `ProbeRun` of each agent at a path; for other code, prints the origin of the first agent."""
         from mzprobe.probes.registry import PROBES
         from mzprobe.probes.runner import ProbeRun
         from mzprobe.sources import find_source
@@ -149,7 +153,11 @@ class ProbeOptions:
 
 
 def _of_checkpoint(path: Path, steps: tuple[int, ...]) -> tuple[Path, tuple[int, ...]]:
-    """The agent of a single checkpoint's folder, and its training step."""
+    """Returns the agent of a single checkpoint, and its training step.
+
+    Raises:
+        UsageError: if other steps are given too.
+    """
     from mzprobe.checkpoints import step_of
 
     own = (step_of(path),)
@@ -159,7 +167,11 @@ def _of_checkpoint(path: Path, steps: tuple[int, ...]) -> tuple[Path, tuple[int,
 
 
 def _refuse_copies(runs: "Sequence[ProbeRun]") -> None:
-    """Refuses agents whose records name the same table: one is a copy, whatever its folder is called."""
+    """Refuses agents whose records name the same table: one is a copy, whatever its folder is called.
+
+    Raises:
+        UsageError: if there are such agents; names two.
+    """
     first: dict[Path, Path] = {}
     for run in runs:
         known = first.setdefault(run.path(), run.agent)
@@ -171,7 +183,7 @@ def _refuse_copies(runs: "Sequence[ProbeRun]") -> None:
 
 
 def _introduce(source: "Source", agent: Path) -> None:
-    """Says of other code's agent what its tables will say: where it is from, what is assumed, what differs."""
+    """Prints what the tables of another code's agent will record: its origin, what is assumed, and what differs."""
     from mzprobe.console import errors
     from mzprobe.sources.looking import assumed
 
@@ -187,11 +199,11 @@ def _introduce(source: "Source", agent: Path) -> None:
 
 
 def command_of(question: type[ProbeConfig], its: list[inspect.Parameter]) -> Callable[..., None]:
-    """The command of a question, for Typer, which reads the options from its signature.
+    """Returns the command of a question, for Typer, which reads the options from its signature.
 
     Args:
-        question: its settings, whose docstring is the command's help.
-        its: the question's own options, which are settings of it.
+        question: class of its settings, whose docstring is the help of the command.
+        its: options of this question alone, each a field of the settings.
     """
     shared = inspect.signature(ProbeOptions).parameters.values()
 
@@ -208,7 +220,7 @@ def command_of(question: type[ProbeConfig], its: list[inspect.Parameter]) -> Cal
 
 
 def _print_plan(runs: "Sequence[ProbeRun]", processes: int) -> bool:
-    """Prints what there is to do and how long it takes; returns whether there is anything."""
+    """Prints what there is to do and how long it takes; returns whether there is anything to do."""
     from mzprobe.console import duration, errors
     from mzprobe.probes.cost import Cost, seconds
     from mzprobe.probes.runner import lost_steps, remaining_cost
@@ -235,7 +247,7 @@ def _print_plan(runs: "Sequence[ProbeRun]", processes: int) -> bool:
 
 
 def _run_all(runs: "Sequence[ProbeRun]", processes: int) -> None:
-    """Runs a probe over agents, with a bar for each: in this process one after the other, or side by side."""
+    """Runs a probe on agents with a bar for each: one after the other in this process, or in parallel processes."""
     from mzprobe.console import PhaseBars, progress_bars, stopping
     from mzprobe.execution.core import Report
     from mzprobe.execution.local import Local
@@ -246,7 +258,7 @@ def _run_all(runs: "Sequence[ProbeRun]", processes: int) -> None:
     def interrupt() -> None:
         raise Interrupted("stopped: the checkpoints that are done are kept, run the same command again to resume")
 
-    # All of them beforehand, so that of two commands one does everything and the other nothing.
+    # All locks are taken first, so that of two commands one does everything and the other nothing.
     with all_held([run.path() for run in runs]), progress_bars() as bars:
         runs = [replace(run, locked=True) for run in runs]
         labels = [f"{run.agent.parent.name} {run.agent.name}" for run in runs]

@@ -1,4 +1,4 @@
-"""`mzprobe report`: a run, or several side by side, on one page."""
+"""`mzprobe report`: one page about a run, or several side by side."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ def report(
     checkpoints: Checkpoints = Path("checkpoints"),
     name: Annotated[str | None, typer.Option(help="Folder for the page; named after the runs by default.")] = None,
 ) -> None:
-    """Write one page that opens in any browser: what a run is, the claims with their agents, every figure live.
+    """Write one page that opens in any browser: facts of a run, its claims by agent, and every figure, interactive.
 
     The page is report.html beside the figures: one file that holds all it needs, to send or to open without a network.
     """
@@ -28,7 +28,7 @@ def report(
     from mzprobe.report import write_report
 
     given: list[str | None] = []
-    for run in runs or ():  # a study's runs stand side by side, as far as they have tables
+    for run in runs or ():  # the runs of a study are shown side by side, if they have tables
         given += names_of_runs(run, analyses)
     chosen = list(dict.fromkeys(run_or_newest(run, (), analyses, checkpoints, errors) for run in given or [None]))
     alone = Path(runs[0]).stem if runs and len(runs) == 1 and len(chosen) > 1 else None

@@ -1,4 +1,4 @@
-"""What `mzprobe train` takes from the record of an agent whose training it continues."""
+"""Settings that `mzprobe train` takes from the record of an agent whose training it continues."""
 
 import shlex
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from mzprobe.names import GYM
 def taken_from_record(
     folder: Path, config: RunConfig, *, preset: str | None, given: Sequence[str], allow: Sequence[str]
 ) -> list[str]:
-    """The `key=value` settings that an agent was begun with and the user has not overridden; says so.
+    """Returns, and prints, the `key=value` settings that an agent was begun with and that the user has not overridden.
 
     Args:
-        folder: of the agent.
-        config: that it would go on with.
-        preset: that the user has named, or None; an agent that another one began, in another environment, is not meant.
-        given: overrides that are the user's own word.
+        folder: folder of the agent.
+        config: configuration that it would continue with.
+        preset: preset that the user named, or None; refuses an agent begun with another one in another environment.
+        given: overrides that the user gave.
         allow: modules whose code the record may name.
 
     Raises:
-        UsageError: if the record names code that is not allowed, or the agent is not the one that is meant.
+        UsageError: if the record names code that is not allowed, or the agent was begun with another preset.
     """
     from mzprobe.console import errors
     from mzprobe.toml import key_and_value

@@ -1,4 +1,4 @@
-"""What the command line says beside a command's own output."""
+"""Messages of the command line on stderr, apart from the output of a command."""
 
 import os
 from contextlib import suppress
@@ -10,16 +10,16 @@ from mzprobe.lines import one_line
 
 
 def say(sentence: str) -> None:
-    """Prints one line on stderr, above progress bars where there are any; work goes on if it cannot be printed."""
+    """Prints one line on stderr, above any progress bars; ignores errors of the stream, so that work continues."""
     with suppress(OSError):
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print(one_line(sentence))
 
 
 def refuse_removed_folder() -> None:
-    """Refuses a working directory that is gone.
+    """Refuses a working directory that no longer exists.
 
     Raises:
-        UsageError: with the remedy.
+        UsageError: if it does not exist.
     """
     try:
         os.getcwd()

@@ -1,4 +1,4 @@
-"""Pictures of states in a terminal: in its colours, or as dots where it has none."""
+"""Pictures of states for a terminal: in colours, or as dots if it has none."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from mzprobe.envs.shapes import Picture
 
 COLUMNS = 64
-_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # of a braille character, by row and column
-_FAR = 60  # of 765, from the background, for a dot
+_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # bits of braille dots, by row and column
+_FAR = 60  # sum of RGB differences from the background, at most 765, above which a pixel is a dot
 
 
 def in_terminal(picture: "Picture", console: "Console") -> "Text | str":
-    """A picture for a console: half blocks in its colours, or dots."""
+    """Returns a picture for a console: as `blocks` if it is a terminal with colours, otherwise as `sketch`."""
     return blocks(picture) if console.is_terminal and console.color_system else sketch(picture)
 
 
 def blocks(picture: "Picture") -> "Text":
-    """A picture in half blocks: two pixels a character, one above the other."""
+    """Returns a picture in half blocks: each character shows two pixels, one above the other."""
     from rich.text import Text
 
     from mzprobe.pictures import pixels_of
@@ -38,7 +38,7 @@ def blocks(picture: "Picture") -> "Text":
 
 
 def sketch(picture: "Picture", *, columns: int = COLUMNS) -> str:
-    """A picture in braille characters, a dot where it is not as its background: lines of `columns` characters."""
+    """Returns a picture in braille characters, at most `columns` per line, with dots where it is not background."""
     from mzprobe.pictures import pixels_of
 
     pixels = pixels_of(picture, width=2 * columns).astype(np.int64)

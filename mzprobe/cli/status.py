@@ -12,7 +12,7 @@ from mzprobe.cli.options import Analyses, Checkpoints, Datasets, Under
 if TYPE_CHECKING:
     from mzprobe.study.status import AgentStatus, StudyStatus
 
-_SECONDS = 2.0  # between two looks
+_SECONDS = 2.0  # time between two refreshes
 
 
 def status(
@@ -28,13 +28,13 @@ def status(
     """Show how far a study or a run has come, and whether it runs: agents, returns, losses, time left, probes.
 
     It reads what is on disk and writes nothing, so that it can be called from anywhere, at any time. Training steps are
-    those that are saved; a probe that is running has a dot behind it. The agent whose episodes a study records comes
-    first, as its dataset.
+    those that are saved; a dot follows a probe that is running. The agent whose episodes a study records comes first,
+    as its dataset.
     """
     if under is not None:
         checkpoints, analyses, datasets = (under / one for one in (checkpoints, analyses, datasets))
     runs = runs_of_study(name, datasets)
-    # What is mistyped is refused before what takes seconds to import.
+    # Mistyped arguments are reported before the imports below, which take seconds.
     from rich.live import Live
     from rich.text import Text
 
@@ -67,12 +67,12 @@ def status(
                     return
                 time.sleep(_SECONDS)
                 seen = look()
-    except KeyboardInterrupt:  # how one stops looking
+    except KeyboardInterrupt:  # the usual way to stop watching
         return
 
 
 def headline(seen: "StudyStatus") -> str:
-    """One line on all of it."""
+    """Returns one line that sums up a study or a run."""
     from mzprobe.console import duration
 
     idle = "done" if seen.done else "stopped" if seen.begun else "not begun"
@@ -90,11 +90,11 @@ _STANDINGS = ("done", "trained", "probing", "training", "stopped", "waiting", "n
 
 
 def lines(seen: "StudyStatus", *, width: int | None = None) -> list[str]:
-    """A line for each agent, below a line that names what stands there; of what is too wide, losses and probes below.
+    """Returns a line of headings and one line per agent; if they are too wide, its losses and probes follow below it.
 
     Args:
-        seen: the agents.
-        width: of the terminal; None where there is none.
+        seen: progress of the agents.
+        width: width of the terminal in characters; None if there is none.
     """
     rows = [_COLUMNS, *(_cells(agent) for agent in seen.every)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
@@ -114,7 +114,7 @@ def lines(seen: "StudyStatus", *, width: int | None = None) -> list[str]:
 
 
 _COLUMNS = ["agent", "is", "step", "steps/s", "return", "evaluated", "left", "losses", "checkpoints probed"]
-_WIDE = _COLUMNS.index("losses")  # from here on columns are as wide as there are probes
+_WIDE = _COLUMNS.index("losses")  # first of the columns whose width grows with losses and probes
 _LEFT = [column in ("agent", "is", "losses", "checkpoints probed") for column in _COLUMNS]
 
 

@@ -1,4 +1,4 @@
-"""`mzprobe study`: agents, probes, figures and claims by one command."""
+"""`mzprobe study`: agents, probes, figures and claims with one command."""
 
 import platform
 import shlex
@@ -76,9 +76,9 @@ def study(
     runs = study_runs(name, settings, datasets=datasets)
     for one in runs:
         refuse_code(one.config.model_dump(), allow=allow or (), source=name)
-    if executor == "local":  # a cluster's machines may have what this one has not
+    if executor == "local":  # the machines of a cluster may have other devices
         check_device(device)
-    # What is mistyped is refused before what takes seconds to import.
+    # Mistyped arguments are reported before the imports below, which take seconds.
     from mzprobe.compute import Compute
     from mzprobe.console import compiling, errors
     from mzprobe.study.prepare import prepare
@@ -87,7 +87,7 @@ def study(
     compute = Compute(device="cpu" if device == "cpu" else "cuda", precision=precision)  # a process sees one card
     command = command_of_study(name, device, precision, allow)
     recipe = Recipe(checkpoints=checkpoints, analyses=analyses, command=command, compute=compute, overwrite=overwrite)
-    here = compute if executor == "local" else Compute()  # a cluster's cards are not here
+    here = compute if executor == "local" else Compute()  # a cluster's cards cannot be measured here
     prepared = prepare(Path(name).stem, settings, runs, config=config, recipe=recipe, datasets=datasets, priced_on=here)
     refused = prepared.refused
     if refused and not dry_run:
@@ -107,18 +107,19 @@ def study(
 
 
 def run_prepared(prepared: "Prepared", tasks: "Sequence[Task]", doer: "Executor", *, needed: float) -> None:
-    """Runs the tasks of a study, behind its lock and with bars.
+    """Runs the tasks of a study under its lock, with progress bars.
 
     Args:
         prepared: the study.
-        tasks: of it that are not done.
-        doer: their executor.
-        needed: seconds that all of them take, about.
+        tasks: its tasks that are not done.
+        doer: executor that runs the tasks.
+        needed: approximate seconds from start to end.
 
     Raises:
-        UsageError: if another command has changed the study since it was prepared, or its dataset came out as another
-            one than its agents have learned from.
-        MzprobeError: as `run_study`.
+        InUse: if another command is running the study.
+        UsageError: if another command has changed the study since it was prepared, or the recorded dataset differs from
+            the one that its agents have learned from.
+        MzprobeError: see `run_study`.
     """
     from mzprobe.cli.bars import TaskBars
     from mzprobe.console import stopping
@@ -130,7 +131,7 @@ def run_prepared(prepared: "Prepared", tasks: "Sequence[Task]", doer: "Executor"
     lock, overwrite = prepared.lock, prepared.recipe.overwrite
     bars = TaskBars(prepared.prices.by_task(), in_all=needed)
     with bars if tasks else nullcontext(), stopping(interrupt), held(lock, wait=lock_timeout(doer, lock)):
-        if overwrite:  # which puts agents aside, and must not do so with what another command has just made
+        if overwrite:  # must not put aside what another command has just made
             now = prepared.look_again(renewed=bool(prepared.others))
             if [(one.other, one.step, one.trained) for one in now] != [
                 (one.other, one.step, one.trained) for one in prepared.todo
@@ -152,7 +153,7 @@ def run_prepared(prepared: "Prepared", tasks: "Sequence[Task]", doer: "Executor"
 
 
 def lock_timeout(doer: "Executor", lock: Path) -> float:
-    """Seconds to wait for a lock: that of a lost node is released only when its file server has noticed."""
+    """Returns the seconds to wait for a lock; a file server releases that of a lost node only after a while."""
     from mzprobe.execution.on_ray import LOST, OnRay
 
     holding = holder(lock) if isinstance(doer, OnRay) else None
@@ -162,12 +163,12 @@ def lock_timeout(doer: "Executor", lock: Path) -> float:
 def draw_results(
     name: str, settings: "StudyConfig", runs: "Sequence[StudyRun]", asked: set[str], analyses: Path, out: Path
 ) -> None:
-    """Draws what a study's tables show; for a study without variants, judges the claims too.
+    """Draws the figures of a study's tables and, for a study without variants, judges the claims.
 
     Args:
-        name: of the study, as the user gave it.
-        settings: of the study.
-        runs: of it.
+        name: name or path of the study, as the user gave it.
+        settings: settings of the study.
+        runs: runs of the study.
         asked: names of its tables.
         analyses: folder of all tables.
         out: folder of all figures.
@@ -190,12 +191,12 @@ def draw_results(
 
 
 def command_of_study(name: str, device: str, precision: str, allow: list[str] | None) -> str:
-    """The command as the study's outputs record it, without options that change no byte."""
+    """Returns the command that the study's outputs record, without options that do not affect their content."""
     return shlex.join(["mzprobe", "study", portable(name), *placed(device, precision), *allowed(allow)])
 
 
 def print_plan(prepared: "Prepared") -> None:
-    """Prints what of a study is done, what there is to do, and how long each part takes."""
+    """Prints what of a study is done, what is left to do, and how long each part takes."""
     from mzprobe.console import duration, errors
     from mzprobe.study.plan import horizons_apart, training_planned
 
@@ -224,7 +225,7 @@ def print_plan(prepared: "Prepared") -> None:
 
 
 def print_total_time(tasks: "Sequence[Task]", prices: "Prices", total: "Needs") -> float:
-    """Prints how long all tasks take; returns the seconds."""
+    """Prints how long all tasks take together; returns the seconds."""
     from mzprobe.console import duration, errors
     from mzprobe.study.plan import in_all
 
@@ -240,7 +241,11 @@ def print_total_time(tasks: "Sequence[Task]", prices: "Prices", total: "Needs") 
 
 
 def make_executor(executor: str, processes: int | None, device: str) -> "Executor":
-    """Makes the executor that runs the tasks."""
+    """Returns the executor that runs the tasks.
+
+    Raises:
+        UsageError: if a card is chosen by number for a cluster.
+    """
     from mzprobe.execution.local import Local
     from mzprobe.execution.on_ray import OnRay
 

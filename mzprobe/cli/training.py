@@ -1,4 +1,4 @@
-"""`mzprobe train`: one agent, from a preset to its checkpoints."""
+"""`mzprobe train`: trains one agent from a preset, and saves its checkpoints."""
 
 import shlex
 from collections.abc import Callable
@@ -72,7 +72,7 @@ def train(
     run = Path(preset).stem if name is None else name
     check_name(run, "a run", "give a name without slashes, and no dot in front, with --name")
     check_device(device)
-    # What is mistyped is refused before what takes seconds to import.
+    # Mistyped arguments are reported before the imports below, which take seconds.
     from mzprobe.checkpoints import agent_folder
     from mzprobe.compute import Compute
     from mzprobe.console import console, errors
@@ -109,7 +109,7 @@ def train(
 
 
 def _train_with_bar(trainer: "Trainer", title: str, *, log: "Callable[[Progress], None] | None") -> None:
-    """Trains the agent with a progress bar; Ctrl-C finishes the training step and saves the state."""
+    """Trains the agent with a progress bar; on Ctrl-C, finishes the training step and saves the state."""
     from mzprobe.console import compiling, progress_bars, stopping
 
     steps = trainer.config.training.steps

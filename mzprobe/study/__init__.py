@@ -1,4 +1,4 @@
-"""Studies: which agents and probes they have, what is done already, and in what order the rest is done."""
+"""Studies: their agents and probes, what is done already, and the tasks for the rest."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,33 +21,34 @@ def run_study(
     on_report: Callable[[Report], None] = lambda _: None,
     on_state: OnState = lambda _task, _state, _said: None,
 ) -> None:
-    """Does what is not done yet.
+    """Runs the tasks of a study that are not done yet, after putting aside what they would overwrite.
 
     Args:
         todo: every agent of the study.
-        tasks: made of that.
-        executor: who does them.
-        dataset: folders where the study's dataset goes and another lies, with why.
-        overwrite: whether tables that were made otherwise are replaced, and agents that were begun otherwise put aside.
-        on_report: told of progress.
-        on_state: told when a task begins and ends, and why it failed.
+        tasks: tasks that are not done, as made from `todo`.
+        executor: executor that runs the tasks.
+        dataset: folders for the study's dataset and its agent that hold another one, each with the reason.
+        overwrite: whether tables made with other settings are replaced, and agents and datasets put aside.
+        on_report: called with every report of progress.
+        on_state: called when a task begins, ends or fails; see `Executor.run`.
 
     Raises:
         Interrupted: on Ctrl-C, SIGTERM or SIGHUP; every agent has saved its state.
-        UsageError: before anything is done, if what lies there was made otherwise.
+        InUse: if another command is writing what would be put aside.
+        UsageError: before anything is done, if `refusal` finds an obstacle.
         MzprobeError: the first failure of an agent; the others are finished.
     """
     refused = refusal(todo, dataset=dataset, overwrite=overwrite)
     if refused:
         raise UsageError(refused)
-    # What shows that something makes room goes aside last, so that a killed command is carried on with.
-    for folder in reversed([*(dataset or {})]):  # the episodes, then the agent that played them
+    # The agent's folder shows that something must be put aside, so it moves last: a killed command can be repeated.
+    for folder in reversed([*(dataset or {})]):  # first the episodes, then the agent that played them
         put_aside(folder)
     for agent in todo:
         for path in (*tables_of(agent), agent.folder) if agent.other else ():
             put_aside(path)
     executor.run(tasks, on_report=on_report, on_state=on_state)
-    for agent in todo:  # what a killed command left beside what it had finished
+    for agent in todo:  # a killed command may have left locks and partial files beside finished work
         for path in (agent.folder, agent.timing, *(table.path for table in agent.tables)):
             tidy(path)
 
@@ -59,13 +60,13 @@ def refusal(
     overwrite: bool,
     apart: Mapping[Path, str] | None = None,
 ) -> str | None:
-    """Why a study cannot begin, with the remedy; None where it can.
+    """Returns why a study cannot begin, with the remedy; None if it can.
 
     Args:
-        todo: every agent of it.
-        dataset: folders where its dataset goes and another lies, with why.
-        overwrite: whether what was made otherwise may be replaced.
-        apart: tables that are not its own and cannot be drawn with them, with why.
+        todo: every agent of the study.
+        dataset: folders for its dataset and its agent that hold another one, each with the reason.
+        overwrite: whether what was made with other settings may be replaced or put aside.
+        apart: tables of others that cannot be drawn with the study's own, each with the reason.
     """
     if apart:
         path, why = next(iter(apart.items()))

@@ -1,4 +1,4 @@
-"""Puts an agent or a dataset aside for another one of its name: nothing that took hours to make is removed."""
+"""Puts an agent, a dataset or a table aside to free its path, since nothing that took hours to make is removed."""
 
 from itertools import count
 from pathlib import Path
@@ -8,10 +8,10 @@ from mzprobe.locks import held
 
 
 def put_aside(folder: Path) -> Path:
-    """Gives the folder of an agent or a dataset another name, under which it is no other's any more; gives that.
+    """Renames an agent's folder, a dataset's or a table, so that its path is free; returns the new path.
 
     Raises:
-        InUse: if another command makes what is there.
+        InUse: if another command is writing there.
         MzprobeError: if it cannot be renamed.
     """
     with held(folder), said_of(folder):
@@ -21,5 +21,5 @@ def put_aside(folder: Path) -> Path:
 
 
 def place_aside(folder: Path, number: int) -> Path:
-    """Where what lay there goes, the first, second and so on."""
+    """Returns the path for the first, second, ... thing that is put aside from a path."""
     return folder.with_name(f"{folder.name}.before-{number}")

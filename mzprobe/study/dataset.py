@@ -1,4 +1,4 @@
-"""The dataset that a study makes for itself: an agent trained up to some step, and episodes of it."""
+"""The dataset that a study records for itself: episodes of an agent that is trained up to a given step."""
 
 import json
 import math
@@ -25,35 +25,35 @@ from mzprobe.trust import modules_of
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetTask:
-    """The dataset of a study: train its agent, then record episodes of it."""
+    """Task that makes the dataset of a study: trains its agent, then records episodes of it."""
 
-    study: str  # name
+    study: str  # name of the study
     settings: StudyDataset
     config: RunConfig  # the study's preset and overrides
     datasets: Path  # folder of all datasets
-    checkpoints: Path
-    analyses: Path
-    command: str
+    checkpoints: Path  # folder of all checkpoints
+    analyses: Path  # folder of all tables
+    command: str  # command that its outputs record
 
     after: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """There is one a study."""
+        """Always `dataset`: a study has one."""
         return "dataset"
 
     @property
     def label(self) -> str:
-        """It is nobody's but the study's."""
+        """Same as the name."""
         return self.name
 
     @property
     def needs(self) -> Needs:
-        """A core, like the training of an agent."""
+        """One core for each thread of training."""
         return Needs(cores=self.config.training.threads)
 
     def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
-        """Does what is not done yet; a copy of the dataset's record goes to the tables, for the figures."""
+        """Trains and records what is missing, and copies the dataset's record to the tables, for the figures."""
         config, settings = dataset_config(self.config, self.settings), self.settings
         trainer = Trainer(
             config, seed=settings.seed, run=_run_of(self.study), out=self.checkpoints, command=self.command
@@ -71,12 +71,12 @@ class DatasetTask:
 
     @property
     def recorded(self) -> bool:
-        """Whether the episodes are there, and their record among the tables."""
+        """Whether the episodes exist, with their record among the tables, and are those of this dataset."""
         there = (self.datasets / self.study / RECORD).exists() and record_path(self.analyses, self.study).exists()
         return there and not self.others()
 
     def steps_left(self) -> int:
-        """Training steps of its agent that are still to do; all of them where another agent has to make room."""
+        """Returns the remaining training steps of its agent; all of them if another agent must be put aside."""
         agent = dataset_agent(self.checkpoints, self.study, self.settings)
         states = states_of(agent)
         kept = [step_of(path) for path in steps_of(agent)] + [step_of_state(state) for state in states[-1:]]
@@ -84,7 +84,7 @@ class DatasetTask:
         return max(0, self.settings.step - done)
 
     def others(self) -> dict[Path, str]:
-        """The folders of this dataset and its agent that hold another one: `other_datasets`."""
+        """Returns the folders of this dataset and its agent that hold another one; see `other_datasets`."""
         places = {"checkpoints": self.checkpoints, "datasets": self.datasets}
         return other_datasets(self.study, self.settings, self.config, **places)
 
@@ -92,15 +92,15 @@ class DatasetTask:
 def other_datasets(
     study: str, settings: StudyDataset, config: RunConfig, *, checkpoints: Path, datasets: Path
 ) -> dict[Path, str]:
-    """The folders of a study's dataset and its agent that hold another one, with why in one clause.
+    """Returns the folders of a study's dataset and its agent that hold another one, each with the reason as a clause.
 
-    What only the recording finds out is not seen here: which checkpoint returns what is asked for, and where it acts at
-    a temperature of its own, that one.
+    Two things are known only when recording, and are not compared: which checkpoint has the returns that are asked for,
+    and the temperature if it is the checkpoint's own.
 
     Args:
-        study: its name.
-        settings: of the dataset.
-        config: the study's preset and overrides.
+        study: name of the study.
+        settings: settings of the dataset.
+        config: configuration of the study: its preset and overrides.
         checkpoints: folder of all checkpoints.
         datasets: folder of all datasets.
     """
@@ -118,7 +118,7 @@ def other_datasets(
 
 
 def _recorded_otherwise(record: Mapping[str, Any], settings: StudyDataset, *, weights: str | None) -> bool:
-    """Whether a dataset is not one of these settings, as far as its record and the weights of their step tell."""
+    """Whether a dataset was recorded with other settings, judged by its record and the weights at `settings.step`."""
     asked: dict[str, Any] = {"seed": settings.seed, "policy": settings.policy, "episodes": settings.episodes}
     if settings.temperature is not None:
         asked["temperature"] = settings.temperature
@@ -133,7 +133,7 @@ def _recorded_otherwise(record: Mapping[str, Any], settings: StudyDataset, *, we
 
 
 def dataset_agent(checkpoints: Path, study: str, settings: StudyDataset) -> Path:
-    """Folder of the agent whose episodes are recorded for a study."""
+    """Returns the folder of the agent whose episodes are recorded for a study."""
     return agent_folder(checkpoints, _run_of(study), settings.seed)
 
 
@@ -142,13 +142,13 @@ def _run_of(study: str) -> str:
 
 
 def _chosen(folder: Path, settings: StudyDataset, allow: Sequence[str]) -> Path:
-    """The checkpoint whose episodes are recorded.
+    """Returns the checkpoint to record: the one at `settings.step`, or the earliest with returns as asked for.
 
     Raises:
-        UsageError: if the agent has none at that step, or none returns what is asked for.
+        UsageError: if the agent has no checkpoint at that step, or none has a mean return in `settings.returns`.
     """
     checkpoints = {step_of(path): path for path in steps_of(folder)}
-    if settings.step not in checkpoints:  # the agent was trained further, for another step
+    if settings.step not in checkpoints:  # the agent was trained further, for a later step
         raise UsageError(f"{folder} has no checkpoint at step {settings.step}: remove it, to train it anew")
     if settings.returns is None:
         return checkpoints[settings.step]
@@ -168,7 +168,7 @@ def _chosen(folder: Path, settings: StudyDataset, allow: Sequence[str]) -> Path:
 
 
 def dataset_config(config: RunConfig, settings: StudyDataset) -> RunConfig:
-    """The configuration of the agent whose episodes are recorded: that of the study, trained to that step."""
+    """Returns the configuration of the agent whose episodes are recorded: the study's, with `settings.step` steps."""
     changes = {"steps": settings.step}
     if settings.returns is not None:
         changes["checkpoint_interval"] = max(1, settings.step // 10)
@@ -179,20 +179,20 @@ def dataset_config(config: RunConfig, settings: StudyDataset) -> RunConfig:
 def make_dataset(
     checkpoint: Path, settings: StudyDataset, *, out: Path, command: str, allow: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Records episodes of a checkpoint, unless they are there already.
+    """Records episodes of a checkpoint, unless they exist already.
 
     Args:
-        checkpoint: folder of the agent's.
-        settings: who acts, and how often.
+        checkpoint: folder of the checkpoint.
+        settings: policy, number of episodes and seed.
         out: folder of the dataset.
-        command: that a reader can type to make it.
+        command: command that makes it, for its record.
         allow: modules whose code the checkpoint may name.
 
     Returns:
         The dataset's own record.
 
     Raises:
-        UsageError: if the folder holds a dataset that was made otherwise.
+        UsageError: if the folder holds another dataset.
     """
     from mzprobe.datasets.collect import collect, load_player, made_by  # an extra, needed only here
 
@@ -211,21 +211,21 @@ def make_dataset(
 
 
 def record_path(analyses: Path, study: str) -> Path:
-    """Where the tables keep the record of a study's dataset."""
+    """Returns the path, among the tables, of the record of a study's dataset."""
     return analyses / study / "dataset.json"
 
 
 def dataset_sha256(analyses: Path, study: str) -> str | None:
-    """SHA-256 of a study's dataset as it was recorded last, or None where no record says it."""
+    """Returns the SHA-256 of a study's dataset as last recorded; None if the tables have no record of it."""
     found = read_object(record_path(analyses, study)).get("sha256")
     return found if isinstance(found, str) else None
 
 
 def dataset_return(analyses: Path, study: str) -> float | None:
-    """Mean return of the episodes of a study's dataset, or None where the tables do not know it.
+    """Returns the mean return of the episodes of a study's dataset; None if the tables have no record of it.
 
     Raises:
-        MzprobeError: if their record is truncated.
+        MzprobeError: if the record is truncated or not one of a dataset.
     """
     path, remedy = record_path(analyses, study), f"run mzprobe study {study} again"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What a study will do, before it does it: what is done, what is left, and how long that takes on this machine."""
+"""The plan of a study before it runs: what is done, what is left, and how long that takes on this machine."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,22 +29,24 @@ from mzprobe.trust import modules_of
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A probe of a study, over all agents."""
+    """Plan of one probe of a study, over all agents."""
 
     name: str
-    done: int  # checkpoints
-    left: int
-    cost: Cost  # of those that are left, at most
-    seconds: float  # that it takes on one core, about
+    done: int  # checkpoints that are done
+    left: int  # checkpoints still to be measured
+    cost: Cost  # upper bound for the checkpoints left
+    seconds: float  # approximate time for these on one core
 
 
 class Prices:
-    """What is left of a study takes so long on this machine, about; measured run by run when it is asked for.
+    """Estimates the time left for a study on this machine.
+
+    Speeds are measured when first needed, once for all runs that are equally fast.
 
     Args:
         todo: every agent of the study.
-        compute: how numbers are made.
-        dataset: what makes its recorded episodes, if it has any.
+        compute: how networks run; the defaults of `Compute` if None.
+        dataset: task that records its episodes, if it has one.
     """
 
     def __init__(
@@ -53,14 +55,14 @@ class Prices:
         self.todo = todo
         self.dataset = dataset
         self.compute = compute or Compute()
-        self._speeds: dict[str, Speeds] = {}  # by what they hang on
-        self._training: dict[str, float] = {}  # seconds of a whole training, by run
+        self._speeds: dict[str, Speeds] = {}  # by the settings they depend on
+        self._training: dict[str, float] = {}  # seconds of training from start to end, by run
         self._checkpoints: dict[tuple[str, str, int], tuple[Cost, float]] = {}  # of one, by run, probe and others
-        self._tables: dict[tuple[Any, ...], tuple[Cost, float]] = {}  # of what tables lack, by run, probe and that
+        self._tables: dict[tuple[Any, ...], tuple[Cost, float]] = {}  # of a table, by run, probe and what it lacks
 
     @cached_property
     def recording(self) -> float:
-        """Seconds of what is left of the study's dataset, at most: its agent's training, and all episodes looked at."""
+        """Seconds left for the study's dataset, at most: training its agent, then playing all episodes needed."""
         if self.dataset is None or self.dataset.recorded:
             return 0.0
         settings = self.dataset.settings
@@ -71,7 +73,7 @@ class Prices:
         return trained + speeds.seconds(episodes, trees=settings.episodes)
 
     def training(self, agent: AgentToDo) -> float:
-        """Seconds of what is left of an agent's training."""
+        """Returns the seconds left of an agent's training."""
         name, config = agent.run.name, agent.run.config
         if not agent.steps_left:
             return 0.0
@@ -99,14 +101,14 @@ class Prices:
         return self._checkpoints[key]
 
     def _speed(self, config: RunConfig) -> Speeds:
-        """Variants that differ in what they learn alone are as fast as each other."""
+        """Returns the speeds for a configuration; variants that differ only in how they learn share them."""
         hangs_on = f"{config.environment} {config.network} {config.search} {config.training.plan_in}"
         if hangs_on not in self._speeds:
             self._speeds[hangs_on] = Speeds(_untrained(config, self.compute))
         return self._speeds[hangs_on]
 
     def planned(self) -> Iterator[Planned]:
-        """Each probe of the study, in order."""
+        """Yields the plan of each probe of the study, in order."""
         for index, first in enumerate(self.todo[0].tables):
             tables = [(agent.run, agent.tables[index]) for agent in self.todo]
             priced = Counter(id(self._left(run, table)) for run, table in tables)
@@ -120,7 +122,7 @@ class Prices:
             )
 
     def by_task(self) -> dict[str, float]:
-        """Seconds of each task that is to be done, by its name."""
+        """Returns the seconds of each task that is not done, by its name."""
         found = {} if self.dataset is None else {self.dataset.name: self.recording}
         for agent in self.todo:
             if not agent.trained:
@@ -130,7 +132,7 @@ class Prices:
         return found
 
     def by_probe(self) -> dict[tuple[str, str], float]:
-        """Seconds of a probe, the most of any agent, by name of run and probe."""
+        """Returns the seconds left of each probe for the agent with the most, by name of run and probe."""
         found: dict[tuple[str, str], float] = {}
         for agent in self.todo:
             for table in agent.tables:
@@ -140,7 +142,7 @@ class Prices:
 
 
 def horizons_apart(study: StudyConfig, runs: Sequence[StudyRun]) -> str:
-    """Says where variants are to be asked about horizons of their own, which do not compare; nothing where not."""
+    """Returns a note if variants would be probed up to different horizons, which do not compare; otherwise empty."""
     unrolled = sorted({run.config.training.unroll_steps for run in runs})
     open_ended = [name for name, (settings, _) in study.probes().items() if getattr(settings, "horizon", 0) is None]
     if len(unrolled) == 1 or not open_ended:
@@ -153,19 +155,19 @@ def horizons_apart(study: StudyConfig, runs: Sequence[StudyRun]) -> str:
 
 
 def in_all(tasks: Sequence[Task], seconds: Mapping[str, float], total: Needs) -> float:
-    """Seconds from start to end; a probe whose episodes processes share takes so much less.
+    """Estimates the seconds from start to end; a task on several cores takes proportionally less.
 
     Args:
-        tasks: of the study.
-        seconds: of each on one core, by name.
-        total: what there is for tasks that run at a time.
+        tasks: tasks of the study.
+        seconds: duration of each task on one core, by name; 0 for those that are missing.
+        total: resources for all tasks that run at the same time.
     """
     shared = {task.name: seconds.get(task.name, 0.0) / max(1, min(task.needs.cores, total.cores)) for task in tasks}
     return duration(tasks, shared, total)
 
 
 def training_planned(study: StudyConfig, todo: Sequence[AgentToDo]) -> str:
-    """What is trained, in words."""
+    """Describes in words how many agents a study trains, and what is left of that."""
     runs = {agent.run.name: agent.run.config for agent in todo}
     left = [agent for agent in todo if agent.steps_left]
     agents = f"{len(todo)} agent{'s' if len(todo) > 1 else ''}"
@@ -188,10 +190,10 @@ def training_planned(study: StudyConfig, todo: Sequence[AgentToDo]) -> str:
 
 
 def refuse_missing_steps(study: StudyConfig, config: RunConfig) -> None:
-    """Refuses a study one of whose probes looks at a step that will have no checkpoint.
+    """Refuses a study if one of its probes needs a checkpoint, or a file in one, that training will not write.
 
     Raises:
-        UsageError: naming the probe and the step.
+        UsageError: naming the probe and, unless no checkpoint will have the file, the step.
     """
     for name, (_, steps) in study.probes().items():
         if PROBES[name].file and (config.offline or not config.training.audited_positions):
@@ -213,7 +215,7 @@ def refuse_missing_steps(study: StudyConfig, config: RunConfig) -> None:
 
 
 def _untrained(config: RunConfig, compute: Compute) -> Agent:
-    """An agent of the run that has learned nothing: as fast as any other."""
+    """Returns an untrained agent of a run, which is as fast as a trained one."""
     environment = envs.make(config.environment.name, **config.environment.options)
     network = networks.build(config.network, environment.spec, torch.Generator().manual_seed(0))
     checkpoint = Checkpoint(
@@ -228,6 +230,6 @@ def _untrained(config: RunConfig, compute: Compute) -> Agent:
         command="",
         weights={name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()},
         weights_sha256="",
-        allow=modules_of(config),  # of a study that may be run
+        allow=modules_of(config),  # the user has allowed what the study names
     )
     return load_agent(checkpoint, compute=compute)

@@ -1,4 +1,4 @@
-"""A study made ready to run: what is done, what stands in its way, what the rest takes, and the tasks that do it."""
+"""Prepares a study to run: finds what is done, what is in the way, how long the rest takes, and its tasks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,16 +18,16 @@ from mzprobe.study.todo import AgentToDo, study_todo
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A study whose files have been looked at; nothing has been written yet."""
+    """A study whose files have been examined; nothing has been written yet."""
 
     name: str
     settings: StudyConfig
     runs: Sequence[StudyRun]
     recipe: Recipe
-    dataset: DatasetTask | None  # that records its episodes, if the study has any
-    others: Mapping[Path, str]  # folders where another dataset lies, with the reason why it is another
+    dataset: DatasetTask | None  # task that records its episodes, if it has a dataset
+    others: Mapping[Path, str]  # folders of the dataset and its agent that hold another one, with the reason
     todo: Sequence[AgentToDo]
-    beside: Mapping[Path, str]  # tables of other seeds, with the reason why they cannot be drawn with its own, if any
+    beside: Mapping[Path, str]  # tables of others, with the reason if they cannot be drawn with its own; see `strays`
     prices: Prices
 
     @property
@@ -37,12 +37,12 @@ class Prepared:
 
     @property
     def refused(self) -> str | None:
-        """Why the study cannot begin, with the remedy; None if it can."""
+        """Reason why the study cannot begin, with the remedy; None if it can."""
         apart = {path: why for path, why in self.beside.items() if why}
         return refusal(self.todo, dataset=self.others, overwrite=self.recipe.overwrite, apart=apart)
 
     def look_again(self, *, renewed: bool = False) -> list[AgentToDo]:
-        """What there is to do now; see `study_todo`."""
+        """Examines the files again and returns what there is to do now; see `study_todo`."""
         return study_todo(
             self.settings,
             self.runs,
@@ -53,7 +53,7 @@ class Prepared:
         )
 
     def tasks(self, executor: Executor) -> list[Task]:
-        """The tasks that are not done; where there are more cores than agents, probes share their episodes."""
+        """Returns the tasks that are not done; with more cores than agents, processes share a probe's episodes."""
         workers = max(1, min(executor.total().cores // len(self.todo), executor.most().cores))
         recorded = self.dataset is not None and self.dataset.recorded and all(agent.trained for agent in self.todo)
         return study_tasks(
@@ -74,19 +74,19 @@ def prepare(
     datasets: Path,
     priced_on: Compute,
 ) -> Prepared:
-    """Looks at what is there of a study.
+    """Examines the files of a study.
 
     Args:
-        name: of the study, without folder or suffix.
-        settings: of the study.
-        runs: of the study.
-        config: its preset with its overrides, which the agent of its dataset is trained by.
-        recipe: shared by its tasks.
+        name: name of the study, without folder or suffix.
+        settings: settings of the study.
+        runs: runs of the study.
+        config: its preset with its overrides, by which the agent of its dataset is trained.
+        recipe: settings that its tasks share.
         datasets: folder of all datasets.
-        priced_on: how numbers are made on this machine, where speeds are measured.
+        priced_on: how networks run on this machine, where speeds are measured.
 
     Raises:
-        UsageError: if a probe looks at a step that will have no checkpoint.
+        UsageError: see `refuse_missing_steps`.
     """
     for run in runs:
         refuse_missing_steps(settings, run.config)

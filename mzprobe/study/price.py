@@ -1,6 +1,6 @@
-"""How long an agent's training takes on this machine, about, from short measurements of its parts.
+"""Estimates how long the training of an agent takes on this machine, from short measurements of its parts.
 
-Searches are priced as those of the probes are (`mzprobe.probes.cost`), an optimiser step by a few on a made-up batch.
+Searches are priced like those of probes (see `mzprobe.probes.cost`); an optimiser step is timed on a made-up episode.
 """
 
 import numpy as np
@@ -15,15 +15,15 @@ from mzprobe.training.episodes import Episode
 from mzprobe.training.learner import Learner
 from mzprobe.training.replay import Replay
 
-_LENGTH = 64  # steps of the made-up episode, beyond K + n
+_LENGTH = 64  # steps of the made-up episode in addition to K + n
 
 
 def training_seconds(config: RunConfig, speeds: Speeds) -> float:
-    """Seconds that the training of one agent takes, about; evaluations count as if their episodes never ended early.
+    """Estimates the seconds that the training of one agent takes, with evaluation episodes of full length.
 
     Args:
-        config: of the run.
-        speeds: of an agent of that run, trained or not.
+        config: configuration of the run.
+        speeds: speeds of an agent of that run, trained or not.
     """
     training, agent = config.training, speeds.agent
     evaluations = 0 if config.offline else 1 + training.steps // training.evaluation_interval
@@ -38,11 +38,11 @@ def training_seconds(config: RunConfig, speeds: Speeds) -> float:
 
 
 def steps_played(config: RunConfig, left: int | None = None) -> int:
-    """Environment steps of self-play that a run of this configuration takes, about.
+    """Estimates the environment steps of self-play that a run of this configuration takes.
 
     Args:
-        config: of the run.
-        left: training steps that are still to do, by default all, before which there is the warm-up.
+        config: configuration of the run.
+        left: training steps still to do, by default all; only all of them include the warm-up.
     """
     training = config.training
     left = training.steps if left is None else left
@@ -51,7 +51,7 @@ def steps_played(config: RunConfig, left: int | None = None) -> int:
 
 
 def targets_made_anew(config: RunConfig) -> int:
-    """Searches at stored positions that a run of this configuration makes, about."""
+    """Estimates the searches at stored positions, for reanalysis, that a run of this configuration makes."""
     fraction = config.reanalyse.fraction
     if config.offline:
         return config.training.steps * config.dataset.targets_per_step if fraction else 0
@@ -63,7 +63,7 @@ def _priced(cost: Cost, speeds: Speeds, *, trees: int) -> float:
 
 
 def _step_seconds(config: RunConfig, agent: Agent) -> float:
-    """Seconds of one optimiser step, sampling and targets included."""
+    """Measures the seconds of one optimiser step, including sampling and targets."""
     spec = agent.environment.spec
     network = networks.build(config.network, spec, torch_generator(0, "network")).to(agent.compute.device)
     T = config.training.unroll_steps + config.training.n_step + _LENGTH
@@ -79,7 +79,7 @@ def _step_seconds(config: RunConfig, agent: Agent) -> float:
 
 
 def _filled(training: TrainingConfig, agent: Agent, T: int) -> Replay:
-    """A buffer with one made-up episode of T steps, which stays where it starts and is paid nothing."""
+    """Returns a buffer with one made-up episode of T steps, which stays in its first state and has rewards of 0."""
     environment = agent.environment
     replay = Replay.of(environment, training)
     A, start = environment.spec.num_actions, environment.observe(environment.reset([0]))

@@ -1,6 +1,6 @@
-"""How a study or a run stands, seen from files alone: another command may be at work there, or may have been killed.
+"""Progress of a study or a run, read from files alone, since another command may be at work there or was killed.
 
-Nothing is written, locked or verified. Training steps are those of the last saved state.
+Nothing is written, locked or verified. Training steps are the last ones saved.
 """
 
 import time
@@ -23,8 +23,8 @@ from mzprobe.toml import lies_here
 from mzprobe.training.clock import FILE as TIMES
 from mzprobe.training.resume import states_of, step_of_state
 
-# Of what no command is at: waiting where the study runs, else not begun, or stopped before its last training step;
-# other settings where what lies there is not the study's.
+# An agent that no command works on is "waiting" if the study runs; otherwise "not begun", or "stopped" before its last
+# training step. "other settings": what lies in its place was made with other settings than the study's.
 Standing = Literal[
     "not begun", "waiting", "training", "stopped", "trained", "probing", "recording", "done", "other settings"
 ]
@@ -32,57 +32,57 @@ Standing = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class TableStatus:
-    """A probe of an agent."""
+    """Progress of a probe of an agent."""
 
     probe: str
-    done: int  # checkpoints
-    wanted: int | None  # of so many; None where no study says
+    done: int  # checkpoints that are done
+    wanted: int | None  # checkpoints to do in all; None if no study states them
     running: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgentStatus:
-    """An agent: how far it is trained and probed."""
+    """Progress of the training and the probes of an agent."""
 
     label: str
     standing: Standing
-    step: int  # of the last saved state
-    steps: int | None  # in all, where it is known
-    rate: float | None  # training steps a second, since the checkpoint before
+    step: int  # training step of the last saved state or checkpoint
+    steps: int | None  # training steps in all; None if unknown
+    rate: float | None  # training steps per second since the previous checkpoint
     recent_return: float | None
     evaluation: float | None
     losses: dict[str, float]
-    left: float | None  # seconds of training, at that rate
+    left: float | None  # seconds of training left at that rate; None if it is not training
     tables: tuple[TableStatus, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyStatus:
-    """A study, or a run."""
+    """Progress of a study or a run."""
 
     name: str
-    running: str  # by whom; empty where nobody is at work
+    running: str  # process that works on it, in words; empty if there is none
     agents: tuple[AgentStatus, ...]
-    dataset: AgentStatus | None = None  # whose episodes the study records for the others; a table says of how many
+    dataset: AgentStatus | None = None  # agent of the study's dataset; its only table counts the recorded episodes
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do, as far as a study says what there is."""
+        """Whether nothing is left to do; for a run without a study, whether all agents are trained and idle."""
         return all(agent.standing == "done" for agent in self.every)
 
     @property
     def begun(self) -> bool:
-        """Whether anything is there."""
+        """Whether any agent has begun."""
         return any(agent.standing != "not begun" for agent in self.every)
 
     @property
     def every(self) -> tuple[AgentStatus, ...]:
-        """All agents, that of the dataset first."""
+        """All agents, with that of the dataset first."""
         return (*([self.dataset] if self.dataset else []), *self.agents)
 
     @property
     def left(self) -> float | None:
-        """Seconds until all are trained, as many at a time as there are now; None where nobody trains."""
+        """Seconds until all agents are trained, with as many at a time as now; None if none trains at a known rate."""
         at_once = sum(agent.standing == "training" for agent in self.agents)
         rates = [agent.rate for agent in self.agents if agent.rate]
         if not at_once or not rates:
@@ -102,13 +102,13 @@ def status_of_study(
     analyses: Path,
     datasets: Path = Path("datasets"),
 ) -> StudyStatus:
-    """How a study stands.
+    """Returns the progress of a study.
 
     Args:
-        name: of the study.
-        study: its probes and seeds.
-        runs: of it.
-        config: its preset and overrides, of its dataset.
+        name: name of the study.
+        study: settings of the study.
+        runs: runs of the study.
+        config: its preset with its overrides, by which the agent of its dataset is trained.
         checkpoints: folder of all checkpoints.
         analyses: folder of all tables.
         datasets: folder of all datasets.
@@ -131,7 +131,7 @@ def status_of_study(
 
 
 def _dataset(settings: StudyDataset, study: str, checkpoints: Path, analyses: Path, datasets: Path) -> AgentStatus:
-    """The agent whose episodes a study records; its one table says of how many."""
+    """Returns the progress of the agent whose episodes a study records; its only table counts these episodes."""
     try:
         recorded = int(read_object(record_path(analyses, study)).get("episodes", 0))
     except (TypeError, ValueError):
@@ -147,12 +147,12 @@ def _dataset(settings: StudyDataset, study: str, checkpoints: Path, analyses: Pa
 
 
 def _awaited(agent: AgentStatus) -> AgentStatus:
-    """An agent of a study that runs, which will get round to it."""
+    """Returns the status of an agent of a running study, which is `waiting` rather than `not begun` or `stopped`."""
     return replace(agent, standing="waiting") if agent.standing in ("not begun", "stopped") else agent
 
 
 def status_of_run(name: str, *, checkpoints: Path, analyses: Path) -> StudyStatus:
-    """How the agents of a run stand that is of no study.
+    """Returns the progress of a run's agents and of the tables that exist, without the settings of a study.
 
     Raises:
         UsageError: if there is no such run.
@@ -180,7 +180,7 @@ def _held_by(folder: Path, agents: Sequence[AgentStatus]) -> str:
 
 
 def _of_study(table: TableToDo) -> TableStatus:
-    """A table that a study wants, in which numbers of other settings are not done."""
+    """Returns the progress of a study's table; one made with other settings counts as not begun."""
     found = _table(table.probe, table.path, table.wanted)
     return replace(found, done=0 if table.other else table.done)
 
@@ -205,7 +205,7 @@ def _agent(label: str, folder: Path, steps: int | None, tables: tuple[TableStatu
     step = max([step_of(path) for path in kept[-1:]] + [step_of_state(path) for path in states[-1:]], default=0)
     try:
         told = _told(saved, record)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # not what they should be
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # malformed records
         told = _told({}, {})
     steps = told.steps if steps is None else steps
     training, rate = in_use(folder) is not None, _rate(folder, step)
@@ -224,7 +224,7 @@ def _agent(label: str, folder: Path, steps: int | None, tables: tuple[TableStatu
 
 
 class _Told(NamedTuple):
-    """What a training has come to."""
+    """Results of training so far, as an agent's files record them."""
 
     steps: int | None
     recent_return: float | None
@@ -233,7 +233,7 @@ class _Told(NamedTuple):
 
 
 def _told(saved: Mapping[str, Any], record: Mapping[str, Any]) -> _Told:
-    """What a state, or else a checkpoint, says of its training; records that are none make it raise."""
+    """Reads the results of training from a state, or else from a checkpoint; raises various errors if malformed."""
     steps = (saved or record).get("config", {}).get("training", {}).get("steps")
     metrics = record.get("metrics", {})
     recent = fmean(saved["recent"]) if saved.get("recent") else metrics.get("recent_return")
@@ -260,7 +260,7 @@ def _standing(training: bool, step: int, steps: int | None, begun: bool, tables:
 
 
 def _rate(folder: Path, step: int) -> float | None:
-    """Training steps a second from the last checkpoint before the saved state to that."""
+    """Returns the training steps per second from the last checkpoint before `step` until now; None if unknown."""
     times = read_object(folder / TIMES)
     try:
         now = sum(times["now"]["seconds"].values())
@@ -272,7 +272,7 @@ def _rate(folder: Path, step: int) -> float | None:
 
 
 def _age(path: Path) -> float:
-    """Seconds since something was made; 0 where it is gone by now."""
+    """Returns the seconds since a path was last modified; 0 if it no longer exists."""
     try:
         return max(0.0, time.time() - path.stat().st_mtime)
     except OSError:

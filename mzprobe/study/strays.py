@@ -1,4 +1,4 @@
-"""Tables under a study's runs that are not the study's own: figures and claims would show them beside its own."""
+"""Tables in the folders of a study's runs that are not its own; figures and claims would show them beside its own."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,14 +13,14 @@ from mzprobe.tables import differing, read_record, tables_in
 
 
 def strays(todo: Sequence[AgentToDo], compute: Compute | None = None) -> Iterator[tuple[Path, str]]:
-    """Finds tables of seeds that a study does not have, and of questions about another behaviour policy.
+    """Finds tables of a study's questions with other seeds, and of other questions about another behaviour policy.
 
     Args:
         todo: every agent of the study.
-        compute: how its numbers are made.
+        compute: how networks run; the defaults of `Compute` if None.
 
     Yields:
-        A table and why it cannot be drawn with the study's own, in a clause; an empty one where it can.
+        The path of a table, and the reason why it cannot be drawn with the study's own as a clause; empty if it can.
     """
     own = {table.path for agent in todo for table in agent.tables}
     for first in {agent.run.name: agent for agent in todo}.values():
@@ -35,24 +35,24 @@ def strays(todo: Sequence[AgentToDo], compute: Compute | None = None) -> Iterato
             for path in tables_in(table.path.parent):
                 if path not in own:
                     yield path, _of_another_seed(path, new)
-        if first.tables:  # all are about one behaviour policy
+        if first.tables:  # all of them ask about the same behaviour policy
             for path, unlike in acting_unlike(first.timing.parent.parent, first.tables[0].settings):
                 if path.parent not in asked:
                     yield path, f"is about a behaviour policy with other {unlike}"
 
 
 def tables_of(agent: AgentToDo) -> list[Path]:
-    """The tables of an agent that the study does not ask for; they go aside with it when another one takes its name."""
+    """Returns the tables of an agent that the study does not ask for; they are put aside together with the agent."""
     own = {agent.timing, *(table.path for table in agent.tables)}
     there = agent.timing.parent.parent.glob(f"*/{agent.timing.name}")
     return sorted(path for path in there if path not in own)
 
 
 def _of_another_seed(path: Path, new: dict[str, object]) -> str:
-    """Why a table of a seed that the study does not have cannot be drawn with its own; empty if it can."""
+    """Returns why a table of another seed cannot be drawn with the study's own; empty if it can."""
     try:
         record = read_record(path)
     except MzprobeError as reason:
         return str(reason).removeprefix(f"{path} ").partition(":")[0]
-    unlike = differing({**record, "dataset": {}}, new)  # the dataset's record is known only when it is made
+    unlike = differing({**record, "dataset": {}}, new)  # a study's dataset may not be recorded yet
     return f"is of a seed that the study does not have, and was made with other {unlike}" if unlike else ""

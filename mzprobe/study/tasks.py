@@ -1,4 +1,4 @@
-"""The tasks of a study: an agent is trained, then each of its probes is asked, as far as that is not done."""
+"""The tasks of a study: training each agent, and then running each of its probes, as far as they are not done."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +22,12 @@ from mzprobe.training.replay import bytes_of_buffer
 from mzprobe.training.trainer import Trainer
 from mzprobe.trust import modules_of
 
-PROCESS = 600 << 20  # bytes of a process that has imported all that a task needs, about
+PROCESS = 600 << 20  # approximate bytes of a process that has imported what a task needs
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTask:
-    """An agent is trained, and what that took becomes a table."""
+    """Task that trains an agent and writes the table of its training times."""
 
     label: str
     run_name: str
@@ -39,20 +39,20 @@ class TrainTask:
     compute: Compute = field(default_factory=Compute)
     memory: int = 0  # bytes of its replay buffer
     after: tuple[str, ...] = ()
-    overwrite: bool = False  # whether a table of times made otherwise is replaced
+    overwrite: bool = False  # whether a table of times from another configuration is replaced
 
     @property
     def name(self) -> str:
-        """As in the protocol."""
+        """See `Task.name`."""
         return f"{self.label} {TRAIN}"
 
     @property
     def needs(self) -> Needs:
-        """A core for each thread, and room for what it has played."""
+        """One core for each thread, memory for a process and the replay buffer, and the card of its device, if any."""
         return Needs(cores=self.config.training.threads, memory=PROCESS + self.memory, cards=_cards(self.compute))
 
     def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
-        """Goes on where it stopped."""
+        """Trains the agent, from its saved state if there is one; see `Task.run`."""
         trainer = Trainer(
             self.config,
             seed=self.seed,
@@ -67,11 +67,11 @@ class TrainTask:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeTask:
-    """One probe of an agent."""
+    """Task that runs one probe of an agent."""
 
     run_of: ProbeRun
     name: str
-    label: str = ""  # by default the agent's seed
+    label: str = ""  # by default `seed` and the agent's seed
     after: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -80,27 +80,27 @@ class ProbeTask:
 
     @property
     def needs(self) -> Needs:
-        """A core for each process that it shares its episodes with."""
+        """One core for each process that plays its episodes, their memory, and the card of its device, if any."""
         run = self.run_of
         cores = run.workers if run.probe.shared else 1
         return Needs(cores=cores, memory=cores * (PROCESS + run.compute.memory), cards=_cards(run.compute))
 
     @property
     def spreads(self) -> bool:
-        """Whether idle cores can play some of its episodes; on a card its processes would be in each other's way."""
+        """Whether idle cores can play some of its episodes; not on a card, where processes would hinder each other."""
         return self.run_of.probe.shared and self.run_of.compute.on_cpu
 
     def spread(self, idle: Callable[[], int]) -> Self:
-        """As in the protocol of what spreads."""
+        """See `Spreading.spread`."""
         return replace(self, run_of=replace(self.run_of, idle=idle)) if self.spreads else self
 
     def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
-        """Measures what its table does not hold yet."""
+        """Measures what its table does not hold yet; see `Task.run`."""
         reported, whole = 0.0, -1
 
         def probed(done: float, total: int) -> None:
             nonlocal reported, whole
-            # Hundreds of reports a second would keep the parent from what its cores are for.
+            # Hundreds of reports per second would keep the parent process busy.
             if done >= whole + 1 or time.monotonic() >= reported + SECONDS:
                 reported, whole = time.monotonic(), int(done)
                 report(Report(label=self.label, phase=self.run_of.probe.name, done=done, total=total))
@@ -112,14 +112,14 @@ class ProbeTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What all tasks of a study share."""
+    """Settings that all tasks of a study share."""
 
     checkpoints: Path  # folder of all checkpoints
     analyses: Path  # folder of all tables
-    command: str  # that a reader can type to make all of it
+    command: str  # command that makes all outputs, for their records
     compute: Compute = field(default_factory=Compute)
-    workers: int = 1  # processes that share the episodes of a probe, where it can have that
-    overwrite: bool = False  # whether tables that were made otherwise are replaced
+    workers: int = 1  # processes that share the episodes of a probe, if it supports that
+    overwrite: bool = False  # whether tables made with other settings are replaced
 
 
 def study_tasks(
@@ -129,13 +129,13 @@ def study_tasks(
     dataset: DatasetTask | None = None,
     seconds: Mapping[tuple[str, str], float] | None = None,
 ) -> list[Task]:
-    """The tasks that are not done, agent by agent: its training, then its probes, those first that take longest.
+    """Returns the tasks that are not done, agent by agent: its training, then its probes, longest first.
 
     Args:
         todo: every agent of the study.
-        recipe: that all of them share.
-        dataset: what makes the recorded episodes that agents learn from, if the study does.
-        seconds: that a probe of an agent takes, about, by name of run and probe; without them probes keep their order.
+        recipe: settings that all tasks share.
+        dataset: task that records the episodes that agents learn from, if any.
+        seconds: approximate time of a probe of an agent, by name of run and probe; 0 for those that are missing.
     """
     longest = seconds or {}
     new = {agent.run.name: agent.run.config for agent in todo if not agent.trained}
@@ -191,6 +191,6 @@ def _cards(compute: Compute) -> int:
 
 
 def _replayed(config: RunConfig) -> int:
-    """Bytes of the replay buffer of a run, about."""
+    """Estimates the bytes of the replay buffer of a run."""
     environment = envs.make(config.environment.name, **config.environment.options)
     return bytes_of_buffer(environment, config.training)

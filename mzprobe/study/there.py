@@ -1,4 +1,4 @@
-"""What the checkpoints of an agent say about it, without reading their weights."""
+"""Records of an agent's checkpoints, read without the weights."""
 
 import json
 import re
@@ -11,22 +11,25 @@ from mzprobe.checkpoints import RECORD, step_of, steps_of
 from mzprobe.recording import without_places
 from mzprobe.tables import differing
 
-_WEIGHTS = re.compile(rb'"weights_sha256": "([0-9a-f]{64})"')  # as a record has it; to read all of each takes longer
+_WEIGHTS = re.compile(rb'"weights_sha256": "([0-9a-f]{64})"')  # in a record's bytes; parsing each is slower
 
 
 class Records:
-    """The records of an agent's checkpoints, each read when it is asked for.
+    """Records of an agent's checkpoints, each read when first needed.
 
-    They are not verified: whoever goes on with the agent does that.
+    They are not verified here, but when the agent is continued or probed.
+
+    Args:
+        kept: folders of the checkpoints, by training step.
     """
 
     def __init__(self, kept: Mapping[int, Path]) -> None:
-        self.kept = kept  # by training step
+        self.kept = kept
         self._read = lru_cache(maxsize=None)(self._bytes)
 
     @classmethod
     def of(cls, folder: Path) -> "Records":
-        """Those of an agent's folder, which need not be there."""
+        """Returns the records of the checkpoints in an agent's folder; none if it does not exist."""
         return cls({step_of(path): path for path in steps_of(folder)})
 
     def _bytes(self, step: int) -> bytes:
@@ -36,13 +39,13 @@ class Records:
             return b""
 
     def weights(self, step: int) -> str | None:
-        """SHA-256 of the weights of a training step."""
+        """Returns the SHA-256 of the weights at a training step; None without a readable checkpoint there."""
         found = _WEIGHTS.search(self._read(step)) if step in self.kept else None
         return found[1].decode() if found else None
 
     @cached_property
     def made_with(self) -> dict[str, Any]:
-        """Configuration and dataset of the agent, as far as there is one."""
+        """Configuration of the agent and SHA-256 of its dataset, from its first checkpoint, as far as known."""
         try:
             first = json.loads(self._read(min(self.kept))) if self.kept else {}
         except (ValueError, RecursionError):
@@ -57,12 +60,12 @@ class Records:
         }
 
     def unlike(self, config: Mapping[str, Any], *, dataset: str | None = None) -> str:
-        """What the agent was begun with otherwise, in one clause; nothing where it is the same, or there is none.
+        """Returns how the agent differs from one begun now, as a clause; empty if it does not, or there is none.
 
         Args:
-            config: of the agent as it would be begun now, without places.
-            dataset: SHA-256 of the study's that it would learn from, which is empty where that is to be recorded anew;
-                of one that is nobody's study's, its training finds out.
+            config: configuration of an agent begun now, from `without_places`.
+            dataset: SHA-256 of the study's dataset if such an agent learns from it; empty if it will be recorded again.
+                None compares no datasets; training then refuses a dataset that differs.
         """
         made = self.made_with
         learned_from = made.get("dataset", {}).get("sha256")
@@ -76,6 +79,6 @@ class Records:
 
 
 def _path_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The path of a configuration's dataset, which may have been moved."""
+    """Returns the dataset's path in a configuration, as an entry of its section; the dataset may have been moved."""
     section = config.get("dataset")
     return {"path": section["path"]} if isinstance(section, dict) and "path" in section else {}

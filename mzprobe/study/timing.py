@@ -1,7 +1,7 @@
-"""How long an agent's training took, as a table beside those of the probes.
+"""Table of an agent's training times, beside the tables of the probes.
 
-The trainer keeps `timing.json` in the agent's folder, a row a checkpoint. Wall-clock does not repeat: this is the one
-table that is not the same for the same seed. Counts of steps and of targets in it are.
+It is made from `timing.json`, where the trainer writes one row per checkpoint. Times do not repeat, so this is the only
+table that is not the same for the same seed; its counts of steps and of targets are.
 """
 
 import json
@@ -35,21 +35,21 @@ UNITS = {
 
 
 def write_timing(agent: Path, analyses: Path, *, command: str, overwrite: bool = False) -> Path | None:
-    """Writes the timing table of an agent, if its trainer kept the times; one that would not change is left alone.
+    """Writes the timing table of an agent if its trainer kept the times; leaves a table that would not change alone.
 
     Args:
-        agent: folder of its checkpoints.
+        agent: folder of the agent.
         analyses: folder of all tables.
-        command: that a reader can type to make it.
-        overwrite: whether a table made otherwise is replaced.
+        command: command that makes the table, for its record.
+        overwrite: whether an existing table that cannot be continued is replaced.
 
     Returns:
-        The table's path, or None where there are no times.
+        The table's path, or None if there are no times.
 
     Raises:
-        InUse: if another command writes that table.
-        MzprobeError: if the file of times is truncated.
-        UsageError: if the table there is of another configuration.
+        InUse: if another command is writing the table.
+        MzprobeError: if the file of times, or without `overwrite` the existing table, is truncated.
+        UsageError: if the existing table is of another configuration, without `overwrite`.
     """
     source = agent / FILE
     if not source.exists():
@@ -86,7 +86,7 @@ def _write(path: Path, table: Table, *, overwrite: bool) -> None:
 
 
 def timing_rows(source: Path) -> pd.DataFrame:
-    """The rows of a file of times, one a checkpoint and part, without the seed.
+    """Returns the rows of a file of times, one per checkpoint and part of training, without the seed.
 
     Raises:
         MzprobeError: if the file is missing or truncated.

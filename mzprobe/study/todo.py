@@ -1,7 +1,7 @@
-"""What of a study is done, and what there is still to do: known from the files that are there and their records.
+"""Finds what of a study is done and what is left to do, from the files that exist and their records.
 
-A table is looked at in its footer, a checkpoint in its record; neither rows nor weights are read. Whoever goes on with
-them, or draws them, verifies their seals.
+Only the footers of tables and the records of checkpoints are read, and of tables about pairs also the columns of steps.
+Seals are verified when a table or a checkpoint is continued or drawn.
 """
 
 from collections import Counter
@@ -33,50 +33,50 @@ from mzprobe.trust import modules_of
 
 @dataclass(frozen=True, kw_only=True)
 class TableToDo:
-    """A probe of an agent: how much of its table is there."""
+    """Table of a probe of an agent: what it will hold, and what is missing."""
 
     probe: str
     path: Path
     settings: ProbeConfig
-    steps: tuple[int, ...]  # training steps asked for, as the study says; none means the probe's own, or all
-    wanted: tuple[int, ...]  # training steps that it is to hold
-    missing: Mapping[int, int]  # of these, those still to be measured; of a pair, with how many others
-    other: str = ""  # why what lies there cannot be gone on with
-    fixed: bool = False  # whether that is for a reason which no --overwrite changes, such as that it was rounded
+    steps: tuple[int, ...]  # training steps that the study names; empty means the probe's own, or all
+    wanted: tuple[int, ...]  # training steps that it will hold
+    missing: Mapping[int, int]  # steps of `wanted` not measured yet; the value counts the missing pairs, else it is 1
+    other: str = ""  # reason why the existing table cannot be continued, as a clause; empty if it can
+    fixed: bool = False  # whether --overwrite cannot remove that reason; it cannot for a table that was rounded
 
     @property
     def done(self) -> int:
-        """Checkpoints that need no more work."""
+        """Number of checkpoints that need no more work."""
         return len(self.wanted) - len(self.missing)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgentToDo:
-    """An agent of a study: how far it is trained, and its tables."""
+    """Agent of a study: how far it is trained, and its tables."""
 
     run: StudyRun
     seed: int
-    folder: Path  # of its checkpoints
-    timing: Path  # table of what its training took
-    step: int  # training steps that are saved
-    trained: bool  # whether nothing of its training is left to do, and nothing to tidy up
+    folder: Path  # folder of its checkpoints
+    timing: Path  # path of the table of its training times
+    step: int  # training step of the last saved state or checkpoint
+    trained: bool  # whether its training has nothing left to do or to tidy up
     tables: tuple[TableToDo, ...]
-    other: str = ""  # what the agent that lies there was begun with otherwise
-    timing_other: str = ""  # why its training could not go on with the table of times that lies there
+    other: str = ""  # how the existing agent differs from the study's, as a clause; empty if it does not
+    timing_other: str = ""  # reason why the existing table of times cannot be continued, as a clause
 
     @property
     def label(self) -> str:
-        """How it is called where progress and failures are said: the seed, behind its variant if it has one."""
+        """Name of the agent in progress and failures: its seed, after its variant if it has one."""
         return f"{self.run.variant} seed {self.seed}" if self.run.variant else f"seed {self.seed}"
 
     @property
     def steps_left(self) -> int:
-        """Training steps to do; all of them where another agent has to make room."""
+        """Training steps left to do; all of them if another agent must be put aside."""
         steps = self.run.config.training.steps
         return steps if self.other else max(0, steps - self.step)
 
     def open_tables(self) -> list[TableToDo]:
-        """The tables that are to be gone on with: all of an agent that is not trained, whose weights are not known."""
+        """Returns the tables that need work; all of them if the agent is not trained, as its weights are unknown."""
         return [table for table in self.tables if table.missing or not self.trained]
 
 
@@ -89,15 +89,15 @@ def study_todo(
     compute: Compute | None = None,
     renewed: bool = False,
 ) -> list[AgentToDo]:
-    """Every agent of a study, seed by seed, so that an interrupted study has all variants of the first ones.
+    """Returns every agent of a study, seed by seed, so that an interrupted study has all variants of the first seeds.
 
     Args:
-        study: its probes and seeds.
-        runs: of it.
+        study: settings of the study.
+        runs: runs of the study.
         checkpoints: folder of all checkpoints.
         analyses: folder of all tables.
-        compute: how its numbers are made.
-        renewed: whether the study's dataset is to be recorded anew, so that whoever learned from it is another agent.
+        compute: how networks run; the defaults of `Compute` if None.
+        renewed: whether the study's dataset will be recorded again, so that agents that learned from it do not count.
     """
     compute = compute or Compute()
     expected = [_expected(study, run, compute, analyses, renewed=renewed) for run in runs]
@@ -111,12 +111,12 @@ def study_todo(
 def in_the_way(
     todo: Sequence[AgentToDo], *, dataset: Mapping[Path, str] | None = None, overwrite: bool = False
 ) -> str | None:
-    """What lies where the study would write and cannot be gone on with, in one clause; None where nothing does.
+    """Describes, as a clause, what exists where the study would write and cannot be continued; None if nothing does.
 
     Args:
-        todo: of the study.
-        dataset: folders where its dataset goes and another lies, with why.
-        overwrite: whether only what no --overwrite replaces counts.
+        todo: every agent of the study.
+        dataset: folders for its dataset and its agent that hold another one, each with the reason.
+        overwrite: whether to count only tables that --overwrite does not replace.
     """
     kept = [table for agent in todo for table in agent.tables if table.other and (table.fixed or not overwrite)]
     met = [("table", f"{table.path} {table.other}") for table in kept]
@@ -137,18 +137,18 @@ def in_the_way(
 
 @dataclass(frozen=True, kw_only=True)
 class _Expected:
-    """What the records of a run hold when they are made now."""
+    """Content of a run's records if they were made now."""
 
     config: dict[str, Any]
     versions: dict[str, str]
     compute: dict[str, str]
-    dataset: str | None  # SHA-256 of the study's, where the run learns from that and it is recorded; "" if it will be
-    steps: tuple[int, ...]  # training steps of checkpoints
+    dataset: str | None  # as for `Records.unlike`: SHA-256 of the study's dataset if the run learns from it
+    steps: tuple[int, ...]  # training steps of its checkpoints
     probes: tuple[tuple[Question, ProbeConfig, dict[str, Any], tuple[int, ...]], ...]
 
 
 def made_by(config: RunConfig) -> dict[str, str]:
-    """Versions of packages and code that records name for a run of this configuration that is trained here and now."""
+    """Returns the versions of packages and code that the records of a run would state if it were trained now."""
     return versions(config.environment.name) | own_code(modules_of(config))
 
 
@@ -180,7 +180,7 @@ def _agent(run: StudyRun, seed: int, expected: _Expected, checkpoints: Path, ana
     saved = bool(kept) and not other and _is_saved(folder, kept, run.config.training.steps)
     trained = saved and _is_timed(folder, kept, timing, new)
     if other:
-        records = Records({})  # the tables are to be those of an agent to come
+        records = Records({})  # the tables will be those of a new agent
     tables = [
         _table(probe, settings, dumped, steps, records, expected, analyses, run, seed)
         for probe, settings, dumped, steps in expected.probes
@@ -201,14 +201,14 @@ def _agent(run: StudyRun, seed: int, expected: _Expected, checkpoints: Path, ana
 
 
 def _of_another(table: TableToDo) -> TableToDo:
-    """A table of an agent that makes room for another one, none of whose numbers are in it."""
+    """Returns the table of an agent that must be put aside: if it exists, all its steps are missing."""
     if table.other or not table.path.exists():
         return table
     return replace(table, other="is of the agent that is there so far", missing=dict.fromkeys(table.wanted, 1))
 
 
 def _is_saved(folder: Path, kept: Mapping[int, Path], steps: int) -> bool:
-    """Whether an agent has its last checkpoint, and whoever wrote it was not killed before all was as it should be."""
+    """Whether an agent has its last checkpoint, and nothing is left of a command that was killed while writing."""
     states = states_of(folder)
     if max(kept) < steps or len(states) > 1 or leftovers(folder) or leftovers(folder / "resume"):
         return False
@@ -216,7 +216,7 @@ def _is_saved(folder: Path, kept: Mapping[int, Path], steps: int) -> bool:
 
 
 def _is_timed(folder: Path, kept: Mapping[int, Path], timing: Path, new: Mapping[str, Any]) -> bool:
-    """Whether the table of times says what this agent's training took, where that was kept."""
+    """Whether the table of times is this agent's, up to its last checkpoint; True if no times were kept."""
     if not (folder / TIMES).exists():
         return True
     try:
@@ -228,7 +228,7 @@ def _is_timed(folder: Path, kept: Mapping[int, Path], timing: Path, new: Mapping
 
 
 def _timing_unlike(timing: Path, new: Mapping[str, Any]) -> str:
-    """Why the times of a training cannot be added to the table of times that lies there, if it does."""
+    """Returns why the existing table of times cannot be continued; empty if it can, or there is none."""
     if not timing.exists():
         return ""
     try:
@@ -277,7 +277,7 @@ def _table(
 def _there(
     path: Path, probe: Question, new: Mapping[str, Any], records: Records, every: Mapping[int, int]
 ) -> tuple[str, bool, Mapping[int, int]]:
-    """Why a table cannot be gone on with, whether since it is rounded, and what it lacks."""
+    """Returns why a table cannot be continued, if so, whether because it is rounded, and which steps it lacks."""
     try:
         record = read_record(path)
         missing = _missing(path, probe, {int(step) for step in record["commands"]}, every)
@@ -300,7 +300,11 @@ def _there(
 
 
 def _missing(path: Path, probe: Question, there: set[int], every: Mapping[int, int]) -> dict[int, int]:
-    """What a table lacks: steps, or of a pair the others that a step has not been asked about yet."""
+    """Returns the steps that a table lacks, each with 1 or, if the probe is about pairs, with the number missing.
+
+    Raises:
+        MzprobeError: if the columns of a table about pairs cannot be read.
+    """
     if not probe.pair:
         return {step: 1 for step in every if step not in there}
     try:
@@ -318,11 +322,11 @@ def _missing(path: Path, probe: Question, there: set[int], every: Mapping[int, i
 def _wanted(
     probe: Question, steps: Sequence[int], kept: Mapping[int, Path], expected: Sequence[int]
 ) -> tuple[int, ...]:
-    """The training steps that a probe will look at when the agent is trained: as its `ProbeRun` finds them then."""
-    ends = max(kept, default=-1) >= max(expected)  # it is trained, maybe further
+    """Returns the training steps that `ProbeRun.checkpoints` will choose for a probe once the agent is trained."""
+    ends = max(kept, default=-1) >= max(expected)  # trained that far, or further
     there = sorted(kept if ends else {*kept, *expected})
     wanted = tuple(steps) or probe.usual_steps(there)
     if wanted or not probe.file:
         return tuple(sorted(set(wanted))) or tuple(there)
-    # What is kept of training is not there before it, and not in a checkpoint that was made without.
+    # The file holds parts of training: it does not exist at step 0, nor in checkpoints that were made without it.
     return tuple(step for step in there if ((kept[step] / probe.file).exists() if step in kept else step > 0))

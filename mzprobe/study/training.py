@@ -1,4 +1,4 @@
-"""Training an agent inside a study's process: it reports a few times a second, and stops when it is told to."""
+"""Trains an agent in a process of a study, which reports a few times per second and stops on request."""
 
 import time
 from collections.abc import Callable
@@ -6,22 +6,22 @@ from collections.abc import Callable
 from mzprobe.execution.core import Report
 from mzprobe.training.trainer import Progress, Trainer
 
-SECONDS = 0.2  # between reports
-TRAIN = "train"  # a phase, and the end of a task's name
+SECONDS = 0.2  # least time between two reports
+TRAIN = "train"  # phase in reports, and end of the name of a training task
 
 
 def train_agent(trainer: Trainer, label: str, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
     """Trains to the last step, from the saved state if there is one.
 
     Args:
-        trainer: of the agent.
-        label: of the task in its reports.
-        report: told of progress.
-        must_stop: asked whether to stop.
+        trainer: trainer of the agent.
+        label: label of the task in its reports.
+        report: called with every report of progress.
+        must_stop: called at every report; True stops training.
 
     Raises:
-        Interrupted: if it had to stop; the state is saved.
-        MzprobeError: as `Trainer.train`.
+        Interrupted: if it was stopped; the state is saved.
+        MzprobeError: see `Trainer.train`.
     """
     reported = 0.0
 
