@@ -8,7 +8,7 @@ from mzprobe.compute import Compute
 from mzprobe.config import SearchConfig, load_preset
 from mzprobe.envs import make
 from mzprobe.networks import MLPNetwork, Support, build, check_network
-from mzprobe.networks.engine import engine_for, placed
+from mzprobe.networks.engine import engine_for, place_on_device
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.search import LearnedModel, Rollout, search
@@ -74,7 +74,7 @@ def test_a_residual_network_says_on_cuda_what_it_says_on_the_cpu(options):
     found = []
     for compute in (Compute(), Compute(device="cuda", **options)):
         with compute.limited():
-            engine = engine_for(placed(network, compute), compute)
+            engine = engine_for(place_on_device(network, compute), compute)
             latents = engine.represent(seen)
             found.append([x.cpu() for x in (latents, *engine.dynamics(latents, actions), *engine.predict(latents))])
     tolerance = 1e-4 if options.get("precision", "highest") == "highest" else 0.1

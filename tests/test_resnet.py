@@ -13,7 +13,7 @@ from mzprobe.envs import CartPole, make
 from mzprobe.errors import CheckFailed, UsageError
 from mzprobe.inputs import as_tensor
 from mzprobe.networks import build, check_network
-from mzprobe.networks.engine import TorchEngine, engine_for, placed
+from mzprobe.networks.engine import TorchEngine, engine_for, place_on_device
 from mzprobe.networks.resnet import scale_planes
 from mzprobe.search import LearnedModel, search
 from mzprobe.training.learner import Learner
@@ -241,7 +241,7 @@ def numbers(network, compute):
 def test_weights_that_lie_channels_last_say_the_same():
     network = resnet()
     expected = numbers(network, Compute())
-    placed(network, Compute(channels_last=True))
+    place_on_device(network, Compute(channels_last=True))
     assert network.step.weight.is_contiguous(memory_format=torch.channels_last)
     for x, y in zip(numbers(network, Compute(channels_last=True)), expected, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
@@ -287,7 +287,7 @@ def test_the_learner_takes_a_step_in_bfloat16_with_losses_and_values_in_float32(
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_moments_are_taken_back_as_weights_lie(channels_last):
     config, compute = TrainingConfig(batch_size=8, unroll_steps=2), Compute(channels_last=channels_last)
-    whole, resumed = (Learner(placed(resnet(seed=seed), compute), config, compute=compute) for seed in (0, 1))
+    whole, resumed = (Learner(place_on_device(resnet(seed=seed), compute), config, compute=compute) for seed in (0, 1))
     for step in range(2):
         whole.step(batch_of(8, 2), step)
     resumed.restore({name: x.copy() for name, x in whole.state().items()})

@@ -14,7 +14,7 @@ from mzprobe.cgroups import usable_cores
 from mzprobe.errors import MzprobeError
 from mzprobe.execution.core import Needs, refuse_failures
 from mzprobe.execution.local import Local
-from mzprobe.execution.schedule import Schedule, duration
+from mzprobe.execution.schedule import Schedule, makespan
 
 
 def agents(count, probes=("a", "b"), **needs):
@@ -90,7 +90,7 @@ def test_the_last_agents_train_before_the_probes_of_others():
 def test_no_core_is_idle_while_the_last_of_an_odd_number_of_agents_trains():
     tasks = agents(3)
     seconds = {task.name: 100.0 if task.name.endswith("train") else 25.0 for task in tasks}
-    assert duration(tasks, seconds, Needs(cores=2)) == 225.0 == sum(seconds.values()) / 2
+    assert makespan(tasks, seconds, Needs(cores=2)) == 225.0 == sum(seconds.values()) / 2
 
 
 def test_a_card_never_waits_for_a_probe():
@@ -156,7 +156,7 @@ def test_a_task_that_is_lost_begins_again_before_those_behind_it():
 def test_ten_thousand_tasks_are_ordered_in_a_moment():
     tasks = agents(1000, probes="abcdefghi")
     began = time.process_time()
-    assert duration(tasks, {task.name: 1.0 for task in tasks}, Needs(cores=64)) >= 10_000 / 64
+    assert makespan(tasks, {task.name: 1.0 for task in tasks}, Needs(cores=64)) >= 10_000 / 64
     assert time.process_time() - began < 10  # a list searched for each would take minutes
 
 

@@ -93,7 +93,7 @@ def allowed(modules: list[str] | None) -> list[str]:
     return [part for module in modules or () for part in ("--allow", module)]
 
 
-def placed(device: str, precision: str) -> list[str]:
+def device_options(device: str, precision: str) -> list[str]:
     """Returns --device and --precision as words of a recorded command, without those that have their default."""
     words = [] if device == "cpu" else ["--device", device]
     return words if precision == "highest" else [*words, "--precision", precision]

@@ -22,7 +22,7 @@ from mzprobe.cli.options import (
     Under,
     allowed,
     check_device,
-    placed,
+    device_options,
     shipped_names,
 )
 from mzprobe.errors import Interrupted, UsageError
@@ -192,7 +192,7 @@ def draw_results(
 
 def command_of_study(name: str, device: str, precision: str, allow: list[str] | None) -> str:
     """Returns the command that the study's outputs record, without options that do not affect their content."""
-    return shlex.join(["mzprobe", "study", portable(name), *placed(device, precision), *allowed(allow)])
+    return shlex.join(["mzprobe", "study", portable(name), *device_options(device, precision), *allowed(allow)])
 
 
 def print_plan(prepared: "Prepared") -> None:

@@ -16,8 +16,8 @@ from mzprobe.cli.options import (
     Set,
     allowed,
     check_device,
+    device_options,
     learn_from,
-    placed,
     shipped_names,
 )
 from mzprobe.cli.resuming import taken_from_record
@@ -88,7 +88,7 @@ def train(
     sets = [part for override in given for part in ("--set", override)]
     titled = [] if name is None else ["--name", name]
     told = [] if not shown else ["--offline", offline] if offline is not None else ["--demonstrations", demonstrations]
-    words = [preset, "--seed", str(seed), *told, *titled, *placed(device, precision), *sets, *allowed(allow)]
+    words = [preset, "--seed", str(seed), *told, *titled, *device_options(device, precision), *sets, *allowed(allow)]
     command = shlex.join(["mzprobe", "train", *map(portable, words)])
     compute = Compute(device=device, precision=precision)
     trainer = Trainer(config, seed=seed, run=run, out=out, command=command, compute=compute, any_version=any_version)

@@ -129,7 +129,7 @@ class Schedule:
         self._take(self._taken.pop(task.name), -1)
 
 
-def duration(tasks: Sequence[Task], seconds: Mapping[str, float], total: Needs) -> float:
+def makespan(tasks: Sequence[Task], seconds: Mapping[str, float], total: Needs) -> float:
     """Returns the seconds from start to end if every task takes the time given for it.
 
     Args:

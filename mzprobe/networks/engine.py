@@ -65,9 +65,9 @@ def engine_for(
     """Returns the engine of a network.
 
     Args:
-        network: network on the device of `compute`, see `placed`. If it has a `kernel_engine()`, as an `MLPNetwork`
-            does, that is its engine on the CPU (unless None), with the same bits on every processor with fused
-            multiply-add. Any other is called by torch, in evaluation mode.
+        network: network on the device of `compute`, see `place_on_device`. If it has a `kernel_engine()`, as an
+            `MLPNetwork` does, that is its engine on the CPU (unless None), with the same bits on every processor with
+            fused multiply-add. Any other is called by torch, in evaluation mode.
         compute: how the network runs.
         batch_size: rows of every call by torch (see `in_batches`): `usual` is `usual_batch_size`, None takes the batch
             as it is.
@@ -78,7 +78,7 @@ def engine_for(
     return TorchEngine(network, compute, batch_size=batch_size) if engine is None else engine
 
 
-def placed(network: AnyNetwork, compute: Compute) -> AnyNetwork:
+def place_on_device(network: AnyNetwork, compute: Compute) -> AnyNetwork:
     """Moves a network to its device, with weights laid out as `compute` says, if it is a torch module."""
     if not isinstance(network, nn.Module):
         return network

@@ -13,7 +13,7 @@ from mzprobe.names import check_name
 from mzprobe.probes.question import Question
 from mzprobe.probes.registry import question_of
 from mzprobe.probes.runner import ProbeRun, run_probe
-from mzprobe.sources.memory import InMemory, placed
+from mzprobe.sources.memory import InMemory, with_origin
 from mzprobe.tables import differing
 
 
@@ -76,7 +76,7 @@ def ask(
 
 
 def _by_agent(agents: Sequence[Agent]) -> dict[tuple[str, int], dict[int, Agent]]:
-    """Groups agents by run and seed, and then by training step, with origins completed by `placed`.
+    """Groups agents by run and seed, and then by training step, with origins completed by `with_origin`.
 
     Raises:
         UsageError: if an origin is incomplete or invalid, or agents of a run and seed do not fit together.
@@ -98,7 +98,7 @@ def _by_agent(agents: Sequence[Agent]) -> dict[tuple[str, int], dict[int, Agent]
             )
         if any(one.compute != agent.compute for one in steps.values()):
             raise UsageError(f"run {origin.run}, seed {seed} is asked with several compute: give all the same")
-        steps[step] = placed(agent, seed=seed, training_step=step)
+        steps[step] = with_origin(agent, seed=seed, training_step=step)
         unlike = differing(*({"config": one.origin.config} for one in (next(iter(steps.values())), steps[step])))
         if unlike:
             raise UsageError(

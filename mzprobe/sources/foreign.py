@@ -25,7 +25,7 @@ from mzprobe.envs.history import HistoryEnvironment
 from mzprobe.errors import CheckFailed, CheckpointError, MzprobeError, UsageError
 from mzprobe.names import GYM, check_name
 from mzprobe.networks import MuZeroNetwork, check_network
-from mzprobe.networks.engine import placed
+from mzprobe.networks.engine import place_on_device
 from mzprobe.networks.fully_connected import Chain
 from mzprobe.sources.archives import refuse_cut_off
 from mzprobe.sources.core import GIVEN, NAMING
@@ -185,7 +185,7 @@ class FileSource:
         except ValueError as reason:  # from an invalid support, such as one of a single atom
             raise CheckpointError(f"{checkpoint} holds no network that can be used: {reason}") from None
         if isinstance(network, torch.nn.Module):
-            placed(network.eval().requires_grad_(False), compute)
+            place_on_device(network.eval().requires_grad_(False), compute)
         with limited_threads(compute.threads):  # for small products, threads cost more than they save
             _refuse_other_shape(network, environment, checkpoint, compute.device)
         fixed = None if getattr(network, "cpu_batch_size", None) else _BATCH_SIZE  # some networks choose their own

@@ -20,7 +20,7 @@ from mzprobe.networks import MLPNetwork
 class InMemory:
     """One agent at several training steps."""
 
-    at: Mapping[int, Agent]  # agents by training step, as `placed` returns them
+    at: Mapping[int, Agent]  # agents by training step, as `with_origin` returns them
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class InMemory:
         return self.at[int(checkpoint.name)]
 
 
-def placed(agent: Agent, *, seed: int, training_step: int) -> Agent:
+def with_origin(agent: Agent, *, seed: int, training_step: int) -> Agent:
     """Returns an agent whose origin holds all that its table records, as far as the agent shows it.
 
     Its temperature is not recorded there, since it may change from step to step, as in training.

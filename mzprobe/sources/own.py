@@ -8,7 +8,7 @@ from mzprobe.agents import Agent, Origin
 from mzprobe.checkpoints import RECORD, Checkpoint, agents_at, find_agents, read_checkpoint, step_of, steps_of
 from mzprobe.compute import Compute
 from mzprobe.errors import UsageError
-from mzprobe.networks.engine import placed
+from mzprobe.networks.engine import place_on_device
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def load_agent(checkpoint: Checkpoint, *, compute: Compute | None = None) -> Age
     environment = checkpoint.make_environment()
     return Agent(
         environment=environment,
-        network=placed(checkpoint.make_network(environment), compute),
+        network=place_on_device(checkpoint.make_network(environment), compute),
         search=checkpoint.config.search,
         temperature=training.temperature(checkpoint.training_step),
         unroll=training.unroll_steps,

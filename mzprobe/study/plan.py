@@ -15,7 +15,7 @@ from mzprobe.compute import Compute
 from mzprobe.config import RunConfig
 from mzprobe.errors import UsageError
 from mzprobe.execution.core import Needs, Task
-from mzprobe.execution.schedule import duration
+from mzprobe.execution.schedule import makespan
 from mzprobe.probes.cost import Cost, Speeds, own_episodes
 from mzprobe.probes.registry import PROBES
 from mzprobe.settings import StudyConfig, StudyRun
@@ -163,7 +163,7 @@ def in_all(tasks: Sequence[Task], seconds: Mapping[str, float], total: Needs) ->
         total: resources for all tasks that run at the same time.
     """
     shared = {task.name: seconds.get(task.name, 0.0) / max(1, min(task.needs.cores, total.cores)) for task in tasks}
-    return duration(tasks, shared, total)
+    return makespan(tasks, shared, total)
 
 
 def training_planned(study: StudyConfig, todo: Sequence[AgentToDo]) -> str:

@@ -23,7 +23,10 @@ def strays(todo: Sequence[AgentToDo], compute: Compute | None = None) -> Iterato
         The path of a table, and the reason why it cannot be drawn with the study's own as a clause; empty if it can.
     """
     own = {table.path for agent in todo for table in agent.tables}
-    for first in {agent.run.name: agent for agent in todo}.values():
+    firsts: dict[str, AgentToDo] = {}
+    for agent in todo:
+        firsts.setdefault(agent.run.name, agent)
+    for first in firsts.values():
         asked = {table.path.parent for table in first.tables}
         for table in first.tables:
             new = {

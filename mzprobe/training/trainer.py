@@ -21,7 +21,7 @@ from mzprobe.files import remove_leftovers
 from mzprobe.lines import in_digits, one_line
 from mzprobe.locks import held
 from mzprobe.making import network_of
-from mzprobe.networks.engine import placed
+from mzprobe.networks.engine import place_on_device
 from mzprobe.provenance import versions
 from mzprobe.recording import own_code
 from mzprobe.records import StateRecord
@@ -111,7 +111,7 @@ class Trainer:
                 f"steps and its last state: set it to {spec.time_limit + 1} or more"
             )
         self.network = network_of(config.network, self.environment, torch_generator(seed, "network"))
-        placed(self.network, self.compute)
+        place_on_device(self.network, self.compute)
         self.learner = Learner(self.network, training, compute=self.compute, seed=seed)
         self.snapshots = Snapshots(config, self.environment, self.network, seed=seed, compute=self.compute)
         self.reanalyser = Reanalyser(
