@@ -82,7 +82,7 @@ FAULTS = (
     ),
     Fault(
         what="the errors of sampled steps are not corrected",
-        file="mzprobe/claims/effects.py",
+        file="mzprobe/claims/means.py",
         old='    known = trained.get(f"{name}_standard_error", ',
         new='    known = trained.get("", ',
         test="tests/test_claims.py::test_errors_of_sampled_steps_are_corrected_by_their_own_standard_errors",

@@ -218,7 +218,18 @@ def _checked_layout(world: Any) -> tuple[list[int], list[int], list[int]]:
     _require(not world.locked)
     base = int(world.this)
     bodies, joints, contacts = world.bodies[::-1], world.joints[::-1], world.contacts[::-1]  # in linked order
-    fixtures = [fixture for body in bodies for fixture in body.fixtures]
+    _check_world(world, base, bodies, joints, contacts)
+    chunks = _chunks(base)
+    _require(all(size in _BLOCK_SIZES and start and start % 8 == 0 for size, start in chunks))
+    _check_bodies(base, bodies, chunks)
+    _check_joints_and_contacts(joints, contacts, chunks)
+    proxies = _checked_proxies(base, [fixture for body in bodies for fixture in body.fixtures], chunks)
+    _require(len(proxies) == world.proxyCount)
+    return [int(body.this) for body in bodies], [int(joint.this) for joint in joints], proxies
+
+
+def _check_world(world: Any, base: int, bodies: Sequence[Any], joints: Sequence[Any], contacts: Sequence[Any]) -> None:
+    """Checks the world's own numbers and the heads of its lists."""
     _require(_u64(base + _ALLOCATOR) == base and _i32(base + _STACK_INDEX) == 0 == _i32(base + _STACK_ENTRIES))
     _require(ctypes.string_at(base + _GRAVITY, 8) == struct.pack("<2f", *world.gravity))
     _require(_i32(base + _PROXY_COUNT) == world.proxyCount)
@@ -232,19 +243,21 @@ def _checked_layout(world: Any) -> tuple[list[int], list[int], list[int]]:
     _require(0 < _i32(base + _CHUNK_COUNT) <= _i32(base + _CHUNK_ROOM) and _i32(base + _CHUNK_ROOM) % 128 == 0)
     _require(all(_u64(base + at) > 0 == _u64(base + at) % 8 for at in (_CHUNKS, _NODES, _MOVED)))
     _require(world.proxyCount <= _i32(base + _NODE_ROOM) < 1 << 20 and 0 < _i32(base + _MOVED_ROOM) < 1 << 20)
-    chunks = _chunks(base)
-    _require(all(size in _BLOCK_SIZES and start and start % 8 == 0 for size, start in chunks))
 
-    def in_block(address: int, size: int) -> bool:
-        """Whether a block for `size` bytes begins at the address."""
-        return any(
-            0 <= address - start < _CHUNK and (address - start) % block == 0 and block == _block_size(size)
-            for block, start in chunks
-        )
 
+def _in_block(address: int, size: int, chunks: Sequence[tuple[int, int]]) -> bool:
+    """Whether a block for `size` bytes begins at the address."""
+    return any(
+        0 <= address - start < _CHUNK and (address - start) % block == 0 and block == _block_size(size)
+        for block, start in chunks
+    )
+
+
+def _check_bodies(base: int, bodies: Sequence[Any], chunks: Sequence[tuple[int, int]]) -> None:
+    """Checks the list of bodies, and their positions and velocities."""
     for body, following in zip(bodies, [*bodies[1:], None], strict=True):
         at = int(body.this)
-        _require(in_block(at, _BODY) and _u64(at + 0x58) == base)
+        _require(_in_block(at, _BODY, chunks) and _u64(at + 0x58) == base)
         _require(_u64(at + 0x68) == (int(following.this) if following else 0))
         _require(_i32(at + 0x78) == len(body.fixtures))
         _require(_u64(at + 0x70) == (int(body.fixtures[-1].this) if body.fixtures else 0))
@@ -254,29 +267,38 @@ def _checked_layout(world: Any) -> tuple[list[int], list[int], list[int]]:
             (0x40, (*body.linearVelocity, body.angularVelocity)),
         ):
             _require(ctypes.string_at(at + offset, 4 * len(values)) == struct.pack(f"<{len(values)}f", *values))
+
+
+def _check_joints_and_contacts(
+    joints: Sequence[Any], contacts: Sequence[Any], chunks: Sequence[tuple[int, int]]
+) -> None:
+    """Checks which bodies and fixtures they are of."""
     for joint in joints:
         at = int(joint.this)
         _require(any(0 <= at - start < _CHUNK and (at - start) % block == 0 for block, start in chunks))
         _require((_u64(at + 0x60), _u64(at + 0x68)) == (int(joint.bodyA.this), int(joint.bodyB.this)))
     for contact in contacts:
         at = int(contact.this)
-        _require(in_block(at, _CONTACT))
+        _require(_in_block(at, _CONTACT, chunks))
         _require((_u64(at + 0x60), _u64(at + 0x68)) == (int(contact.fixtureA.this), int(contact.fixtureB.this)))
-    proxies = []
+
+
+def _checked_proxies(base: int, fixtures: Sequence[Any], chunks: Sequence[tuple[int, int]]) -> list[int]:
+    """Checks fixtures, and returns the addresses of their children in the broad phase."""
+    proxies: list[int] = []
     for fixture in fixtures:
         at = int(fixture.this)
         count = _i32(at + 0x30)
-        _require(in_block(at, _FIXTURE) and _u64(at + 0x10) == int(fixture.body.this) and 0 <= count < 1 << 16)
+        _require(_in_block(at, _FIXTURE, chunks) and _u64(at + 0x10) == int(fixture.body.this) and 0 <= count < 1 << 16)
         _require(_u64(at + 0x18) == int(fixture.shape.this))
         _require(count * _PROXY <= _BLOCK_SIZES[-1])  # larger ones lie outside the chunks
-        _require(count == 0 or in_block(_u64(at + 0x28), count * _PROXY))
+        _require(count == 0 or _in_block(_u64(at + 0x28), count * _PROXY, chunks))
         proxies += [_u64(at + 0x28) + k * _PROXY for k in range(count)]
         for proxy in proxies[len(proxies) - count :]:
             node = _i32(proxy + 0x1C)
             _require(_u64(proxy + 0x10) == at and 0 <= node < _i32(base + _NODE_ROOM))
             _require(_u64(_u64(base + _NODES) + node * _NODE + 0x10) == proxy)
-    _require(len(proxies) == world.proxyCount)
-    return [int(body.this) for body in bodies], [int(joint.this) for joint in joints], proxies
+    return proxies
 
 
 def _trial() -> bool:

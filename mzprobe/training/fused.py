@@ -39,22 +39,15 @@ def fused_gradient(
     """
     K = batch.actions.shape[0]
     _unroll(weights, batch, work)
-    for layers in gradients:
-        layers.w1[:] = np.float32(0)
-        layers.b1[:] = np.float32(0)
-        layers.w2[:] = np.float32(0)
-        layers.b2[:] = np.float32(0)
-    for turned in work.turned:
-        turned[:] = np.float32(0)
-    work.dz[:] = np.float32(0)
+    _clear(gradients, work)
     of_reward, of_value, of_policy = term_weights
-    reward_loss, value_loss, policy_loss = 0.0, 0.0, 0.0
+    rewards_lose, values_lose, policies_lose = 0.0, 0.0, 0.0
     for k in range(K + 1):
         z, z_down, dz = work.z[k], work.z_down, work.dz[k]
         transpose(z, z_down)
         perceptron(z, weights.policy, work.hidden, work.policy)
         softmax_lanes(work.policy, work.row, work.powers_policy)
-        policy_loss += _policy_gradient(work.policy, batch.policies[k], batch.policy_weights[k], of_policy)
+        policies_lose += _policy_gradient(work.policy, batch.policies[k], batch.policy_weights[k], of_policy)
         _head_gradient(z_down, work.policy, weights.policy, gradients.policy, 1, work, work.across_policy, dz)
 
         perceptron(z, weights.value, work.hidden, work.scalar)
@@ -63,29 +56,52 @@ def fused_gradient(
             mean_atoms(work.scalar, axis, work.row, work.values)
             for b in range(root_values.size):
                 root_values[b] = np.float32(work.values[b])
-        value_loss += _scalar_gradient(work.scalar, batch.values[k], batch.value_weights[k], of_value, axis, work.lanes)
+        values_lose += _scalar_gradient(
+            work.scalar, batch.values[k], batch.value_weights[k], of_value, axis, work.lanes
+        )
         _head_gradient(z_down, work.scalar, weights.value, gradients.value, 2, work, work.across_scalar, dz)
 
         if k > 0:
-            of_all = work.step.shape[0] > 0
-            read, down, dread = (work.step, work.step_down, work.dstep) if of_all else (z, z_down, dz)
-            if of_all:
-                _lay_side_by_side(work.x[k - 1], z, work.step)
-                transpose(work.step, work.step_down)
-                work.dstep[:] = np.float32(0)
-            perceptron(read, weights.reward, work.hidden, work.scalar)
-            softmax_lanes(work.scalar, work.row, work.powers_scalar)
-            reward_loss += _scalar_gradient(
-                work.scalar, batch.rewards[k - 1], batch.reward_weights[k - 1], of_reward, axis, work.lanes
-            )
-            _head_gradient(down, work.scalar, weights.reward, gradients.reward, 0, work, work.across_scalar, dread)
-            if of_all:
-                _add_to_latents(work.dstep, work.dz[k - 1], dz)
+            rewards_lose += _reward_term(k, weights, gradients, axis, batch, work, of_reward)
     transpose(work.turned[0], gradients.reward.w1)
     transpose(work.turned[1], gradients.policy.w1)
     transpose(work.turned[2], gradients.value.w1)
     _back_through_time(weights, gradients, work)
-    return reward_loss, value_loss, policy_loss
+    return rewards_lose, values_lose, policies_lose
+
+
+@kernel
+def _clear(gradients: MLPWeights, work: Workspace) -> None:
+    """Sets everything to 0 that steps add to."""
+    for layers in gradients:
+        layers.w1[:] = np.float32(0)
+        layers.b1[:] = np.float32(0)
+        layers.w2[:] = np.float32(0)
+        layers.b2[:] = np.float32(0)
+    for turned in work.turned:
+        turned[:] = np.float32(0)
+    work.dz[:] = np.float32(0)
+
+
+@kernel
+def _reward_term(
+    k: int, weights: MLPWeights, gradients: MLPWeights, axis: Axis, batch: Batch, work: Workspace, weight: float
+) -> float:
+    """Adds the gradient of the reward that led to latent k, whose transpose is in `work.z_down`; returns its loss."""
+    z, dz = work.z[k], work.dz[k]
+    of_all = work.step.shape[0] > 0  # the head reads the whole step
+    read, down, dread = (work.step, work.step_down, work.dstep) if of_all else (z, work.z_down, dz)
+    if of_all:
+        _lay_side_by_side(work.x[k - 1], z, work.step)
+        transpose(work.step, work.step_down)
+        work.dstep[:] = np.float32(0)
+    perceptron(read, weights.reward, work.hidden, work.scalar)
+    softmax_lanes(work.scalar, work.row, work.powers_scalar)
+    loss = _scalar_gradient(work.scalar, batch.rewards[k - 1], batch.reward_weights[k - 1], weight, axis, work.lanes)
+    _head_gradient(down, work.scalar, weights.reward, gradients.reward, 0, work, work.across_scalar, dread)
+    if of_all:
+        _add_to_latents(work.dstep, work.dz[k - 1], dz)
+    return loss
 
 
 @kernel
