@@ -202,7 +202,7 @@ PREPARED = {
     "docs/networks.md": "networks",
     "docs/figures.md": "shipped_results",
     "docs/python.md": "shipped_tables",
-    "docs/results/lunarlander.md": "shipped_figures",
+    "docs/results/lunarlander.md": "shipped_results",
     "docs/results/minatar.md": "shipped_results",
     "docs/results/others.md": "shipped_figures",
     "docs/results/training.md": "shipped_figures",

@@ -93,10 +93,11 @@ def study(
     if refused and not dry_run:
         raise UsageError(refused)
     doer = make_executor(executor, processes, device)
+    total, most = doer.total(), doer.most()
     with compiling():
         print_plan(prepared)
-        tasks = prepared.tasks(doer)
-        needed = print_total_time(tasks, prepared.prices, doer.total())
+        tasks = prepared.tasks(total, most)
+        needed = print_total_time(tasks, prepared.prices, total)
     if dry_run:
         if refused:
             errors.print(f"warning: {refused}")

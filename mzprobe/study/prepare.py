@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mzprobe.compute import Compute
 from mzprobe.config import RunConfig
-from mzprobe.execution.core import Executor, Task
+from mzprobe.execution.core import Needs, Task
 from mzprobe.settings import StudyConfig, StudyRun
 from mzprobe.study import refusal
 from mzprobe.study.dataset import DatasetTask
@@ -52,9 +52,9 @@ class Prepared:
             renewed=renewed,
         )
 
-    def tasks(self, executor: Executor) -> list[Task]:
+    def tasks(self, total: Needs, most: Needs) -> list[Task]:
         """Returns the tasks that are not done; with more cores than agents, processes share a probe's episodes."""
-        workers = max(1, min(executor.total().cores // len(self.todo), executor.most().cores))
+        workers = max(1, min(total.cores // len(self.todo), most.cores))
         recorded = self.dataset is not None and self.dataset.recorded and all(agent.trained for agent in self.todo)
         return study_tasks(
             self.todo,
