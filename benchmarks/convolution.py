@@ -19,7 +19,7 @@ from mzprobe.compute import Compute
 from mzprobe.config import ResNetConfig, SearchConfig, TrainingConfig
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.networks import build
-from mzprobe.networks.engine import placed
+from mzprobe.networks.engine import place_on_device
 from mzprobe.search import LearnedModel, search
 from mzprobe.training.learner import Learner
 from mzprobe.training.targets import Batch
@@ -90,7 +90,7 @@ def main() -> None:
 
 def report(name, spec, config, compute, square, sizes, repetitions, rng) -> None:
     roots, N, B = sizes
-    network = placed(build(config, spec, torch.Generator().manual_seed(0)), compute)
+    network = place_on_device(build(config, spec, torch.Generator().manual_seed(0)), compute)
     seen = rng.integers(256, size=(roots, *spec.observation_shape), dtype=np.uint8)
     model = LearnedModel(network, num_actions=ACTIONS, gamma=spec.gamma, compute=compute)
     learner = Learner(network, TrainingConfig(batch_size=B, unroll_steps=K), compute=compute)

@@ -25,7 +25,7 @@ from mzprobe.checkpoints import agent_folder
 from mzprobe.compute import Compute
 from mzprobe.execution.core import Executor, Needs
 from mzprobe.execution.local import Local
-from mzprobe.execution.schedule import duration
+from mzprobe.execution.schedule import makespan
 from mzprobe.files import canonical_json
 from mzprobe.probes.registry import PROBES
 from mzprobe.provenance import versions
@@ -57,7 +57,7 @@ def planned(settings: StudyConfig, runs: tuple[StudyRun, ...], root: Path, what:
     todo = study_todo(settings, runs, checkpoints=root / "checkpoints", analyses=root / "analyses")
     recipe = Recipe(checkpoints=root / "checkpoints", analyses=root / "analyses", command="here")
     tasks = study_tasks(todo, recipe)
-    duration(tasks, {task.name: 1.0 for task in tasks}, Needs(cores=2, memory=1 << 40))
+    makespan(tasks, {task.name: 1.0 for task in tasks}, Needs(cores=2, memory=1 << 40))
     count = len(todo) * (1 + len(settings.probes()))
     took, core_seconds = time.perf_counter() - began, time.process_time() - cores
     print(f"plan of {count:,} tasks, {what}: {took:.1f} s ({core_seconds:.1f} core seconds), {len(tasks):,} to do")
