@@ -1,7 +1,8 @@
 """Prepares a study to run: finds what is done, what is in the way, how long the rest takes, and its tasks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mzprobe.compute import Compute
@@ -29,6 +30,7 @@ class Prepared:
     todo: Sequence[AgentToDo]
     beside: Mapping[Path, str]  # tables of others, with the reason if they cannot be drawn with its own; see `strays`
     prices: Prices
+    look_again: Callable[..., list[AgentToDo]]  # what there is to do by now; takes `renewed` as `study_todo` does
 
     @property
     def lock(self) -> Path:
@@ -40,17 +42,6 @@ class Prepared:
         """Reason why the study cannot begin, with the remedy; None if it can."""
         apart = {path: why for path, why in self.beside.items() if why}
         return refusal(self.todo, dataset=self.others, overwrite=self.recipe.overwrite, apart=apart)
-
-    def look_again(self, *, renewed: bool = False) -> list[AgentToDo]:
-        """Examines the files again and returns what there is to do now; see `study_todo`."""
-        return study_todo(
-            self.settings,
-            self.runs,
-            checkpoints=self.recipe.checkpoints,
-            analyses=self.recipe.analyses,
-            compute=self.recipe.compute,
-            renewed=renewed,
-        )
 
     def tasks(self, total: Needs, most: Needs) -> list[Task]:
         """Returns the tasks that are not done; with more cores than agents, processes share a probe's episodes."""
@@ -102,14 +93,15 @@ def prepare(
             command=recipe.command,
         )
     others = dataset.others() if dataset else {}
-    todo = study_todo(
+    look = partial(
+        study_todo,
         settings,
         runs,
         checkpoints=recipe.checkpoints,
         analyses=recipe.analyses,
         compute=recipe.compute,
-        renewed=bool(others),
     )
+    todo = look(renewed=bool(others))
     return Prepared(
         name=name,
         settings=settings,
@@ -120,4 +112,5 @@ def prepare(
         todo=todo,
         beside=dict(strays(todo, recipe.compute)),
         prices=Prices(todo, compute=priced_on, dataset=dataset),
+        look_again=look,
     )
