@@ -202,6 +202,7 @@ PREPARED = {
     "docs/networks.md": "networks",
     "docs/figures.md": "shipped_results",
     "docs/python.md": "shipped_tables",
+    "docs/results/cartpole.md": "shipped_results",
     "docs/results/lunarlander.md": "shipped_results",
     "docs/results/minatar.md": "shipped_results",
     "docs/results/others.md": "shipped_figures",

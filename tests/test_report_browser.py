@@ -35,10 +35,10 @@ SECONDS = 2.0  # until it can be used
 
 
 def many_agents(analyses):
-    """Stores a run of 30 agents: those of the shipped study at a few of their states, each ten times with noise."""
+    """Stores a run of 30 agents: those of the shipped study at a few of their states, each three times with noise."""
     generator = np.random.default_rng(0)
     for plan in PLANS:
-        table = find_run(ROOT / "analyses", "cartpole-quick", plan.probe)
+        table = find_run(ROOT / "analyses", "cartpole-ten", plan.probe)
         if table is None:
             continue
         frame = table.frame
@@ -47,10 +47,10 @@ def many_agents(analyses):
         numbers = [name for name in ("return", "error", "rank_error", "probability") if name in frame]
         of = []
         for seed in range(AGENTS):
-            own = frame[frame["seed"] == seed % 3].assign(seed=seed)
+            own = frame[frame["seed"] == seed % 10].assign(seed=seed)
             of.append(own.assign(**{name: own[name] * generator.uniform(0.8, 1.0) for name in numbers}))
         store(analyses, pd.concat(of), probe=plan.probe, run="thirty")
-    steps = find_run(ROOT / "analyses", "cartpole-quick", "online").frame["training_step"].unique()
+    steps = find_run(ROOT / "analyses", "cartpole-ten", "online").frame["training_step"].unique()
     store(analyses, many_states(range(AGENTS), steps), probe="inspect", run="thirty")
 
 
@@ -75,8 +75,8 @@ def many_states(seeds, steps):
 def pages(tmp_path_factory):
     """Paths of reports: of the shipped study, of 30 agents, of two runs, and of one with a name that is an element."""
     folder, shipped = tmp_path_factory.mktemp("reports"), ROOT / "analyses"
-    made = {"quick": write_report(["cartpole-quick"], analyses=shipped, folder=folder / "quick")}
-    store(folder, find_run(shipped, "cartpole-quick", "online").frame, probe="online", run="few")
+    made = {"shipped": write_report(["cartpole-ten"], analyses=shipped, folder=folder / "shipped")}
+    store(folder, find_run(shipped, "cartpole-ten", "online").frame, probe="online", run="few")
     made["few"] = write_report(["few"], analyses=folder, folder=folder / "few-page")
     many_agents(folder)
     made["thirty"] = write_report(["thirty"], analyses=folder, folder=folder / "thirty")
@@ -146,7 +146,7 @@ def saved(page, click):
     return Path(download.value.path()).read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", ["quick", "thirty"])
+@pytest.mark.parametrize("name", ["shipped", "thirty"])
 def test_a_page_is_small_and_can_be_used_soon(pages, opened, browser, name):
     assert pages[name].stat().st_size < LIMIT
     page = opened(name)
@@ -158,7 +158,7 @@ def test_a_page_is_small_and_can_be_used_soon(pages, opened, browser, name):
     assert 0 < metrics["ThreadTime"] < SECONDS
 
 
-@pytest.mark.parametrize("name", ["quick", "thirty"])
+@pytest.mark.parametrize("name", ["shipped", "thirty"])
 def test_every_claim_opens_its_agents_and_leads_to_its_figure(opened, name):
     page = opened(name)
     page.click("#open-claims")
@@ -167,7 +167,7 @@ def test_every_claim_opens_its_agents_and_leads_to_its_figure(opened, name):
     with_data = page.locator("tbody.claim:has(.strip)")
     assert page.locator(".strip .main-svg:first-child").count() >= with_data.count() > 25
     agents = page.locator("tbody.claim .agents tbody").first.locator("tr").count()
-    assert agents == (AGENTS if name == "thirty" else 3)
+    assert agents == (AGENTS if name == "thirty" else 10)
     links = page.locator(".more a.button")
     for target in set(links.evaluate_all("links => links.map((link) => link.hash)")):
         assert page.locator(target).count() == 1
@@ -193,26 +193,26 @@ def test_claims_are_sorted_and_filtered(opened):
 
 
 def test_the_csv_and_the_drawing_have_the_numbers_of_the_table(opened):
-    page = opened("quick")
+    page = opened("shipped")
     traces = drawn(page, "fig2-online")
     text = saved(page, "#figure-fig2-online .csv")
-    assert text == (ROOT / "figures" / "cartpole-quick" / "fig2-online.csv").read_text("utf-8")
+    assert text == (ROOT / "figures" / "cartpole-ten" / "fig2-online.csv").read_text("utf-8")
     cells = pd.read_csv(io.StringIO(text), comment="#")
     acted = cells[cells["policy"] == "behaviour"]
     (mean,) = (trace for trace in traces if trace["name"] == "MCTS (behaviour policy)")
     assert (mean["x"], mean["y"]) == (acted["training_step"].tolist(), acted["mean"].tolist())
     own = pd.read_csv(io.StringIO(saved(page, "#figure-fig2-online .own")), comment="#")
-    frame = find_run(ROOT / "analyses", "cartpole-quick", "online").frame
+    frame = find_run(ROOT / "analyses", "cartpole-ten", "online").frame
     by = ["policy", "training_step", "seed"]
     expected = frame.groupby(by)["return"].mean()
     pd.testing.assert_series_equal(own.set_index(by)["mean"].sort_index(), expected, check_names=False, rtol=1e-15)
 
 
 def test_the_agents_effects_are_saved_too(opened):
-    page = opened("quick")
+    page = opened("shipped")
     page.locator("#claim-0 button.open").click()
     effects = pd.read_csv(io.StringIO(saved(page, "#claim-0 .effects")))
-    assert (len(effects), effects.columns.tolist()) == (24, ["cell", "seed", "effect"])
+    assert (len(effects), effects.columns.tolist()) == (80, ["cell", "seed", "effect"])
     shown = float(page.locator("#claim-0").get_attribute("data-effect"))
     assert effects["effect"].mean() == pytest.approx(shown)
 
@@ -226,10 +226,10 @@ def test_a_drawing_is_saved_as_svg(opened):
 
 
 def test_a_switch_changes_band_axis_agents_and_lines(opened):
-    page = opened("quick")
+    page = opened("shipped")
     before = drawn(page, "fig2-online")
     agents = [trace for trace in before if trace["name"] is None and None in trace["x"]]
-    assert len(agents) == 3
+    assert len(agents) == 10
     band = before[0]["y"]
     page.select_option("#drawing select[name=spread]", "interval")
     assert drawn(page, "fig2-online")[0]["y"] != band
@@ -262,12 +262,12 @@ def test_every_drawing_of_every_figure_shows_something(opened):
 
 
 def test_hovering_says_agent_step_and_number(opened):
-    page = opened("quick")
+    page = opened("shipped")
     texts = drawn(page, "fig3-horizon") and page.locator("#figure-fig2-online .plot")
     texts.scroll_into_view_if_needed()
     texts.locator(".main-svg").first.wait_for()
     said = texts.evaluate("plot => plot.data.find((trace) => trace.name === undefined && trace.text).text[1]")
-    frame = find_run(ROOT / "analyses", "cartpole-quick", "online").frame
+    frame = find_run(ROOT / "analyses", "cartpole-ten", "online").frame
     own = frame[(frame["seed"] == 0) & (frame["training_step"] == 500) & (frame["policy"] == "behaviour")]
     number = f"{own['return'].mean():.4g}"
     assert said == f"<b>agent 0</b>, MCTS (behaviour policy)<br>training step 500<br>{number}"
@@ -290,9 +290,9 @@ def click_on_an_agent(page):
 
 
 def test_a_click_on_a_point_draws_its_agent_and_tells_its_step(opened):
-    page = opened("quick")
+    page = opened("shipped")
     point = click_on_an_agent(page)
-    assert (point["run"], point["step"]) == ("cartpole-quick", 1000)
+    assert (point["run"], point["step"]) == ("cartpole-ten", 1000)
     assert page.locator("#drawing select[name=agent]").input_value() == str(point["seed"])
 
 
@@ -373,7 +373,7 @@ def test_a_point_of_any_run_says_whose_it_is(opened):
 
 
 def test_a_logarithmic_axis_does_not_go_down_to_rounding(opened):
-    page = opened("quick")
+    page = opened("shipped")
     drawn(page, "fig4-sequences")
     page.select_option("#figure-fig4-sequences .settings label:has-text('Show') select", label="Probability by rank")
     axis = page.locator("#figure-fig4-sequences .plot").evaluate("plot => plot.layout.yaxis")
@@ -382,7 +382,7 @@ def test_a_logarithmic_axis_does_not_go_down_to_rounding(opened):
 
 
 def test_levels_are_lines_where_no_other_is_shown(opened):
-    page = opened("quick")
+    page = opened("shipped")
     lines = {trace["name"]: trace for trace in drawn(page, "fig7-planning") if trace["name"]}
     levels = [name for name, trace in lines.items() if trace["mode"] == "lines"]
     places = page.locator("#figure-fig7-planning .plot").evaluate("plot => plot.layout.xaxis.range")
@@ -396,7 +396,7 @@ def test_levels_are_lines_where_no_other_is_shown(opened):
 
 
 def test_keys_are_enough(opened):
-    page = opened("quick")
+    page = opened("shipped")
     page.locator("#claim-0 button.open").focus()
     page.keyboard.press("Enter")
     assert page.locator("#claim-0-more").is_visible()
@@ -426,7 +426,7 @@ def test_the_rules_of_accessibility_are_kept_at_any_width(opened, width, scheme)
 
 
 def test_a_printed_page_has_every_figure_in_light_colours(opened):
-    page = opened("quick", color_scheme="dark")
+    page = opened("shipped", color_scheme="dark")
     page.evaluate(
         """addEventListener("beforeprint", () => { window.printed = [...document.querySelectorAll(".plot")].map(
         (plot) => [plot.layout.paper_bgcolor, plot.layout.width]); })"""

@@ -144,7 +144,7 @@ def figures(
 app.command(epilog="Example: mzprobe compare cartpole muzero-general-cartpole --name two-codes")(compare)
 
 
-@app.command(epilog="Example: mzprobe claims cartpole-quick")
+@app.command(epilog="Example: mzprobe claims cartpole-ten")
 def claims(
     run: Annotated[str | None, typer.Argument(help="Name of the run; the newest one by default.")] = None,
     analyses: Analyses = Path("analyses"),
@@ -166,7 +166,7 @@ def claims(
     judge(run_or_newest(run, runs, analyses, checkpoints, errors), analyses, out, as_json=json)
 
 
-app.command(epilog="Example: mzprobe report cartpole-quick")(report)
+app.command(epilog="Example: mzprobe report cartpole-ten")(report)
 app.command(epilog="Example: mzprobe study cartpole-quick")(study)
 app.command(epilog="Example: mzprobe status cartpole-quick --watch")(status)
 
