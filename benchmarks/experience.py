@@ -21,7 +21,7 @@ import numpy as np
 from mzprobe.config import TrainingConfig
 from mzprobe.envs.atari import AtariEnvironment, atari_environment
 from mzprobe.envs.core import concatenate
-from mzprobe.memory import spelled
+from mzprobe.system.memory import spelled
 from mzprobe.training.episodes import Episode
 from mzprobe.training.replay import Replay
 from mzprobe.training.resume import save_resume

@@ -21,7 +21,7 @@ from mzprobe.behaviour import draw_episode_numbers, play_episodes
 from mzprobe.checkpoints import read_checkpoint, step_of, steps_of
 from mzprobe.seeding import numpy_generator
 from mzprobe.sources.own import load_agent
-from mzprobe.threads import limited_threads
+from mzprobe.system.threads import limited_threads
 
 
 def train(preset: str, seed: int, steps: int, out: Path) -> None:

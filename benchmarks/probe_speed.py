@@ -40,7 +40,7 @@ from mzprobe.settings import (
     SequencesConfig,
 )
 from mzprobe.sources.own import load_agent
-from mzprobe.threads import limited_threads
+from mzprobe.system.threads import limited_threads
 from mzprobe.training.trainer import Trainer
 
 TRAINED = 20 if SMALLEST else 2000  # training steps

@@ -28,7 +28,7 @@ from mzprobe.execution.local import Local
 from mzprobe.execution.schedule import makespan
 from mzprobe.files import canonical_json
 from mzprobe.probes.registry import PROBES
-from mzprobe.provenance import versions
+from mzprobe.records.versions import versions
 from mzprobe.settings import HorizonConfig, OnlineConfig, StudyConfig, StudyRun, load_study, study_runs
 from mzprobe.study.tasks import Recipe, study_tasks
 from mzprobe.study.todo import study_todo

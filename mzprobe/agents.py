@@ -21,8 +21,8 @@ from mzprobe.networks import MuZeroNetwork
 from mzprobe.networks.batching import search_batch_size
 from mzprobe.networks.engine import engine_for
 from mzprobe.networks.evaluate import Evaluator
+from mzprobe.records.stored import StoredTargets
 from mzprobe.search.models import AdvisedModel, LeafValue, PlanningModel, Prior, planning_in
-from mzprobe.stored import StoredTargets
 
 PriorAt = Literal["latent", "state"]  # input of the policy network: the unrolled latent, or the encoded real state
 

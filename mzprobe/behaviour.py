@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from mzprobe import libm
 from mzprobe.config import SearchConfig
 from mzprobe.envs.core import Environment, Outcome, concatenate, legal_actions, side_by_side, step_of
-from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks.evaluate import Evaluator
 from mzprobe.search.mcts import SearchResult, actions_from_uniforms, search
 from mzprobe.search.models import PlanningModel
+from mzprobe.system.memory import refuse_more_than_fits
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

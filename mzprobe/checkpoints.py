@@ -24,10 +24,10 @@ from mzprobe.errors import CheckpointError, UsageError
 from mzprobe.files import canonical_json, read_bytes, refuse_absent, sealed, sha256, write_directory
 from mzprobe.making import network_of
 from mzprobe.networks import TrainableNetwork
-from mzprobe.provenance import machine, versions
-from mzprobe.recording import code, own_code
-from mzprobe.records import CheckpointRecord
-from mzprobe.stored import StoredTargets
+from mzprobe.records.digests import code, own_code
+from mzprobe.records.schemas import CheckpointRecord
+from mzprobe.records.stored import StoredTargets
+from mzprobe.records.versions import machine, versions
 from mzprobe.trust import modules_of, refuse_code
 
 FORMAT = 1

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 
 from mzprobe.names import check_choice
-from mzprobe.threads import limited_threads
+from mzprobe.system.threads import limited_threads
 
 Precision = Literal["highest", "high", "medium", "bfloat16"]
 

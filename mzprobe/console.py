@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from mzprobe.signals import heard
-from mzprobe.streams import mute_streams
+from mzprobe.system.signals import heard
+from mzprobe.system.streams import mute_streams
 
 # Names and paths are shown as they are, whatever brackets and colons are in them.
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)

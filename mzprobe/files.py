@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.signals import unbroken
+from mzprobe.system.signals import unbroken
 
 Chunks = Sequence[bytes | memoryview]  # consecutive parts of a file
 

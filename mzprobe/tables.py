@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from mzprobe.config import FREE_KEYS, of_record
 from mzprobe.errors import MzprobeError, MzprobeWarning, UsageError
 from mzprobe.files import read_bytes, write_file
-from mzprobe.recording import OWN
-from mzprobe.records import TableRecord
-from mzprobe.seals import table_sha256
+from mzprobe.records.digests import OWN
+from mzprobe.records.schemas import TableRecord
+from mzprobe.records.seals import table_sha256
 
 _RECORD, _SEAL = b"mzprobe", b"mzprobe_sha256"  # keys of the schema's metadata
 _ROOM = 1 << 26  # bytes; more than reading needs beside the table itself

@@ -14,7 +14,7 @@ from killed import CASES, begin, copied
 from mzprobe import cli
 from mzprobe.config import load_preset
 from mzprobe.errors import Interrupted
-from mzprobe.threads import limited_threads
+from mzprobe.system.threads import limited_threads
 from mzprobe.training.trainer import Trainer
 
 for _name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES", "RAY_ADDRESS"):

@@ -61,7 +61,7 @@ FAULTS = (
     ),
     Fault(
         what="code of a user's own that has changed is the same code",
-        file="mzprobe/recording.py",
+        file="mzprobe/records/digests.py",
         old='    return {name: f"{OWN}{digest[:SHORT]}" for name, digest in found.items() if digest}\n',
         new="    return {name: OWN for name, digest in found.items() if digest}\n",
         test="tests/test_provenance.py::test_nothing_goes_on_where_code_of_ones_own_has_changed",

@@ -339,7 +339,7 @@ def test_no_module_can_unpickle_a_file():
     package = Path(mzprobe.__file__).parent
     forbidden = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
     # In memory: what goes to a process of its own, and states of random numbers that are compared.
-    to_processes = ("orphans.py", "execution/local.py", "execution/on_ray.py")
+    to_processes = ("system/orphans.py", "execution/local.py", "execution/on_ray.py")
     in_memory = {package / name: {"pickle"} for name in ("envs/check.py", "envs/chance.py", *to_processes)}
     # Reads what others pickled, without importing or calling what it names: tests/test_pickles.py.
     reader = package / "sources/pickles.py"

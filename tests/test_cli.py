@@ -16,7 +16,7 @@ from mzprobe import cli
 from mzprobe.checkpoints import WEIGHTS, read_checkpoint, steps_of
 from mzprobe.errors import UsageError
 from mzprobe.locks import held
-from mzprobe.recording import code
+from mzprobe.records.digests import code
 from mzprobe.tables import read_table
 
 COMMANDS = tuple(get_command(cli.app).commands)

@@ -1,5 +1,8 @@
 """One configuration: what it takes, what it refuses, and in which words."""
 
+from functools import reduce
+from operator import getitem
+
 import pytest
 from pydantic import ValidationError
 
@@ -247,7 +250,7 @@ def test_every_shipped_preset_is_valid(name):
 def test_every_shipped_study_is_valid(name):
     study, config = load_study(name)
     assert study.seeds
-    given = {key: config.model_dump()[key.split(".")[0]][key.split(".")[1]] for key in study.overrides}
+    given = {key: reduce(getitem, key.split("."), config.model_dump()) for key in study.overrides}
     assert {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()} == study.overrides
 
 

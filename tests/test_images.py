@@ -15,9 +15,9 @@ from mzprobe.envs.history import HistoryEnvironment
 from mzprobe.envs.validation import valid_spec
 from mzprobe.errors import UsageError
 from mzprobe.inputs import as_floats, as_tensor
-from mzprobe.memory import size_of
 from mzprobe.networks import build, check_network
 from mzprobe.networks.engine import TorchEngine
+from mzprobe.system.memory import size_of
 from mzprobe.training.replay import Replay
 
 SHAPE = (6, 5, 1)

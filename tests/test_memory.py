@@ -9,15 +9,15 @@ from agents import made_agent
 from models import random_network
 from stored_tables import store
 
-from mzprobe import cgroups, memory
 from mzprobe.behaviour import draw_episode_numbers
 from mzprobe.config import TrainingConfig, load_preset
 from mzprobe.envs import CartPole
 from mzprobe.envs.core import bytes_of
 from mzprobe.envs.history import HistoryEnvironment
 from mzprobe.errors import UsageError
-from mzprobe.memory import refuse_more_than_fits, size_of, spelled
 from mzprobe.search.tree import new_forest
+from mzprobe.system import cgroups, memory
+from mzprobe.system.memory import refuse_more_than_fits, size_of, spelled
 from mzprobe.tables import look_at, read_table, table_path
 from mzprobe.training.replay import Replay
 

@@ -5,9 +5,9 @@ import sys
 import pytest
 
 import mzprobe
-from mzprobe import recording
-from mzprobe.provenance import machine
-from mzprobe.recording import code, own_code, portable, without_places
+from mzprobe.records import digests
+from mzprobe.records.digests import code, own_code, portable, without_places
+from mzprobe.records.versions import machine
 
 
 def test_our_own_kernels_in_an_environment_of_ours_name_no_machine():
@@ -76,10 +76,10 @@ def own(tmp_path, monkeypatch):
     def write(text, name="hallway.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-        recording._sources_of.cache_clear()
+        digests._sources_of.cache_clear()
 
     yield write
-    recording._sources_of.cache_clear()
+    digests._sources_of.cache_clear()
     sys.modules.pop("hallway", None)  # the next test's lies elsewhere
 
 

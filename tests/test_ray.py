@@ -14,7 +14,7 @@ from mzprobe.errors import Interrupted
 from mzprobe.execution.core import Needs
 from mzprobe.execution.on_ray import _RETRIES, Mailbox, _Driver, _run_there
 from mzprobe.execution.schedule import Schedule
-from mzprobe.recording import code
+from mzprobe.records.digests import code
 from mzprobe.settings import load_study, study_runs
 
 SCRIPT = Path(__file__).parent / "helpers" / "ray_cluster.py"

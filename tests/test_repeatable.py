@@ -26,7 +26,7 @@ from mzprobe.settings import (
     SequencesConfig,
 )
 from mzprobe.sources.own import load_agent
-from mzprobe.threads import limited_threads
+from mzprobe.system.threads import limited_threads
 
 CONFIGS = {
     "online": OnlineConfig(episodes=9),

@@ -14,7 +14,7 @@ from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.probes.horizon import UNITS, measure_horizon
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost, run_probe
-from mzprobe.recording import code
+from mzprobe.records.digests import code
 from mzprobe.settings import (
     CrossConfig,
     EquivalenceConfig,

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from tasks import Job
 
-from mzprobe.cgroups import usable_cores
 from mzprobe.errors import MzprobeError
 from mzprobe.execution.core import Needs, refuse_failures
 from mzprobe.execution.local import Local
 from mzprobe.execution.schedule import Schedule, makespan
+from mzprobe.system.cgroups import usable_cores
 
 
 def agents(count, probes=("a", "b"), **needs):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stored_tables import store, table_of, without_seal
 
 from mzprobe.errors import MzprobeError, MzprobeWarning, UsageError
-from mzprobe.seals import table_sha256
+from mzprobe.records.seals import table_sha256
 from mzprobe.tables import look_at, read_run, read_table, table_path, write_table
 
 

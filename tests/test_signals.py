@@ -12,7 +12,7 @@ from studies import variants_file
 
 from mzprobe import files
 from mzprobe.locks import all_held
-from mzprobe.signals import STOPS, exit_code, heard, interrupting
+from mzprobe.system.signals import STOPS, exit_code, heard, interrupting
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 COMMANDS = {  # and what each calls on its way
@@ -214,7 +214,7 @@ import sys, time
 from pathlib import Path
 from mzprobe.cli.saying import say
 from mzprobe.console import stopping
-from mzprobe.streams import flush_streams
+from mzprobe.system.streams import flush_streams
 stopped = []
 with stopping(lambda: stopped.append(True)):
     print("ready", flush=True)

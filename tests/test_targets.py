@@ -22,9 +22,9 @@ from mzprobe.probes.cost import Cost
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.probes.targets import UNITS, measure_targets
+from mzprobe.records.stored import StoredTargets
 from mzprobe.settings import TargetsConfig
 from mzprobe.sources.own import load_agent
-from mzprobe.stored import StoredTargets
 from mzprobe.tables import read_table
 from mzprobe.training.frames import PlainObservations
 

@@ -4,7 +4,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from mzprobe.compute import Compute
-from mzprobe.threads import limited_threads
+from mzprobe.system.threads import limited_threads
 
 
 def test_every_blas_is_held_to_the_configured_threads():

@@ -13,7 +13,7 @@ from tasks import done_here, tasks_of
 from mzprobe.checkpoints import agents_at, read_checkpoint, steps_of
 from mzprobe.compute import Compute
 from mzprobe.errors import UsageError
-from mzprobe.provenance import versions
+from mzprobe.records.versions import versions
 from mzprobe.settings import ActingConfig, CrossConfig, OnlineConfig, StepsConfig, StudyConfig, StudyRun
 from mzprobe.study import refusal, run_study
 from mzprobe.study.aside import put_aside

@@ -15,8 +15,8 @@ from mzprobe.envs import CartPole
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.execution.local import Local
 from mzprobe.probes.online import QUESTION
-from mzprobe.provenance import versions
-from mzprobe.recording import without_places
+from mzprobe.records.digests import without_places
+from mzprobe.records.versions import versions
 from mzprobe.settings import OnlineConfig, StudyConfig, StudyDataset, study_runs
 from mzprobe.study import refusal, run_study
 from mzprobe.study.dataset import DatasetTask, dataset_config, dataset_return, make_dataset, record_path

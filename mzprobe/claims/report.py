@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mzprobe.claims.caveats import caveats
 from mzprobe.claims.core import LEVEL, Cell, Finding, Verdict, shared_steps
-from mzprobe.recording import SHORT, codes_of
+from mzprobe.records.digests import SHORT, codes_of
 from mzprobe.settings import OURS, plugged_questions
 from mzprobe.significance import smallest_p
 from mzprobe.stats import Interval

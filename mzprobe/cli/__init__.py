@@ -24,8 +24,8 @@ from mzprobe.cli.status import status
 from mzprobe.cli.study import study
 from mzprobe.cli.training import train
 from mzprobe.errors import Interrupted, MzprobeError, UsageError, said_of_unexpected, warnings_to
-from mzprobe.signals import exit_code, interrupting
-from mzprobe.streams import flush_streams, open_streams
+from mzprobe.system.signals import exit_code, interrupting
+from mzprobe.system.streams import flush_streams, open_streams
 
 GUIDE = """
 What has a MuZero model really learned, and does it help planning?
@@ -88,7 +88,7 @@ app = typer.Typer(
 
 def _version(show: bool) -> None:
     if show:
-        from mzprobe.recording import SHORT, code
+        from mzprobe.records.digests import SHORT, code
 
         typer.echo(f"mzprobe {__version__}, code {code()[:SHORT]}")
         raise typer.Exit

@@ -43,7 +43,7 @@ def collect(
     """
     from mzprobe.console import compiling, console, progress_bars, stopping
     from mzprobe.datasets.collect import check_request, collect, collected_before, load_player
-    from mzprobe.recording import portable
+    from mzprobe.records.digests import portable
 
     check_device(device)
     if episodes is None and steps is None:

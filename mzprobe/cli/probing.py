@@ -114,7 +114,7 @@ class ProbeOptions:
         Raises:
             UsageError: if it is no size, or too small.
         """
-        from mzprobe.memory import size_of
+        from mzprobe.system.memory import size_of
 
         size = None if self.memory is None else size_of(self.memory)
         if size is not None and size < _LEAST:

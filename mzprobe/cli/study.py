@@ -27,7 +27,7 @@ from mzprobe.cli.options import (
 )
 from mzprobe.errors import Interrupted, UsageError
 from mzprobe.locks import held, holder
-from mzprobe.recording import portable
+from mzprobe.records.digests import portable
 
 if TYPE_CHECKING:
     from mzprobe.execution.core import Executor, Needs, Task

@@ -76,7 +76,7 @@ def train(
     from mzprobe.checkpoints import agent_folder
     from mzprobe.compute import Compute
     from mzprobe.console import console, errors
-    from mzprobe.recording import portable
+    from mzprobe.records.digests import portable
     from mzprobe.training.logging import tensorboard_logger
     from mzprobe.training.trainer import Trainer
 

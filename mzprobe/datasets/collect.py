@@ -25,11 +25,11 @@ from mzprobe.errors import UsageError
 from mzprobe.files import canonical_json, read_object
 from mzprobe.lines import unsayable
 from mzprobe.locks import held, tidy
-from mzprobe.provenance import versions
+from mzprobe.records.versions import versions
 from mzprobe.seeding import numpy_generator
 from mzprobe.settings import PolicyName
 from mzprobe.sources.own import load_agent
-from mzprobe.threads import limited_threads
+from mzprobe.system.threads import limited_threads
 
 SIDE_BY_SIDE = 64  # episodes played and held in memory at a time
 

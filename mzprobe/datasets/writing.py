@@ -26,7 +26,7 @@ from mzprobe.files import canonical_json, new_directory, sealed, sha256
 from mzprobe.lines import unsayable
 from mzprobe.locks import held
 from mzprobe.names import check_name
-from mzprobe.provenance import versions
+from mzprobe.records.versions import versions
 
 LONGEST = (1 << 17) - 1  # steps; Minari splits longer episodes when it reads them
 

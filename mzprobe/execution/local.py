@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from mzprobe import signals
 from mzprobe._kernel import compiling_told
-from mzprobe.cgroups import usable_cores
 from mzprobe.errors import Interrupted, InUse, MzprobeError, MzprobeWarning, said_of_unexpected, warnings_to
 from mzprobe.execution.core import (
     COMPILING,
@@ -33,8 +31,10 @@ from mzprobe.execution.core import (
     stopped,
 )
 from mzprobe.execution.schedule import Schedule
-from mzprobe.memory import available
-from mzprobe.orphans import run_pickled
+from mzprobe.system import signals
+from mzprobe.system.cgroups import usable_cores
+from mzprobe.system.memory import available
+from mzprobe.system.orphans import run_pickled
 
 _GRACE = 2.0  # seconds that a task has to stop and save by itself once its parent is gone
 _STOP = b""  # sent in place of a task, so that the process ends

@@ -19,8 +19,8 @@ from mzprobe.errors import Interrupted, MzprobeError, MzprobeWarning, UsageError
 from mzprobe.execution.core import Failure, Needs, OnState, Report, Task, Warned, refuse_failures, stopped
 from mzprobe.execution.local import run_here
 from mzprobe.execution.schedule import Schedule
-from mzprobe.recording import code
-from mzprobe.signals import kept
+from mzprobe.records.digests import code
+from mzprobe.system.signals import kept
 
 _LOOK = 0.1  # seconds between two readings of the mailbox
 _COUNT = 5.0  # seconds between two counts of the cluster's resources

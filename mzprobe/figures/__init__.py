@@ -26,7 +26,7 @@ from mzprobe.figures.sequences import aggregate_sequences, draw_sequences
 from mzprobe.figures.targets import aggregate_targets, draw_targets
 from mzprobe.locks import folder_held
 from mzprobe.probes.question import resolved
-from mzprobe.recording import codes_of
+from mzprobe.records.digests import codes_of
 from mzprobe.settings import plugged_questions
 from mzprobe.tables import Table, commands_of, find_run
 

@@ -29,7 +29,7 @@ from mzprobe.figures.style import (
 )
 from mzprobe.figures.views import View, all_views, guessed
 from mzprobe.locks import folder_held
-from mzprobe.recording import section
+from mzprobe.records.digests import section
 from mzprobe.settings import OURS
 from mzprobe.stats import over_agents
 from mzprobe.tables import Table

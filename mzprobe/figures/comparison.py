@@ -16,7 +16,7 @@ from mzprobe.figures.operators import aggregate_operators, draw_operators
 from mzprobe.figures.output import Drawn, title_of, write_figure
 from mzprobe.figures.targets import aggregate_oldest, draw_oldest
 from mzprobe.locks import folder_held
-from mzprobe.recording import codes_of
+from mzprobe.records.digests import codes_of
 from mzprobe.tables import TIMING, Table, commands_of, differing, find_run
 
 

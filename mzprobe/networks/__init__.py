@@ -9,12 +9,12 @@ from mzprobe._plugins import kind_of, load_attribute, raised
 from mzprobe.config import NetworkConfig, ResNetConfig, VectorsConfig
 from mzprobe.envs.core import EnvironmentSpec
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks.check import check_network, look_at
 from mzprobe.networks.core import MuZeroNetwork, TrainableNetwork, Unroll, evaluating
 from mzprobe.networks.mlp import MLPNetwork
 from mzprobe.networks.resnet import ResNet, latent_shape
 from mzprobe.networks.support import Support
+from mzprobe.system.memory import refuse_more_than_fits
 
 __all__ = [
     "MLPNetwork",

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mzprobe.networks.support import Support
@@ -130,6 +131,10 @@ class TrainableNetwork(nn.Module, ABC):
         reward = self.reward_logits(every[:-B], actions.reshape(-1), every[B:])
         atoms = self.support.atoms
         return Unroll(reward.view(K, B, atoms), policy.view(K + 1, B, self.num_actions), value.view(K + 1, B, atoms))
+
+    def weight_arrays(self) -> dict[str, NDArray[Any]]:
+        """Returns all weights and buffers by name, as arrays that share memory with the network on a CPU."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
 
 
 class _HalveGradient(torch.autograd.Function):

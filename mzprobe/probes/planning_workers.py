@@ -17,11 +17,11 @@ import pandas as pd
 from mzprobe.agents import Agent
 from mzprobe.compute import Compute
 from mzprobe.errors import MzprobeError
-from mzprobe.orphans import follow_parent
 from mzprobe.probes.acting import acting_as
 from mzprobe.probes.planning import Job, play
 from mzprobe.settings import PlanningConfig
 from mzprobe.sources.core import Source
+from mzprobe.system.orphans import follow_parent
 
 _POLL = 0.2  # seconds between looks at whether to stop
 

@@ -19,8 +19,8 @@ from mzprobe.locks import held
 from mzprobe.probes.cost import Cost
 from mzprobe.probes.planning_workers import Workers
 from mzprobe.probes.question import Question
-from mzprobe.provenance import machine, versions
-from mzprobe.recording import code, own_code, section, without_places
+from mzprobe.records.digests import code, own_code, section, without_places
+from mzprobe.records.versions import machine, versions
 from mzprobe.settings import ActingConfig, ProbeConfig
 from mzprobe.sources.core import GIVEN, NAMING, Source
 from mzprobe.sources.own import Own

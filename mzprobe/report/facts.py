@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mzprobe.figures.learning import TRAINING
-from mzprobe.recording import SHORT, codes_of, section
+from mzprobe.records.digests import SHORT, codes_of, section
 from mzprobe.tables import TIMING, Table, commands_of
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mzprobe._kernel import inlined
-from mzprobe.memory import refuse_more_than_fits
+from mzprobe.system.memory import refuse_more_than_fits
 
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]

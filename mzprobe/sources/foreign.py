@@ -30,7 +30,7 @@ from mzprobe.networks.fully_connected import Chain
 from mzprobe.sources.archives import refuse_cut_off
 from mzprobe.sources.core import GIVEN, NAMING
 from mzprobe.sources.layouts import ARCHIVES, Layout
-from mzprobe.threads import limited_threads
+from mzprobe.system.threads import limited_threads
 from mzprobe.trust import modules_of, refuse_code
 
 _BATCH_SIZE = 256  # rows of a call of a network in a search

@@ -14,7 +14,7 @@ from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.execution.core import Needs, Report
 from mzprobe.files import canonical_json, read_bytes, read_object, remove_leftovers, replace_file
 from mzprobe.locks import held, tidy
-from mzprobe.recording import without_places
+from mzprobe.records.digests import without_places
 from mzprobe.settings import StudyDataset
 from mzprobe.study.there import Records
 from mzprobe.study.training import train_agent

@@ -228,7 +228,7 @@ def _untrained(config: RunConfig, compute: Compute) -> Agent:
         metrics={},
         versions={},
         command="",
-        weights={name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()},
+        weights=network.weight_arrays(),
         weights_sha256="",
         allow=modules_of(config),  # the user has allowed what the study names
     )

@@ -7,7 +7,7 @@ from mzprobe.compute import Compute
 from mzprobe.errors import MzprobeError
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import acting_unlike
-from mzprobe.recording import own_code, without_places
+from mzprobe.records.digests import own_code, without_places
 from mzprobe.study.todo import AgentToDo, made_by
 from mzprobe.tables import differing, read_record, tables_in
 

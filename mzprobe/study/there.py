@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mzprobe.checkpoints import RECORD, step_of, steps_of
-from mzprobe.recording import without_places
+from mzprobe.records.digests import without_places
 from mzprobe.tables import differing
 
 _WEIGHTS = re.compile(rb'"weights_sha256": "([0-9a-f]{64})"')  # in a record's bytes; parsing each is slower

@@ -15,8 +15,8 @@ from mzprobe.errors import MzprobeError
 from mzprobe.files import read_bytes, remove_leftovers
 from mzprobe.locks import held
 from mzprobe.probes.sampling import AGENT_UNITS
-from mzprobe.provenance import versions
-from mzprobe.recording import own_code, without_places
+from mzprobe.records.digests import own_code, without_places
+from mzprobe.records.versions import versions
 from mzprobe.tables import TIMING, Table, continued, table_path, write_table
 from mzprobe.training.clock import FILE, PARTS
 from mzprobe.trust import modules_of

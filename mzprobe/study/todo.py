@@ -20,8 +20,8 @@ from mzprobe.errors import MzprobeError
 from mzprobe.files import leftovers
 from mzprobe.probes.question import Question
 from mzprobe.probes.registry import PROBES
-from mzprobe.provenance import versions
-from mzprobe.recording import own_code, without_places
+from mzprobe.records.digests import own_code, without_places
+from mzprobe.records.versions import versions
 from mzprobe.settings import ProbeConfig, StudyConfig, StudyRun
 from mzprobe.study.dataset import dataset_sha256
 from mzprobe.study.there import Records

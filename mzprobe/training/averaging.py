@@ -49,7 +49,7 @@ class WeightAverage:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Returns the averaged weights, as arrays."""
-        return {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
+        return self.network.weight_arrays()
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Restores the result of `state`."""

@@ -8,7 +8,7 @@ from typing import Any
 from mzprobe.checkpoints import read_checkpoint, steps_of
 from mzprobe.config import FREE_KEYS, RunConfig
 from mzprobe.errors import MzprobeError, UsageError
-from mzprobe.recording import OWN
+from mzprobe.records.digests import OWN
 from mzprobe.training.recorded import Feed
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mzprobe.config import RunConfig
 from mzprobe.envs.core import Environment
 from mzprobe.errors import UsageError
+from mzprobe.records.stored import StoredTargets
 from mzprobe.search.models import PlanningModel
 from mzprobe.seeding import numpy_generator
-from mzprobe.stored import StoredTargets
 from mzprobe.training.clock import Clock
 from mzprobe.training.frames import Files, Read
 from mzprobe.training.reanalyse import Reanalyser, TargetCounts

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from mzprobe.compute import Compute
 from mzprobe.config import TrainingConfig
 from mzprobe.inputs import as_floats
-from mzprobe.memory import refuse_more_than_fits
 from mzprobe.networks import TrainableNetwork
 from mzprobe.networks.engine import engine_for
 from mzprobe.networks.fused.weights import FusedWeights, Layers, MLPWeights
 from mzprobe.seeding import torch_seed
+from mzprobe.system.memory import refuse_more_than_fits
 from mzprobe.training.fused import COVERED, fused_gradient
 from mzprobe.training.objective import Objective, muzero_objective
 from mzprobe.training.optimiser import AdamW
@@ -109,7 +109,7 @@ class Learner:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Returns the weights and the optimiser's moments, as arrays."""
-        arrays = {f"weights/{name}": x.detach().cpu().numpy() for name, x in self.network.state_dict().items()}
+        arrays = {f"weights/{name}": array for name, array in self.network.weight_arrays().items()}
         for index, moments in self._moments().items():
             arrays |= {f"moments/{index}/{name}": x for name, x in moments.items()}
         return arrays

@@ -136,8 +136,7 @@ class Reanalyser:
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Returns the weights of the target network, if there is one, and the generator's state for JSON."""
-        weights = {} if self.target is None else self.target.state_dict()
-        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in weights.items()}
+        arrays = {} if self.target is None else self.target.weight_arrays()
         return arrays, dict(self.generator.bit_generator.state)
 
     def restore(self, arrays: dict[str, NDArray[Any]], generator: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ from mzprobe import libm
 from mzprobe.config import TrainingConfig
 from mzprobe.envs.core import Environment, ObservationType, is_masked, stack_of
 from mzprobe.errors import MzprobeError
-from mzprobe.memory import refuse_more_than_fits
-from mzprobe.stored import StoredTargets
+from mzprobe.records.stored import StoredTargets
+from mzprobe.system.memory import refuse_more_than_fits
 from mzprobe.training.arrays import fill
 from mzprobe.training.episodes import Episode, Kept, first_gap, kept_of, leaving_for_a_better
 from mzprobe.training.frames import (

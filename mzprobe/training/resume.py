@@ -26,7 +26,7 @@ from mzprobe.files import (
     write_directory,
     write_file,
 )
-from mzprobe.records import StateRecord
+from mzprobe.records.schemas import StateRecord
 from mzprobe.training.arrays import array_chunks
 from mzprobe.training.frames import Files
 

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from mzprobe.config import SearchConfig
 from mzprobe.envs.core import Environment, concatenate, legal_actions, replayed, stack_of, step_of
-from mzprobe.memory import refuse_more_than_fits
 from mzprobe.search.mcts import sample_actions, search
 from mzprobe.search.models import PlanningModel
+from mzprobe.system.memory import refuse_more_than_fits
 from mzprobe.training.episodes import Episode
 from mzprobe.training.frames import bytes_of_one, packing_of
 

@@ -13,9 +13,9 @@ from mzprobe.config import RunConfig
 from mzprobe.envs.core import Environment
 from mzprobe.errors import TrainingDiverged
 from mzprobe.networks import TrainableNetwork
+from mzprobe.records.stored import StoredTargets
 from mzprobe.search.models import PlanningModel, planning_in
 from mzprobe.seeding import numpy_generator
-from mzprobe.stored import StoredTargets
 from mzprobe.training.averaging import WeightAverage
 
 User = Literal["play", "reanalyse", "checkpoints"]
@@ -100,7 +100,7 @@ class Snapshots:
             TrainingDiverged: if a weight is not finite.
         """
         network = self.network_for("checkpoints")
-        weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
+        weights = network.weight_arrays()
         if not all(np.isfinite(array).all() for array in weights.values()):
             raise TrainingDiverged(
                 f"the weights are not finite at training step {step}: the last checkpoint is intact; "

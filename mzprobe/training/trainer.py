@@ -22,9 +22,9 @@ from mzprobe.lines import in_digits, one_line
 from mzprobe.locks import held
 from mzprobe.making import network_of
 from mzprobe.networks.engine import place_on_device
-from mzprobe.provenance import versions
-from mzprobe.recording import own_code
-from mzprobe.records import StateRecord
+from mzprobe.records.digests import own_code
+from mzprobe.records.schemas import StateRecord
+from mzprobe.records.versions import versions
 from mzprobe.seeding import numpy_generator, torch_generator
 from mzprobe.training.beyond import Beyond, Reach, reach
 from mzprobe.training.clock import Clock

@@ -18,7 +18,7 @@ from stored_tables import store
 from mzprobe.errors import MzprobeError
 from mzprobe.figures import made_by
 from mzprobe.figures.output import title_of
-from mzprobe.seals import table_sha256
+from mzprobe.records.seals import table_sha256
 from mzprobe.tables import commands_of, differing, read_run, read_table
 from mzprobe.verify import examine
 

@@ -111,8 +111,9 @@ def _import_all():
 
     torch.set_num_threads(1)
     for name in (
-        *("cli", "console", "claims", "claims.report", "figures", "provenance", "study", "study.dataset", "study.plan"),
-        *("training.trainer", "probes.registry", "probes.runner", "verify"),
+        *("cli", "console", "claims", "claims.report", "figures", "records.versions"),
+        *("study", "study.dataset", "study.plan", "training.trainer"),
+        *("probes.registry", "probes.runner", "verify"),
     ):
         importlib.import_module(f"mzprobe.{name}")
     try:

@@ -5,8 +5,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from mzprobe.cgroups import memory_limits
 from mzprobe.errors import UsageError
+from mzprobe.system.cgroups import memory_limits
 
 try:
     import resource

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any
 
-from mzprobe.signals import ignore
+from mzprobe.system.signals import ignore
 
 
 def follow_parent(after: float = 0.0) -> None:
