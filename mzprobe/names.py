@@ -38,5 +38,6 @@ def check_name(name: str, what: str, remedy: str) -> None:
     """
     if not name or name.startswith(".") or "/" in name or "\\" in name or unsayable(name):
         raise UsageError(f"{what} cannot be named {name!r}: {remedy}")
-    if len(os.fsencode(name)) > _LONGEST:
-        raise UsageError(f"{what} cannot be named {name[:20]!r}... with {len(name)} characters: {remedy}")
+    length = len(os.fsencode(name))
+    if length > _LONGEST:
+        raise UsageError(f"{what} cannot be named {name[:20]!r}... with {length} bytes, more than {_LONGEST}: {remedy}")

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,9 +204,11 @@ def _refuse_other_rows(path: Path, frame: pd.DataFrame, record: TableRecord) -> 
         raise MzprobeError(f"{path} holds the table of seed {record.seed}: rename it, or {_AGAIN}")
     if frame.empty:
         raise MzprobeError(f"{path} has no rows: {_AGAIN}")
-    missing = sorted({"seed", "training_step", *record.units} - {*frame.columns})
-    if missing or len(frame.columns) != len(record.units):
-        raise MzprobeError(f"{path} has other columns than its record says ({', '.join(missing)}): {_AGAIN}")
+    columns = Counter(frame.columns)
+    known = {"seed", "training_step", *record.units}
+    wrong = sorted(name for name in known | {*columns} if columns[name] != 1 or name not in record.units)
+    if wrong:
+        raise MzprobeError(f"{path} has other columns than its record says ({', '.join(wrong)}): {_AGAIN}")
     if not (frame["seed"] == record.seed).all():
         raise MzprobeError(f"{path} has rows of another seed than {record.seed}: {_AGAIN}")
     if {str(step) for step in frame["training_step"].unique()} != {*record.commands}:

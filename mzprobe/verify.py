@@ -53,7 +53,7 @@ def tables_below(paths: Sequence[Path]) -> list[Path]:
 
 
 def _below(path: Path) -> Iterator[Examined]:
-    if path.is_file():
+    if path.is_file() or TABLE_NAME.fullmatch(path.name):
         if path.suffix != ".parquet":
             raise UsageError(f"{path} is no table: give a folder, or a table")
         yield _examined(path, "table", _table)
@@ -106,6 +106,8 @@ def _refuse_other_seed(path: Path, agent: Path, seed: int) -> None:
 
 
 def _table(path: Path) -> bool:
+    if path.is_dir():
+        raise MzprobeError(f"{path} is a folder in the place of a table: remove it and run its probe again")
     table, sealed = look_at(path)
     run, probe = table.record["run"], table.record["probe"]
     in_a_run = path.parent.name.startswith((probe, FORMER.get(probe, probe)))  # False if moved out of its run

@@ -263,6 +263,7 @@ def test_the_newest_frame_is_last():
         ("atari:breakout", {"opening": ["jump"]}, "which are nothing, fire, right, left"),
         ("atari:breakout", {"size": 161}, "from 1 to 160, or 0"),
         ("atari:breakout", {"observation": "ram", "pooled": True}, "it needs the screen"),
+        ("atari:breakout", {"frame_skip": 1, "pooled": True}, "and a frame_skip of at least 2"),
         ("atari:breakout", {"observation": "sound"}, "screen or ram"),
         ("atari:breakout", {"frame_skip": 0}, "at least 1"),
         ("atari:breakout", {"sise": 3}, "did you mean 'size'"),

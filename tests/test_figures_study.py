@@ -94,6 +94,15 @@ def test_a_variant_without_a_table_is_said_and_the_others_are_drawn(write, draw)
     assert len(draw()) == 2 * (2 + 3)
 
 
+def test_a_variant_without_times_is_said_where_others_have_theirs(write, draw):
+    for variant in ("b", "a"):
+        write("online", variant, online_table(variant))
+    assert [drawn.what for drawn in draw() if "timing" in drawn.what] == []  # a figure without times has no such panel
+    write("timing", "a", timing_table("a"))
+    said = [(drawn.what, drawn.remedy) for drawn in draw() if drawn.status == "missing" and "timing" in drawn.what]
+    assert said == [("timing in learning, variant b", "mzprobe study mine, if its training kept the times")]
+
+
 def test_a_study_without_any_table_is_refused_with_the_command_that_makes_them(draw):
     with pytest.raises(UsageError, match=r"no tables of the runs of study mine under .*: make them with mzprobe study"):
         draw()

@@ -1,8 +1,12 @@
 """Chance never passes for determinism, wherever it is drawn from; and what draws to no effect passes."""
 
+import datetime as dates
 import pickle
 import random
+import sys
 import time
+from datetime import datetime, timedelta
+from time import monotonic
 
 import gymnasium
 import numpy as np
@@ -151,6 +155,27 @@ class OfSpentTime(Slippery):
         self.draw = lambda: time.monotonic() < began + 3600
 
 
+class OfTheDate(Slippery):
+    def begin(self, _):
+        self.draw = lambda: datetime.now().second % 2
+
+
+class OfTheDateByItsModule(Slippery):
+    def begin(self, _):
+        self.draw = lambda: dates.datetime.now(dates.UTC).second % 2
+
+
+class OfToday(Slippery):
+    def begin(self, _):
+        self.draw = lambda: dates.date.today().toordinal() % 2
+
+
+class OfAnImportedClock(Slippery):
+    def begin(self, _):
+        began = monotonic()
+        self.draw = lambda: monotonic() < began + 3600
+
+
 class Rarely(Slippery):
     def begin(self, seed):
         rng = np.random.RandomState(seed)
@@ -221,6 +246,7 @@ def test_chance_or_what_is_shared_or_kept_over_resets_is_refused(registered, env
 OF_ITS_OWN = [
     *(Slippery, OfGenerator, OfPythonsRandom, OfAClosure, OfAnIterator, OfSlots, OfItsClass, OfASpace),
     *(OfBits, OfThePythonProcess, OfTheNumpyProcess, OfTheClock, OfSpentTime, Rarely),
+    *(OfTheDate, OfTheDateByItsModule, OfToday, OfAnImportedClock),
 ]
 
 
@@ -249,15 +275,41 @@ def test_drawing_to_no_effect_and_a_start_by_chance_pass(registered):
     check_env(make(f"gym:{registered(Drawing)}", simulators=3), processes=False)
 
 
+class Dated(Corridor):
+    """Uses dates in every way but to its effect."""
+
+    def reset(self, *, seed=None, **_):
+        self.began = datetime.now()
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        now, day = datetime.now(), datetime(2000, 2, 29)
+        assert all(isinstance(one, datetime) for one in (now, day, self.began, datetime.max, datetime.today()))
+        assert issubclass(type(day), datetime)
+        assert {type(now), type(day), type(datetime.fromisoformat("2000-02-29"))} == {type(self.began)}
+        assert pickle.loads(pickle.dumps(now)) == now >= self.began
+        assert datetime.fromtimestamp(day.timestamp()) == day
+        assert datetime.strptime("2000-03-01", "%Y-%m-%d") - day == timedelta(days=1)
+        assert datetime.now(dates.UTC).tzinfo is dates.UTC
+        return super().step(action)
+
+
+def test_dates_to_no_effect_pass(registered):
+    make(f"gym:{registered(Dated)}")
+
+
 def test_the_random_numbers_and_the_clock_of_the_process_are_left_as_they_were(registered):
     random.seed(7)
     np.random.seed(7)  # noqa: NPY002
-    before, clock = (random.getstate(), pickle.dumps(np.random.get_state())), time.time  # noqa: NPY002
+    before, clocks = (random.getstate(), pickle.dumps(np.random.get_state())), (time.time, monotonic)  # noqa: NPY002
     make(f"gym:{registered(Corridor)}")
     with pytest.raises(UsageError):
         make(f"gym:{registered(Windy)}")
     assert (random.getstate(), pickle.dumps(np.random.get_state())) == before  # noqa: NPY002
-    assert time.time is clock
+    assert (time.time, monotonic) == clocks
+    assert isinstance(datetime.now(), dates.datetime)
+    assert dates is sys.modules["datetime"]
+    assert datetime is dates.datetime
 
 
 def test_generators_are_found_once_each_and_not_those_of_the_modules():

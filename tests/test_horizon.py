@@ -111,6 +111,17 @@ def test_where_all_sequences_are_no_more_than_would_be_sampled_all_are_taken():
     pd.testing.assert_frame_equal(rows[~exact], drawn[~exact], check_exact=True)
 
 
+def test_sequences_that_are_all_taken_by_request_count_against_the_limit(monkeypatch):
+    monkeypatch.setattr("mzprobe.probes.prefixes.LARGEST", 100)
+    env, network, policy, sample = case(4, num_actions=3)
+    options = {"sequences": 2, "exact_to": 5, "generator": generator()}
+    with pytest.raises(UsageError, match=r"^243 action sequences a state are too many to hold"):
+        score_horizon(env, network, policy, sample, horizon=6, **options)
+    rows = score_horizon(env, network, policy, sample, horizon=3, **options)
+    assert rows["exact"].all()
+    assert rows["h"].max() == 3
+
+
 def test_samples_that_all_have_the_same_error_have_no_standard_error():
     # Every step is wrong by 0.1, whatever is done: a difference of squares would leave a rounding error.
     env = random_mdp(3, num_states=6, num_actions=4, terminal_fraction=0, gamma=0.97)

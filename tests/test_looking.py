@@ -86,6 +86,36 @@ def test_a_probe_takes_the_file_and_says_what_it_assumes(run_cli, file, tmp_path
     assert (code, "was made with other config" in said) == (2, True)
 
 
+def test_every_agent_of_a_folder_is_introduced_and_what_is_alike_is_said_once(run_cli, file, tmp_path, monkeypatch):
+    (tmp_path / "several.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from mzprobe.sources.foreign import FileSource\n"
+        "from mzprobe.sources.muzero_general import MuZeroGeneral\n"
+        "@dataclass(frozen=True)\n"
+        "class Several(FileSource):\n"
+        "    adapter: MuZeroGeneral = MuZeroGeneral()\n"
+        "    def agents(self, path):\n"
+        "        return self._files(path)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = tmp_path / "agents"
+    folder.mkdir()
+    for name in ("a", "c"):
+        (folder / name).write_bytes(file.read_bytes())
+    weights = foreign_networks.muzero_general(observation=8, actions=4)
+    foreign_networks.write(folder / "b", "muzero-general", weights=weights)
+    code, _, said = run_cli("eval-online", str(folder), "--source", "several:Several", "--dry-run", *FEW)
+    assert code == 0, said
+    lines = said.splitlines()
+    heads = [f"{folder / name}: muzero-general, training step 6000, asked in " for name in "abc"]
+    places = [[i for i, line in enumerate(lines) if line.startswith(head)] for head in heads]
+    assert [len(found) for found in places] == [1, 1, 1], said
+    of_cartpole = "  assumed: environment, search, temperature, unroll, from games/cartpole.py"
+    assert lines[places[0][0] + 1 : places[0][0] + 3] == [lines[places[2][0]], of_cartpole]
+    assert lines.count(of_cartpole) == 1
+    assert "games/lunarlander.py" in lines[places[1][0] + 1]
+
+
 def test_a_question_that_needs_what_a_file_does_not_hold_says_so(run_cli, file):
     code, _, said = run_cli("eval-targets", str(file), *FEW)
     assert (code, "has kept no positions" in said) == (2, True)

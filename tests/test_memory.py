@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from agents import made_agent
 from models import random_network
@@ -209,6 +211,39 @@ def test_states_say_how_large_they_are():
     assert bytes_of(HistoryEnvironment(CartPole(), 2).reset([0])) == 33 + 2 * 5 * 4
     assert bytes_of(SimpleNamespace(nbytes=7)) == 7
     assert bytes_of((b"abc", [b"d"], 5)) == 4
+
+
+@dataclass(slots=True)
+class Slotted:
+    kept: object
+    more: object = 0.5
+
+
+class Lower(Slotted):
+    __slots__ = ("__late",)
+
+    def __init__(self, kept, late):
+        super().__init__(kept)
+        self.__late = late
+
+
+class Unset:
+    __slots__ = "kept"
+
+
+def test_states_that_keep_their_arrays_in_slots_or_in_a_dict_say_how_large_they_are():
+    array = np.zeros(3)
+    assert bytes_of(Slotted(array)) == bytes_of({"kept": array, "more": [{}]}) == 24
+    assert bytes_of(Lower([np.zeros(2)], {"late": b"abc"})) == 19
+    assert bytes_of(SimpleNamespace(inside=Slotted({"deep": array}), kind=np.float32, called=made_agent)) == 24
+    assert bytes_of(Unset()) == 0
+
+
+def test_what_states_hold_twice_or_in_a_circle_is_counted_once():
+    array = np.zeros(3)
+    circle = SimpleNamespace(array=array, again=array)
+    circle.own = [circle]
+    assert bytes_of(circle) == 24
 
 
 def test_an_agent_holds_what_its_memory_allows():

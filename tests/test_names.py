@@ -18,6 +18,11 @@ def test_a_name_that_no_folder_should_have_is_refused(name):
     assert len(str(reason.value)) < 150
 
 
+def test_the_length_of_a_name_is_said_in_the_bytes_that_are_limited():
+    with pytest.raises(UsageError, match="with 202 bytes, more than 200: choose another"):
+        check_name("é" * 101, "a run", "choose another")
+
+
 @pytest.mark.parametrize("name", RIGHT)
 def test_other_names_are_taken(name):
     check_name(name, "a run", "choose another")

@@ -78,6 +78,44 @@ def test_what_is_no_environment_is_refused_where_it_is_given_to_an_agent():
         Agent(environment=object(), network=None)
 
 
+@pytest.mark.parametrize("error", [TypeError, KeyError])
+def test_a_factory_that_fails_at_its_second_call_is_not_called_again(monkeypatch, error):
+    calls = []
+
+    def once(**options):
+        calls.append(options)
+        if len(calls) == 2:
+            raise error("one is enough")
+        return own_problems.Grid()
+
+    monkeypatch.setattr(own_problems, "once", once, raising=False)
+    with pytest.raises(UsageError, match=r"'own_problems:once' cannot be made with its defaults: .*one is enough"):
+        envs.make("own_problems:once")
+    assert len(calls) == 2
+
+
+def test_the_environment_that_is_tested_has_the_options_that_were_given(monkeypatch):
+    calls = []
+
+    class Sized:
+        __hash__ = None
+
+        def __call__(self, **options):
+            calls.append(options)
+            return own_problems.Grid()
+
+    monkeypatch.setattr(own_problems, "sized", Sized(), raising=False)
+    monkeypatch.setattr(own_problems, "plain", lambda **options: Sized()(**options), raising=False)
+    for options in ({"size": (3, 4)}, {"size": {3, 4}}):
+        for name in ("sized", "plain"):
+            calls.clear()
+            envs.make(f"own_problems:{name}", **options)
+            assert calls == [options, options]
+    envs.make("own_problems:plain", size=(3, 4))
+    envs.make("own_problems:plain", size=(3, 4))
+    assert len(calls) == 4  # a test of what has passed is not repeated
+
+
 def test_an_environment_is_looked_at_once(monkeypatch):
     class Counts(own_problems.Grid):
         resets = 0

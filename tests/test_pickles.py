@@ -136,6 +136,8 @@ REFUSED = {
     "a stack without anything": b"\x80\x020.",
     "no end": b"\x80\x02}",
     "nothing": b"",
+    "bytes after its end": program(b"N") + b"N.",
+    "bytes after its end in its frame": b"\x80\x04\x95" + struct.pack("<Q", 3) + b"N.N",
     "bytes in another encoding": program(
         b"c_codecs\nencode\n", b"X\x01\x00\x00\x00a", b"X\x05\x00\x00\x00utf-8", b"\x86R"
     ),
@@ -240,12 +242,17 @@ def with_pickle(*replaced):
     return change
 
 
+def _pickle(parts):
+    return parts[of_name(parts, "data.pkl")]
+
+
 SHAPE, STRIDES = b"K\x03K\x04\x86", b"K\x04K\x01\x86"
 BROKEN = {
     "no pickle": lambda parts: {name: data for name, data in parts.items() if not name.endswith("data.pkl")},
     "a tensor missing": lambda parts: {name: data for name, data in parts.items() if not name.endswith("data/0")},
     "a tensor cut": lambda parts: {**parts, of_name(parts, "data/0"): b"1234"},
     "of a big-endian machine": lambda parts: {**parts, of_name(parts, "byteorder"): b"big"},
+    "bytes after the pickle": lambda parts: {**parts, of_name(parts, "data.pkl"): _pickle(parts) + b"more"},
     "two archives": lambda parts: {**parts, "other/data.pkl": b"N."},
     "sizes beyond the storage": with_pickle((SHAPE, b"K\x7fK\x04\x86")),
     "strides beyond the storage": with_pickle((STRIDES, b"K\x7fK\x01\x86")),
@@ -279,6 +286,12 @@ def test_an_older_archive_lists_its_storages(tmp_path):
     broken.write_bytes(data[: stream.tell()] + pickle.dumps(7, protocol=2))
     with pytest.raises(CheckpointError, match="it does not list its storages"):
         read_archive(broken)
+
+
+def test_what_follows_an_older_archive_is_left_alone_as_torch_does(tmp_path):
+    path = saved(tmp_path / "file", {"a": torch.arange(3.0)}, legacy=True)
+    path.write_bytes(path.read_bytes() + b"another archive")
+    assert read_archive(path)["a"].tolist() == torch.load(path)["a"].tolist() == [0, 1, 2]
 
 
 def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):

@@ -11,7 +11,7 @@ from mzprobe.execution.core import Needs
 from mzprobe.probes.cost import TIMED_TREES, Cost
 from mzprobe.probes.registry import PROBES
 from mzprobe.probes.runner import ProbeRun, remaining_cost
-from mzprobe.settings import StepsConfig, StudyConfig, StudyRun, TargetsConfig, load_study, study_runs
+from mzprobe.settings import OnlineConfig, StepsConfig, StudyConfig, StudyRun, TargetsConfig, load_study, study_runs
 from mzprobe.study.plan import Prices, in_all, refuse_missing_steps
 from mzprobe.study.price import steps_played, targets_made_anew
 from mzprobe.toml import shipped
@@ -67,6 +67,25 @@ def test_work_is_shared_by_whole_tasks():
     assert in_all(tasks, seconds, Needs(cores=3)) == 10.0
     shared = Job("d", "", needs=Needs(cores=2))
     assert in_all([shared], {"d": 10.0}, Needs(cores=2)) == 5.0
+
+
+def test_each_thread_takes_a_core_and_other_threads_have_another_speed(tiny_config, tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr("mzprobe.study.plan.Speeds.seconds", lambda *_, **__: 3.0)
+    monkeypatch.setattr(
+        "mzprobe.study.plan.training_seconds",
+        lambda _, speeds: measured.append(speeds.agent.compute.threads) or 10.0,
+    )
+    study = StudyConfig(preset="cartpole", seeds=(0,), online=OnlineConfig(episodes=1))
+    todo, tasks = tasks_of(study, runs(tiny_config(), tiny_config("training.threads=2")), tmp_path)
+    prices = Prices(todo)
+    assert list(map(prices.training, todo)) == [10.0, 20.0]
+    assert measured == [1, 2]
+    seconds = prices.by_task()
+    trained = [task for task in tasks if task.name.endswith("train")]
+    assert [in_all([task], seconds, Needs(cores=n)) for task in trained for n in (1, 2)] == [10.0] * 4
+    one, two = (needed for name, needed in seconds.items() if name.endswith("online"))
+    assert two == 2 * one > 0
 
 
 def test_a_configuration_says_how_many_searches_training_makes(tiny_config):

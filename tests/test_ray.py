@@ -12,7 +12,7 @@ from tasks import done_at_once
 
 from mzprobe.errors import Interrupted
 from mzprobe.execution.core import Needs
-from mzprobe.execution.on_ray import _RETRIES, Mailbox, _Driver, _run_there
+from mzprobe.execution.on_ray import _RETRIES, Mailbox, OnRay, _Driver, _run_there
 from mzprobe.execution.schedule import Schedule
 from mzprobe.records.digests import code
 from mzprobe.settings import load_study, study_runs
@@ -148,6 +148,18 @@ def test_what_a_node_raises_is_a_failure_and_what_is_lost_begins_again():
         ((state, said),) = states
         assert (state, driver.schedule.over) == ("failed", True)
         assert said.startswith(f"seed 0: seed 0 train was lost {_RETRIES} times with where it ran (it")
+
+
+def test_a_task_can_have_what_one_node_has_and_not_the_most_of_any(monkeypatch):
+    resources = [{"memory": 2e9}, {"CPU": 8.0, "memory": 16e9}, {"CPU": 2.0, "memory": 256e9, "GPU": 1.0}]
+    nodes = [{"Resources": one, "Alive": True} for one in resources] + [{"Resources": {"CPU": 99.0}, "Alive": False}]
+    monkeypatch.setattr("mzprobe.execution.on_ray._connected", lambda _: SimpleNamespace(nodes=lambda: nodes))
+    assert OnRay().total() == Needs(cores=10, memory=274 * 10**9, cards=1)
+    many, few = Needs(cores=8, memory=16 * 10**9), Needs(cores=2, memory=256 * 10**9, cards=1)
+    assert OnRay().most() == (many, few)
+    assert [one.cores for one in OnRay(tasks=3).most()] == [3, 2]
+    nodes.clear()
+    assert (OnRay().total(), OnRay().most()) == (Needs(), (Needs(),))
 
 
 def test_a_signal_that_comes_as_an_error_of_ray_stops_all_the_same(monkeypatch):

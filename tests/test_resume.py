@@ -1,6 +1,7 @@
 """A run that is killed, stopped or out of disk goes on to the same bytes."""
 
 import errno
+import json
 import math
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -17,6 +19,7 @@ from mzprobe.checkpoints import read_checkpoint, steps_of, unsealed
 from mzprobe.compute import Compute
 from mzprobe.errors import CheckpointError, Interrupted, MzprobeError, TrainingDiverged, UsageError
 from mzprobe.files import sealed
+from mzprobe.training.clock import FILE
 from mzprobe.training.resume import states_of, step_of_state
 from mzprobe.training.trainer import Trainer
 
@@ -132,6 +135,22 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_bytes(tmp_path, tiny_config,
     resumed = make_trainer(tiny_config(), tmp_path)
     resumed.train()
     assert contents(resumed.folder) == whole
+
+
+def test_work_whose_state_was_not_saved_any_more_is_counted_once(tmp_path, tiny_config, make_trainer, monkeypatch):
+    trainer = make_trainer(tiny_config(), tmp_path)
+    stop_after(trainer, 40)
+    times = trainer.folder / FILE
+    saved = json.loads(times.read_bytes())["now"]
+    with monkeypatch.context() as patch:
+        patch.setattr("mzprobe.training.trainer.save_resume", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            make_trainer(tiny_config(), tmp_path).train()
+    assert json.loads(times.read_bytes())["now"]["seconds"]["learn"] > saved["seconds"]["learn"]
+    assert step_of_state(states_of(trainer.folder)[-1]) == saved["training_step"]
+    again = make_trainer(tiny_config(), tmp_path)
+    stop_after(again, 1)
+    assert json.loads(times.read_bytes())["before"] == [saved]  # where it went on from
 
 
 def test_a_run_stopped_at_every_turn_resumes_to_the_same_bytes(tmp_path, tiny_config, make_trainer, contents):

@@ -126,13 +126,29 @@ def test_nodes_that_come_and_go_change_what_fits_and_not_what_runs():
     tasks = [Job(str(n), "", needs=Needs(cores=2)) for n in range(9)]
     schedule = Schedule(tasks, Needs(cores=1))
     assert begun(schedule) == ["0"]  # of what there is it gets all
-    schedule.resize(Needs(cores=5), Needs(cores=4))
+    schedule.resize(Needs(cores=5), [Needs(cores=4)])
     assert begun(schedule) == ["1", "2"]
-    schedule.resize(Needs(cores=2), Needs(cores=2))
+    schedule.resize(Needs(cores=2), [Needs(cores=2)])
     end(schedule, "0")
     assert begun(schedule) == []
     end(schedule, "1", "2")
     assert begun(schedule) == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("needs", "given"),
+    [
+        (Needs(cores=8, memory=16), Needs(cores=8, memory=16)),
+        (Needs(cores=1, memory=200), Needs(cores=1, memory=200)),
+        (Needs(cores=8, memory=32), Needs(cores=8, memory=16)),  # half of its memory, or a quarter of its cores
+        (Needs(cores=3, memory=200), Needs(cores=2, memory=200)),
+        (Needs(cores=1, memory=50, cards=2), Needs(cores=1, memory=8, cards=1)),
+    ],
+)
+def test_a_task_gets_no_more_than_one_node_has_and_of_the_one_that_has_most_of_what_it_needs(needs, given):
+    nodes = [Needs(cores=8, memory=16), Needs(cores=2, memory=256), Needs(cores=1, memory=8, cards=1)]
+    schedule = Schedule([Job("a", "", needs=needs)], Needs(cores=11, memory=280, cards=1), nodes)
+    assert schedule.needs(schedule.next()) == given
 
 
 def test_what_comes_after_a_failure_is_not_done_and_the_rest_is():

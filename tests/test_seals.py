@@ -1,7 +1,9 @@
 """Tables that are not what a probe wrote: no bit, row, seed or name of another is believed."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -204,6 +206,19 @@ def test_the_digest_is_of_the_content_and_of_nothing_else(data):
 
 
 # Everything below a folder
+
+
+def test_verify_sees_what_stands_in_the_place_of_a_table(path, tmp_path, run_cli):
+    for seed, occupy in ((1, Path.mkdir), (2, os.mkfifo), (3, lambda place: place.symlink_to(tmp_path / "gone"))):
+        occupy(path.with_name(f"seed-{seed}.parquet"))
+    code, out, said = run_cli("verify", tmp_path)
+    assert code == 1
+    assert said.count("/horizon/seed-") == 3
+    for seed, what in ((1, "is a folder"), (2, "is not a file"), (3, "does not exist")):
+        assert f"horizon/seed-{seed}.parquet {what}" in said
+    assert out.splitlines()[-1] == "4 tables: 3 wrong, 0 without a digest"
+    code, _, said = run_cli("verify", path.with_name("seed-1.parquet"))
+    assert (code, "is a folder in the place of a table: remove it and run its probe again" in said) == (1, True)
 
 
 def test_verify_says_what_is_wrong_and_where(path, tmp_path, agent, run_cli):

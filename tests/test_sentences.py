@@ -152,9 +152,10 @@ def test_a_number_that_float32_does_not_hold_is_refused(key):
 
 
 @pytest.mark.parametrize("key", ["training.priority_alpha", "training.priority_beta"])
-def test_an_exponent_that_makes_all_priorities_alike_is_refused(key):
-    with pytest.raises(UsageError, match=f"{key} is not valid"):
-        load_preset("cartpole", [f"{key}=11"])
+def test_an_exponent_whose_weights_may_be_infinite_is_refused(key):
+    for value in (2.5, 8, 11):
+        with pytest.raises(UsageError, match=f"{key} is not valid: Input should be less than or equal to 2"):
+            load_preset("cartpole", [f"{key}={value}"])
 
 
 @pytest.mark.parametrize(

@@ -73,5 +73,5 @@ def test_a_state_with_arrays_of_another_shape_is_refused(agent, tmp_path, tiny_c
 def test_times_that_are_garbled_are_kept_no_more(tmp_path, content):
     (tmp_path / FILE).write_bytes(content)
     clock = Clock()
-    clock.read(tmp_path, 10)
+    clock.read(tmp_path, training_step=10, environment_steps=80)
     assert not clock.known

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from drawings import golden
-from stored_tables import store, table_of
+from stored_tables import store, table_of, without_seal
 
 from mzprobe.errors import MzprobeError, UsageError
 from mzprobe.tables import differing, find_run, read_run, read_table, table_path, tables_in, write_table
@@ -57,6 +57,26 @@ def test_a_copy_beside_a_table_is_none_of_it(tmp_path, table):
         path.with_name(name).write_bytes(path.read_bytes())
     assert tables_in(path.parent) == tables_below([tmp_path]) == [path]
     assert len(read_run(tmp_path, "run", "horizon").frame) == len(table.frame)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (["seed", "training_step", "h", "error", "odd"], "odd"),
+        (["seed", "training_step", "h"], "error"),
+        (["seed", "training_step", "h", "more", "odd"], "error, more, odd"),
+        (["seed", "training_step", "h", "error", "error"], "error"),
+    ],
+)
+def test_columns_that_the_record_does_not_name_are_named(tmp_path, table, columns, said):
+    path = tmp_path / "a.parquet"
+    write_table(path, table)
+    without_seal(path, path)
+    metadata = pq.read_schema(path).metadata
+    other = pa.Table.from_arrays([pa.array([0, 0])] * len(columns), names=columns)
+    pq.write_table(other.replace_schema_metadata(metadata), path)
+    with pytest.raises(MzprobeError, match=rf"has other columns than its record says \({said}\): remove it"):
+        read_table(path)
 
 
 def test_a_table_without_rows_is_refused(tmp_path, table):

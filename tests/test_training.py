@@ -189,6 +189,14 @@ def test_importance_weights_are_the_formula(beta):
     assert len(set(slots.tolist())) > 3
 
 
+def test_weights_of_the_largest_exponents_are_finite_for_any_errors_of_float32():
+    replay = prioritised(priority_alpha=2.0, priority_beta=2.0)
+    replay.prioritise(np.arange(6), np.array([0, 1, 1e6, 1e12, 3.4e38, 3.4e38]))
+    weights = replay.batch(np.arange(6), np.random.default_rng(0)).policy_weights[0]
+    assert np.isfinite(weights).all()
+    assert weights.argmax() == 0
+
+
 def test_new_episodes_have_the_error_of_their_root_value_as_priority():
     # n = 1, gamma = 1/2: targets 11 and 2 against root values 10 and 20.
     replay = replay_of(episode([1, 2], [10, 20, 0], terminated=True), n_step=1, priority_alpha=1.0)

@@ -13,6 +13,7 @@ from mzprobe.compute import Compute
 from mzprobe.datasets import open_dataset
 from mzprobe.envs import CartPole
 from mzprobe.errors import MzprobeError, UsageError
+from mzprobe.execution.core import Needs
 from mzprobe.execution.local import Local
 from mzprobe.probes.online import QUESTION
 from mzprobe.records.digests import without_places
@@ -20,8 +21,11 @@ from mzprobe.records.versions import versions
 from mzprobe.settings import OnlineConfig, StudyConfig, StudyDataset, study_runs
 from mzprobe.study import refusal, run_study
 from mzprobe.study.dataset import DatasetTask, dataset_config, dataset_return, make_dataset, record_path
+from mzprobe.study.plan import Prices
 from mzprobe.study.tasks import Recipe, study_tasks
 from mzprobe.study.todo import study_todo
+from mzprobe.study.training import PROCESS
+from mzprobe.training.replay import bytes_of_buffer
 
 OFFLINE = StudyConfig(
     preset="cartpole",
@@ -82,6 +86,16 @@ def test_a_dataset_is_of_an_agent_trained_to_its_step_and_made_once(task, tmp_pa
     assert record["checkpoint"]["weights_sha256"] == checkpoint.weights_sha256
     monkeypatch.setattr("mzprobe.datasets.collect.collect", lambda *_, **__: pytest.fail("recorded again"))
     task.run(reports.append, lambda: False)
+
+
+def test_the_making_of_a_dataset_needs_and_takes_what_its_training_does(task, tmp_path, tiny_config, monkeypatch):
+    config = tiny_config("training.threads=2")
+    _, (first, *_) = tasks_of(OFFLINE, study_runs("compare", OFFLINE), tmp_path, dataset=replace(task, config=config))
+    memory = PROCESS + bytes_of_buffer(CartPole(), config.training)
+    assert (first.name, first.needs) == ("dataset", Needs(cores=2, memory=memory))
+    monkeypatch.setattr("mzprobe.study.plan.Speeds.seconds", lambda *_, **__: 3.0)
+    monkeypatch.setattr("mzprobe.study.plan.training_seconds", lambda *_: 10.0)
+    assert [Prices([], dataset=one).recording for one in (task, first)] == [13.0, 26.0]
 
 
 def test_a_dataset_is_of_the_first_checkpoint_that_returns_what_is_asked_for(task, tmp_path):
@@ -189,7 +203,7 @@ def test_the_agent_of_the_dataset_is_trained_as_the_study_says_and_no_further(ti
 
 def test_the_dataset_is_made_before_any_agent_that_learns_from_it(task, tmp_path):
     _, tasks = tasks_of(OFFLINE, study_runs("compare", OFFLINE), tmp_path, dataset=task)
-    assert tasks[0] == task
+    assert replace(tasks[0], memory=0) == task
     after = {one.name.removesuffix(" seed 0 train"): one.after for one in tasks if one.name.endswith(" train")}
     fed = ("dataset",)
     assert after == {"offline": fed, "shown": fed, "elsewhere": fed, "online": ()}

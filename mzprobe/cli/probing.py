@@ -122,7 +122,7 @@ class ProbeOptions:
         return size
 
     def _runs(self, path: Path, config: ProbeConfig, compute: "Compute") -> "list[ProbeRun]":
-        """Returns the `ProbeRun` of each agent at a path; for other code, prints the origin of the first agent."""
+        """Returns the `ProbeRun` of each agent at a path; for other code, prints the origin of the agents."""
         from mzprobe.probes.registry import PROBES
         from mzprobe.probes.runner import ProbeRun
         from mzprobe.sources import find_source
@@ -134,7 +134,7 @@ class ProbeOptions:
             path, steps = _of_checkpoint(path, steps)
         agents = source.agents(path)
         if source.name != "own":
-            _introduce(source, agents[0])
+            _introduce(source, agents)
         return [
             ProbeRun(
                 probe=PROBES[config.question],
@@ -182,20 +182,25 @@ def _refuse_copies(runs: "Sequence[ProbeRun]") -> None:
             )
 
 
-def _introduce(source: "Source", agent: Path) -> None:
-    """Prints what the tables of another code's agent will record: its origin, what is assumed, and what differs."""
+def _introduce(source: "Source", agents: Sequence[Path]) -> None:
+    """Prints what the tables of another code's agents will record: their origin, what is assumed, and what differs.
+
+    What is the same of several checkpoints is said once, below all of them.
+    """
     from mzprobe.console import errors
     from mzprobe.sources.looking import assumed
 
-    for checkpoint in source.checkpoints(agent).values():
+    checkpoints: dict[tuple[str, ...], list[str]] = {}  # by what is said below them
+    for checkpoint in (one for agent in agents for one in source.checkpoints(agent).values()):
         origin = source.origin(checkpoint)
         environment = origin.environment
-        errors.print(
+        checkpoints.setdefault(tuple(assumed(origin)), []).append(
             f"{checkpoint}: {source.name}, training step {origin.training_step}, asked in {environment['name']} "
             f"(gamma {environment['gamma']:g}, {environment['time_limit']} steps)"
         )
-        for line in assumed(origin):
-            errors.print(f"  {line}")
+    for below, lines in checkpoints.items():
+        for line in (*lines, *(f"  {one}" for one in below)):
+            errors.print(line)
 
 
 def command_of(question: type[ProbeConfig], its: list[inspect.Parameter]) -> Callable[..., None]:

@@ -26,7 +26,7 @@ Width = Annotated[int, Field(ge=1, le=WIDEST)]
 _LARGEST = 1e12  # largest factor; its square still fits float32
 Positive = Annotated[float, Field(gt=0, le=_LARGEST)]
 NonNegative = Annotated[float, Field(ge=0, le=_LARGEST)]
-Exponent = Annotated[float, Field(ge=0, le=10)]  # exponent of priorities; larger ones make them 0 or infinite
+Exponent = Annotated[float, Field(ge=0, le=2)]  # of priorities; with larger ones they or their weights may be infinite
 Atom = Annotated[float, Field(ge=-1e6, le=1e6)]  # transformed units; 1e6 is 1e12 in units of the environment
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from types import NoneType
 from typing import Any
 
@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 _PASSED = LookedAt()
+_SOUND: set[tuple[str, Callable[..., Environment], str]] = set()  # name, factory and options of what has passed
 _REGISTRY: dict[str, Callable[..., Environment]] = {
     "cartpole": CartPole,
     "lunarlander": LunarLander,
@@ -66,16 +67,7 @@ def make(name: str, /, **options: Any) -> Environment:
         raise UsageError(f"an environment is made by its name, not of {kind_of(name)}{of_gymnasium(name)}")
     factory = _factory(name)
     _refuse_bad_options(name, factory, options)
-    try:
-        made = factory(**options)
-    except (MemoryError, MzprobeError):
-        raise
-    except Exception as error:
-        if not options and ":" not in name:
-            raise
-        given = ", ".join(f"{option}={value!r}" for option, value in options.items()) or "its defaults"
-        said = error if isinstance(error, TypeError | ValueError) else raised(error)
-        raise UsageError(f"environment '{name}' cannot be made with {given}: {said}") from error
+    made = _made(name, factory, options)
     _refuse_no_environment(name, made)
     if ":" in name and not name.startswith((GYM, ATARI)):  # those two are tested where they are wrapped
         _refuse_broken(name, factory, options)
@@ -99,14 +91,26 @@ def refuse_unsound(environment: Environment) -> None:
 def _refuse_broken(name: str, factory: Callable[..., Environment], options: dict[str, Any]) -> None:
     """Tests a copy, so that the environment itself stays unused; once per process, since every checkpoint makes one."""
     try:
-        _looked_at(name, factory, json.dumps(options, sort_keys=True))
-    except TypeError:  # options that JSON cannot hold, or a factory that cannot be hashed
-        refuse_broken(factory(**options), name=name)
+        keys = {(name, factory, json.dumps(options, sort_keys=True))}
+    except (TypeError, ValueError):  # options that JSON cannot hold, or a factory that cannot be hashed
+        keys = set()
+    if not keys or keys - _SOUND:
+        refuse_broken(_made(name, factory, options), name=name)
+        _SOUND.update(keys)
 
 
-@cache
-def _looked_at(name: str, factory: Callable[..., Environment], options: str) -> None:
-    refuse_broken(factory(**json.loads(options)), name=name)
+def _made(name: str, factory: Callable[..., Environment], options: dict[str, Any]) -> Environment:
+    """Calls a factory, and says with which options it failed."""
+    try:
+        return factory(**options)
+    except (MemoryError, MzprobeError):
+        raise
+    except Exception as error:
+        if not options and ":" not in name:
+            raise
+        given = ", ".join(f"{option}={value!r}" for option, value in options.items()) or "its defaults"
+        said = error if isinstance(error, TypeError | ValueError) else raised(error)
+        raise UsageError(f"environment '{name}' cannot be made with {given}: {said}") from error
 
 
 def _refuse_no_environment(name: str, made: Any) -> None:

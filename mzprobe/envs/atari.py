@@ -341,7 +341,9 @@ def atari_environment(
         _refuse_less(name, number, least)
     pooled = screen and frame_skip > 1 if pooled is None else pooled
     if pooled and (not screen or frame_skip < 2):
-        raise ValueError("pooled takes the maximum of two frames of a step: it needs the screen, and a frame_skip of 2")
+        raise ValueError(
+            "pooled takes the maximum of two frames of a step: it needs the screen, and a frame_skip of at least 2"
+        )
     rules = Rules(
         frame_skip=frame_skip,
         pooled=pooled,

@@ -3,6 +3,7 @@
 An environment is deterministic if other random numbers and another clock after its start change nothing.
 """
 
+import datetime as dates
 import gc
 import pickle
 import random
@@ -16,6 +17,8 @@ from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+
+from mzprobe.envs.gym_simulator import layers_of
 
 _MOST_OBJECTS = 200_000  # largest number of objects searched, nearest first
 
@@ -125,6 +128,7 @@ class Disturbance:
         self._own: list[tuple[Any, _Kind, Any, bytes]] = []  # with old state, and new state pickled
         self._others: list[tuple[Any, Any]] = []  # modules, with states that advance
         self._began: list[bytes] = []
+        self._clocks: list[tuple[ModuleType, str, Any]] = []  # see `_late_clocks`
         self.drawn = False  # whether any replacement number was drawn; set by `end`
 
     def begin(self, environment: Any) -> None:
@@ -139,21 +143,20 @@ class Disturbance:
             self._others.append((module, kind.get(module)))
             kind.put(module, before)
         self._began = [pickle.dumps(state) for _, state in self._others]
+        self._clocks = _late_clocks(environment)
 
     @contextmanager
     def step(self) -> Iterator[None]:
         """Replaces the generators and clocks of the process during a step, and restores them after it."""
         before = [kind.get(module) for module, kind in _GLOBAL]
-        clocks = {name: getattr(time, name) for name in _CLOCKS}
+        clocks = [(module, name, getattr(module, name)) for module, name, _ in self._clocks]
         for (module, kind), (_, other) in zip(_GLOBAL, self._others, strict=True):
             kind.put(module, other)
-        for name, clock in clocks.items():
-            setattr(time, name, _late(clock, _LATER * _CLOCKS[name]))
+        _put(self._clocks)
         try:
             yield
         finally:
-            for name, clock in clocks.items():
-                setattr(time, name, clock)
+            _put(clocks)
             self._others = [(module, kind.get(module)) for module, kind in _GLOBAL]
             for (module, kind), state in zip(_GLOBAL, before, strict=True):
                 kind.put(module, state)
@@ -167,5 +170,54 @@ class Disturbance:
         self._own.clear()
 
 
+def _put(values: list[tuple[ModuleType, str, Any]]) -> None:
+    for module, name, value in values:
+        setattr(module, name, value)
+
+
+def _late_clocks(environment: Any) -> list[tuple[ModuleType, str, Any]]:
+    """Returns later clocks, each with the module and the name where they are to be put.
+
+    They are put into the module `time`, and wherever the packages of an environment and its wrappers imported a clock.
+    The module `datetime` is left as it is, since dates are pickled by the name of their class there.
+    """
+    clocks = [(getattr(time, name), units) for name, units in _CLOCKS.items()]
+    late: dict[int, Any] = {id(clock): _late(clock, _LATER * units) for clock, units in clocks}
+    late |= {id(dates.datetime): _LateDatetime, id(dates): _LATE_DATES}
+    packages = {type(layer).__module__.partition(".")[0] for layer in layers_of(environment)} - _LIBRARIES
+    modules = [time, *(module for name, module in sys.modules.copy().items() if name.partition(".")[0] in packages)]
+    found = [module for module in modules if isinstance(module, ModuleType)]
+    return [(one, name, late[id(value)]) for one in found for name, value in vars(one).items() if id(value) in late]
+
+
 def _late(clock: Callable[[], float], by: int) -> Callable[[], float]:
     return lambda: clock() + by
+
+
+class _AnyDatetime(type):
+    """Type of a class that all dates with a time are instances of."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, dates.datetime)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, dates.datetime)
+
+
+class _LateDatetime(dates.datetime, metaclass=_AnyDatetime):
+    """Stands in for `datetime.datetime`, of which it makes instances; only its clock is late."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        return dates.datetime(*args, **options)
+
+    @classmethod
+    def now(cls, tz: dates.tzinfo | None = None) -> Any:
+        return dates.datetime.now(tz) + dates.timedelta(seconds=_LATER)
+
+    @classmethod
+    def utcnow(cls) -> Any:
+        return cls.now(dates.UTC).replace(tzinfo=None)
+
+
+_LATE_DATES = ModuleType("datetime")
+vars(_LATE_DATES).update({**vars(dates), "datetime": _LateDatetime})

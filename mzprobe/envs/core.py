@@ -8,6 +8,7 @@ an end by the limit as truncation.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from types import MemberDescriptorType, ModuleType
 from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
@@ -122,15 +123,34 @@ def concatenate(parts: Sequence[AnyStates]) -> AnyStates:
 
 
 def bytes_of(states: Any) -> int:
-    """Returns the bytes that a batch of states takes: its `nbytes`, or else those of the arrays and bytes in it."""
-    own = getattr(states, "nbytes", None)
-    if own is not None:
-        return int(own)
-    if isinstance(states, bytes):
-        return len(states)
-    if isinstance(states, tuple | list):
-        return sum(map(bytes_of, states))
-    return sum(map(bytes_of, vars(states).values())) if hasattr(states, "__dict__") else 0
+    """Returns the bytes that a batch of states takes: its `nbytes`, or else those of the arrays and bytes in it.
+
+    What it holds twice counts once.
+    """
+    total, todo = 0, [states]
+    counted: dict[int, Any] = {}  # by id; keeps the objects alive, so that no id is reused
+    while todo:
+        thing = todo.pop()
+        if id(thing) in counted or isinstance(thing, type | ModuleType):  # the state owns neither
+            continue
+        counted[id(thing)] = thing
+        own = len(thing) if isinstance(thing, bytes) else getattr(thing, "nbytes", None)
+        if own is None:
+            todo += _held_by(thing)
+        else:
+            total += int(own)
+    return total
+
+
+def _held_by(thing: Any) -> list[Any]:
+    """Returns the items of a tuple, list or dict, and the attributes of any object, in its slots too."""
+    items = thing.values() if isinstance(thing, dict) else thing if isinstance(thing, tuple | list) else ()
+    held = [*items, *getattr(thing, "__dict__", {}).values()]
+    for kind in type(thing).__mro__:
+        if "__slots__" in vars(kind):
+            slots = (name for name, one in vars(kind).items() if isinstance(one, MemberDescriptorType))
+            held += [getattr(thing, name) for name in slots if hasattr(thing, name)]
+    return held
 
 
 def replayed(

@@ -102,8 +102,8 @@ class Executor(Protocol):
         """Returns the resources for all tasks that run at the same time."""
         ...
 
-    def most(self) -> Needs:
-        """Returns the part of `total` that a single task can have; the total of a cluster is spread over machines."""
+    def most(self) -> tuple[Needs, ...]:
+        """Returns the part of `total` that each machine has, at least one: a task can have no more than one of them."""
         ...
 
     def run(

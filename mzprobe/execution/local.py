@@ -64,9 +64,9 @@ class Local:
         """See `Executor.total`; the memory is what is free now."""
         return Needs(cores=self.processes or usable_cores(), memory=available(), cards=len(self.cards))
 
-    def most(self) -> Needs:
+    def most(self) -> tuple[Needs, ...]:
         """See `Executor.most`."""
-        return self.total()
+        return (self.total(),)
 
     def run(
         self,

@@ -48,18 +48,18 @@ class OnRay:
         Raises:
             UsageError: if Ray is not installed, or there is no cluster.
         """
-        ray = _connected(self.address)
-        total = _summed(sum, ray)
-        return replace(total, cores=min(total.cores, self.tasks or total.cores))
+        nodes = _nodes(_connected(self.address))
+        total = Needs(**{what: sum(getattr(node, what) for node in nodes) for what in _RESOURCES})
+        return replace(total, cores=max(1, min(total.cores, self.tasks or total.cores)))
 
-    def most(self) -> Needs:
-        """See `Executor.most`; the largest amount of each resource that a node has.
+    def most(self) -> tuple[Needs, ...]:
+        """See `Executor.most`; asks the cluster.
 
         Raises:
             UsageError: if Ray is not installed, or there is no cluster.
         """
-        most = _summed(max, _connected(self.address))
-        return replace(most, cores=min(most.cores, self.tasks or most.cores))
+        nodes = [node for node in _nodes(_connected(self.address)) if node.cores] or [Needs()]
+        return tuple(replace(node, cores=min(node.cores, self.tasks or node.cores)) for node in nodes)
 
     def run(
         self,
@@ -298,14 +298,13 @@ def _connected(address: str | None) -> Any:
     return ray
 
 
-def _summed(over: Callable[[list[int]], int], ray: Any) -> Needs:
-    """Returns what all living nodes have together, or the most that one has of each resource (`over` is sum or max)."""
+def _nodes(ray: Any) -> list[Needs]:
+    """Returns what each living node has."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cores, memory, cards = (over([int(node.get(what, 0)) for node in nodes] or [0]) for what in _RESOURCES)
-    return Needs(cores=max(1, cores), memory=memory, cards=cards)
+    return [Needs(**{what: int(node.get(name, 0)) for what, name in _RESOURCES.items()}) for node in nodes]
 
 
-_RESOURCES = ("CPU", "memory", "GPU")
+_RESOURCES = {"cores": "CPU", "memory": "memory", "cards": "GPU"}
 
 
 def _first(reason: BaseException) -> str:

@@ -18,12 +18,14 @@ class Schedule:
     Args:
         tasks: tasks in order of importance; the predecessors of each are among them, or done already.
         total: resources for all tasks that run at the same time.
-        most: resources that a single task can have; a task that needs more gets these. By default `total`.
+        most: resources of each machine, of which a task can have those of one; a task that fits none of them gets what
+            there is of its needs where that is closest to all. By default `total` alone.
     """
 
-    def __init__(self, tasks: Sequence[Task], total: Needs, most: Needs | None = None) -> None:
+    def __init__(self, tasks: Sequence[Task], total: Needs, most: Sequence[Needs] = ()) -> None:
         self.total = total
-        self.most = most or total
+        self.most = tuple(most) or (total,)
+        self._given: dict[Needs, Needs] = {}  # what a task gets, by what it needs
         self.running: dict[str, Task] = {}
         self._taken: dict[str, Needs] = {}  # by name of running task
         self._free = {"cores": total.cores, "memory": total.memory, "cards": total.cards}
@@ -45,13 +47,14 @@ class Schedule:
         """Whether no task is left."""
         return not self._tasks
 
-    def resize(self, total: Needs, most: Needs) -> None:
+    def resize(self, total: Needs, most: Sequence[Needs]) -> None:
         """Updates the available resources; running tasks keep what they have."""
         for what in self._free:
             self._free[what] += getattr(total, what) - getattr(self.total, what)
         self.total = total
-        if most != self.most:
-            self.most = most
+        if tuple(most) != self.most:
+            self.most = tuple(most)
+            self._given.clear()
             waiting = [name for heap in self._ready.values() for _, name in heap]
             self._ready.clear()
             for name in waiting:
@@ -99,13 +102,11 @@ class Schedule:
                 dropped += self._waiting_for[name]
 
     def needs(self, task: Task) -> Needs:
-        """Returns the needs of a task, capped at what a single task can have."""
-        needs, most = task.needs, self.most
-        return Needs(
-            cores=min(needs.cores, most.cores),
-            memory=min(needs.memory, most.memory),
-            cards=min(needs.cards, most.cards),
-        )
+        """Returns the needs of a task, capped at what it can have on one machine."""
+        needs = task.needs
+        if needs not in self._given:
+            self._given[needs] = max((_capped(needs, one) for one in self.most), key=lambda given: _met(needs, given))
+        return self._given[needs]
 
     def _add(self, name: str) -> None:
         heap = self._ready[name in self._leading or bool(self._waiting_for.get(name)), self.needs(self._tasks[name])]
@@ -127,6 +128,21 @@ class Schedule:
     def _end(self, task: Task) -> None:
         del self.running[task.name]
         self._take(self._taken.pop(task.name), -1)
+
+
+def _capped(needs: Needs, most: Needs) -> Needs:
+    """Returns the needs, but of each resource no more than there is."""
+    return Needs(
+        cores=min(needs.cores, most.cores),
+        memory=min(needs.memory, most.memory),
+        cards=min(needs.cards, most.cards),
+    )
+
+
+def _met(needs: Needs, given: Needs) -> list[float]:
+    """Returns the share of each need that is met, the smallest first."""
+    pairs = ((needs.cores, given.cores), (needs.memory, given.memory), (needs.cards, given.cards))
+    return sorted(got / needed if needed else 1.0 for needed, got in pairs)
 
 
 def makespan(tasks: Sequence[Task], seconds: Mapping[str, float], total: Needs) -> float:

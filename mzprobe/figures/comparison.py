@@ -112,6 +112,10 @@ def _draw_all(
         frames: list[pd.DataFrame | None] = [joined(tables, "variant")]
         if comparison.other:
             further = tables_alike(analyses, runs, comparison.other, remedy=_AGAIN)
+            for variant in tables if further else ():
+                if variant not in further:
+                    what = f"{comparison.other} in {comparison.name}, variant {variant}"
+                    done.append(Drawn(what=what, status="missing", remedy=f"{remedy}, if its training kept the times"))
             frames.append(joined(further, "variant") if further else None)
         cells = comparison.aggregate(*frames)
         order = list(runs)

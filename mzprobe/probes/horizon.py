@@ -152,8 +152,8 @@ def score_horizon(
         horizon: largest h.
         sequences: m, number of sequences sampled for each state; None enumerates all A^h.
         generator: draws the sampled sequences.
-        exact_to: largest h at which all sequences are enumerated although longer ones are sampled; by default the
-            largest with A^h <= m.
+        exact_to: largest h, up to `horizon`, at which all sequences are enumerated although longer ones are sampled; by
+            default the largest with A^h <= m.
         compute: device, precision and threads of the network.
         batch_size: number of sequences held at a time; affects no result.
         on_progress: called with the fraction done.
@@ -170,7 +170,7 @@ def score_horizon(
         raise ValueError(
             f"at least 1 state, 1 step and 2 sampled sequences are needed, not {S}, {horizon} and {sequences}"
         )
-    widest = A**horizon if sequences is None else min(A**horizon, sequences)
+    widest = A**horizon if sequences is None else max(min(A**horizon, sequences), A ** min(exact_to or 0, horizon))
     refuse_too_many(widest)
     uniforms = None if sequences is None else generator.random((S, sequences, horizon))
     frames = []
@@ -228,7 +228,7 @@ def score_tree(
     """
     A, frames = tree.child.shape[1], []
     m = None if uniforms is None else uniforms.shape[1]
-    exact = longest_exact(A, horizon, m) if exact_to is None or m is None else exact_to
+    exact = longest_exact(A, horizon, m) if exact_to is None or m is None else min(exact_to, horizon)
     levels = list(enumerate(walk(tree, policy, horizon=exact)))[1:]
     if exact < horizon:
         levels += list(enumerate(walk(tree, policy, horizon=horizon, uniforms=uniforms)))[exact + 1 :]

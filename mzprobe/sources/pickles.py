@@ -98,9 +98,13 @@ def load(data: bytes, *, source: object, makers: Mapping[str, Maker] | None = No
         store: returns an object outside of the pickle by its persistent id; by default such references are refused.
 
     Raises:
-        CheckpointError: if it is damaged, too large, or does what no checkpoint needs.
+        CheckpointError: if it is damaged, too large, followed by other bytes, or does what no checkpoint needs.
     """
-    return load_from(io.BytesIO(data), source=source, makers=makers, store=store)
+    stream = io.BytesIO(data)
+    found = load_from(stream, source=source, makers=makers, store=store)
+    if stream.tell() < len(data):
+        raise damaged(source, "more bytes follow its pickle")
+    return found
 
 
 def load_from(
@@ -109,10 +113,12 @@ def load_from(
     """Reads a pickle from a stream that may continue after it, as `load` does; leaves the stream at its end."""
     begin = stream.tell()
     _look_through(stream, source)
+    end = stream.tell()
     stream.seek(begin)
     try:
         found = _Reader(stream, {**MAKERS, **(makers or {})}, store).load()
         _refuse_endless(found)
+        stream.seek(end)  # a last frame may be longer
         return found
     except CheckpointError:
         raise

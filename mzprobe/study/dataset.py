@@ -17,7 +17,7 @@ from mzprobe.locks import held, tidy
 from mzprobe.records.digests import without_places
 from mzprobe.settings import StudyDataset
 from mzprobe.study.there import Records
-from mzprobe.study.training import train_agent
+from mzprobe.study.training import PROCESS, train_agent
 from mzprobe.training.resume import states_of, step_of_state
 from mzprobe.training.trainer import Trainer
 from mzprobe.trust import modules_of
@@ -34,6 +34,7 @@ class DatasetTask:
     checkpoints: Path  # folder of all checkpoints
     analyses: Path  # folder of all tables
     command: str  # command that its outputs record
+    memory: int = 0  # bytes of the replay buffer of its agent
 
     after: tuple[str, ...] = ()
 
@@ -49,8 +50,8 @@ class DatasetTask:
 
     @property
     def needs(self) -> Needs:
-        """One core for each thread of training."""
-        return Needs(cores=self.config.training.threads)
+        """One core for each thread of training, and memory for a process and the replay buffer."""
+        return Needs(cores=self.config.training.threads, memory=PROCESS + self.memory)
 
     def run(self, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:
         """Trains and records what is missing, and copies the dataset's record to the tables, for the figures."""

@@ -35,11 +35,11 @@ class Planned:
     done: int  # checkpoints that are done
     left: int  # checkpoints still to be measured
     cost: Cost  # upper bound for the checkpoints left
-    seconds: float  # approximate time for these on one core
+    seconds: float  # approximate core seconds for these
 
 
 class Prices:
-    """Estimates the time left for a study on this machine.
+    """Estimates the time left for a study on this machine, in core seconds: each thread of a task takes a core.
 
     Speeds are measured when first needed, once for all runs that are equally fast.
 
@@ -56,13 +56,13 @@ class Prices:
         self.dataset = dataset
         self.compute = compute or Compute()
         self._speeds: dict[str, Speeds] = {}  # by the settings they depend on
-        self._training: dict[str, float] = {}  # seconds of training from start to end, by run
+        self._training: dict[str, float] = {}  # core seconds of training from start to end, by run
         self._checkpoints: dict[tuple[str, str, int], tuple[Cost, float]] = {}  # of one, by run, probe and others
         self._tables: dict[tuple[Any, ...], tuple[Cost, float]] = {}  # of a table, by run, probe and what it lacks
 
     @cached_property
     def recording(self) -> float:
-        """Seconds left for the study's dataset, at most: training its agent, then playing all episodes needed."""
+        """Core seconds left for the study's dataset, at most: training its agent, then playing all episodes needed."""
         if self.dataset is None or self.dataset.recorded:
             return 0.0
         settings = self.dataset.settings
@@ -70,15 +70,15 @@ class Prices:
         speeds, looked_at = self._speed(config), 1 + len(config.training.checkpoints()) * bool(settings.returns)
         episodes = own_episodes(speeds.agent, settings.episodes * looked_at)
         trained = training_seconds(config, speeds) * self.dataset.steps_left() / max(1, config.training.steps)
-        return trained + speeds.seconds(episodes, trees=settings.episodes)
+        return (trained + speeds.seconds(episodes, trees=settings.episodes)) * config.training.threads
 
     def training(self, agent: AgentToDo) -> float:
-        """Returns the seconds left of an agent's training."""
+        """Returns the core seconds left of an agent's training."""
         name, config = agent.run.name, agent.run.config
         if not agent.steps_left:
             return 0.0
         if name not in self._training:
-            self._training[name] = training_seconds(config, self._speed(config))
+            self._training[name] = training_seconds(config, self._speed(config)) * config.training.threads
         return self._training[name] * agent.steps_left / config.training.steps
 
     def _left(self, run: StudyRun, table: TableToDo) -> tuple[Cost, float]:
@@ -97,12 +97,14 @@ class Prices:
         if key not in self._checkpoints:
             speeds, probe = self._speed(run.config), PROBES[table.probe]
             cost = probe.price(speeds.agent, table.settings, others)
-            self._checkpoints[key] = cost, speeds.seconds(cost, trees=probe.side_by_side(table.settings))
+            seconds = speeds.seconds(cost, trees=probe.side_by_side(table.settings))
+            self._checkpoints[key] = cost, seconds * run.config.training.threads
         return self._checkpoints[key]
 
     def _speed(self, config: RunConfig) -> Speeds:
         """Returns the speeds for a configuration; variants that differ only in how they learn share them."""
-        hangs_on = f"{config.environment} {config.network} {config.search} {config.training.plan_in}"
+        training = config.training
+        hangs_on = f"{config.environment} {config.network} {config.search} {training.plan_in} {training.threads}"
         if hangs_on not in self._speeds:
             self._speeds[hangs_on] = Speeds(_untrained(config, self.compute))
         return self._speeds[hangs_on]
@@ -122,7 +124,7 @@ class Prices:
             )
 
     def by_task(self) -> dict[str, float]:
-        """Returns the seconds of each task that is not done, by its name."""
+        """Returns the core seconds of each task that is not done, by its name."""
         found = {} if self.dataset is None else {self.dataset.name: self.recording}
         for agent in self.todo:
             if not agent.trained:
@@ -132,7 +134,7 @@ class Prices:
         return found
 
     def by_probe(self) -> dict[tuple[str, str], float]:
-        """Returns the seconds left of each probe for the agent with the most, by name of run and probe."""
+        """Returns the core seconds left of each probe for the agent with the most, by name of run and probe."""
         found: dict[tuple[str, str], float] = {}
         for agent in self.todo:
             for table in agent.tables:
@@ -159,10 +161,11 @@ def in_all(tasks: Sequence[Task], seconds: Mapping[str, float], total: Needs) ->
 
     Args:
         tasks: tasks of the study.
-        seconds: duration of each task on one core, by name; 0 for those that are missing.
+        seconds: core seconds of each task, by name; 0 for those that are missing.
         total: resources for all tasks that run at the same time.
     """
-    shared = {task.name: seconds.get(task.name, 0.0) / max(1, min(task.needs.cores, total.cores)) for task in tasks}
+    # Not at most the cores in `total`: a task has all its threads even where fewer tasks may run at a time.
+    shared = {task.name: seconds.get(task.name, 0.0) / max(1, task.needs.cores) for task in tasks}
     return makespan(tasks, shared, total)
 
 

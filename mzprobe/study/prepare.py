@@ -43,9 +43,9 @@ class Prepared:
         apart = {path: why for path, why in self.beside.items() if why}
         return refusal(self.todo, dataset=self.others, overwrite=self.recipe.overwrite, apart=apart)
 
-    def tasks(self, total: Needs, most: Needs) -> list[Task]:
+    def tasks(self, total: Needs, most: Sequence[Needs]) -> list[Task]:
         """Returns the tasks that are not done; with more cores than agents, processes share a probe's episodes."""
-        workers = max(1, min(total.cores // len(self.todo), most.cores))
+        workers = max(1, min(total.cores // len(self.todo), max(one.cores for one in most)))
         recorded = self.dataset is not None and self.dataset.recorded and all(agent.trained for agent in self.todo)
         return study_tasks(
             self.todo,

@@ -17,12 +17,10 @@ from mzprobe.probes.runner import ProbeRun, run_probe
 from mzprobe.study.dataset import DatasetTask
 from mzprobe.study.timing import write_timing
 from mzprobe.study.todo import AgentToDo, TableToDo
-from mzprobe.study.training import SECONDS, TRAIN, train_agent
+from mzprobe.study.training import PROCESS, SECONDS, TRAIN, train_agent
 from mzprobe.training.replay import bytes_of_buffer
 from mzprobe.training.trainer import Trainer
 from mzprobe.trust import modules_of
-
-PROCESS = 600 << 20  # approximate bytes of a process that has imported what a task needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +138,7 @@ def study_tasks(
     longest = seconds or {}
     new = {agent.run.name: agent.run.config for agent in todo if not agent.trained}
     memory = {run: _replayed(config) for run, config in new.items()}
-    tasks: list[Task] = [dataset] if dataset else []
+    tasks: list[Task] = [replace(dataset, memory=_replayed(dataset.config))] if dataset else []
     for agent in todo:
         run, trained = agent.run, tuple[str, ...]()
         if not agent.trained:

@@ -8,6 +8,7 @@ from mzprobe.training.trainer import Progress, Trainer
 
 SECONDS = 0.2  # least time between two reports
 TRAIN = "train"  # phase in reports, and end of the name of a training task
+PROCESS = 600 << 20  # approximate bytes of a process that has imported what a task needs
 
 
 def train_agent(trainer: Trainer, label: str, report: Callable[[Report], None], must_stop: Callable[[], bool]) -> None:

@@ -216,7 +216,7 @@ class Trainer:
             "experience": kept,
             "compute": self.compute.record(),
         }
-        self.clock.write(self.folder)
+        self.clock.write(self.folder, training_step=self.step, environment_steps=self.environment_steps)
         save_resume(
             self.folder,
             step=self.step,
@@ -306,7 +306,7 @@ class Trainer:
                 f"{self.folder} holds a state of training that does not fit ({said}): copy it back, or "
                 "train under another --name"
             ) from None
-        self.clock.read(self.folder, self.step)
+        self.clock.read(self.folder, training_step=self.step, environment_steps=self.environment_steps)
         return True
 
     def _is_finished(self, last: Path) -> bool:
