@@ -38,6 +38,12 @@ def test_a_variant_with_a_word_more_has_the_colour_of_the_other_and_dashes():
     assert len({(str(look["colour"]), look["linestyle"]) for look in looks.values()}) == 7
 
 
+def test_runs_beside_each_other_have_colours_of_their_own_whatever_their_names():
+    looks = variant_looks(["lunarlander", "lunarlander-full"], kin=False)
+    assert len({(tuple(look["colour"]), look["marker"]) for look in looks.values()}) == 2
+    assert {look["linestyle"] for look in looks.values()} == {"-"}
+
+
 @pytest.fixture
 def write(tmp_path):
     """Writes a table of a variant, an agent a file."""

@@ -157,7 +157,7 @@ def _draw_view(view: View, tables: Mapping[Run, Table], folder: Path, step: int 
 
 
 def _draw(view: View, cells: pd.DataFrame, labels: Mapping[str, str], *, title: str, against: str = "") -> Figure:
-    looks = variant_looks(labels)
+    looks = variant_looks(labels, kin=False)
     with figure_style():
         shown = [panel for panel in view.panels if len(_rows(cells, panel.where))]
         alike = len({panel.ylabel for panel in shown}) == 1

@@ -237,27 +237,28 @@ def simulations_axis(axes: Axes, simulations: NDArray[np.int64]) -> None:
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
-def variant_looks(variants: Iterable[str]) -> dict[str, dict[str, Any]]:
+def variant_looks(variants: Iterable[str], *, kin: bool = True) -> dict[str, dict[str, Any]]:
     """Returns the look of each of a study's variants, as arguments of `draw_mean`: a colour and a marker, in order.
 
-    A variant named like another one plus a suffix (`0.5-fewer` beside `0.5`) has the colour and marker of the other,
-    with its own dashes. If there are more variants than colours, those with the same first word share a colour. Lines
-    that are drawn earlier are broader, so that they remain visible behind later ones.
+    With `kin`, a variant named like another one plus a suffix (`0.5-fewer` beside `0.5`) has the colour and marker of
+    the other, with its own dashes. If there are more variants than colours, those with the same first word share a
+    colour. Lines that are drawn earlier are broader, so that they remain visible behind later ones.
     """
     names = list(variants)
-    roots = {name: min((one for one in names if name.startswith(f"{one}-")), key=len, default=name) for name in names}
+    shorter = {name: [one for one in names if kin and name.startswith(f"{one}-")] for name in names}
+    roots = {name: min(found, key=len, default=name) for name, found in shorter.items()}
     own = [name for name in names if roots[name] == name]
     palette = sns.color_palette("colorblind")
     kinds = own if len(own) <= len(palette) else list(dict.fromkeys(name.split("-")[0] for name in own))
     looks: dict[str, dict[str, Any]] = {}
     for place, (name, root) in enumerate(roots.items()):
         behind = (len(names) - 1 - place) / max(1, len(names) - 1)
-        i, kin = own.index(root), [one for one in names if roots[one] == root != one]
+        i, alike = own.index(root), [one for one in names if roots[one] == root != one]
         looks[name] = {
             "label": name,
             "colour": palette[kinds.index(root if kinds is own else root.split("-")[0]) % len(palette)],
             "marker": _MARKERS[i % len(_MARKERS)],
-            "linestyle": "-" if name == root else _DASHES[kin.index(name) % len(_DASHES)],
+            "linestyle": "-" if name == root else _DASHES[alike.index(name) % len(_DASHES)],
             "markersize": 3 + 1.5 * behind,
             "linewidth": 1.2 + 0.8 * behind,
         }
